@@ -1,0 +1,1 @@
+"""What a host's operator runs: the daemon, its engines, its command."""

@@ -1,0 +1,62 @@
+"""Generate sdk/hostmesh/v1 from protos/hostmesh/v1: the one protoc call of hostmesh's own protocols.
+
+Usage: python protos/generate.py [--check]
+
+--check writes nothing and exits 1 when the committed code is not what the .proto files give.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ROOT / "protos"
+PACKAGE = Path("hostmesh/v1")
+
+
+def generate(target: Path) -> None:
+    """Run protoc over every .proto of the package, with typed stubs."""
+    import grpc_tools
+    from grpc_tools import protoc
+
+    well_known = Path(grpc_tools.__file__).parent / "_proto"
+    sources = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / PACKAGE).glob("*.proto"))
+    code = protoc.main(
+        ["protoc", f"-I{PROTOS}", f"-I{well_known}", f"--python_out={target}", f"--pyi_out={target}", *sources]
+    )
+    if code != 0:
+        raise SystemExit(code)
+
+
+def drift(expected: Path, committed: Path) -> list[str]:
+    """Return the names that differ between two generated folders."""
+    names = {path.name for folder in (expected, committed) for path in folder.glob("*_pb2.py*")}
+    return sorted(
+        name
+        for name in names
+        if not (expected / name).exists()
+        or not (committed / name).exists()
+        or (expected / name).read_bytes() != (committed / name).read_bytes()
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Generate, or with --check compare; return the exit code."""
+    if arguments == ["--check"]:
+        with tempfile.TemporaryDirectory() as folder:
+            generate(Path(folder))
+            names = drift(Path(folder) / PACKAGE, ROOT / "sdk" / PACKAGE)
+        for name in names:
+            print(f"sdk/{PACKAGE}/{name} is not what protos/{PACKAGE} gives: run python protos/generate.py")
+        return 1 if names else 0
+    if arguments:
+        print(__doc__, file=sys.stderr)
+        return 2
+    generate(ROOT / "sdk")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

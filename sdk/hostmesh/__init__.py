@@ -1,0 +1,1 @@
+"""Find a compute host that you can trust, and run your work on it."""

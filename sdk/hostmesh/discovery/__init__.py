@@ -1,0 +1,1 @@
+"""Finds hosts: sources, signed records, table, criteria, probes, ranking."""

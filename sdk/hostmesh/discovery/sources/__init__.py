@@ -1,0 +1,1 @@
+"""Where candidates come from: bootstrap connections, mDNS, the DHT."""

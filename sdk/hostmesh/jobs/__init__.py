@@ -1,0 +1,1 @@
+"""Quote, run, stream, cancel."""

@@ -1,0 +1,1 @@
+"""Direct messages between two peers, acknowledged and delivered once."""

@@ -1,0 +1,1 @@
+"""Wallet-authenticated sessions: challenge, authorisation, grant."""

@@ -1,0 +1,1 @@
+"""Liveness and load of a node: ping, snapshot, watch."""

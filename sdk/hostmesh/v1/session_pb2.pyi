@@ -1,0 +1,92 @@
+from hostmesh.v1 import options_pb2 as _options_pb2
+from hostmesh.v1 import discovery_pb2 as _discovery_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetChallengeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Challenge(_message.Message):
+    __slots__ = ("nonce", "expires_at_unix_s", "operator", "binding")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    BINDING_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    expires_at_unix_s: int
+    operator: bytes
+    binding: _discovery_pb2.PeerBinding
+    def __init__(self, nonce: _Optional[bytes] = ..., expires_at_unix_s: _Optional[int] = ..., operator: _Optional[bytes] = ..., binding: _Optional[_Union[_discovery_pb2.PeerBinding, _Mapping]] = ...) -> None: ...
+
+class SessionAuthorization(_message.Message):
+    __slots__ = ("client", "operator", "client_peer_id", "host_peer_id", "nonce", "model_id", "max_price_micros_per_mtok", "currency", "spending_limit_micros", "issued_at_unix_s", "expires_at_unix_s", "signature")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_PRICE_MICROS_PER_MTOK_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    SPENDING_LIMIT_MICROS_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    client: bytes
+    operator: bytes
+    client_peer_id: bytes
+    host_peer_id: bytes
+    nonce: bytes
+    model_id: str
+    max_price_micros_per_mtok: int
+    currency: str
+    spending_limit_micros: int
+    issued_at_unix_s: int
+    expires_at_unix_s: int
+    signature: bytes
+    def __init__(self, client: _Optional[bytes] = ..., operator: _Optional[bytes] = ..., client_peer_id: _Optional[bytes] = ..., host_peer_id: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., model_id: _Optional[str] = ..., max_price_micros_per_mtok: _Optional[int] = ..., currency: _Optional[str] = ..., spending_limit_micros: _Optional[int] = ..., issued_at_unix_s: _Optional[int] = ..., expires_at_unix_s: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class AuthorizeRequest(_message.Message):
+    __slots__ = ("authorization",)
+    AUTHORIZATION_FIELD_NUMBER: _ClassVar[int]
+    authorization: SessionAuthorization
+    def __init__(self, authorization: _Optional[_Union[SessionAuthorization, _Mapping]] = ...) -> None: ...
+
+class SessionGrant(_message.Message):
+    __slots__ = ("network", "session_id", "authorization_digest", "client_peer_id", "host_peer_id", "issued_at_unix_s", "expires_at_unix_s")
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    network: str
+    session_id: bytes
+    authorization_digest: bytes
+    client_peer_id: bytes
+    host_peer_id: bytes
+    issued_at_unix_s: int
+    expires_at_unix_s: int
+    def __init__(self, network: _Optional[str] = ..., session_id: _Optional[bytes] = ..., authorization_digest: _Optional[bytes] = ..., client_peer_id: _Optional[bytes] = ..., host_peer_id: _Optional[bytes] = ..., issued_at_unix_s: _Optional[int] = ..., expires_at_unix_s: _Optional[int] = ...) -> None: ...
+
+class AuthorizeResponse(_message.Message):
+    __slots__ = ("grant",)
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    grant: bytes
+    def __init__(self, grant: _Optional[bytes] = ...) -> None: ...
+
+class CloseSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: bytes
+    def __init__(self, session_id: _Optional[bytes] = ...) -> None: ...
+
+class CloseSessionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
