@@ -153,7 +153,8 @@ class ReadyTimeoutError(HostmeshError):
     """Too few peers were reached in time.
 
     Args:
-        outcomes: per bootstrap address what happened last (``dns``, ``dial``, ``handshake``, ``timeout``, ``connected``).
+        outcomes: per bootstrap address what happened last (``dns``, ``dial``, ``handshake``, ``timeout``,
+            ``connected``).
     """
 
     code = "READY_TIMEOUT"
@@ -324,8 +325,8 @@ class NoHostFoundError(HostmeshError):
 
     Args:
         seen: verified hosts that were looked at.
-        rejected: per criterion in the order of the funnel, how many hosts it turned away; together with 0 hosts left they
-            add up to ``seen``.
+        rejected: per criterion in the order of the funnel, how many hosts it turned away; the counts add up
+            to ``seen``.
         relaxation: the smallest change of one criterion that would have let a host through; empty when there is none.
     """
 

@@ -48,7 +48,7 @@ class Stream(Protocol):
         ...
 
     async def reset(self) -> None:
-        """Drop the stream at once; the peer's operations fail. Idempotent, never raises, shielded and bounded in time."""
+        """Drop the stream at once; the peer's operations fail. Idempotent, never raises, shielded, bounded in time."""
         ...
 
 
