@@ -1,0 +1,106 @@
+"""One iterative lookup: which peer to ask next, and when it is over. Pure.
+
+Asks the nearest peers that it has heard of, a few at a time, and hears from them of nearer ones, until the k nearest
+that are alive have all answered. Bounds: peers remembered and queries made, whatever the answers say.
+
+Source: Maymounkov and Mazieres, "Kademlia" (2002), section 2.3; libp2p specs, kad-dht, "Peer routing".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hostmesh.net.dht_table import BUCKET_SIZE, position
+from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
+
+
+class Lookup:
+    """The state of one lookup.
+
+    Args:
+        key: what to get near to.
+        own: our peer id, which is never asked.
+        seeds: peers to begin with.
+        width: k, how many of the nearest must have answered.
+        parallel: most queries in flight.
+        max_queries: most queries in all.
+        max_peers: most peers remembered; farther ones are let go.
+    """
+
+    def __init__(
+        self,
+        key: bytes,
+        *,
+        own: PeerId,
+        seeds: Iterable[PeerId],
+        width: int = BUCKET_SIZE,
+        parallel: int = 6,
+        max_queries: int = 80,
+        max_peers: int = 256,
+    ) -> None:
+        self._target = position(key)
+        self._own = own
+        self._width = width
+        self._parallel = parallel
+        self._queries_left = max_queries
+        self._max_peers = max_peers
+        self._distance: dict[PeerId, int] = {}
+        self._in_flight: set[PeerId] = set()
+        self._answered: set[PeerId] = set()
+        self._failed: set[PeerId] = set()
+        self._add(seeds)
+
+    @property
+    def in_flight(self) -> int:
+        """Queries that were begun and have not ended."""
+        return len(self._in_flight)
+
+    @property
+    def answered(self) -> int:
+        """Peers that answered."""
+        return len(self._answered)
+
+    def next_query(self) -> PeerId | None:
+        """Return a peer to ask now, which counts as asked; None: wait for an answer, or it is over."""
+        if len(self._in_flight) >= self._parallel or self._queries_left <= 0:
+            return None
+        for peer_id in self._nearest():
+            if peer_id not in self._answered and peer_id not in self._in_flight:
+                self._in_flight.add(peer_id)
+                self._queries_left -= 1
+                return peer_id
+        return None
+
+    def on_answer(self, peer_id: PeerId, closer: Iterable[PeerId]) -> None:
+        """Note an answer and the peers that it named."""
+        self._in_flight.discard(peer_id)
+        self._answered.add(peer_id)
+        self._add(closer)
+
+    def on_failure(self, peer_id: PeerId) -> None:
+        """Note that a peer did not answer, or not as the protocol says."""
+        self._in_flight.discard(peer_id)
+        self._failed.add(peer_id)
+
+    def closest(self) -> list[PeerId]:
+        """Return the nearest peers that answered, nearest first, at most ``width``."""
+        return sorted(self._answered, key=self._distance.__getitem__)[: self._width]
+
+    def _nearest(self) -> list[PeerId]:
+        alive = (peer_id for peer_id in self._distance if peer_id not in self._failed)
+        return sorted(alive, key=self._distance.__getitem__)[: self._width]
+
+    def _add(self, peers: Iterable[PeerId]) -> None:
+        for peer_id in peers:
+            if peer_id != self._own and peer_id not in self._distance:
+                self._distance[peer_id] = position(peer_id_to_bytes(peer_id)) ^ self._target
+        if len(self._distance) <= self._max_peers:
+            return
+        untouched = [
+            peer_id
+            for peer_id in self._distance
+            if peer_id not in self._answered and peer_id not in self._in_flight and peer_id not in self._failed
+        ]
+        untouched.sort(key=self._distance.__getitem__)
+        for peer_id in untouched[max(0, len(untouched) - (len(self._distance) - self._max_peers)) :]:
+            del self._distance[peer_id]
