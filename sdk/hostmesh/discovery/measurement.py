@@ -1,0 +1,72 @@
+"""A number with its origin: who says so, from how many samples, how long ago. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Origin(Enum):
+    """Where a number comes from."""
+
+    MEASURED = "measured"
+    """By this node, over the path that a job would take."""
+    CLAIMED = "claimed"
+    """By the host itself; signed, and no more than that."""
+    OUTCOMES = "outcomes"
+    """Counted from this client's own jobs."""
+
+
+class Path(Enum):
+    """The way a measurement took."""
+
+    DIRECT = "direct"
+    RELAYED = "relayed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One measured, claimed or counted number.
+
+    >>> rtt = Measurement(value=38.2, unit="ms", at_unix_s=9, samples=5, origin=Origin.MEASURED, path=Path.DIRECT)
+    >>> rtt.describe(11)
+    'measured 38.2 ms, 5 samples, direct, 2 s ago'
+    >>> Measurement(value=3600.0, unit="s", at_unix_s=9, samples=1, origin=Origin.CLAIMED).describe(9)
+    'claimed 3600 s, 0 s ago'
+    """
+
+    value: float
+    unit: str
+    """``ms``, ``s``."""
+    at_unix_s: float
+    """When it was taken."""
+    samples: int
+    """How many samples stand behind ``value``, >= 1."""
+    origin: Origin
+    spread: float | None = None
+    """Median absolute deviation of the samples, in ``unit``; None = not known."""
+    path: Path | None = None
+    """None where a path means nothing."""
+
+    def describe(self, now_unix_s: float) -> str:
+        """Return one line for people: origin, value, samples, path and age."""
+        number = f"{self.value:.1f}".removesuffix(".0")
+        parts = [f"{self.origin.value} {number} {self.unit}"]
+        if self.origin is not Origin.CLAIMED:
+            parts.append(f"{self.samples} samples" if self.samples != 1 else "1 sample")
+        if self.path is not None:
+            parts.append(self.path.value)
+        parts.append(f"{max(0, int(now_unix_s - self.at_unix_s))} s ago")
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON takes them."""
+        return {
+            "value": self.value,
+            "unit": self.unit,
+            "at_unix_s": self.at_unix_s,
+            "samples": self.samples,
+            "origin": self.origin.value,
+            "spread": self.spread,
+            "path": None if self.path is None else self.path.value,
+        }
