@@ -1,0 +1,415 @@
+"""Hosts found on the local link by libp2p's mDNS. No server, no configuration.
+
+Hosts announce; nodes that are no hosts only listen and ask. What is heard is a hint: the candidate is asked for its
+signed record before anything is believed. js and go answer with PTR and TXT alone, so these two are read as they come,
+and nothing waits for SRV or addresses. What hostmesh announces has them, for those who insist.
+
+zeroconf runs in one thread of its own with an asyncio loop; the trio loop never waits for a socket of it. Leaving
+:meth:`MdnsSource.run` says goodbye on the link, ends the thread and closes every socket.
+
+Source: libp2p specs, discovery/mdns; RFC 6762, RFC 6763. docs/protocols/mdns.md tells the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import ifaddr
+import trio
+from zeroconf import (  # type: ignore[attr-defined]  # the DNS classes are not in zeroconf's __all__
+    DNSOutgoing,
+    DNSPointer,
+    DNSQuestion,
+    DNSText,
+    Error,
+    InterfaceChoice,
+    IPVersion,
+    RecordUpdate,
+    RecordUpdateListener,
+    ServiceInfo,
+    Zeroconf,
+)
+from zeroconf.asyncio import AsyncZeroconf
+
+from hostmesh.discovery.source import Advert, Candidate, SourceQuery
+from hostmesh.discovery.sources.mdns_records import SERVICE, HeardPeers, encode_txt, label_from, label_of
+from hostmesh.net.address import AddressOrigin, parse_address
+from hostmesh.net.peer_id import PeerId
+from hostmesh.system import System
+
+_log = logging.getLogger("hostmesh.discovery")
+
+TTL_S = 120
+"""Life of what a host announces: one that died is forgotten after two minutes."""
+ASK_INTERVALS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Between the first questions, doubling as RFC 6762, section 5.2 says."""
+ASK_EVERY_S = 45.0
+"""From then on: two questions fit into a TTL, so one lost packet does no harm."""
+SETTLE_S = 2.0
+"""After the start a find waits so long for answers: a responder may take its 500 ms twice (RFC 6762, section 6)."""
+ANSWER_S = 1.5
+"""A find that knows nobody asks once more and waits so long."""
+RESCAN_S = 15.0
+"""Interfaces that came or went are noticed after so long."""
+STOP_TIMEOUT_S = 5.0
+RETRY_S = (1.0, 60.0)
+"""First and longest wait before a failed link is opened again."""
+MAX_QUEUED = 1024
+"""Records on their way from the thread; the oldest give way."""
+MAX_UNEXPLAINED = 64
+"""Names of one packet whose TXT is asked for."""
+
+_PTR, _TXT, _IN, _QUERY = 12, 16, 1, 0x0000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """A record as it came. ``txt`` None: a PTR."""
+
+    label: str
+    ttl_s: float
+    txt: bytes | None
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What to announce."""
+
+    txt: bytes
+    ips: tuple[str, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MdnsStatistics:
+    """What the source knows now."""
+
+    is_listening: bool
+    peers: int
+    malformed: int
+    """TXT strings that were skipped so far."""
+
+
+class _Link(RecordUpdateListener):
+    """zeroconf in its thread. Methods with a leading underscore run there, the others in trio's."""
+
+    def __init__(self, *, interfaces: Sequence[str], label: str, on_heard: Callable[[], None]) -> None:
+        self.heard: deque[_Heard] = deque(maxlen=MAX_QUEUED)
+        self.ready = trio.Event()
+        self.ended = trio.Event()
+        self.error: BaseException | None = None
+        self._interfaces = tuple(interfaces)
+        self._name = f"{label}.{SERVICE}"
+        self._host = f"{label}.local."
+        self._on_heard = on_heard
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._run, name="hostmesh-mdns", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_stopping = False
+        self._wanted: _Wanted | None = None
+        self._stop = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._ask_now = asyncio.Event()
+        self._zeroconf: Zeroconf | None = None
+        self._unexplained: dict[str, None] = {}
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def announce(self, wanted: _Wanted | None) -> None:
+        """Announce this and nothing else, or say goodbye (None)."""
+        self._wanted = wanted
+        self._call(self._changed.set)
+
+    def ask(self) -> None:
+        """Ask the link who is there."""
+        self._call(self._ask_now.set)
+
+    async def stop(self) -> None:
+        """Say goodbye, close all sockets and end the thread. Shielded; takes 0.3 s where something was announced."""
+        self._is_stopping = True
+        self._call(self._stop.set)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_TIMEOUT_S):
+            await self.ended.wait()
+            # The thread told of its end in its last line; this waits microseconds.
+            self._thread.join()
+            return
+        _log.error("mDNS did not end within %g s", STOP_TIMEOUT_S)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the thread is ending
+                loop.call_soon_threadsafe(function)
+
+    def _tell(self, function: Callable[[], object]) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function, idempotent=True)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # noqa: BLE001 - carried over to trio, where MdnsSource.run raises it
+            self.error = error
+        finally:
+            self._tell(self.ended.set)
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._is_stopping:
+            return
+        zeroconf = self._open()
+        try:
+            await zeroconf.zeroconf.async_wait_for_start()
+            self._zeroconf = zeroconf.zeroconf
+            zeroconf.zeroconf.async_add_listener(self, None)
+            self._tell(self.ready.set)
+            self._changed.set()
+            work = (self._asking(zeroconf), self._announcing(zeroconf), self._rescanning(zeroconf), self._stop.wait())
+            tasks = [asyncio.create_task(each) for each in work]
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            for task in done:
+                task.result()
+        finally:
+            await zeroconf.async_close()
+
+    def _open(self) -> AsyncZeroconf:
+        if self._interfaces:
+            return AsyncZeroconf(interfaces=self._chosen())
+        try:
+            return AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.All)
+        except OSError:
+            # No IPv6 in this kernel.
+            return AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.V4Only)
+
+    def _chosen(self) -> list[str | int]:
+        """Return what zeroconf wants for the interfaces of the settings: IPv4 addresses, IPv6 interface numbers."""
+        out: dict[str | int, None] = {}
+        for adapter in ifaddr.get_adapters():
+            for ip in adapter.ips:
+                text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+                if adapter.name in self._interfaces or text in self._interfaces:
+                    choice = text if ip.is_IPv4 else adapter.index
+                    if choice is not None:
+                        out[choice] = None
+        if not out:
+            raise OSError(f"no interface is named {' or '.join(self._interfaces)}, or has that address")
+        return list(out)
+
+    async def _rescanning(self, zeroconf: AsyncZeroconf) -> None:
+        while True:
+            await asyncio.sleep(RESCAN_S)
+            chosen = self._chosen() if self._interfaces else InterfaceChoice.All
+            await zeroconf.async_update_interfaces(chosen)
+
+    async def _asking(self, zeroconf: AsyncZeroconf) -> None:
+        """Ask for the service without naming what is known, so that everybody's TTL starts anew."""
+        question = DNSQuestion(SERVICE, _PTR, _IN)
+        intervals = list(ASK_INTERVALS_S)
+        while True:
+            self._ask_now.clear()
+            _send_question(zeroconf.zeroconf, question)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ask_now.wait(), intervals.pop(0) if intervals else ASK_EVERY_S)
+
+    async def _announcing(self, zeroconf: AsyncZeroconf) -> None:
+        current: ServiceInfo | None = None
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            wanted = self._wanted
+            if wanted is None:
+                if current is not None:
+                    await (await zeroconf.async_unregister_service(current))
+                current = None
+                continue
+            info = ServiceInfo(
+                SERVICE,
+                self._name,
+                port=wanted.port,
+                properties=wanted.txt,
+                server=self._host,
+                parsed_addresses=list(wanted.ips),
+                host_ttl=TTL_S,
+                other_ttl=TTL_S,
+            )
+            if current is None:
+                # The name is 165 random bits: looking for another who has it would only take half a second.
+                await (await zeroconf.async_register_service(info, cooperating_responders=True, strict=False))
+            else:
+                await (await zeroconf.async_update_service(info))
+            current = info
+
+    def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        """Take the records of one packet, or those whose time has ended (zeroconf calls this)."""
+        for update in records:
+            record = update.new
+            if isinstance(record, DNSPointer) and record.name.lower() == SERVICE:
+                label, txt = label_of(record.alias), None
+                if label is not None and not record.is_expired(now) and len(self._unexplained) < MAX_UNEXPLAINED:
+                    self._unexplained[record.alias] = None
+            elif isinstance(record, DNSText):
+                label, txt = label_of(record.name), record.text
+            else:
+                continue
+            if label is not None:
+                self.heard.append(_Heard(label=label, ttl_s=record.ttl, txt=txt, ended=record.is_expired(now)))
+        if self.heard:
+            self._tell(self._on_heard)
+
+    def async_update_records_complete(self) -> None:
+        """Ask for the TXT of names that came without one (zeroconf calls this once a packet's records are stored)."""
+        names, self._unexplained = list(self._unexplained), {}
+        if self._zeroconf is not None:
+            for name in names:
+                if not self._zeroconf.cache.async_all_by_details(name, _TXT, _IN):
+                    _send_question(self._zeroconf, DNSQuestion(name, _TXT, _IN))
+
+
+def _send_question(zeroconf: Zeroconf, question: DNSQuestion) -> None:
+    out = DNSOutgoing(_QUERY)
+    out.add_question(question)
+    zeroconf.async_send(out)
+
+
+class MdnsSource:
+    """See the module.
+
+    Args:
+        peer_id: ours; what we announce ourselves is not reported.
+        interfaces: names or addresses of the interfaces to use; empty: all.
+        system: clock and random bytes.
+    """
+
+    def __init__(self, peer_id: PeerId, *, interfaces: Sequence[str] = (), system: System) -> None:
+        self._peer_id = peer_id
+        self._interfaces = tuple(interfaces)
+        self._system = system
+        self._label = label_from(system.random_bytes(32))
+        self._peers = HeardPeers(peer_id)
+        self._link: _Link | None = None
+        self._ready_at: float | None = None
+        self._news = trio.Event()
+        self._wanted: _Wanted | None = None
+
+    @property
+    def name(self) -> str:
+        """``mdns``."""
+        return "mdns"
+
+    @property
+    def statistics(self) -> MdnsStatistics:
+        """What the source knows now."""
+        self._peers.expire(self._system.monotonic_s())
+        is_listening = self._link is not None and self._link.ready.is_set()
+        return MdnsStatistics(is_listening=is_listening, peers=len(self._peers), malformed=self._peers.malformed)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen, ask and announce until cancelled; then say goodbye. A link that fails is opened again, later."""
+        task_status.started()
+        retry_s = RETRY_S[0]
+        while True:
+            link = _Link(interfaces=self._interfaces, label=self._label, on_heard=self._take)
+            self._link = link
+            link.announce(self._wanted)
+            link.start()
+            try:
+                await self._until_ready(link)
+                await link.ended.wait()
+            finally:
+                self._link = self._ready_at = None
+                await link.stop()
+            if link.ready.is_set():
+                retry_s = RETRY_S[0]
+            match link.error:
+                case OSError() | RuntimeError() | Error() as error:
+                    _log.warning("mDNS is not available: %s; trying again in %g s", error, retry_s)
+                case error:
+                    raise RuntimeError("the mDNS thread ended") from error
+            await trio.sleep(retry_s)
+            retry_s = min(RETRY_S[1], 2 * retry_s)
+
+    async def _until_ready(self, link: _Link) -> None:
+        async def ended(scope: trio.CancelScope) -> None:
+            await link.ended.wait()
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ended, nursery.cancel_scope)
+            await link.ready.wait()
+            self._ready_at = self._system.monotonic_s()
+            self._tell_finds()
+            nursery.cancel_scope.cancel()
+
+    async def advertise(self, advert: Advert | None) -> None:
+        """Announce a host on the link, or say goodbye (None). At most 16 addresses, those that fit into one packet."""
+        self._wanted = None
+        if advert is not None:
+            endpoints = [parse_address(address) for address in advert.addresses]
+            self._wanted = _Wanted(
+                txt=encode_txt(self._peer_id, advert.addresses),
+                ips=tuple(dict.fromkeys(endpoint.host for endpoint in endpoints if endpoint.ip is not None)),
+                port=endpoints[0].port if endpoints else 0,
+            )
+        if self._link is not None:
+            self._link.announce(self._wanted)
+
+    async def find(self, query: SourceQuery, found: Callable[[Candidate], None]) -> None:
+        """Report the peers on the link, those known at once and others as they are heard.
+
+        mDNS does not say what a peer offers, so the query's models and country are not looked at. Returns when
+        ``query.limit`` peers were reported; else once the link has been listened to for :data:`SETTLE_S`, which is at
+        once on a link that was opened a while ago; where nobody is known then, after one more question and
+        :data:`ANSWER_S`. A peer whose addresses change meanwhile is reported again.
+
+        Cancellation: safe; what was found was reported.
+        """
+        reported: dict[PeerId, tuple[str, ...]] = {}
+        deadline = self._system.monotonic_s() + SETTLE_S
+        asked = False
+        while True:
+            now = self._system.monotonic_s()
+            for peer_id, addresses in self._peers.peers(now).items():
+                if reported.get(peer_id) != addresses and (peer_id in reported or len(reported) < query.limit):
+                    reported[peer_id] = addresses
+                    found(Candidate(peer_id=peer_id, addresses=addresses, source=self.name, origin=AddressOrigin.MDNS))
+            if self._ready_at is not None and not asked:
+                deadline = self._ready_at + SETTLE_S
+            if len(reported) >= query.limit or (now >= deadline and (reported or asked or self._link is None)):
+                return
+            if now >= deadline and self._link is not None:
+                asked, deadline = True, now + ANSWER_S
+                self._link.ask()
+            with trio.move_on_after(deadline - now):
+                await self._news.wait()
+
+    def _take(self) -> None:
+        """Take in what the thread heard (called in trio's thread)."""
+        link = self._link
+        if link is None:
+            return
+        now = self._system.monotonic_s()
+        is_news = False
+        while link.heard:
+            heard = link.heard.popleft()
+            if heard.ended:
+                self._peers.on_goodbye(heard.label, heard.txt)
+            elif heard.txt is not None:
+                is_news |= self._peers.on_txt(heard.label, heard.txt, ttl_s=heard.ttl_s, now=now) is not None
+        if is_news:
+            self._tell_finds()
+
+    def _tell_finds(self) -> None:
+        self._news.set()
+        self._news = trio.Event()

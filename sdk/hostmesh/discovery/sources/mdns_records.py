@@ -1,0 +1,180 @@
+"""libp2p's mDNS records: TXT data to addresses and back, and the table of what was heard. Pure.
+
+A peer answers for ``_p2p._udp.local`` with a PTR to ``{random label}._p2p._udp.local`` and a TXT of that name, whose
+strings are ``dnsaddr={multiaddr}/p2p/{peer id}``, one for each address.
+
+Source: libp2p specs, discovery/mdns; RFC 6763, section 6 (TXT strings).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hostmesh.errors import InvalidAddressError
+from hostmesh.net.address import split_peer_address
+from hostmesh.net.peer_id import PeerId
+
+SERVICE = "_p2p._udp.local."
+MAX_ADDRESSES = 16
+MAX_PEERS = 512
+"""Names kept; the one that would end first gives way."""
+MAX_LIFETIME_S = 4500.0
+"""Longest life of what was heard, whatever TTL it came with: RFC 6762's for records that are not of a host."""
+MAX_TXT_BYTES = 1100
+"""Most TXT bytes that a host sends: with the other records the answer stays within one Ethernet frame."""
+LABEL_CHARS = 32
+
+_ATTRIBUTE = b"dnsaddr="
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedTxt:
+    """What a TXT record says."""
+
+    peer_id: PeerId | None
+    """The peer of its first address that could be read; None when there is none."""
+    addresses: tuple[str, ...]
+    """Multiaddrs without ``/p2p``, distinct, at most 16."""
+    malformed: int
+    """Strings that were skipped: no such address, of a second peer, or cut short."""
+
+
+def encode_txt(peer_id: PeerId, addresses: Iterable[str]) -> bytes:
+    """Return the TXT data of a host: one string an address, at most 16 addresses and :data:`MAX_TXT_BYTES`.
+
+    What no longer fits is left out, the last first.
+
+    >>> encode_txt(PeerId("12D3KooWB"), ["/ip4/192.0.2.1/tcp/4001"])
+    b'-dnsaddr=/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWB'
+    """
+    out = bytearray()
+    for index, address in enumerate(dict.fromkeys(addresses)):
+        entry = _ATTRIBUTE + f"{address}/p2p/{peer_id}".encode()
+        if index == MAX_ADDRESSES or len(out) + 1 + len(entry) > MAX_TXT_BYTES:
+            break
+        if len(entry) <= 255:
+            out += bytes([len(entry)]) + entry
+    return bytes(out)
+
+
+def parse_txt(data: bytes) -> ParsedTxt:
+    r"""Read TXT data. Attributes other than ``dnsaddr`` are ignored; nothing raises.
+
+    >>> parse_txt(b'\x05hello\x09dnsaddr=x')
+    ParsedTxt(peer_id=None, addresses=(), malformed=1)
+    """
+    peer_id: PeerId | None = None
+    addresses: dict[str, None] = {}
+    malformed = 0
+    at = 0
+    while at < len(data):
+        end = at + 1 + data[at]
+        entry = data[at + 1 : end]
+        if end > len(data):
+            malformed += 1
+            break
+        at = end
+        # RFC 6763, section 6.4: attribute names are compared without case.
+        if entry[: len(_ATTRIBUTE)].lower() != _ATTRIBUTE:
+            continue
+        try:
+            address, named = split_peer_address(entry[len(_ATTRIBUTE) :].decode("utf-8"))
+        except (InvalidAddressError, UnicodeDecodeError):
+            malformed += 1
+            continue
+        if named is None or (peer_id is not None and named != peer_id):
+            malformed += 1
+            continue
+        peer_id = named
+        if len(addresses) < MAX_ADDRESSES:
+            addresses[address] = None
+    return ParsedTxt(peer_id=peer_id, addresses=tuple(addresses), malformed=malformed)
+
+
+def label_from(random_bytes: bytes) -> str:
+    """Return a peer name of 32 lower-case letters and digits from 32 random bytes. It says nothing about the peer.
+
+    >>> label_from(bytes(32))
+    'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
+    """
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in random_bytes[:LABEL_CHARS])
+
+
+def label_of(name: str) -> str | None:
+    """Return the peer name of a full record name, in lower case; None when it is not of the service.
+
+    >>> label_of("AB._p2p._udp.local.")
+    'ab'
+    """
+    lowered = name.lower()
+    label = lowered.removesuffix("." + SERVICE)
+    return label if label != lowered and 0 < len(label) <= 63 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    peer_id: PeerId
+    addresses: tuple[str, ...]
+    txt: bytes
+    expires_at: float
+
+
+class HeardPeers:
+    """Peers that were heard of on the link, by their random names, until their TTL ends.
+
+    Args:
+        own: our peer id, which is never put in.
+        max_peers: most names kept.
+    """
+
+    def __init__(self, own: PeerId, *, max_peers: int = MAX_PEERS) -> None:
+        self._own = own
+        self._max_peers = max_peers
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self.malformed = 0
+        """TXT strings that were skipped so far."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def on_txt(self, label: str, data: bytes, *, ttl_s: float, now: float) -> PeerId | None:
+        """Take a TXT record in; return the peer when it or its addresses are news."""
+        self.expire(now)
+        parsed = parse_txt(data)
+        self.malformed += parsed.malformed
+        if parsed.peer_id is None or parsed.peer_id == self._own or ttl_s <= 0:
+            return None
+        before = self._entries.pop(label, None)
+        if before is None and len(self._entries) >= self._max_peers:
+            del self._entries[min(self._entries, key=lambda name: self._entries[name].expires_at)]
+        self._entries[label] = _Entry(
+            peer_id=parsed.peer_id,
+            addresses=parsed.addresses,
+            txt=data,
+            expires_at=now + min(ttl_s, MAX_LIFETIME_S),
+        )
+        is_news = before is None or (before.peer_id, before.addresses) != (parsed.peer_id, parsed.addresses)
+        return parsed.peer_id if is_news else None
+
+    def on_goodbye(self, label: str, data: bytes | None = None) -> None:
+        """Forget a name: its PTR ended, or its TXT with the ``data`` that is still the one known."""
+        entry = self._entries.get(label)
+        if entry is not None and data in (None, entry.txt):
+            del self._entries[label]
+
+    def expire(self, now: float) -> None:
+        """Forget what is past its time."""
+        for label in [label for label, entry in self._entries.items() if entry.expires_at <= now]:
+            del self._entries[label]
+
+    def peers(self, now: float) -> dict[PeerId, tuple[str, ...]]:
+        """Return the peers and their addresses, at most 16 each, the peer heard last first."""
+        self.expire(now)
+        out: dict[PeerId, tuple[str, ...]] = {}
+        for entry in reversed(self._entries.values()):
+            known = out.get(entry.peer_id, ())
+            out[entry.peer_id] = tuple(dict.fromkeys((*known, *entry.addresses)))[:MAX_ADDRESSES]
+        return out
