@@ -379,6 +379,20 @@ class JobError(HostmeshError):
         self.retry_after_ms = retry_after_ms
 
 
+class ParameterError(JobError):
+    """A job parameter that cannot be used, refused before any work. ``parameter`` is its name.
+
+    ``reason`` is ``UNSUPPORTED_PARAMETER`` (not taken by this model, or by any) or ``INVALID_PARAMETER`` (wrong type,
+    or out of range).
+    """
+
+    code = "JOB_PARAMETER"
+
+    def __init__(self, message: str, *, parameter: str, reason: str, remedy: str = "") -> None:
+        super().__init__(message, reason=reason, remedy=remedy)
+        self.parameter = parameter
+
+
 class EngineError(HostmeshError):
     """A host's engine is missing, does not start or does not answer as the OpenAI API says."""
 
@@ -406,9 +420,7 @@ class ContextExceededError(EngineError):
     code = "ENGINE_CONTEXT_EXCEEDED"
     reason = "CONTEXT_EXCEEDED"
 
-    def __init__(
-        self, message: str, *, context_tokens: int, input_tokens: int | None = None, remedy: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, context_tokens: int, input_tokens: int | None = None, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.context_tokens = context_tokens
         self.input_tokens = input_tokens
