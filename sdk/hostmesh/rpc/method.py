@@ -1,0 +1,158 @@
+"""Methods as the ``service`` blocks of the .proto files state them: one typed constant for client and server. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+
+from hostmesh.v1 import options_pb2
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""Most that any method may allow one message; the bound of ``Frame.message``."""
+
+
+class Cardinality(Enum):
+    """How many responses a request has."""
+
+    UNARY = "unary"
+    SERVER_STREAM = "server stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method(Generic[RequestT, ResponseT]):
+    """One remote procedure."""
+
+    service: str
+    """The service's name in its .proto: ``JobService``."""
+    protocol: str
+    """The protocol's name in its id: ``job``."""
+    version: str
+    """The protocol's version in its id: ``1.0.0``."""
+    name: str
+    """The method's name in its .proto: ``Quote``."""
+    cardinality: Cardinality
+    request_type: type[RequestT]
+    response_type: type[ResponseT]
+    max_request_bytes: int
+    max_response_bytes: int
+
+    @property
+    def full_name(self) -> str:
+        """``JobService.Quote``, as in logs and counters."""
+        return f"{self.service}.{self.name}"
+
+
+AnyMethod = Method[Any, Any]
+
+
+def method(
+    service: ServiceDescriptor, name: str, request_type: type[RequestT], response_type: type[ResponseT]
+) -> Method[RequestT, ResponseT]:
+    """Return a method of a service, with the types that its messages have.
+
+    Args:
+        service: ``xxx_pb2.DESCRIPTOR.services_by_name["XxxService"]``.
+        name: as in the .proto.
+        request_type: the generated class; given so that the type checker knows it.
+        response_type: likewise.
+
+    Raises:
+        TypeError: no such method, other types, or no size options: a bug where the constant stands.
+
+    >>> from hostmesh.v1 import status_pb2
+    >>> ping = method(
+    ...     status_pb2.DESCRIPTOR.services_by_name["StatusService"],
+    ...     "Ping",
+    ...     status_pb2.PingRequest,
+    ...     status_pb2.PingResponse,
+    ... )
+    >>> ping.full_name, ping.cardinality.value, ping.max_request_bytes
+    ('StatusService.Ping', 'unary', 64)
+    """
+    descriptor = service.methods_by_name.get(name)
+    if descriptor is None:
+        raise TypeError(f"{service.full_name} has no method {name}")
+    if descriptor.input_type is not request_type.DESCRIPTOR or descriptor.output_type is not response_type.DESCRIPTOR:
+        raise TypeError(
+            f"{descriptor.full_name} takes {descriptor.input_type.name} and gives {descriptor.output_type.name}"
+        )
+    return _method(service, descriptor, request_type, response_type)
+
+
+def methods_of(service: ServiceDescriptor) -> dict[str, AnyMethod]:
+    """Return every method of a service by its name."""
+    return {
+        descriptor.name: _method(
+            service,
+            descriptor,
+            message_factory.GetMessageClass(descriptor.input_type),
+            message_factory.GetMessageClass(descriptor.output_type),
+        )
+        for descriptor in service.methods
+    }
+
+
+def protocol_id(prefix: str, what: AnyMethod | ServiceDescriptor) -> str:
+    """Return the libp2p protocol id of a method or service.
+
+    >>> from hostmesh.v1 import job_pb2
+    >>> protocol_id("/hostmesh", job_pb2.DESCRIPTOR.services_by_name["JobService"])
+    '/hostmesh/job/1.0.0'
+    """
+    if isinstance(what, Method):
+        return f"{prefix}/{what.protocol}/{what.version}"
+    protocol, version = _protocol(what)
+    return f"{prefix}/{protocol}/{version}"
+
+
+def handler_name(name: str) -> str:
+    """Return the Python name of a method.
+
+    >>> handler_name("GetRecord")
+    'get_record'
+    """
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _protocol(service: ServiceDescriptor) -> tuple[str, str]:
+    # The stubs know an extension as a plain field.
+    extensions: Any = service.GetOptions().Extensions
+    protocol, version = extensions[options_pb2.protocol], extensions[options_pb2.version]
+    if not protocol or not version:
+        raise TypeError(f"{service.full_name} has no protocol or version option")
+    return protocol, version
+
+
+def _method(
+    service: ServiceDescriptor,
+    descriptor: MethodDescriptor,
+    request_type: type[RequestT],
+    response_type: type[ResponseT],
+) -> Method[RequestT, ResponseT]:
+    extensions: Any = descriptor.GetOptions().Extensions
+    sizes = (extensions[options_pb2.max_request_bytes], extensions[options_pb2.max_response_bytes])
+    if not all(0 < size <= MAX_MESSAGE_BYTES for size in sizes):
+        raise TypeError(f"{descriptor.full_name} needs max_request_bytes and max_response_bytes up to 1 MiB")
+    if descriptor.client_streaming:
+        raise TypeError(f"{descriptor.full_name}: a call has one request")
+    protocol, version = _protocol(service)
+    return Method(
+        service=service.name,
+        protocol=protocol,
+        version=version,
+        name=descriptor.name,
+        cardinality=Cardinality.SERVER_STREAM if descriptor.server_streaming else Cardinality.UNARY,
+        request_type=request_type,
+        response_type=response_type,
+        max_request_bytes=sizes[0],
+        max_response_bytes=sizes[1],
+    )

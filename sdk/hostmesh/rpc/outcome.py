@@ -1,0 +1,138 @@
+"""The outcome of a call: the terminal Status as a value, and how errors become one and back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hostmesh.errors import (
+    DeadlineExceededError,
+    EngineError,
+    FrameTooLargeError,
+    HostmeshError,
+    JobError,
+    RemoteProtocolError,
+    RpcError,
+    SessionError,
+    StatusCode,
+    TransportError,
+)
+from hostmesh.v1 import rpc_pb2
+
+MAX_ENTRIES = 16
+MAX_KEY_BYTES = 64
+MAX_VALUE_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a call ended: the value of a ``Status`` on the wire."""
+
+    status: StatusCode
+    message: str = ""
+    """For people; cut to 1 KiB of UTF-8 when it is sent."""
+    reason: str = ""
+    """For programs: a stable upper-case word."""
+    retry_after_ms: int | None = None
+    """None = not said."""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def to_proto(self) -> rpc_pb2.Status:
+        """Return the message, cut to its bounds: an outcome must always be sendable."""
+        message = rpc_pb2.Status(
+            code=int(self.status),
+            message=_cut(self.message, MAX_VALUE_BYTES),
+            reason=_cut(self.reason, MAX_KEY_BYTES),
+            retry_after_ms=min(max(self.retry_after_ms or 0, 0), 2**63),
+        )
+        for key, value in list(self.details.items())[:MAX_ENTRIES]:
+            if key:
+                message.details.add(key=_cut(key, MAX_KEY_BYTES), value=_cut(value, MAX_VALUE_BYTES))
+        return message
+
+    def to_error(self) -> HostmeshError:
+        """Return the error that a caller gets for an outcome that is not OK."""
+        message = self.message or self.reason or self.status.name
+        if self.status is StatusCode.DEADLINE_EXCEEDED and not self.reason:
+            # The same fact, whichever clock saw it first.
+            return DeadlineExceededError(message)
+        return RpcError(
+            message,
+            status=self.status,
+            reason=self.reason,
+            retry_after_ms=self.retry_after_ms,
+            details=self.details,
+        )
+
+
+OK = Outcome(status=StatusCode.OK)
+INTERNAL = Outcome(status=StatusCode.INTERNAL, message="internal error")
+
+
+def outcome_from_proto(message: rpc_pb2.Status) -> Outcome:
+    """Return the value of a Status whose bounds were checked; a code that gRPC does not know is UNKNOWN."""
+    known = message.code <= max(StatusCode)
+    return Outcome(
+        status=StatusCode(message.code) if known else StatusCode.UNKNOWN,
+        message=message.message,
+        reason=message.reason,
+        retry_after_ms=message.retry_after_ms or None,
+        details={entry.key: entry.value for entry in message.details},
+    )
+
+
+def outcome_of_error(error: Exception) -> Outcome | None:
+    """Return the outcome that a handler's error stands for; None for what the caller must not see.
+
+    A handler says what it means with :class:`RpcError`, or with an error of its feature whose reason is part of the
+    protocol. Everything else, whose text may tell of paths, keys or code, is None: INTERNAL to the caller, and logged.
+    """
+    match error:
+        case RpcError():
+            return Outcome(
+                status=error.status if error.status is not StatusCode.OK else StatusCode.UNKNOWN,
+                message=error.message,
+                reason=error.reason,
+                retry_after_ms=error.retry_after_ms,
+                details=error.details,
+            )
+        case JobError():
+            # jobs/ has the table of reasons and their codes; this is for a reason outside it.
+            return Outcome(
+                status=StatusCode.FAILED_PRECONDITION,
+                message=error.message,
+                reason=error.reason,
+                retry_after_ms=error.retry_after_ms,
+            )
+        case SessionError():
+            return Outcome(status=StatusCode.UNAUTHENTICATED, message=error.message, reason=error.reason)
+        case FrameTooLargeError():
+            return Outcome(
+                status=StatusCode.INVALID_ARGUMENT,
+                message=error.message,
+                reason="TOO_LARGE",
+                details={"size_bytes": str(error.size_bytes), "limit_bytes": str(error.limit_bytes)},
+            )
+        case RemoteProtocolError():
+            return Outcome(
+                status=StatusCode.INVALID_ARGUMENT,
+                message=error.message,
+                reason=error.code,
+                details={"field": name} if (name := getattr(error, "field", "")) else {},
+            )
+        case EngineError():
+            return Outcome(status=StatusCode.INTERNAL, message="the engine failed", reason="ENGINE_FAILED")
+        case DeadlineExceededError():
+            return Outcome(status=StatusCode.DEADLINE_EXCEEDED, message=error.message)
+        case TransportError():
+            return Outcome(
+                status=StatusCode.UNAVAILABLE, message="a peer that this call needs is not reachable", reason=error.code
+            )
+        case _:
+            return None
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    """Cut to so many bytes of UTF-8; what UTF-8 cannot carry becomes a question mark."""
+    raw = text.encode("utf-8", "replace")
+    return raw[:max_bytes].decode("utf-8", "ignore")
