@@ -1,0 +1,131 @@
+"""A session as the host's job server sees it: who pays, for what, and how much is left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from hostmesh.errors import RpcError
+from hostmesh.identity.address import address_to_text
+from hostmesh.net.peer_id import PeerId
+from hostmesh.sessions.reasons import STATUS_OF, RefusedError
+from hostmesh.sessions.table import SessionRecord, SessionState, SessionTable
+
+
+class ActiveSession:
+    """An open session of the peer that made the call. Get one from ``SessionServer.require_session``."""
+
+    __slots__ = ("_record", "_table")
+
+    def __init__(self, table: SessionTable, record: SessionRecord) -> None:
+        self._table = table
+        self._record = record
+
+    @property
+    def session_id(self) -> bytes:
+        """16 bytes."""
+        return self._record.session_id
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The only peer that may use it."""
+        return self._record.peer_id
+
+    @property
+    def client(self) -> str:
+        """The wallet that pays, with its checksum."""
+        return address_to_text(self._record.terms.client)
+
+    @property
+    def client_address(self) -> bytes:
+        """The wallet that pays, 20 bytes."""
+        return self._record.terms.client
+
+    @property
+    def model_id(self) -> str:
+        """The one model that it authorises."""
+        return self._record.terms.model_id
+
+    @property
+    def max_price_micros_per_mtok(self) -> int:
+        """The price ceiling."""
+        return self._record.terms.max_price_micros_per_mtok
+
+    @property
+    def currency(self) -> str:
+        """Of the ceiling and of the limit."""
+        return self._record.terms.currency
+
+    @property
+    def spending_limit_micros(self) -> int:
+        """Most that the client will owe in this session."""
+        return self._record.terms.spending_limit_micros
+
+    @property
+    def spent_micros(self) -> int:
+        """What is owed so far."""
+        return self._record.spent_micros
+
+    @property
+    def remaining_micros(self) -> int:
+        """What is neither owed nor reserved."""
+        return self._record.remaining_micros
+
+    @property
+    def expires_at_unix_s(self) -> int:
+        """When it ends; work that was begun may still end and be paid for."""
+        return self._record.terms.expires_at_unix_s
+
+    @property
+    def state(self) -> SessionState:
+        """Where it stands."""
+        return self._record.state
+
+    def reserve(self, amount_micros: int) -> Reservation:
+        """Set aside the most that a piece of work can cost, before it begins.
+
+        Use it as a context manager: leaving the block without :meth:`Reservation.settle` gives it back.
+
+        Raises:
+            RpcError: FAILED_PRECONDITION with reason SPENDING_LIMIT when the session does not cover it,
+                UNAUTHENTICATED when the session has ended. Nothing was reserved.
+        """
+        try:
+            number = self._table.reserve(self._record, amount_micros)
+        except RefusedError as refused:
+            raise RpcError(refused.message, status=STATUS_OF[refused.word], reason=refused.reason) from refused
+        return Reservation(self._table, self._record, number)
+
+    def __repr__(self) -> str:
+        return f"ActiveSession({self.model_id!r}, {self.client}, {self.state.value}, {self.remaining_micros} left)"
+
+
+class Reservation:
+    """Money set aside for one piece of work; settled once or given back."""
+
+    __slots__ = ("_number", "_record", "_table")
+
+    def __init__(self, table: SessionTable, record: SessionRecord, number: int) -> None:
+        self._table = table
+        self._record = record
+        self._number = number
+
+    def settle(self, cost_micros: int) -> int:
+        """Record what the work did cost, also when the session has ended meanwhile.
+
+        Returns:
+            What the client owes for it: never more than its limit allows. A second settling adds nothing.
+        """
+        return self._table.settle(self._record, self._number, cost_micros)
+
+    def release(self) -> None:
+        """Give it back: the work costs nothing. Idempotent, and without effect once settled."""
+        self._table.release(self._record, self._number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
