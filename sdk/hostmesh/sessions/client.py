@@ -1,16 +1,15 @@
 """The client's side of sessions: opens one on a host that discovery chose, and closes it.
 
 Two calls open a session: a challenge, then the wallet's authorisation over it. Nothing of what the host answers is
-taken on trust: its binding must prove the operator that discovery verified, its grant must be signed by the peer that was
-asked, for this authorisation, in this network.
+taken on trust: its binding must prove the operator that discovery verified, its grant must be signed by the peer that
+was asked, for this authorisation, in this network.
 
 Spec: docs/protocols/session.md.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,7 +23,6 @@ from hostmesh.errors import (
     RpcError,
     SessionError,
     StatusCode,
-    TransportError,
     UsageError,
 )
 from hostmesh.identity.binding import verify_binding
@@ -35,18 +33,15 @@ from hostmesh.rpc.method import Method, RequestT, ResponseT, method
 from hostmesh.sessions.authorization import MAX_LIFETIME_S, message_from_terms
 from hostmesh.sessions.grant import open_grant
 from hostmesh.sessions.reasons import GrantFault, Reason
+from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Caller, Session
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
-
-logger = logging.getLogger("hostmesh.sessions")
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["SessionService"]
 GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.Challenge)
 AUTHORIZE = method(_SERVICE, "Authorize", pb.AuthorizeRequest, pb.AuthorizeResponse)
-CLOSE_SESSION = method(_SERVICE, "CloseSession", pb.CloseSessionRequest, pb.CloseSessionResponse)
 
 DEFAULT_LIFETIME_S = 3600
-CLOSE_TIMEOUT_S = 2.0
 _ATTEMPTS = 3
 
 _REMEDIES = {
@@ -61,24 +56,6 @@ _REMEDIES = {
     Reason.UNKNOWN_CHALLENGE: "open a new session",
     Reason.DRAINING: "look for another host: this one is about to leave",
 }
-
-
-class Caller(Protocol):
-    """What sessions need of :class:`hostmesh.rpc.client.RpcClient`."""
-
-    async def unary(
-        self,
-        peer_id: PeerId,
-        method: Method[RequestT, ResponseT],
-        request: RequestT,
-        *,
-        timeout_s: float,
-        session_id: bytes = b"",
-        idempotency_key: bytes = b"",
-        metadata: Mapping[str, str] | None = None,
-    ) -> ResponseT:
-        """Make a call with one response."""
-        ...
 
 
 class PriceLike(Protocol):
@@ -127,93 +104,6 @@ class ChosenHost:
     operator: bytes
     model_id: str
     price: PriceLike | None
-
-
-class Session:
-    """An open session of this client on one host. Get one from :meth:`SessionManager.open_session`.
-
-    It is valid for calls from this node only; the host holds it in memory, so a host that restarts has forgotten it.
-    """
-
-    __slots__ = ("_caller", "_closed", "_grant", "_session_id", "_terms", "peer_id")
-
-    def __init__(
-        self, caller: Caller, peer_id: PeerId, terms: SessionAuthorization, grant: pb.SessionGrant, envelope: bytes
-    ) -> None:
-        self._caller = caller
-        self._terms = terms
-        self._session_id = grant.session_id
-        self._grant = envelope
-        self._closed = False
-        self.peer_id = peer_id
-        """The host."""
-
-    @property
-    def session_id(self) -> bytes:
-        """16 bytes, for the header of each call."""
-        return self._session_id
-
-    @property
-    def grant(self) -> bytes:
-        """The host's signed grant, as it came: evidence of what the host agreed to."""
-        return self._grant
-
-    @property
-    def operator(self) -> bytes:
-        """The wallet that answers for the host, 20 bytes."""
-        return self._terms.operator
-
-    @property
-    def model_id(self) -> str:
-        """The one model that is authorised."""
-        return self._terms.model_id
-
-    @property
-    def max_price_micros_per_mtok(self) -> int:
-        """The price ceiling."""
-        return self._terms.max_price_micros_per_mtok
-
-    @property
-    def currency(self) -> str:
-        """Of the ceiling and the limit."""
-        return self._terms.currency
-
-    @property
-    def spending_limit_micros(self) -> int:
-        """Most that this session can cost."""
-        return self._terms.spending_limit_micros
-
-    @property
-    def expires_at_unix_s(self) -> int:
-        """When it ends by itself."""
-        return self._terms.expires_at_unix_s
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether :meth:`close` was called."""
-        return self._closed
-
-    async def close(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Tell the host that the session is over. Jobs that it began go on. Idempotent.
-
-        Best effort: a host that cannot be reached ends the session by itself when it expires, so no failure of the path
-        or the host is raised.
-
-        Cancellation: safe; the session counts as closed here.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            await self._caller.unary(
-                self.peer_id, CLOSE_SESSION, pb.CloseSessionRequest(session_id=self._session_id), timeout_s=timeout_s
-            )
-        except (TransportError, RemoteProtocolError, RpcError, UsageError) as error:
-            logger.info("session not closed at its host", extra={"peer_id": self.peer_id, "error": error.code})
-
-    def __repr__(self) -> str:
-        # The id opens nothing from another peer, but it has no place in logs either.
-        return f"Session(peer_id={self.peer_id}, model_id={self.model_id!r}, closed={self._closed})"
 
 
 class SessionManager:
