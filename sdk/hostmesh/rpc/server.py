@@ -159,7 +159,7 @@ class RpcServer:
             with trio.move_on_after(self._limits.request_timeout_s) as scope:
                 request = await _read_request(stream, call)
         except RemoteProtocolError:
-            # It closed before its request was whole, or sent more than a request: not a caller that waits for an answer.
+            # It closed before its request was whole, or sent more than a request: no caller that waits for an answer.
             self.counters.violations[service.name] += 1
             return False
         if scope.cancelled_caught:
