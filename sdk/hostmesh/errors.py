@@ -165,6 +165,21 @@ class ReadyTimeoutError(HostmeshError):
         self.outcomes = dict(outcomes)
 
 
+class ClockSkewError(HostmeshError):
+    """This machine's clock is too far from those of its peers to sign what they would take.
+
+    Args:
+        skew_s: their clock minus ours.
+    """
+
+    code = "CLOCK_SKEW"
+    retry_safe = True
+
+    def __init__(self, message: str, *, skew_s: float, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.skew_s = skew_s
+
+
 # --- the path ---
 
 
