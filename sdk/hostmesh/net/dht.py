@@ -17,7 +17,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -45,6 +45,9 @@ from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.system import System
 from hostmesh.wire.framing import FrameDecoder, encode_frame
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 _log = logging.getLogger("hostmesh.net")
 
@@ -166,7 +169,7 @@ class Dht:
         """Return the DHT servers known."""
         return self._table.peers()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, ask new peers, keep the table fresh; until cancelled."""
         if self._server:
             self._node.set_stream_handler(self._protocol_id, self._serve)

@@ -75,7 +75,7 @@ def encode_message(message: DhtMessage, *, max_bytes: int = MAX_ANSWER_BYTES) ->
         message: what to say. Addresses that cannot be written as a binary multiaddr are left out.
         max_bytes: most bytes of the result.
     """
-    wire = kad_pb2.KadMessage(type=kad_pb2.KadType.ValueType(message.kind.value), key=message.key)
+    wire = kad_pb2.KadMessage(type=kad_pb2.KadType.Name(message.kind.value), key=message.key)
     size = wire.ByteSize()
     for target, peers in ((wire.provider_peers, message.providers), (wire.closer_peers, message.closer)):
         for peer in peers:

@@ -17,7 +17,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -28,6 +28,9 @@ from hostmesh.net.address import AddressOrigin
 from hostmesh.net.dht_message import content_key
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 _log = logging.getLogger("hostmesh.discovery")
 
@@ -125,7 +128,7 @@ class DhtSource:
             last_find=self._last_find, provided_keys=len(self._schedule), told=self._told, failed_provides=self._failed
         )
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Provide what was advertised, again every 10 minutes; see :class:`ProvideSchedule`."""
         task_status.started()
         while True:

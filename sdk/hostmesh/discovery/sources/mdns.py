@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ifaddr
 import trio
@@ -38,10 +39,21 @@ from zeroconf import (  # type: ignore[attr-defined]  # the DNS classes are not 
 from zeroconf.asyncio import AsyncZeroconf
 
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
-from hostmesh.discovery.sources.mdns_records import SERVICE, HeardPeers, encode_txt, label_from, label_of
-from hostmesh.net.address import AddressOrigin, parse_address
+from hostmesh.discovery.sources.mdns_interfaces import choose_interfaces
+from hostmesh.discovery.sources.mdns_records import (
+    SERVICE,
+    Announcement,
+    HeardPeers,
+    announcement_of,
+    label_from,
+    label_of,
+)
+from hostmesh.net.address import AddressOrigin
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 _log = logging.getLogger("hostmesh.discovery")
 
@@ -79,15 +91,6 @@ class _Heard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """What to announce."""
-
-    txt: bytes
-    ips: tuple[str, ...]
-    port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MdnsStatistics:
     """What the source knows now."""
 
@@ -106,25 +109,20 @@ class _Link(RecordUpdateListener):
         self.ended = trio.Event()
         self.error: BaseException | None = None
         self._interfaces = tuple(interfaces)
-        self._name = f"{label}.{SERVICE}"
-        self._host = f"{label}.local."
+        self._name, self._host = f"{label}.{SERVICE}", f"{label}.local."
         self._on_heard = on_heard
         self._token = trio.lowlevel.current_trio_token()
-        self._thread = threading.Thread(target=self._run, name="hostmesh-mdns", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="hostmesh-mdns", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopping = False
-        self._wanted: _Wanted | None = None
+        self._wanted: Announcement | None = None
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._ask_now = asyncio.Event()
         self._zeroconf: Zeroconf | None = None
         self._unexplained: dict[str, None] = {}
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def announce(self, wanted: _Wanted | None) -> None:
+    def announce(self, wanted: Announcement | None) -> None:
         """Announce this and nothing else, or say goodbye (None)."""
         self._wanted = wanted
         self._call(self._changed.set)
@@ -140,7 +138,7 @@ class _Link(RecordUpdateListener):
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_TIMEOUT_S):
             await self.ended.wait()
             # The thread told of its end in its last line; this waits microseconds.
-            self._thread.join()
+            self.thread.join()
             return
         _log.error("mDNS did not end within %g s", STOP_TIMEOUT_S)
 
@@ -186,32 +184,20 @@ class _Link(RecordUpdateListener):
 
     def _open(self) -> AsyncZeroconf:
         if self._interfaces:
-            return AsyncZeroconf(interfaces=self._chosen())
+            return AsyncZeroconf(interfaces=choose_interfaces(self._interfaces, ifaddr.get_adapters()))
         try:
             return AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.All)
         except OSError:
             # No IPv6 in this kernel.
             return AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.V4Only)
 
-    def _chosen(self) -> list[str | int]:
-        """Return what zeroconf wants for the interfaces of the settings: IPv4 addresses, IPv6 interface numbers."""
-        out: dict[str | int, None] = {}
-        for adapter in ifaddr.get_adapters():
-            for ip in adapter.ips:
-                text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-                if adapter.name in self._interfaces or text in self._interfaces:
-                    choice = text if ip.is_IPv4 else adapter.index
-                    if choice is not None:
-                        out[choice] = None
-        if not out:
-            raise OSError(f"no interface is named {' or '.join(self._interfaces)}, or has that address")
-        return list(out)
-
     async def _rescanning(self, zeroconf: AsyncZeroconf) -> None:
         while True:
             await asyncio.sleep(RESCAN_S)
-            chosen = self._chosen() if self._interfaces else InterfaceChoice.All
-            await zeroconf.async_update_interfaces(chosen)
+            wanted = self._interfaces
+            await zeroconf.async_update_interfaces(
+                choose_interfaces(wanted, ifaddr.get_adapters()) if wanted else InterfaceChoice.All
+            )
 
     async def _asking(self, zeroconf: AsyncZeroconf) -> None:
         """Ask for the service without naming what is known, so that everybody's TTL starts anew."""
@@ -234,22 +220,27 @@ class _Link(RecordUpdateListener):
                     await (await zeroconf.async_unregister_service(current))
                 current = None
                 continue
-            info = ServiceInfo(
-                SERVICE,
-                self._name,
-                port=wanted.port,
-                properties=wanted.txt,
-                server=self._host,
-                parsed_addresses=list(wanted.ips),
-                host_ttl=TTL_S,
-                other_ttl=TTL_S,
-            )
+            info = self._service(wanted)
             if current is None:
                 # The name is 165 random bits: looking for another who has it would only take half a second.
                 await (await zeroconf.async_register_service(info, cooperating_responders=True, strict=False))
             else:
                 await (await zeroconf.async_update_service(info))
             current = info
+
+    def _service(self, wanted: Announcement) -> ServiceInfo:
+        return ServiceInfo(
+            SERVICE,
+            self._name,
+            wanted.port,
+            0,
+            0,
+            wanted.txt,
+            self._host,
+            TTL_S,
+            TTL_S,
+            parsed_addresses=list(wanted.ips),
+        )
 
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         """Take the records of one packet, or those whose time has ended (zeroconf calls this)."""
@@ -301,7 +292,7 @@ class MdnsSource:
         self._link: _Link | None = None
         self._ready_at: float | None = None
         self._news = trio.Event()
-        self._wanted: _Wanted | None = None
+        self._wanted: Announcement | None = None
 
     @property
     def name(self) -> str:
@@ -315,7 +306,7 @@ class MdnsSource:
         is_listening = self._link is not None and self._link.ready.is_set()
         return MdnsStatistics(is_listening=is_listening, peers=len(self._peers), malformed=self._peers.malformed)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen, ask and announce until cancelled; then say goodbye. A link that fails is opened again, later."""
         task_status.started()
         retry_s = RETRY_S[0]
@@ -323,7 +314,7 @@ class MdnsSource:
             link = _Link(interfaces=self._interfaces, label=self._label, on_heard=self._take)
             self._link = link
             link.announce(self._wanted)
-            link.start()
+            link.thread.start()
             try:
                 await self._until_ready(link)
                 await link.ended.wait()
@@ -356,12 +347,7 @@ class MdnsSource:
         """Announce a host on the link, or say goodbye (None). At most 16 addresses, those that fit into one packet."""
         self._wanted = None
         if advert is not None:
-            endpoints = [parse_address(address) for address in advert.addresses]
-            self._wanted = _Wanted(
-                txt=encode_txt(self._peer_id, advert.addresses),
-                ips=tuple(dict.fromkeys(endpoint.host for endpoint in endpoints if endpoint.ip is not None)),
-                port=endpoints[0].port if endpoints else 0,
-            )
+            self._wanted = announcement_of(self._peer_id, advert.addresses)
         if self._link is not None:
             self._link.announce(self._wanted)
 

@@ -9,11 +9,11 @@ Source: libp2p specs, discovery/mdns; RFC 6763, section 6 (TXT strings).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hostmesh.errors import InvalidAddressError
-from hostmesh.net.address import split_peer_address
+from hostmesh.net.address import parse_address, split_peer_address
 from hostmesh.net.peer_id import PeerId
 
 SERVICE = "_p2p._udp.local."
@@ -40,6 +40,31 @@ class ParsedTxt:
     """Multiaddrs without ``/p2p``, distinct, at most 16."""
     malformed: int
     """Strings that were skipped: no such address, of a second peer, or cut short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """What a host's records say."""
+
+    txt: bytes
+    ips: tuple[str, ...]
+    """IP addresses for the A and AAAA records, which hostmesh itself does not read."""
+    port: int
+    """For the SRV record, which hostmesh itself does not read."""
+
+
+def announcement_of(peer_id: PeerId, addresses: Sequence[str]) -> Announcement:
+    """Return what to announce for a host at these multiaddrs (without ``/p2p``).
+
+    Raises:
+        InvalidAddressError: one of them is malformed.
+    """
+    endpoints = [parse_address(address) for address in addresses]
+    return Announcement(
+        txt=encode_txt(peer_id, addresses),
+        ips=tuple(dict.fromkeys(endpoint.host for endpoint in endpoints if endpoint.ip is not None)),
+        port=endpoints[0].port if endpoints else 0,
+    )
 
 
 def encode_txt(peer_id: PeerId, addresses: Iterable[str]) -> bytes:
