@@ -1,0 +1,54 @@
+"""What a node is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hostmesh.errors import InvalidAddressError, UsageError
+from hostmesh.net.address import AddressScope, parse_address, scope_of_ip, split_peer_address
+from hostmesh.net.bootstrap import FIRST_RETRY_S, MAX_RETRY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """What a node is told. Addresses are multiaddrs."""
+
+    listen_addresses: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
+    """Where to listen; port 0 takes a free one. Empty: the node dials only."""
+    announce_addresses: tuple[str, ...] = ()
+    """Where others reach this node, instead of what it finds out itself."""
+    bootstrap_addresses: tuple[str, ...] = ()
+    """Peers to stay connected to, each with ``/p2p/<peer id>``."""
+    enable_dht: bool = True
+    dht_server: bool = False
+    """Whether to answer other nodes' DHT queries."""
+    protocol_prefix: str = "/hostmesh"
+    max_connections: int = 10
+    """Connections in both directions together. Source: seed 002."""
+    connection_timeout_s: float = 30.0
+    """Dialling and opening a stream, unless the caller says otherwise. Source: seed 002."""
+    bootstrap_first_retry_s: float = FIRST_RETRY_S
+    bootstrap_max_retry_s: float = MAX_RETRY_S
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            InvalidAddressError: an address is malformed, cannot be announced, or lacks its peer id.
+            UsageError: a number is out of range.
+        """
+        for text in self.listen_addresses:
+            parse_address(text)
+        for text in self.announce_addresses:
+            ip = parse_address(split_peer_address(text)[0]).ip
+            if ip is not None and scope_of_ip(ip) is AddressScope.UNUSABLE:
+                raise InvalidAddressError(
+                    f"{text} cannot be announced: nobody can dial it", remedy="announce a concrete address or a name"
+                )
+        for text in self.bootstrap_addresses:
+            if split_peer_address(text)[1] is None:
+                raise InvalidAddressError(
+                    f"the bootstrap address {text} names no peer", remedy="append /p2p/<peer id of the bootstrap node>"
+                )
+        if self.max_connections < 1 or self.connection_timeout_s <= 0 or self.bootstrap_first_retry_s <= 0:
+            raise UsageError("max_connections must be at least 1, and every time more than 0")

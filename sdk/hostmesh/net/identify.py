@@ -1,0 +1,109 @@
+"""Identify: each side tells the other which protocols it speaks and where it listens.
+
+Participants: every node answers ``/ipfs/id/1.0.0`` and asks it once on every connection. What a peer says is believed
+about itself only: its addresses are claims (:data:`hostmesh.net.address.AddressOrigin.REMOTE`). The observed address is
+sent, and ignored when received: nothing of ours depends on it. Limits: a message of 64 KiB, 256 protocols, 16 addresses.
+
+Source: libp2p specs, "identify". The message is read by libp2p's own generated code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+from libp2p.identity.identify.pb.identify_pb2 import Identify
+
+from hostmesh.errors import InvalidAddressError, MalformedMessageError
+from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, address_from_bytes, address_to_bytes, keep_usable
+from hostmesh.net.stream import Stream
+
+IDENTIFY_ID = "/ipfs/id/1.0.0"
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_PROTOCOLS = 256
+_MAX_PROTOCOL_CHARS = 256
+AGENT = "hostmesh"
+_ED25519_KEY_PREFIX = bytes.fromhex("08011220")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a peer says about itself."""
+
+    protocols: tuple[str, ...]
+    addresses: tuple[str, ...]
+    agent: str
+
+
+def encode_identity(identity: Identity, *, public_key: bytes, observed: tuple[str, int] | None) -> bytes:
+    """Return the length-prefixed message.
+
+    Args:
+        identity: what to tell.
+        public_key: our raw Ed25519 public key.
+        observed: IP address and port that the connection comes from, to tell the peer.
+    """
+    seen = b""
+    if observed is not None:
+        kind = "ip6" if ":" in observed[0] else "ip4"
+        seen = address_to_bytes(f"/{kind}/{observed[0]}/tcp/{observed[1]}")
+    message = Identify(
+        protocol_version="ipfs/0.1.0",
+        agent_version=identity.agent,
+        public_key=_ED25519_KEY_PREFIX + public_key,
+        listen_addrs=[address_to_bytes(address) for address in identity.addresses],
+        observed_addr=seen,
+        protocols=identity.protocols,
+    ).SerializeToString()
+    size, prefix = len(message), bytearray()
+    while size > 0x7F:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    prefix.append(size)
+    return bytes(prefix) + message
+
+
+def decode_identity(data: bytes) -> Identity:
+    """Read a message without its length prefix.
+
+    Raises:
+        MalformedMessageError: not an Identify message.
+    """
+    try:
+        message = Identify.FromString(data)
+    except DecodeError as error:
+        raise MalformedMessageError("not an Identify message") from error
+    addresses = []
+    for raw in message.listen_addrs[: 4 * MAX_ADDRESSES_PER_PEER]:
+        try:
+            addresses.append(address_from_bytes(raw))
+        except InvalidAddressError:
+            continue
+    return Identity(
+        protocols=tuple(text for text in message.protocols[:MAX_PROTOCOLS] if len(text) <= _MAX_PROTOCOL_CHARS),
+        addresses=keep_usable(addresses),
+        agent=message.agent_version[:_MAX_PROTOCOL_CHARS],
+    )
+
+
+async def read_identity(stream: Stream) -> Identity:
+    """Read the peer's message to its end.
+
+    Raises:
+        MalformedMessageError: too long, cut short, or not an Identify message.
+        ConnectionLostError: the stream ended early.
+    """
+    data = bytearray()
+    while chunk := await stream.receive():
+        data += chunk
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise MalformedMessageError("an Identify message is too long")
+    size, at = 0, 0
+    while at < min(len(data), 3):
+        size |= (data[at] & 0x7F) << (7 * at)
+        at += 1
+        if data[at - 1] < 0x80:
+            break
+    if size != len(data) - at:
+        raise MalformedMessageError("an Identify message was cut short")
+    return decode_identity(bytes(data[at:]))

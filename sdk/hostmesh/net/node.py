@@ -1,0 +1,522 @@
+"""The node: our endpoint in the network.
+
+It listens on TCP and WebSocket, dials peers by all their addresses, keeps at most ``max_connections`` connections, holds
+on to its bootstrap peers, and gives streams to the features. Every connection is Noise and Yamux: a peer has proven the
+key that its id names before a byte of a feature's is read. Addresses that others named are dialled under the policy of
+:mod:`hostmesh.net.address`. Whatever a peer or a handler does ends its own stream or connection and nothing else.
+
+Every error that leaves a node is one of :mod:`hostmesh.errors`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+from libp2p.custom_types import TProtocol
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.protocol_muxer.multiselect import Multiselect
+
+from hostmesh.errors import (
+    AlreadyRunningError,
+    ConnectionLostError,
+    DialError,
+    HostmeshError,
+    InvalidAddressError,
+    NodeNotRunningError,
+    ReadyTimeoutError,
+    UsageError,
+)
+from hostmesh.net import stock
+from hostmesh.net.address import (
+    AddressOrigin,
+    AddressScope,
+    Endpoint,
+    join_peer_address,
+    keep_usable,
+    scope_of,
+    split_peer_address,
+)
+from hostmesh.net.address_book import AddressBook
+from hostmesh.net.bootstrap import BootstrapLoop
+from hostmesh.net.config import NodeConfig
+from hostmesh.net.connection import Connection, as_table_entry, serve_stream
+from hostmesh.net.dht import Dht
+from hostmesh.net.dialer import AttemptFailedError, Dialer
+from hostmesh.net.identify import AGENT, IDENTIFY_ID, Identity, encode_identity, read_identity
+from hostmesh.net.links import Link, WebSocketLink
+from hostmesh.net.listening import Listening
+from hostmesh.net.network import Network, SocketNetwork
+from hostmesh.net.peer_id import PeerId, peer_id_from_bytes
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.pool import ConnectionEvent, ConnectionPool, ConnectionWatch
+from hostmesh.net.stock import PatientStream, SteadyYamux
+from hostmesh.net.stream import Stream, StreamHandler
+from hostmesh.net.upgrade import HandshakeError, Upgrader
+from hostmesh.system import System
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+__all__ = ["ConnectionEvent", "ConnectionWatch", "Node", "NodeConfig"]
+
+_log = logging.getLogger("hostmesh.net")
+
+_IDENTIFY_TIMEOUT_S = 10.0
+_GOODBYE_S = 1.0
+"""How long stopping may take to tell the peers."""
+_DEAF_S = 5.0
+"""A call that ran out of time on a connection that was silent so long takes the connection with it."""
+
+
+@dataclass(slots=True)
+class _Dialing:
+    """A dial that others may wait for."""
+
+    tried: frozenset[str]
+    done: trio.Event
+    error: DialError | None = None
+
+
+class Node:
+    """A running or stopped endpoint. It runs once: :meth:`run`, then :meth:`stop` or cancellation.
+
+    Args:
+        config: addresses, limits and names.
+        key: the peer key; its file's lock is the caller's.
+        system: clock and randomness.
+        network: the sockets; the machine's by default.
+    """
+
+    def __init__(
+        self, config: NodeConfig, key: PeerKey, *, system: System | None = None, network: Network | None = None
+    ) -> None:
+        self.config = config
+        self.peer_id: PeerId = key.peer_id
+        self._key = key
+        self._system = system or System()
+        self._network: Network = network or SocketNetwork()
+        bootstrap = [(address, peer_id) for address, peer_id in map(split_peer_address, config.bootstrap_addresses)]
+        peers = [(address, peer_id) for address, peer_id in bootstrap if peer_id not in (None, self.peer_id)]
+        self._pool = ConnectionPool(config.max_connections, frozenset(peer_id for _, peer_id in peers if peer_id))
+        self._upgrader = Upgrader(key)
+        self._listening = Listening(self._network, self._upgrader, self._adopt_inbound, lambda: self._pool.is_full)
+        self._dialer = Dialer(self._network, system=self._system)
+        self._book = AddressBook()
+        self._dialing: dict[PeerId, _Dialing] = {}
+        self._protocols = Multiselect()
+        self._identities: dict[PeerId, Identity] = {}
+        self._bootstrap = BootstrapLoop(
+            self,
+            [(address, peer_id) for address, peer_id in peers if peer_id],
+            system=self._system,
+            first_retry_s=config.bootstrap_first_retry_s,
+            max_retry_s=config.bootstrap_max_retry_s,
+            timeout_s=config.connection_timeout_s,
+        )
+        self._dht: Dht | None = None
+        self._nursery: trio.Nursery | None = None
+        self._has_run = False
+        self._stop_wanted = trio.Event()
+        self._stopped = trio.Event()
+        self.set_stream_handler(IDENTIFY_ID, self._answer_identify)
+        if config.enable_dht:
+            self._dht = Dht(self, protocol_prefix=config.protocol_prefix, server=config.dht_server, system=self._system)
+
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else "stopped" if self._has_run else "new"
+        return f"<Node {self.peer_id} {state}, {self._pool!r}>"
+
+    # --- life ---
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the node listens and dials."""
+        return self._nursery is not None
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the node until it is cancelled or :meth:`stop` is called; ``started()`` comes once it listens.
+
+        Raises:
+            AlreadyRunningError: a node runs once.
+            StartFailedError: an address cannot be listened on; nothing is left open.
+
+        Cancellation: safe; peers are told within a second, every socket and task is gone.
+        """
+        if self._has_run:
+            raise AlreadyRunningError("the node runs or ran already", remedy="make a new Node")
+        self._has_run = True
+        try:
+            stock.install()
+            await self._listening.bind(self.config.listen_addresses)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._hold_connections)
+                try:
+                    nursery.start_soon(self._listening.run)
+                    nursery.start_soon(self._bootstrap.run)
+                    if self._dht is not None:
+                        nursery.start_soon(self._dht.run)
+                    task_status.started()
+                    await self._stop_wanted.wait()
+                finally:
+                    await self._end_connections()
+                    nursery.cancel_scope.cancel()
+        finally:
+            await self._listening.close()
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Stop, and return once nothing is left. Idempotent; a node that never ran is stopped already."""
+        if self._has_run:
+            self._stop_wanted.set()
+            await self._stopped.wait()
+
+    async def _hold_connections(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the connections' tasks, which outlive a cancellation until the peers were told."""
+        with trio.CancelScope(shield=True) as self._connections_scope:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await trio.sleep_forever()
+
+    async def _end_connections(self) -> None:
+        self._nursery = None
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(_GOODBYE_S):
+                async with trio.open_nursery() as goodbye:
+                    for connection in self._pool:
+                        goodbye.start_soon(connection.close)
+            self._connections_scope.cancel()
+
+    # --- addresses ---
+
+    def listen_addresses(self) -> tuple[str, ...]:
+        """Return the bound addresses, with their ports, without ``/p2p``."""
+        return self._listening.addresses()
+
+    def peer_addresses(self) -> tuple[str, ...]:
+        """Return the announced addresses with ``/p2p/<our id>``: what another node's configuration wants."""
+        return tuple(join_peer_address(address, self.peer_id) for address in self.announced_addresses())
+
+    def announced_addresses(self) -> tuple[str, ...]:
+        """Return what others may be told: the configured addresses, or those that the listeners can be reached at.
+
+        Never 0.0.0.0 or ``::``, at most 16, the farthest-reaching first.
+        """
+        configured = self.config.announce_addresses
+        return keep_usable(configured) if configured else self._listening.reachable_addresses()
+
+    def own_scopes(self) -> frozenset[AddressScope]:
+        """Return the scopes that this node lives in: those of its listeners, and of the peers it was told to reach.
+
+        A node that listens on loopback alone but has a configured peer in a private network is in that network too.
+        """
+        told = {
+            scope_of(connection.address)
+            for connection in self._pool
+            if connection.address is not None and connection.origin is not AddressOrigin.REMOTE
+        }
+        return self._listening.scopes() | (told - {AddressScope.NAME, AddressScope.METADATA})
+
+    def add_addresses(self, peer_id: PeerId, addresses: Sequence[str], origin: AddressOrigin) -> None:
+        """Note where a peer may be. Unusable entries are skipped; at most 16 a peer are kept."""
+        self._book.add(peer_id, keep_usable(addresses), origin)
+
+    def addresses_of(self, peer_id: PeerId) -> tuple[str, ...]:
+        """Return where a peer may be, the address to try first in front."""
+        return tuple(address for address, _ in self._book.addresses_of(peer_id))
+
+    # --- connections ---
+
+    def connected_peers(self) -> tuple[PeerId, ...]:
+        """Return the peers with a live connection."""
+        return self._pool.peers()
+
+    def is_connected(self, peer_id: PeerId) -> bool:
+        """Whether there is a live connection to a peer."""
+        return self._pool.get(peer_id) is not None
+
+    def watch_connections(self) -> AbstractContextManager[ConnectionWatch]:
+        """Return a block that yields an async iterator of :class:`ConnectionEvent`; of a peer's several, the latest."""
+        return self._pool.watch()
+
+    async def connect(
+        self,
+        peer_id: PeerId,
+        addresses: Sequence[str] = (),
+        *,
+        origin: AddressOrigin = AddressOrigin.REMOTE,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Make sure that there is a connection to a peer.
+
+        Args:
+            peer_id: whom; the peer must prove it.
+            addresses: where to try first, with or without ``/p2p``; what is known already is tried too.
+            origin: who named the addresses; decides which may be dialled.
+            timeout_s: seconds for everything; None = the configured timeout.
+
+        Raises:
+            InvalidAddressError: a configured address is malformed, or names another peer.
+            DialError: no address worked; nothing was executed, and the call may be made again.
+            NodeNotRunningError: the node does not run.
+
+        Cancellation: safe.
+        """
+        if origin is AddressOrigin.CONFIGURED:
+            for text in addresses:
+                named = split_peer_address(text)[1]
+                if named not in (None, peer_id):
+                    raise InvalidAddressError(f"{text} is an address of another peer than {peer_id}")
+        self.add_addresses(peer_id, addresses, origin)
+        await self._reach(peer_id, self._book.addresses_of(peer_id), timeout_s)
+
+    async def connect_configured(self, peer_id: PeerId, address: str, *, timeout_s: float) -> None:
+        """Make sure that there is a connection to a peer, dialling a configured address and no other."""
+        self.add_addresses(peer_id, (address,), AddressOrigin.CONFIGURED)
+        await self._reach(peer_id, ((address, AddressOrigin.CONFIGURED),), timeout_s)
+
+    async def disconnect(self, peer_id: PeerId) -> None:
+        """Close the connections to a peer. Its open streams fail with ConnectionLostError."""
+        for connection in self._pool.of(peer_id):
+            await connection.close()
+
+    async def wait_connected(self, min_peers: int, timeout_s: float) -> None:
+        """Return once so many peers are connected.
+
+        Raises:
+            ReadyTimeoutError: they were not, in time; ``outcomes`` says what became of each bootstrap address.
+        """
+        with trio.move_on_after(timeout_s):
+            while len(self.connected_peers()) < min_peers:
+                await self._pool.wait_changed()
+        if len(self.connected_peers()) < min_peers:
+            outcomes = self.bootstrap_outcomes()
+            shown = ", ".join(f"{address}: {outcome}" for address, outcome in outcomes.items())
+            raise ReadyTimeoutError(
+                f"{len(self.connected_peers())} of {min_peers} peers after {timeout_s:g} s ({shown or 'no bootstrap'})",
+                outcomes=outcomes,
+                remedy="check that a bootstrap node runs and can be reached from here; the node goes on trying",
+            )
+
+    async def wait_disconnected(self, peer_id: PeerId) -> None:
+        """Return once there is no connection to a peer."""
+        while self.is_connected(peer_id):
+            await self._pool.wait_changed()
+
+    def bootstrap_outcomes(self) -> dict[str, str]:
+        """Return per bootstrap address what happened last: see :data:`hostmesh.net.bootstrap.OUTCOMES`."""
+        return self._bootstrap.outcomes
+
+    async def _reach(
+        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float | None
+    ) -> Connection:
+        """Return a live connection, dialling unless another task does so by these addresses already."""
+        if peer_id == self.peer_id:
+            raise DialError("that peer is this node", stage="address", remedy="name another peer")
+        limit_s = self.config.connection_timeout_s if timeout_s is None else timeout_s
+        with trio.move_on_after(limit_s):
+            while True:
+                if self._nursery is None:
+                    raise NodeNotRunningError("the node does not run", remedy="start it first")
+                connection = self._pool.get(peer_id)
+                if connection is not None:
+                    return connection
+                ongoing = self._dialing.get(peer_id)
+                if ongoing is None:
+                    return await self._dial(peer_id, addresses, limit_s)
+                await ongoing.done.wait()
+                if ongoing.error is not None and ongoing.tried.issuperset(address for address, _ in addresses):
+                    raise DialError(
+                        ongoing.error.message,
+                        stage=ongoing.error.stage,
+                        attempts=ongoing.error.attempts,
+                        remedy=ongoing.error.remedy,
+                    )
+        raise DialError(f"{peer_id} could not be reached within {limit_s:g} s", stage="timeout")
+
+    async def _dial(
+        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float
+    ) -> Connection:
+        async def open_connection(endpoint: Endpoint) -> tuple[SteadyYamux, tuple[str, int] | None]:
+            return await self._shake_hands(endpoint, peer_id)
+
+        async def discard(opened: tuple[SteadyYamux, tuple[str, int] | None]) -> None:
+            await opened[0].close()
+
+        dialing = self._dialing[peer_id] = _Dialing(frozenset(address for address, _ in addresses), trio.Event())
+        try:
+            (muxed, remote), address = await self._dialer.dial(
+                addresses, open_connection, discard, own_scopes=self.own_scopes(), timeout_s=timeout_s
+            )
+            origin = dict(addresses).get(address, AddressOrigin.REMOTE)
+            connection = Connection(muxed, peer_id, address=address, origin=origin, remote=remote)
+            try:
+                await self._pool.make_room()
+            except BaseException:
+                await muxed.close()
+                raise
+            await self._adopt(connection)
+            self._book.add(peer_id, (address,), AddressOrigin.CONNECTED)
+            return connection
+        except DialError as error:
+            dialing.error = DialError(
+                f"{peer_id}: {error.message}", stage=error.stage, attempts=error.attempts, remedy=error.remedy
+            )
+            raise dialing.error from error
+        finally:
+            del self._dialing[peer_id]
+            dialing.done.set()
+
+    async def _shake_hands(self, endpoint: Endpoint, peer_id: PeerId) -> tuple[SteadyYamux, tuple[str, int] | None]:
+        stream = await self._network.dial(endpoint.dial_host, endpoint.port)
+        remote = self._network.remote_endpoint(stream)
+        link = WebSocketLink(stream, remote, is_client=True) if endpoint.is_websocket else Link(stream, remote)
+        try:
+            if isinstance(link, WebSocketLink):
+                await link.open(f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host)
+            return await self._upgrader.outbound(link, peer_id), remote
+        except (HandshakeError, ConnectionClosedError) as error:
+            await link.close()
+            raise AttemptFailedError("handshake", str(error)) from error
+        except BaseException:
+            await link.close()
+            raise
+
+    async def _adopt_inbound(self, muxed: SteadyYamux, remote: tuple[str, int] | None) -> None:
+        peer_id = peer_id_from_bytes(muxed.peer_id.to_bytes())
+        await self._adopt(Connection(muxed, peer_id, address=None, origin=AddressOrigin.REMOTE, remote=remote))
+
+    async def _adopt(self, connection: Connection) -> None:
+        if self._nursery is None or not self._pool.add(connection):
+            await connection.close()
+            raise DialError(
+                f"no room for a connection with {connection.peer_id}",
+                stage="limit",
+                remedy="end some calls, or raise max_connections",
+            )
+        await self._nursery.start(self._run_connection, connection)
+        _log.info("connected", extra={"peer_id": connection.peer_id, "address": connection.address})
+        if self._dht is not None:
+            self._dht.note_connected(connection.peer_id)
+
+    async def _run_connection(
+        self, connection: Connection, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Supervise one connection: whatever happens on it, it ends alone."""
+
+        async def serve(connection: Connection, muxed: PatientStream) -> None:
+            await serve_stream(connection, muxed, self._protocols)
+
+        try:
+            await connection.run(serve, self._identify, task_status=task_status)
+        except Exception:  # noqa: BLE001 # the supervisor of connections
+            _log.exception("a connection failed", extra={"peer_id": connection.peer_id})
+        finally:
+            self._pool.remove(connection)
+            if not self._pool.of(connection.peer_id):
+                self._identities.pop(connection.peer_id, None)
+            _log.info("disconnected", extra={"peer_id": connection.peer_id})
+
+    # --- streams ---
+
+    def set_stream_handler(self, protocol_id: str, handler: StreamHandler) -> None:
+        """Serve a protocol. What the handler raises resets its stream and no other."""
+        self._protocols.add_handler(TProtocol(protocol_id), as_table_entry(handler))
+
+    def remove_stream_handler(self, protocol_id: str) -> None:
+        """Serve a protocol no longer; streams that run go on."""
+        self._protocols.remove_handler(TProtocol(protocol_id))
+
+    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
+        """Open a stream, dialling the peer's known addresses if there is no connection.
+
+        A connection that turns out to be dead is replaced by a new one, once.
+
+        Raises:
+            DialError: the peer cannot be reached, or too many streams are open.
+            ProtocolNotSupportedError: the peer does not speak the protocol.
+            ConnectionLostError: the connection ended or was silent; ``may_have_executed`` is False.
+            NodeNotRunningError: the node does not run.
+
+        Cancellation: safe; the connection stays usable.
+        """
+        limit_s = self.config.connection_timeout_s if timeout_s is None else timeout_s
+        connection: Connection | None = None
+        with trio.move_on_after(limit_s):
+            for attempt in (1, 2):
+                connection = await self._reach(peer_id, self._book.addresses_of(peer_id), limit_s)
+                try:
+                    return await connection.open_stream(protocol_id)
+                except ConnectionLostError:
+                    if attempt == 2 or not connection.is_closed:
+                        raise
+                    self._pool.remove(connection)
+        if connection is None:
+            raise DialError(f"{peer_id} could not be reached within {limit_s:g} s", stage="timeout")
+        if trio.current_time() - connection.last_heard_s > _DEAF_S:
+            _log.info("closing a silent connection", extra={"peer_id": peer_id})
+            await connection.close()
+        raise ConnectionLostError(f"{peer_id} did not answer within {limit_s:g} s", may_have_executed=False)
+
+    # --- identify ---
+
+    def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
+        """Return the protocols that a connected peer said it speaks; empty until it said so."""
+        identity = self._identities.get(peer_id)
+        return () if identity is None else identity.protocols
+
+    async def _identify(self, connection: Connection) -> None:
+        try:
+            with trio.fail_after(_IDENTIFY_TIMEOUT_S):
+                stream = await connection.open_stream(IDENTIFY_ID)
+                identity = await read_identity(stream)
+                await stream.close()
+        except (HostmeshError, trio.TooSlowError) as error:
+            _log.debug("identify failed: %s", error, extra={"peer_id": connection.peer_id})
+            return
+        self._identities[connection.peer_id] = identity
+        self.add_addresses(connection.peer_id, identity.addresses, AddressOrigin.REMOTE)
+
+    async def _answer_identify(self, stream: Stream) -> None:
+        connection = self._pool.get(stream.peer_id)
+        identity = Identity(
+            protocols=tuple(str(name) for name in self._protocols.get_protocols() if name),
+            addresses=self.announced_addresses(),
+            agent=AGENT,
+        )
+        observed = None if connection is None else connection.remote
+        await stream.send(encode_identity(identity, public_key=self._key.public_bytes, observed=observed))
+
+    # --- DHT ---
+
+    @property
+    def dht(self) -> Dht | None:
+        """The DHT, or None when it is off."""
+        return self._dht
+
+    async def provide(self, key: bytes) -> int:
+        """Tell the DHT that this node provides a key; see :meth:`hostmesh.net.dht.Dht.provide`.
+
+        Raises:
+            UsageError: the DHT is off.
+        """
+        return await self._require_dht().provide(key)
+
+    async def find_providers(self, key: bytes, *, limit: int, timeout_s: float) -> list[tuple[PeerId, tuple[str, ...]]]:
+        """Ask the DHT who provides a key; see :meth:`hostmesh.net.dht.Dht.find_providers`.
+
+        Raises:
+            UsageError: the DHT is off.
+        """
+        return await self._require_dht().find_providers(key, limit=limit, timeout_s=timeout_s)
+
+    def _require_dht(self) -> Dht:
+        if self._dht is None:
+            raise UsageError("the DHT is off", remedy="set enable_dht")
+        if self._nursery is None:
+            raise NodeNotRunningError("the node does not run", remedy="start it first")
+        return self._dht

@@ -1,0 +1,154 @@
+"""The connections of a node: how many, to whom, and which one goes when there is no room."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from hostmesh.errors import DialError
+from hostmesh.net.connection import Connection
+from hostmesh.net.peer_id import PeerId
+
+MAX_PER_PEER = 4
+"""Connections of one peer. One is usual, two when both sides dial at once."""
+MAX_WATCHED_PEERS = 4096
+"""Peers whose last event waits for a slow watcher; then the oldest is dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionEvent:
+    """A peer's first connection came, or its last one went."""
+
+    peer_id: PeerId
+    connected: bool
+
+
+class ConnectionWatch:
+    """Connection events as they come; of a peer with several, the latest. For one reader."""
+
+    def __init__(self) -> None:
+        self._events: OrderedDict[PeerId, bool] = OrderedDict()
+        self._came = trio.Event()
+
+    def note(self, event: ConnectionEvent) -> None:
+        """Hand over an event. Never waits."""
+        self._events.pop(event.peer_id, None)
+        self._events[event.peer_id] = event.connected
+        if len(self._events) > MAX_WATCHED_PEERS:
+            self._events.popitem(last=False)
+        self._came.set()
+
+    def __aiter__(self) -> AsyncIterator[ConnectionEvent]:
+        return self
+
+    async def __anext__(self) -> ConnectionEvent:
+        await trio.lowlevel.checkpoint()
+        while not self._events:
+            self._came = trio.Event()
+            await self._came.wait()
+        peer_id, connected = self._events.popitem(last=False)
+        return ConnectionEvent(peer_id=peer_id, connected=connected)
+
+
+class ConnectionPool:
+    """At most ``max_connections`` connections; the least recently used idle one makes room for a new outbound one.
+
+    Args:
+        max_connections: in both directions together, >= 1.
+        protected: peers whose connections are never trimmed.
+    """
+
+    def __init__(self, max_connections: int, protected: frozenset[PeerId] = frozenset()) -> None:
+        self._max_connections = max_connections
+        self._protected = protected
+        self._connections: dict[PeerId, list[Connection]] = {}
+        self._watches: set[ConnectionWatch] = set()
+        self._changed = trio.Event()
+
+    def __len__(self) -> int:
+        return sum(len(connections) for connections in self._connections.values())
+
+    def __repr__(self) -> str:
+        return f"<ConnectionPool {len(self)} of {self._max_connections}>"
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter([connection for connections in self._connections.values() for connection in connections])
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room."""
+        return len(self) >= self._max_connections
+
+    def peers(self) -> tuple[PeerId, ...]:
+        """Return the peers that can be spoken to."""
+        return tuple(peer_id for peer_id in self._connections if self.get(peer_id) is not None)
+
+    def get(self, peer_id: PeerId) -> Connection | None:
+        """Return a live connection to a peer, or None."""
+        return next((each for each in self._connections.get(peer_id, ()) if not each.is_closed), None)
+
+    def of(self, peer_id: PeerId) -> tuple[Connection, ...]:
+        """Return all connections to a peer."""
+        return tuple(self._connections.get(peer_id, ()))
+
+    async def make_room(self) -> None:
+        """Close idle connections until one more fits.
+
+        Raises:
+            DialError: every connection is in use; ``stage`` is ``limit``.
+        """
+        while self.is_full:
+            idle = [each for each in self if not each.streams and each.peer_id not in self._protected]
+            if not idle:
+                raise DialError(
+                    f"all {self._max_connections} connections are in use",
+                    stage="limit",
+                    remedy="end some calls, or raise max_connections",
+                )
+            victim = min(idle, key=lambda each: each.used_at_s)
+            self.remove(victim)
+            await victim.close()
+
+    def add(self, connection: Connection) -> bool:
+        """Take a connection in, and say whether there was room for it."""
+        connections = self._connections.get(connection.peer_id, [])
+        if self.is_full or len(connections) >= MAX_PER_PEER:
+            return False
+        self._connections[connection.peer_id] = [*connections, connection]
+        if not connections:
+            self._tell(connection.peer_id, connected=True)
+        return True
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection. Idempotent."""
+        connections = self._connections.get(connection.peer_id, [])
+        if connection not in connections:
+            return
+        connections.remove(connection)
+        if not connections:
+            del self._connections[connection.peer_id]
+            self._tell(connection.peer_id, connected=False)
+
+    def _tell(self, peer_id: PeerId, *, connected: bool) -> None:
+        for watch in self._watches:
+            watch.note(ConnectionEvent(peer_id=peer_id, connected=connected))
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_changed(self) -> None:
+        """Return after the next event."""
+        await self._changed.wait()
+
+    @contextmanager
+    def watch(self) -> Iterator[ConnectionWatch]:
+        """Yield the events from now on, as an async iterator."""
+        watch = ConnectionWatch()
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
