@@ -133,7 +133,8 @@ class Engine(Protocol):
 
     All failures are :class:`hostmesh.errors.EngineError`: :class:`~hostmesh.errors.ContextExceededError` when the input
     does not fit, :class:`~hostmesh.errors.ModelNotReadyError` when the model is not loaded (now), the root for
-    everything else. Their texts stay on the host: the job server tells a client the reason alone.
+    everything else. The job server logs their texts, so these hold no input and no output; a client is told the reason
+    alone.
     """
 
     def models(self) -> tuple[ModelInfo, ...]:
@@ -155,7 +156,8 @@ class Engine(Protocol):
         """Start the work; iterate inside the block for its events, of which :class:`Finished` is the last.
 
         Leaving the block early, by an exception, cancellation or ``break``, stops the computation itself within a
-        second and frees what it held; the block's exit may wait for that, shielded for at most that second.
+        second and frees what it held; the block's exit may wait for that, shielded for at most that second. An
+        exception of the block's body leaves it as it is, never inside a group.
 
         Raises:
             EngineError: on entering the block or from the iterator; the events so far stand, no more will come.

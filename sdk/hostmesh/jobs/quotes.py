@@ -83,6 +83,18 @@ class QuoteBook:
         self._drop(terms)
         return terms
 
+    def prices(self, peer_id: PeerId, model_id: str, now: float) -> list[tuple[int, str]]:
+        """Return price and currency of each open quote of the peer for the model.
+
+        Cost: O(open quotes of the peer).
+        """
+        own = (self._quotes[quote_id] for quote_id in self._by_peer.get(peer_id, ()))
+        return [
+            (terms.price_micros_per_mtok, terms.currency)
+            for terms in own
+            if terms.model_id == model_id and terms.expires_at_s > now
+        ]
+
     def _drop(self, terms: QuotedTerms) -> None:
         del self._quotes[terms.quote_id]
         own = self._by_peer[terms.peer_id]

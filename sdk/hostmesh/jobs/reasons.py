@@ -92,6 +92,9 @@ REASONS: Mapping[str, ReasonRule] = MappingProxyType(
 HOST_CAUSED = frozenset({"ENGINE_FAILED", "INTERNAL", "UNKNOWN", "DATA_LOSS"})
 """Reasons that count against a host. Being busy, draining or refusing does not."""
 
+UNCHARGED = HOST_CAUSED | {"CONTEXT_EXCEEDED", "MODEL_NOT_READY", "DRAINING"}
+"""Reasons for which an accepted job costs nothing: the host did not do the work."""
+
 
 def job_refused(
     reason: str, message: str, *, retry_after_ms: int | None = None, may_have_executed: bool = False, remedy: str = ""
@@ -131,6 +134,8 @@ def from_status(error: RpcError, *, accepted: bool, delivered: bool) -> JobError
     """
     reason = error.reason or error.status.name
     rule = REASONS.get(reason)
+    if rule is None and error.status is StatusCode.UNAUTHENTICATED:
+        rule = REASONS["UNAUTHORIZED"]
     parameter = error.details.get("parameter")
     if parameter is not None and not accepted and reason in ("UNSUPPORTED_PARAMETER", "INVALID_PARAMETER"):
         return ParameterError(
@@ -138,8 +143,7 @@ def from_status(error: RpcError, *, accepted: bool, delivered: bool) -> JobError
         )
     executed = accepted or (rule is None and error.may_have_executed)
     retry_safe = rule.retry_safe if rule is not None else error.retry_safe
-    # An accepted job that did not fail by the host's own fault was charged for what it did.
-    uncharged = not executed or reason in HOST_CAUSED
+    uncharged = not executed or reason in UNCHARGED
     return JobError(
         error.message,
         reason=reason,

@@ -1,0 +1,341 @@
+"""The client's side of jobs: asks for a quote, verifies it, and runs a job in a session.
+
+The prompt leaves only after the chosen host has signed a quote within the session's ceiling, and to that host alone.
+
+Spec: docs/protocols/job.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import trio
+
+from hostmesh.errors import DeadlineExceededError, RemoteProtocolError, RpcError, StoreError, UsageError
+from hostmesh.jobs.content import MessageLike, WireInput, build_input
+from hostmesh.jobs.engine import ParameterValue
+from hostmesh.jobs.job import Job
+from hostmesh.jobs.offer import QuoteOffer, open_quote
+from hostmesh.jobs.parameters import check_parameters, encode_parameters
+from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
+from hostmesh.jobs.transcript import Transcript
+from hostmesh.jobs.usage import Usage
+from hostmesh.net.peer_id import PeerId
+from hostmesh.rpc.method import Method, RequestT, ResponseT, method
+from hostmesh.system import System
+from hostmesh.v1 import job_pb2
+
+logger = logging.getLogger("hostmesh.jobs")
+
+_SERVICE = job_pb2.DESCRIPTOR.services_by_name["JobService"]
+QUOTE = method(_SERVICE, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
+RUN = method(_SERVICE, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
+
+QUOTE_TIMEOUT_S = 30.0
+"""For a quote, the dial included; a job itself has only its caller's time limit."""
+MAX_TRACKED_SESSIONS = 1024
+
+
+class JobCaller(Protocol):
+    """What jobs need of :class:`hostmesh.rpc.client.RpcClient`."""
+
+    async def unary(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        timeout_s: float,
+        session_id: bytes = b"",
+    ) -> ResponseT:
+        """Make a call with one response."""
+        ...
+
+    def server_stream(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        timeout_s: float | None,
+        session_id: bytes = b"",
+    ) -> AbstractAsyncContextManager[AsyncIterator[ResponseT]]:
+        """Make a call with many responses; leaving the block early cancels it."""
+        ...
+
+
+class OpenSession(Protocol):
+    """What jobs need of a session (:class:`hostmesh.sessions.session.Session`)."""
+
+    @property
+    def session_id(self) -> bytes:
+        """16 bytes."""
+        ...
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The host."""
+        ...
+
+    @property
+    def model_id(self) -> str:
+        """The one model that it authorises."""
+        ...
+
+    @property
+    def max_price_micros_per_mtok(self) -> int:
+        """The price ceiling."""
+        ...
+
+    @property
+    def currency(self) -> str:
+        """Of the ceiling and the limit."""
+        ...
+
+    @property
+    def spending_limit_micros(self) -> int:
+        """Most that the session can cost."""
+        ...
+
+
+class OutcomeBook(Protocol):
+    """Where outcomes of hosts go (:class:`hostmesh.reputation.book.ReputationBook`)."""
+
+    def record_outcome(self, peer_id: PeerId, *, good: bool) -> object:
+        """Count one outcome.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        ...
+
+
+class JobManager:
+    """Runs jobs on hosts.
+
+    Args:
+        caller: makes the calls.
+        peer_id: this node's; quotes are bound to it.
+        network: the network's name.
+        outcomes: told of every job that a host brought to a good end or failed by its own fault; None = nobody.
+        system: the wall clock judges quotes.
+    """
+
+    def __init__(
+        self,
+        *,
+        caller: JobCaller,
+        peer_id: PeerId,
+        network: str,
+        outcomes: OutcomeBook | None = None,
+        system: System | None = None,
+    ) -> None:
+        self._caller = caller
+        self._peer_id = peer_id
+        self._network = network
+        self._outcomes = outcomes
+        self._system = system or System()
+        # The sessions used last: one that is pushed out only loses the check of its sum.
+        self._spent: OrderedDict[bytes, int] = OrderedDict()
+
+    async def request_quote(
+        self,
+        peer_id: PeerId,
+        model_id: str,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        max_output_tokens: int | None = None,
+        prompt_tokens_estimate: int | None = None,
+        max_price_micros_per_mtok: int | None = None,
+        currency: str | None = None,
+        timeout_s: float = QUOTE_TIMEOUT_S,
+    ) -> QuoteOffer:
+        """Ask a host what a job would cost. The prompt is no part of it.
+
+        Args:
+            peer_id: the host.
+            model_id: exact id.
+            parameters: settings of the work, such as ``{"temperature": 0}``.
+            max_output_tokens: most tokens of the answer, >= 1; None = the host's own limit.
+            prompt_tokens_estimate: about how long the prompt will be; None = not said.
+            max_price_micros_per_mtok: ceiling, inclusive; None = any price.
+            currency: of the ceiling; None = any.
+            timeout_s: seconds for everything, the dial included.
+
+        Returns:
+            The verified quote, good for one job within about a minute.
+
+        Raises:
+            JobError: the host refuses (``reason``), or its price is above the ceiling; nothing was executed.
+            ParameterError: a setting that cannot be used, by its name.
+            TransportError: the host was not reached in time.
+            RemoteProtocolError: the answer proves nothing. It counts against the host.
+
+        Cancellation: safe. Cost: one round trip on a warm connection.
+        """
+        request = job_pb2.QuoteRequest(
+            model_id=model_id,
+            max_output_tokens=_token_count("max_output_tokens", max_output_tokens, least=1),
+            prompt_tokens_estimate=_token_count("prompt_tokens_estimate", prompt_tokens_estimate, least=0),
+            parameters=encode_parameters(check_parameters(parameters or {})),
+        )
+        try:
+            response = await self._caller.unary(peer_id, QUOTE, request, timeout_s=timeout_s)
+            return open_quote(
+                response.quote,
+                network=self._network,
+                client_peer_id=self._peer_id,
+                host_peer_id=peer_id,
+                model_id=model_id,
+                max_output_tokens=max_output_tokens,
+                max_price_micros_per_mtok=max_price_micros_per_mtok,
+                currency=currency,
+                now=self._system.unix_s(),
+            )
+        except RpcError as error:
+            refused = from_status(error, accepted=False, delivered=False)
+            if refused.reason in HOST_CAUSED:
+                self._record(peer_id, good=False)
+            raise refused from error
+        except RemoteProtocolError:
+            self._record(peer_id, good=False)
+            raise
+
+    @asynccontextmanager
+    async def run(
+        self,
+        session: OpenSession,
+        *,
+        prompt: str | None = None,
+        messages: Sequence[MessageLike] | None = None,
+        texts: Sequence[str] | None = None,
+        system_prompt: str | None = None,
+        parameters: Mapping[str, object] | None = None,
+        max_output_tokens: int | None = None,
+        timeout_s: float | None = None,
+        quote: QuoteOffer | None = None,
+    ) -> AsyncIterator[Job]:
+        """Run one job in a session; iterate over the job inside the block.
+
+        Leaving the block before the job is done cancels it on the host; the tokens up to then are charged.
+
+        Args:
+            session: an open session on the host.
+            prompt: one message of the user.
+            messages: a conversation: mappings of ``role`` and ``content``.
+            texts: texts to embed. Exactly one of the three is given.
+            system_prompt: goes before the prompt or the conversation.
+            parameters: settings of the work, such as ``{"temperature": 0}``.
+            max_output_tokens: most tokens of the answer; None = the host's own limit, or that of ``quote``.
+            timeout_s: seconds for everything; it runs out only while the job is waited for. None = no limit.
+            quote: one from :meth:`request_quote` for this session's host and model; None = a new one is asked for.
+
+        Yields:
+            The job, accepted by the host and perhaps still in its queue.
+
+        Raises:
+            JobError: the host refused the job, or the input is too large (``reason``). Nothing was executed.
+            ParameterError: a setting that cannot be used, by its name. Nothing was executed.
+            UsageError: contradicting arguments; nothing was sent.
+            TransportError: the path failed; ``may_have_executed`` says whether the host may have begun.
+            RemoteProtocolError: the host broke the protocol.
+
+        Cost: two round trips on a warm connection before the job is accepted, one with ``quote``.
+        """
+        deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
+        wire = build_input(prompt=prompt, messages=messages, texts=texts, system_prompt=system_prompt)
+        checked = check_parameters(parameters or {})
+        offer = await self._offer(session, quote, checked, max_output_tokens, deadline)
+        if session.spending_limit_micros == 0 and offer.price_micros_per_mtok > 0:
+            raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
+        request = _run_request(offer, wire, checked)
+        async with self._caller.server_stream(
+            session.peer_id, RUN, request, timeout_s=_left(deadline), session_id=session.session_id
+        ) as responses:
+            job = Job(
+                responses,
+                Transcript(offer, wire),
+                offer,
+                charge=lambda usage: self._check_spending(session, usage),
+                record=lambda good: self._record(session.peer_id, good=good),
+            )
+            await job.wait_accepted()
+            yield job
+
+    async def _offer(
+        self,
+        session: OpenSession,
+        quote: QuoteOffer | None,
+        parameters: Mapping[str, ParameterValue],
+        max_output_tokens: int | None,
+        deadline: float,
+    ) -> QuoteOffer:
+        if quote is None:
+            return await self.request_quote(
+                session.peer_id,
+                session.model_id,
+                parameters=parameters,
+                max_output_tokens=max_output_tokens,
+                max_price_micros_per_mtok=session.max_price_micros_per_mtok,
+                currency=session.currency,
+                timeout_s=min(QUOTE_TIMEOUT_S, _left(deadline) or QUOTE_TIMEOUT_S),
+            )
+        if quote.peer_id != session.peer_id or quote.model_id != session.model_id:
+            raise UsageError("the quote is of another host or model than the session")
+        if max_output_tokens is not None and max_output_tokens != quote.max_output_tokens:
+            raise UsageError("the quote fixes max_output_tokens", remedy="Ask for a quote with the number wanted.")
+        if quote.currency != session.currency or quote.price_micros_per_mtok > session.max_price_micros_per_mtok:
+            raise job_refused("PRICE_TOO_LOW", "the quote is above the session's price ceiling")
+        return quote
+
+    def _check_spending(self, session: OpenSession, usage: Usage) -> None:
+        """Add up what the session's jobs cost; a host that charges more than was authorised broke its word."""
+        spent = self._spent.pop(session.session_id, 0) + usage.cost_micros
+        self._spent[session.session_id] = spent
+        while len(self._spent) > MAX_TRACKED_SESSIONS:
+            self._spent.popitem(last=False)
+        if spent > session.spending_limit_micros:
+            raise RemoteProtocolError(
+                f"the host charged {spent} micro-{session.currency} in a session limited to "
+                f"{session.spending_limit_micros}"
+            )
+
+    def _record(self, peer_id: PeerId, *, good: bool) -> None:
+        if self._outcomes is None:
+            return
+        try:
+            self._outcomes.record_outcome(peer_id, good=good)
+        except StoreError as error:
+            # The job's own end matters more than its entry in the book.
+            logger.warning("outcome not recorded: %s", error.message, extra={"peer_id": peer_id, "good": good})
+
+
+def _run_request(offer: QuoteOffer, wire: WireInput, parameters: Mapping[str, ParameterValue]) -> job_pb2.RunRequest:
+    request = job_pb2.RunRequest(quote_id=offer.quote_id, parameters=encode_parameters(parameters))
+    if isinstance(wire, job_pb2.ChatInput):
+        request.chat.CopyFrom(wire)
+    else:
+        request.embedding.CopyFrom(wire)
+    return request
+
+
+def _token_count(name: str, value: int | None, *, least: int) -> int | None:
+    if value is not None and (type(value) is not int or not least <= value < 2**32):
+        raise UsageError(f"{name} is a whole number, {least} or more", remedy=f"Correct {name} or leave it out.")
+    return value
+
+
+def _left(deadline: float) -> float | None:
+    if deadline == math.inf:
+        return None
+    left_s = deadline - trio.current_time()
+    if left_s <= 0:
+        error = DeadlineExceededError("no time was left to run the job")
+        error.may_have_executed, error.retry_safe = False, True
+        raise error
+    return left_s

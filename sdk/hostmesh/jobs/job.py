@@ -1,0 +1,188 @@
+"""A running job, as its client holds it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import NoReturn
+
+from hostmesh.errors import ConnectionLostError, HostmeshError, RemoteProtocolError, RpcError, UsageError
+from hostmesh.jobs.engine import FinishReason
+from hostmesh.jobs.offer import QuoteOffer
+from hostmesh.jobs.reasons import HOST_CAUSED, from_status
+from hostmesh.jobs.transcript import Accepted, Completed, EmbeddingResult, TextDelta, Transcript
+from hostmesh.jobs.usage import Usage
+from hostmesh.net.peer_id import PeerId
+from hostmesh.v1 import job_pb2
+
+
+class Job:
+    """One job on one host. Get one from :meth:`hostmesh.jobs.client.JobManager.run`.
+
+    Iterate over it for the pieces of the answer as they come; the loop ends when the job is done, and only then are
+    ``usage`` and ``finish_reason`` there. A job of texts has no pieces: its loop ends with ``vectors`` filled.
+
+    Iterating, :meth:`read_text` and :meth:`read_vectors` raise:
+
+    - :class:`~hostmesh.errors.JobError`: the host ended the job with a reason. ``retry_safe`` is True only when nothing
+      was charged and no piece of the answer had come.
+    - :class:`~hostmesh.errors.ConnectionLostError`, :class:`~hostmesh.errors.DeadlineExceededError`: the end is not
+      known; the tokens so far may be charged.
+    - :class:`~hostmesh.errors.RemoteProtocolError`: the host broke the protocol. Do not use it again.
+
+    Cancellation: a cancelled iteration loses nothing; leaving the block of ``run`` stops the job on the host.
+    """
+
+    def __init__(
+        self,
+        responses: AsyncIterator[job_pb2.RunResponse],
+        transcript: Transcript,
+        offer: QuoteOffer,
+        *,
+        charge: Callable[[Usage], None],
+        record: Callable[[bool], None],
+    ) -> None:
+        self._responses = responses
+        self._transcript = transcript
+        self._charge = charge
+        self._record = record
+        self._vectors: list[tuple[float, ...]] = []
+        self._accepted: Accepted | None = None
+        self._completed: Completed | None = None
+        self._error: HostmeshError | None = None
+        self._is_done = False
+        self._text: str | None = None
+        self.offer = offer
+        """The quote that the job runs under."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The host."""
+        return self.offer.peer_id
+
+    @property
+    def job_id(self) -> bytes:
+        """The host's name for the job, 16 bytes."""
+        assert self._accepted is not None
+        return self._accepted.job_id
+
+    @property
+    def queue_position(self) -> int:
+        """Where the job stood when the host accepted it: 0 = it started at once, n = the n-th in the queue."""
+        assert self._accepted is not None
+        return self._accepted.queue_position
+
+    @property
+    def is_done(self) -> bool:
+        """The job has ended well: usage and finish reason are there."""
+        return self._is_done
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and cost, checked against the quote.
+
+        Raises:
+            UsageError: the job has not ended well (yet).
+        """
+        return self._end_of("usage").usage
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the answer ended.
+
+        Raises:
+            UsageError: the job has not ended well (yet).
+        """
+        return self._end_of("finish_reason").finish_reason
+
+    @property
+    def vectors(self) -> tuple[tuple[float, ...], ...]:
+        """The vectors that have come, in the order of the texts; all of them once the job is done."""
+        return tuple(self._vectors)
+
+    @property
+    def text(self) -> str | None:
+        """The whole answer, once :meth:`read_text` has read it; None before: pieces are not kept."""
+        return self._text
+
+    def __aiter__(self) -> AsyncIterator[TextDelta]:
+        return self
+
+    async def __anext__(self) -> TextDelta:
+        if self._error is not None:
+            raise self._error
+        while not self._is_done:
+            event = await self._next()
+            match event:
+                case TextDelta():
+                    return event
+                case EmbeddingResult():
+                    self._vectors.append(event.values)
+                case Completed():
+                    self._completed = event
+                case None:
+                    self._is_done = True
+                    self._record(True)
+        raise StopAsyncIteration
+
+    async def read_text(self) -> str:
+        """Read to the end and return the pieces that had not come yet, as one text. It stays in ``text``."""
+        if self._text is None:
+            self._text = "".join([delta.text async for delta in self])
+        return self._text
+
+    async def read_vectors(self) -> tuple[tuple[float, ...], ...]:
+        """Read to the end and return all vectors, in the order of the texts."""
+        async for _ in self:
+            pass
+        return self.vectors
+
+    async def wait_accepted(self) -> None:
+        """Wait for the host to take the job. Only the manager calls this.
+
+        Raises:
+            JobError: the host refused it; nothing was executed.
+        """
+        accepted = await self._next()
+        if not isinstance(accepted, Accepted):
+            # The host ended the call with OK and nothing in it.
+            self._fail(RemoteProtocolError("the host ended the job without accepting it"), is_bad=True)
+        self._accepted = accepted
+
+    async def _next(self) -> Accepted | TextDelta | EmbeddingResult | Completed | None:
+        """Return the next event; None = the call ended with OK."""
+        try:
+            try:
+                response = await anext(self._responses)
+            except StopAsyncIteration:
+                if self._accepted is not None:
+                    self._transcript.end()
+                if self._completed is not None:
+                    self._charge(self._completed.usage)
+                return None
+            return self._transcript.event(response)
+        except RpcError as error:
+            refused = from_status(error, accepted=self._transcript.is_accepted, delivered=self._transcript.is_delivered)
+            self._fail(refused, is_bad=refused.reason in HOST_CAUSED, cause=error)
+        except RemoteProtocolError as error:
+            self._fail(error, is_bad=True)
+        except ConnectionLostError as error:
+            self._fail(error, is_bad=self._transcript.is_accepted)
+        except HostmeshError as error:
+            self._fail(error, is_bad=False)
+
+    def _fail(self, error: HostmeshError, *, is_bad: bool, cause: HostmeshError | None = None) -> NoReturn:
+        self._error = error
+        if is_bad:
+            self._record(False)
+        if cause is not None:
+            raise error from cause
+        raise error
+
+    def _end_of(self, name: str) -> Completed:
+        if not self._is_done or self._completed is None:
+            raise UsageError(f"the job has no {name} yet", remedy="Read it to its end first.")
+        return self._completed
+
+    def __repr__(self) -> str:
+        state = "failed" if self._error is not None else "done" if self._is_done else "running"
+        return f"Job({self.offer.model_id!r}, {state}, peer_id={self.peer_id})"
