@@ -216,7 +216,7 @@ class Dht:
             nonlocal told
             try:
                 await self._ask(peer_id, message, answered=False)
-            except (TransportError, RemoteProtocolError) as error:
+            except HostmeshError as error:
                 _log.debug("DHT server did not take a provider record: %s", error, extra={"peer_id": peer_id})
             else:
                 told += 1
@@ -284,7 +284,7 @@ class Dht:
         async def query(peer_id: PeerId) -> None:
             try:
                 closer = await ask(peer_id)
-            except (TransportError, RemoteProtocolError) as error:
+            except HostmeshError as error:
                 lookup.on_failure(peer_id)
                 self._on_failed(peer_id, error)
             else:
@@ -366,7 +366,7 @@ class Dht:
         async def check(peer_id: PeerId) -> None:
             try:
                 closer = await self._find_node(peer_id, own_key)
-            except (TransportError, RemoteProtocolError) as error:
+            except HostmeshError as error:
                 self._on_failed(peer_id, error)
             else:
                 for other in closer:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import trio
+from libp2p.kad_dht.pb.kademlia_pb2 import Message
+
 from hostmesh.errors import ConnectionLostError
 from hostmesh.net.dht import MAX_INBOUND_PER_PEER, QUERY_TIMEOUT_S
 from hostmesh.net.dht_message import MAX_REQUEST_BYTES, content_key
 from hostmesh.net.peer_id import peer_id_from_public_key, peer_id_to_bytes
 from hostmesh.net.stream import Stream
-from libp2p.kad_dht.pb.kademlia_pb2 import Message
 
 KEY = content_key("a model")
 PROTOCOL = "/hostmesh/kad/1.0.0"

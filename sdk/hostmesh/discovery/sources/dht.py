@@ -43,8 +43,8 @@ FIND_TIMEOUT_S = 15.0
 MAX_PARALLEL_PROVIDES = 4
 
 
-class ProviderNode(Protocol):
-    """What this source needs of the node."""
+class Providers(Protocol):
+    """What this source needs of the node's DHT (:class:`hostmesh.net.dht.Dht` has it)."""
 
     async def provide(self, key: bytes) -> int:
         """Tell the closest peers that we provide the key; return how many were told."""
@@ -54,11 +54,11 @@ class ProviderNode(Protocol):
         """Ask the network who provides the key."""
         ...
 
-    def dht_servers(self) -> tuple[PeerId, ...]:
+    def servers(self) -> tuple[PeerId, ...]:
         """DHT servers known."""
         ...
 
-    async def wait_dht_server(self) -> None:
+    async def wait_server(self) -> None:
         """Return once a DHT server is known."""
         ...
 
@@ -100,13 +100,13 @@ class DhtSource:
     """See the module.
 
     Args:
-        node: the running node.
+        dht: the node's.
         network: name of the network; hosts of another are under other keys.
         system: clock and random bytes.
     """
 
-    def __init__(self, node: ProviderNode, *, network: str, system: System) -> None:
-        self._node = node
+    def __init__(self, dht: Providers, *, network: str, system: System) -> None:
+        self._dht = dht
         self._network = network
         self._system = system
         self._shard = system.random_bytes(1)[0] % SHARDS
@@ -160,7 +160,7 @@ class DhtSource:
         async def sample(shard: int, scope: trio.CancelScope) -> None:
             nonlocal sampled
             key = model_key(self._network, model_id, shard, query.country_code)
-            providers = await self._node.find_providers(key, limit=query.limit, timeout_s=FIND_TIMEOUT_S)
+            providers = await self._dht.find_providers(key, limit=query.limit, timeout_s=FIND_TIMEOUT_S)
             sampled += 1
             for peer_id, addresses in providers:
                 if peer_id in reported or len(reported) >= query.limit:
@@ -191,7 +191,7 @@ class DhtSource:
         async def one(key: bytes) -> None:
             async with limiter:
                 try:
-                    told = await self._node.provide(key)
+                    told = await self._dht.provide(key)
                 except HostmeshError as error:
                     _log.debug("cannot provide: %s", error)
                     told = 0
@@ -207,13 +207,13 @@ class DhtSource:
         """Wait for the next key to be due, a new advert or, where nobody could be told, a first DHT server."""
 
         async def server(scope: trio.CancelScope) -> None:
-            await self._node.wait_dht_server()
+            await self._dht.wait_server()
             self._schedule.on_connected(self._system.monotonic_s())
             scope.cancel()
 
         with trio.move_on_after(wait_s):
             async with trio.open_nursery() as nursery:
-                if self._schedule.has_failures and not self._node.dht_servers():
+                if self._schedule.has_failures and not self._dht.servers():
                     nursery.start_soon(server, nursery.cancel_scope)
                 await self._changed.wait()
                 self._changed = trio.Event()

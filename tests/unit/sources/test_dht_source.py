@@ -1,0 +1,210 @@
+"""The DHT source over a DHT of lists, on a mock clock."""
+
+from __future__ import annotations
+
+import hashlib
+
+import trio
+
+from hostmesh.discovery.source import Advert, SourceQuery
+from hostmesh.discovery.sources.dht import DhtSource, model_key
+from hostmesh.errors import NodeNotRunningError
+from hostmesh.net.address import AddressOrigin
+from hostmesh.net.peer_id import peer_id_from_public_key
+from hostmesh.system import System
+
+PEERS = [peer_id_from_public_key(bytes([number]) * 32) for number in range(40)]
+ADVERT = Advert(model_ids=("llama", "mini/lm"), country_code="DE", addresses=())
+
+
+class ListDht:
+    """What was provided, when; and what is to be found."""
+
+    def __init__(self):
+        self.told = 5
+        self.provided: list[tuple[float, bytes]] = []
+        self.records: dict[bytes, list] = {}
+        self.asked: list[bytes] = []
+        self.delay_s: dict[bytes, float] = {}
+        self.server = trio.Event()
+        self.server.set()
+        self.error: Exception | None = None
+
+    async def provide(self, key):
+        await trio.lowlevel.checkpoint()
+        self.provided.append((trio.current_time(), key))
+        if self.error is not None:
+            raise self.error
+        return self.told if self.server.is_set() else 0
+
+    async def find_providers(self, key, *, limit, timeout_s):
+        self.asked.append(key)
+        await trio.sleep(self.delay_s.get(key, 0))
+        return [(peer_id, ("/ip4/192.0.2.1/tcp/1",)) for peer_id in self.records.get(key, [])][:limit]
+
+    def servers(self):
+        return (PEERS[0],) if self.server.is_set() else ()
+
+    async def wait_server(self):
+        await self.server.wait()
+
+
+def source_of(dht, shard=2, network="testnet"):
+    return DhtSource(
+        dht,
+        network=network,
+        system=System(monotonic_s=trio.current_time, random_bytes=lambda size: bytes([shard]) * size),
+    )
+
+
+def expected_key(text):
+    return bytes.fromhex("1220") + hashlib.sha256(text.encode()).digest()
+
+
+def query(*model_ids, limit=10, country_code=None):
+    return SourceQuery(model_ids=model_ids, country_code=country_code, limit=limit)
+
+
+def test_key_is_the_multihash_of_a_readable_text():
+    assert model_key("net", "Qwen/Qwen2-0.5B", 3) == expected_key("hostmesh/net/model/Qwen/Qwen2-0.5B/3")
+    assert model_key("net", "m", 0, "DE") == expected_key("hostmesh/net/model-country/DE/m/0")
+
+
+async def test_a_host_provides_each_model_anywhere_and_in_its_country_under_its_shard(autojump_clock, nursery):
+    dht = ListDht()
+    source = source_of(dht)
+    await nursery.start(source.run)
+    await source.advertise(ADVERT)
+    await trio.sleep(1)
+    assert {key for _, key in dht.provided} == {
+        expected_key(f"hostmesh/testnet/{place}/{model}/2")
+        for place in ("model", "model-country/DE")
+        for model in ("llama", "mini/lm", "*")
+    }
+    assert source.statistics.provided_keys == 6
+    assert source.statistics.told == 30
+
+
+async def test_records_are_renewed_every_ten_minutes(autojump_clock, nursery):
+    dht = ListDht()
+    source = source_of(dht)
+    await nursery.start(source.run)
+    began = trio.current_time()
+    await source.advertise(Advert(model_ids=(), country_code=None, addresses=()))
+    await trio.sleep(1900)
+    assert [round(at - began) for at, _ in dht.provided] == [0, 600, 1200, 1800]
+    await source.advertise(None)
+    await trio.sleep(3000)
+    assert len(dht.provided) == 4
+
+
+async def test_provides_at_once_when_the_first_server_comes(autojump_clock, nursery):
+    dht = ListDht()
+    dht.server = trio.Event()
+    source = source_of(dht)
+    await nursery.start(source.run)
+    began = trio.current_time()
+    await source.advertise(Advert(model_ids=(), country_code=None, addresses=()))
+    await trio.sleep(100.25)
+    # At 0, 1, 3, 7, 15, 31, 63; the next would be due at 123.
+    assert [round(at - began) for at, _ in dht.provided] == [0, 1, 3, 7, 15, 31, 63]
+    dht.server.set()
+    await trio.sleep(0.01)
+    assert dht.provided[-1][0] - began == 100.25
+    assert source.statistics.failed_provides == 7
+    await trio.sleep(500)
+    assert len(dht.provided) == 8
+
+
+async def test_servers_that_refuse_are_asked_again_with_backoff_and_not_in_a_loop(autojump_clock, nursery):
+    dht = ListDht()
+    dht.told = 0
+    source = source_of(dht)
+    await nursery.start(source.run)
+    await source.advertise(Advert(model_ids=(), country_code=None, addresses=()))
+    await trio.sleep(60)
+    assert len(dht.provided) == 6
+
+
+async def test_a_new_advert_does_not_wait_for_the_backoff_of_the_old_one(autojump_clock, nursery):
+    dht = ListDht()
+    dht.error = NodeNotRunningError("not yet")
+    source = source_of(dht)
+    await nursery.start(source.run)
+    await source.advertise(Advert(model_ids=("a",), country_code=None, addresses=()))
+    await trio.sleep(40)
+    dht.error = None
+    before = len(dht.provided)
+    await source.advertise(Advert(model_ids=("b",), country_code=None, addresses=()))
+    await trio.sleep(0.01)
+    assert [key for _, key in dht.provided[before:]] == [model_key("testnet", "b", 2)]
+
+
+async def test_find_asks_all_shards_of_one_model_and_says_so(autojump_clock):
+    dht = ListDht()
+    for shard in range(4):
+        dht.records[model_key("testnet", "llama", shard)] = PEERS[3 * shard : 3 * shard + 3]
+    source = source_of(dht)
+    found = []
+    await source.find(query("llama", "mini/lm", limit=50), found.append)
+    assert sorted(dht.asked) == sorted(model_key("testnet", "llama", shard) for shard in range(4))
+    assert {candidate.peer_id for candidate in found} == set(PEERS[:12])
+    assert {(candidate.source, candidate.origin) for candidate in found} == {("dht", AddressOrigin.REMOTE)}
+    last = source.statistics.last_find
+    assert (last.shards_sampled, last.shards, last.candidates) == (4, 4, 12)
+
+
+async def test_find_stops_at_the_limit_and_says_how_much_it_saw(autojump_clock):
+    dht = ListDht()
+    keys = [model_key("testnet", "*", shard) for shard in range(4)]
+    dht.records[keys[1]] = PEERS[:9]
+    dht.delay_s = {keys[0]: 50, keys[2]: 50, keys[3]: 50}
+    source = source_of(dht)
+    found = []
+    began = trio.current_time()
+    await source.find(query(limit=5), found.append)
+    assert trio.current_time() == began
+    assert [candidate.peer_id for candidate in found] == PEERS[:5]
+    assert source.statistics.last_find.shards_sampled == 1
+
+
+async def test_find_reports_a_host_once_though_two_shards_name_it(autojump_clock):
+    dht = ListDht()
+    for shard in (0, 3):
+        dht.records[model_key("testnet", "*", shard)] = [PEERS[7]]
+    found = []
+    await source_of(dht).find(query(), found.append)
+    assert [candidate.peer_id for candidate in found] == [PEERS[7]]
+
+
+async def test_find_in_a_country_asks_for_that_country_alone(autojump_clock):
+    dht = ListDht()
+    await source_of(dht).find(query("llama", country_code="DE"), lambda _: None)
+    assert set(dht.asked) == {model_key("testnet", "llama", shard, "DE") for shard in range(4)}
+
+
+async def test_a_cancelled_find_has_reported_what_it_found(autojump_clock):
+    dht = ListDht()
+    keys = [model_key("testnet", "*", shard) for shard in range(4)]
+    dht.records[keys[2]] = [PEERS[1]]
+    dht.delay_s = {keys[0]: 50}
+    source = source_of(dht)
+    found = []
+    with trio.move_on_after(3):
+        await source.find(query(), found.append)
+    assert [candidate.peer_id for candidate in found] == [PEERS[1]]
+    assert source.statistics.last_find.shards_sampled == 3
+
+
+def test_hosts_draw_different_shards():
+    shards = set()
+    for byte in range(256):
+        source = DhtSource(
+            ListDhtStub(), network="n", system=System(random_bytes=lambda size, byte=byte: bytes([byte]))
+        )
+        shards.add(source._keys(ADVERT)[0])
+    assert shards == {model_key("n", "llama", shard) for shard in range(4)}
+
+
+class ListDhtStub:
+    """Never asked."""

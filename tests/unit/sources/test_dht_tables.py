@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import hashlib
+
+from hostmesh.net.dht_lookup import Lookup
+from hostmesh.net.dht_table import ProviderTable, RoutingTable
+from hostmesh.net.peer_id import peer_id_from_public_key, peer_id_to_bytes
+
+PEERS = [peer_id_from_public_key(number.to_bytes(32, "big")) for number in range(600)]
+OWN, *OTHERS = PEERS
+
+
+def distance(peer_id, key):
+    place = hashlib.sha256(peer_id_to_bytes(peer_id)).digest()
+    return bytes(a ^ b for a, b in zip(place, hashlib.sha256(key).digest(), strict=True))
+
+
+def test_closest_agrees_with_a_full_sort():
+    table = RoutingTable(OWN)
+    for peer_id in OTHERS:
+        table.add(peer_id, 0.0)
+    for key in (b"a", b"b", b"c"):
+        everyone = sorted(table.peers(), key=lambda peer_id: distance(peer_id, key))
+        assert table.closest(key) == everyone[:20]
+
+
+def test_buckets_hold_twenty_and_so_few_far_peers_and_all_near_ones():
+    table = RoutingTable(OWN)
+    for peer_id in OTHERS:
+        table.add(peer_id, 0.0)
+    own_place = hashlib.sha256(peer_id_to_bytes(OWN)).digest()
+    by_prefix = {}
+    for peer_id in OTHERS:
+        place = hashlib.sha256(peer_id_to_bytes(peer_id)).digest()
+        bits = 256 - int.from_bytes(bytes(a ^ b for a, b in zip(place, own_place, strict=True)), "big").bit_length()
+        by_prefix.setdefault(bits, set()).add(peer_id)
+    for peers in by_prefix.values():
+        assert len(peers & set(table.peers())) == min(20, len(peers))
+
+
+def test_own_id_is_never_held():
+    table = RoutingTable(OWN)
+    assert not table.add(OWN, 0.0)
+    assert len(table) == 0
+
+
+def test_full_bucket_keeps_its_old_peers_until_they_are_silent():
+    table = RoutingTable(OWN, bucket_size=1)
+    first, second = [
+        peer_id
+        for peer_id in OTHERS
+        if hashlib.sha256(peer_id_to_bytes(peer_id)).digest()[0] >> 7
+        != hashlib.sha256(peer_id_to_bytes(OWN)).digest()[0] >> 7
+    ][:2]
+    assert table.add(first, 0.0)
+    assert not table.add(second, 899.0)
+    assert table.add(first, 899.0)
+    assert not table.add(second, 1798.0)
+    assert table.add(second, 1799.0)
+    assert table.peers() == (second,)
+    table.remove(second)
+    table.remove(second)
+    assert len(table) == 0
+
+
+def test_provider_ends_after_thirty_minutes_unless_given_again():
+    table = ProviderTable()
+    table.add(b"k", OTHERS[0], ("a",), 0.0)
+    table.add(b"k", OTHERS[1], ("b",), 0.0)
+    table.add(b"k", OTHERS[0], ("c",), 1000.0)
+    assert table.get(b"k", 1799.9, limit=9) == [(OTHERS[1], ("b",)), (OTHERS[0], ("c",))]
+    assert table.get(b"k", 1800.0, limit=9) == [(OTHERS[0], ("c",))]
+    assert table.get(b"k", 2800.0, limit=9) == []
+    assert len(table) == 0
+
+
+def test_provider_bounds():
+    table = ProviderTable(max_records=5, max_per_key=2, max_per_peer=3)
+    for key in (b"1", b"2", b"3"):
+        assert table.add(key, OTHERS[0], (), 0.0)
+    assert not table.add(b"4", OTHERS[0], (), 0.0)
+    assert table.add(b"3", OTHERS[0], (), 0.5)  # renewing is no fourth
+    for number in (1, 2):
+        assert table.add(b"3", OTHERS[number], (), float(number))
+    # The third of a key turns out the one given longest ago.
+    assert [peer_id for peer_id, _ in table.get(b"3", 3.0, limit=9)] == [OTHERS[1], OTHERS[2]]
+    for number in (3, 4):
+        table.add(b"5", OTHERS[number], (), 4.0)
+    assert len(table) == 5
+    assert table.get(b"1", 5.0, limit=9) == []
+    # The peer whose records went may give others.
+    assert table.add(b"9", OTHERS[0], (), 6.0)
+
+
+def test_a_random_start_gives_each_provider_its_turn():
+    table = ProviderTable()
+    for peer_id in OTHERS[:10]:
+        table.add(b"k", peer_id, (), 0.0)
+    named = [table.get(b"k", 1.0, limit=3, start=start)[0][0] for start in range(20)]
+    assert named == OTHERS[:10] * 2
+    assert len(table.get(b"k", 1.0, limit=99, start=7)) == 10
+
+
+def test_lookup_ends_with_the_nearest_of_a_network_of_600():
+    """Each peer knows 20 random ones and its 20 nearest; the truth is a full sort."""
+    import random
+
+    draw = random.Random(7)
+    knows = {}
+    for peer_id in PEERS:
+        near = sorted(PEERS, key=lambda other: distance(other, peer_id_to_bytes(peer_id)))[1:21]
+        knows[peer_id] = [*draw.sample(PEERS, 20), *near]
+    key = b"somewhere"
+    lookup = Lookup(key, own=OWN, seeds=[OTHERS[5]])
+    queries = 0
+    while (peer_id := lookup.next_query()) is not None:
+        queries += 1
+        nearest = sorted(knows[peer_id], key=lambda other: distance(other, key))[:20]
+        lookup.on_answer(peer_id, nearest)
+    assert lookup.closest() == sorted(OTHERS, key=lambda other: distance(other, key))[:20]
+    assert queries <= 60
+
+
+def test_lookup_asks_in_parallel_up_to_its_bound_and_never_itself():
+    lookup = Lookup(b"k", own=OWN, seeds=PEERS, parallel=3)
+    asked = {lookup.next_query() for _ in range(3)}
+    assert len(asked) == 3
+    assert lookup.next_query() is None
+    assert lookup.in_flight == 3
+    lookup.on_failure(asked.pop())
+    assert lookup.next_query() is not None
+    assert OWN not in lookup._distance
+
+
+def test_lookup_is_bounded_in_queries_and_memory():
+    lookup = Lookup(b"k", own=OWN, seeds=OTHERS[:1], max_queries=10, max_peers=50)
+    invented = (peer_id_from_public_key(number.to_bytes(32, "big")) for number in range(10_000, 90_000))
+    queries = 0
+    while (peer_id := lookup.next_query()) is not None:
+        queries += 1
+        lookup.on_answer(peer_id, [next(invented) for _ in range(100)])
+        assert len(lookup._distance) <= 50
+    assert queries == 10
