@@ -1,0 +1,485 @@
+"""The discovery manager: the one door through which an application finds hosts and talks to peers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from hostmesh.discovery.choice import HostChoice
+from hostmesh.discovery.collaborators import (
+    MessageHandler,
+    NodeFactory,
+    NodeOptions,
+    ReputationSource,
+    RunningNode,
+)
+from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.description import HostDescription
+from hostmesh.discovery.funnel import Funnel
+from hostmesh.discovery.matching import ReputationLike
+from hostmesh.discovery.probe import ProbeConfig, Prober
+from hostmesh.discovery.record import HostInfo
+from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.search import SearchConfig, Searcher, SearchResult
+from hostmesh.discovery.stats import DiscoveryStats
+from hostmesh.discovery.supervise import contain, keep_running, plain_errors
+from hostmesh.discovery.sweep import SweepCounts
+from hostmesh.errors import (
+    AlreadyRunningError,
+    ConfigError,
+    InvalidAddressError,
+    NodeNotRunningError,
+    NoHostFoundError,
+)
+from hostmesh.net.address import AddressOrigin, split_peer_address
+from hostmesh.net.peer_id import PeerId, parse_peer_id
+from hostmesh.system import System
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+GOODBYE_S = 3.0
+"""How long stopping may take to withdraw the record before the node goes."""
+CLOSE_S = 5.0
+"""How long the node may take to close after that."""
+PURGE_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryConfig:
+    """Times and bounds of discovery."""
+
+    search: SearchConfig = field(default_factory=SearchConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How the criteria fare, without an error when nobody meets them."""
+
+    choices: tuple[HostChoice, ...]
+    """The hosts that meet all, best first, with the parts of their scores."""
+    funnel: Funnel
+    """How many were seen and what turned each of the others away."""
+
+
+@dataclass(slots=True)
+class _Life:
+    """One run of a node."""
+
+    running: RunningNode
+    prober: Prober
+    searcher: Searcher
+    stop_wanted: trio.Event
+    stopped: trio.Event
+
+
+class DiscoveryManager:
+    """Finds hosts, publishes this node as one, and speaks with peers.
+
+    Made by ``open_sdk()``, one for each SDK. Its node starts with :meth:`create_node` and runs in the SDK's nursery.
+
+    Args:
+        nursery: owns the node's tasks. When it is cancelled, the record is withdrawn first, in at most 3 s.
+        open_node: makes a node with its services; see :class:`NodeFactory`.
+        records: verified records; the node's discovery service uses the same.
+        reputation: hosts' reputation with this client.
+        system: clocks and randomness.
+        config: times and bounds.
+
+    Source: seed 002, "DiscoveryManager".
+    """
+
+    def __init__(
+        self,
+        *,
+        nursery: trio.Nursery,
+        open_node: NodeFactory,
+        records: RecordBook,
+        reputation: ReputationSource,
+        system: System | None = None,
+        config: DiscoveryConfig | None = None,
+    ) -> None:
+        self._nursery = nursery
+        self._open_node = open_node
+        self._records = records
+        self._reputation = reputation
+        self._system = system or System()
+        self._config = config or DiscoveryConfig()
+        self._life: _Life | None = None
+        self._is_starting = False
+        self._counts = SweepCounts()
+        self._searches: Counter[str] = Counter()
+        self._handlers: dict[object, MessageHandler] = {}
+        self._unsubscribe: dict[object, Callable[[], None]] = {}
+
+    # --- the node's life ---
+
+    async def create_node(
+        self,
+        *,
+        listen: Sequence[str] | None = None,
+        bootstrap: Sequence[str] | None = None,
+        announce: Sequence[str] | None = None,
+    ) -> PeerId:
+        """Start the node.
+
+        Args:
+            listen: multiaddrs to listen on; None = as the settings say, ``/ip4/127.0.0.1/tcp/0`` by default.
+            bootstrap: multiaddrs with ``/p2p/<id>`` to join the network through; None = as the settings say.
+            announce: multiaddrs that others are told instead of those listened on; None = as the settings say.
+
+        Returns:
+            The node's peer id, once it listens. Bootstrap peers are dialled in the background, for as long as it takes;
+            :meth:`wait_ready` waits for them.
+
+        Raises:
+            AlreadyRunningError: it runs already, or is starting; nothing was changed.
+            InvalidAddressError: an address is malformed.
+            StartFailedError: a port is in use, or an address is not this machine's.
+            KeyInUseError: another process runs with the key.
+            KeyFileError: the key file cannot be used. In each case nothing was left running.
+
+        Cancellation: safe; nothing is left running.
+        """
+        if self._life is not None or self._is_starting:
+            raise AlreadyRunningError("the node runs already", remedy="stop() it first")
+        options = NodeOptions(
+            listen=_addresses(listen, "listen"),
+            bootstrap=_addresses(bootstrap, "bootstrap"),
+            announce=_addresses(announce, "announce"),
+        )
+        self._is_starting = True
+        try:
+            with plain_errors():
+                peer_id: PeerId = await self._nursery.start(self._run, options)
+        finally:
+            self._is_starting = False
+        return peer_id
+
+    def is_running(self) -> bool:
+        """Tell whether the node listens."""
+        return self._life is not None and not self._life.stop_wanted.is_set()
+
+    async def stop(self) -> None:
+        """Withdraw the record, end every stream and connection, and wait until nothing of the node is left.
+
+        Idempotent; without a node it does nothing. The node can be created again afterwards.
+
+        Cancellation: the stopping goes on.
+        """
+        life = self._life
+        if life is not None:
+            life.stop_wanted.set()
+            await life.stopped.wait()
+
+    async def wait_ready(self, min_peers: int = 1, timeout_s: float = 30.0) -> None:
+        """Wait until so many peers are connected.
+
+        Raises:
+            ReadyTimeoutError: they are not; ``outcomes`` says for each bootstrap address why.
+            NodeNotRunningError: there is no node.
+        """
+        await self._running.node.wait_connected(min_peers, timeout_s)
+
+    # --- peers ---
+
+    async def connect_to_peer(self, multiaddr: str, timeout_s: float | None = None) -> PeerId:
+        """Connect to a peer at an address that the caller vouches for.
+
+        Args:
+            multiaddr: ``/ip4/.../tcp/.../p2p/<peer id>``. The peer must prove that id.
+            timeout_s: seconds; None = as the settings say.
+
+        Raises:
+            InvalidAddressError: malformed, or without a peer id.
+            DialError: not reached, or it is another peer; ``stage`` says where it failed.
+            NodeNotRunningError: there is no node.
+        """
+        node = self._running.node
+        address, peer_id = split_peer_address(multiaddr)
+        if peer_id is None:
+            raise InvalidAddressError(
+                f"the address {multiaddr} names no peer", remedy="append /p2p/<peer id> of the peer"
+            )
+        await node.connect(peer_id, [address], origin=AddressOrigin.CONFIGURED, timeout_s=timeout_s)
+        return peer_id
+
+    async def disconnect_peer(self, peer_id: str) -> None:
+        """End the connections to a peer. Nothing happens when there is none.
+
+        Raises:
+            InvalidAddressError: not a peer id.
+            NodeNotRunningError: there is no node.
+        """
+        await self._running.node.disconnect(parse_peer_id(peer_id))
+
+    def get_connected_peers(self) -> tuple[PeerId, ...]:
+        """Return the connected peers, each once; empty when there is no node."""
+        return () if self._life is None else tuple(dict.fromkeys(self._life.running.node.connected_peers()))
+
+    def listen_addresses(self) -> tuple[str, ...]:
+        """Return the addresses that the node listens on, each with ``/p2p/<peer id>``; empty when there is no node."""
+        if self._life is None:
+            return ()
+        node = self._life.running.node
+        return tuple(f"{address}/p2p/{node.peer_id}" for address in node.listen_addresses())
+
+    async def send_message(
+        self, peer_id: str, message: bytes | Mapping[str, Any], *, timeout_s: float = 30.0, retries: int = 3
+    ) -> Any:
+        """Send a message and wait for its acknowledgement; see ``DirectMessenger.send`` for what it can raise.
+
+        Returns:
+            The :class:`hostmesh.messaging.direct.Ack`.
+
+        Raises:
+            NodeNotRunningError: there is no node.
+            DialError, ProtocolNotSupportedError, FrameTooLargeError, DeadlineExceededError: see there.
+        """
+        messenger = self._running.messenger
+        return await messenger.send(parse_peer_id(peer_id), message, timeout_s=timeout_s, retries=retries)
+
+    def on_message(self, handler: MessageHandler) -> Callable[[], None]:
+        """Have every message given to ``handler``, before as well as after :meth:`create_node`.
+
+        Returns:
+            A function that removes the handler; calling it again does nothing.
+        """
+        token = object()
+        self._handlers[token] = handler
+        if self._life is not None:
+            self._unsubscribe[token] = self._life.running.messenger.on_message(handler)
+
+        def remove() -> None:
+            self._handlers.pop(token, None)
+            unsubscribe = self._unsubscribe.pop(token, None)
+            if unsubscribe is not None:
+                unsubscribe()
+
+        return remove
+
+    # --- finding ---
+
+    async def find_host(self, criteria: HostCriteria | None = None, *, timeout_s: float = 10.0) -> HostChoice:
+        """Return the best host that meets every criterion.
+
+        All sources are asked at once; each candidate is asked for its signed record; those that meet the criteria are
+        measured from here; the best is chosen by reputation, price, uptime and latency. See docs/discovery.md.
+
+        Args:
+            criteria: all of them must hold; None = any host.
+            timeout_s: seconds for everything, > 0. When they are over, the best host found so far is returned.
+
+        Raises:
+            NoHostFoundError: nobody meets them. ``rejected`` says how many hosts each criterion turned away,
+                ``relaxation`` what to change. Safe to try again.
+            NodeNotRunningError: there is no node.
+            ConfigError: ``timeout_s`` is not positive.
+
+        Cancellation: safe; what was learnt is kept.
+
+        Cost: a short call to each new candidate (at most 256), probes of at most 32 hosts. For a minute after a search,
+        the same criteria cost the probes only, and no traffic when these are younger than 30 s.
+
+        Source: seed 002, ``findHost``.
+        """
+        wanted = criteria or HostCriteria()
+        result = await self._search(wanted, timeout_s, only_best=True)
+        if not result.choices:
+            raise _no_host(result.funnel)
+        return result.choices[0]
+
+    async def find_all_hosts(
+        self, criteria: HostCriteria | None = None, limit: int = 20, *, timeout_s: float = 10.0
+    ) -> list[HostChoice]:
+        """Return the hosts that meet every criterion, best first; an empty list when there are none.
+
+        Args:
+            criteria: all of them must hold; None = any host.
+            limit: most hosts returned, >= 1.
+            timeout_s: seconds for everything, > 0; also the time it takes, unless the sources end sooner.
+
+        Raises:
+            NodeNotRunningError: there is no node.
+            ConfigError: ``limit`` or ``timeout_s`` is not positive.
+
+        Cancellation, Cost: as :meth:`find_host`.
+        """
+        if limit < 1:
+            raise ConfigError("limit is less than 1", name="limit", source="argument")
+        result = await self._search(criteria or HostCriteria(), timeout_s, only_best=False)
+        return list(result.choices[:limit])
+
+    async def explain(self, criteria: HostCriteria | None = None, *, timeout_s: float = 10.0) -> Explanation:
+        """Return the funnel and the scores, and why each host was turned away; never :class:`NoHostFoundError`.
+
+        The sources are asked for every host, also those without the wanted models.
+
+        Raises:
+            NodeNotRunningError: there is no node.
+
+        Cancellation: safe. Cost: as :meth:`find_all_hosts`.
+        """
+        result = await self._search(criteria or HostCriteria(), timeout_s, only_best=False, wide=True)
+        return Explanation(choices=result.choices, funnel=result.funnel)
+
+    # --- being a host ---
+
+    async def announce(self, description: HostDescription) -> HostInfo:
+        """Publish this node as a host, or replace what was published; renewed until :meth:`withdraw` or :meth:`stop`.
+
+        Raises:
+            NodeNotRunningError: there is no node.
+            HostmeshError: see :meth:`hostmesh.discovery.publisher.HostPublisher.announce`; nothing was published.
+        """
+        with plain_errors():
+            return await self._running.publisher.announce(description)
+
+    async def drain(self) -> HostInfo:
+        """Publish that this host takes no new jobs. Raises UsageError when nothing is announced."""
+        with plain_errors():
+            return await self._running.publisher.drain()
+
+    async def withdraw(self) -> None:
+        """Take the record back with a signed tombstone. Idempotent.
+
+        Raises:
+            NodeNotRunningError: there is no node; then nothing is published either.
+        """
+        with plain_errors():
+            await self._running.publisher.withdraw()
+
+    # --- knowledge ---
+
+    def reputation(self, peer_id: str) -> ReputationLike:
+        """Return a host's reputation with this client; 100 points with n=0 for one never used."""
+        return self._reputation.of(parse_peer_id(peer_id))
+
+    def forget_measurements(self, peer_id: str) -> None:
+        """Measure a host anew at the next search, for example after a job on it failed."""
+        if self._life is not None:
+            self._life.prober.forget(parse_peer_id(peer_id))
+
+    def stats(self) -> DiscoveryStats:
+        """Return what sources, fetches, records and probes came to since the manager was made."""
+        return DiscoveryStats(
+            sources=dict(self._counts.sources),
+            fetches=dict(self._counts.fetches),
+            records=dict(self._records.counts),
+            probe_cache_hit_rate=None if self._life is None else self._life.prober.cache_hit_rate,
+            searches=dict(self._searches),
+        )
+
+    # --- inside ---
+
+    @property
+    def _running(self) -> RunningNode:
+        return self._alive.running
+
+    @property
+    def _alive(self) -> _Life:
+        if self._life is None or self._life.stop_wanted.is_set():
+            raise NodeNotRunningError("there is no running node", remedy="await create_node() first")
+        return self._life
+
+    async def _search(
+        self, criteria: HostCriteria, timeout_s: float, *, only_best: bool, wide: bool = False
+    ) -> SearchResult:
+        if not timeout_s > 0:
+            raise ConfigError(f"timeout_s is {timeout_s!r}", name="timeout_s", source="argument")
+        searcher = self._alive.searcher
+        with plain_errors():
+            return await searcher.search(criteria, timeout_s=timeout_s, only_best=only_best, wide=wide)
+
+    async def _run(self, options: NodeOptions, *, task_status: TaskStatus[PeerId] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold a node until it is stopped or the nursery is cancelled; either way it says goodbye first."""
+        stop_wanted, stopped = trio.Event(), trio.Event()
+        shelter = trio.CancelScope(shield=True)
+
+        async def watch() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                # Cancelled from outside. Before the node runs there is nobody to say goodbye to.
+                if self._life is None:
+                    shelter.cancel()
+                stop_wanted.set()
+
+        try:
+            async with trio.open_nursery() as watchers:
+                watchers.start_soon(watch)
+                with shelter:
+                    async with self._open_node(options) as running:
+                        await self._live(running, stop_wanted, stopped, shelter, task_status)
+                watchers.cancel_scope.cancel()
+        finally:
+            self._life = None
+            self._unsubscribe.clear()
+            stopped.set()
+
+    async def _live(
+        self,
+        running: RunningNode,
+        stop_wanted: trio.Event,
+        stopped: trio.Event,
+        shelter: trio.CancelScope,
+        task_status: TaskStatus[PeerId],
+    ) -> None:
+        async with trio.open_nursery() as workers:
+            for source in running.sources:
+                await workers.start(keep_running, f"source {source.name}", source.run)
+            await workers.start(keep_running, "publisher", running.publisher.run)
+            workers.start_soon(self._purge)
+            self._life = self._make_life(running, stop_wanted, stopped)
+            for token, handler in self._handlers.items():
+                self._unsubscribe[token] = running.messenger.on_message(handler)
+            task_status.started(running.node.peer_id)
+            await stop_wanted.wait()
+            shelter.deadline = trio.current_time() + GOODBYE_S + CLOSE_S
+            with trio.move_on_after(GOODBYE_S):
+                await contain("withdrawing", running.publisher.withdraw)
+            workers.cancel_scope.cancel()
+
+    def _make_life(self, running: RunningNode, stop_wanted: trio.Event, stopped: trio.Event) -> _Life:
+        prober = Prober(running.status, running.node, system=self._system, config=self._config.probe)
+        searcher = Searcher(
+            running,
+            records=self._records,
+            prober=prober,
+            reputation=self._reputation,
+            system=self._system,
+            config=self._config.search,
+            seed=self._system.random_bytes(16),
+            counts=self._counts,
+            searches=self._searches,
+        )
+        return _Life(running, prober, searcher, stop_wanted, stopped)
+
+    async def _purge(self) -> None:
+        while True:
+            await trio.sleep(PURGE_EVERY_S)
+            self._records.purge()
+
+
+def _addresses(given: Sequence[str] | None, name: str) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or not all(isinstance(address, str) for address in given):
+        raise ConfigError(f"{name} is not a list of multiaddrs", name=name, source="argument")
+    return tuple(given)
+
+
+def _no_host(funnel: Funnel) -> NoHostFoundError:
+    relaxation = "" if funnel.relaxation is None else funnel.relaxation.text
+    if funnel.seen == 0:
+        message = "no host was found"
+        remedy = "check that a bootstrap node is reachable (wait_ready) or that hosts run on this network"
+    else:
+        message = f"no host meets the criteria: {funnel.describe()}"
+        remedy = f"a host would match with: {relaxation}" if relaxation else "relax the criteria named"
+    return NoHostFoundError(message, seen=funnel.seen, rejected=funnel.rejected, relaxation=relaxation, remedy=remedy)

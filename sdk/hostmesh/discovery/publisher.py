@@ -1,0 +1,347 @@
+"""Publishes this node as a host: signs its record, renews it, and takes it back.
+
+States: silent -> published (available or draining) -> withdrawn (a tombstone, served until it expires) -> silent. From
+each, ``announce`` leads to published. A renewal that fails (an expired binding, a wrong clock, a full disk) is logged
+and tried again every few seconds; meanwhile the record signed last is served until it expires, and nothing after.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from hostmesh.discovery.calls import ANNOUNCE, Caller
+from hostmesh.discovery.clock import ClockSample, clock_skew_s
+from hostmesh.discovery.description import HostDescription, HostState
+from hostmesh.discovery.probe import StatusProbe
+from hostmesh.discovery.record import MAX_SKEW_S, HostInfo, VerifyBinding, build_record, verify_record
+from hostmesh.discovery.source import Advert, Source
+from hostmesh.discovery.store import SequenceStore
+from hostmesh.errors import ClockSkewError, HostmeshError, InvalidAddressError, RecordExpiredError, UsageError
+from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, split_peer_address
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.system import System
+from hostmesh.v1 import discovery_pb2 as pb
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+_log = logging.getLogger("hostmesh.discovery")
+
+
+class PublisherNode(Protocol):
+    """What the publisher needs of the node."""
+
+    def announced_addresses(self) -> tuple[str, ...]:
+        """Return the addresses that a record may carry."""
+        ...
+
+    def connected_peers(self) -> tuple[PeerId, ...]:
+        """Return the peers with an open connection."""
+        ...
+
+    def bootstrap_outcomes(self) -> Mapping[str, str]:
+        """Return what happened last, by bootstrap address with ``/p2p``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherConfig:
+    """Times of the publisher. Source of life and renewal: docs/architecture.md, decision 4."""
+
+    life_s: int = 120
+    renew_every_s: float = 60.0
+    retry_every_s: float = 5.0
+    push_timeout_s: float = 2.0
+    """For pushing one record to all peers."""
+    max_pushed: int = 64
+    """Most peers that a change is pushed to; the others ask, or see it expire."""
+    max_clocks: int = 5
+    clock_timeout_s: float = 2.0
+
+
+class HostPublisher:
+    """Makes this node findable as a host.
+
+    Args:
+        key: the peer key, which signs.
+        network: the network's name.
+        node: addresses and peers.
+        sources: told what to advertise.
+        caller: pushes changes to peers.
+        store: hands out sequence numbers.
+        binding: returns the operator's current binding of the peer key; asked at every renewal, so that a new one is
+            taken up without a restart.
+        verify_binding: checks it as everybody else will.
+        status: asks peers for their clocks; None = the clock is not compared.
+        system: the clock.
+        config: times.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: PeerKey,
+        network: str,
+        node: PublisherNode,
+        sources: Sequence[Source],
+        caller: Caller,
+        store: SequenceStore,
+        binding: Callable[[], pb.PeerBinding],
+        verify_binding: VerifyBinding,
+        status: StatusProbe | None = None,
+        system: System | None = None,
+        config: PublisherConfig | None = None,
+    ) -> None:
+        self._key = key
+        self._network = network
+        self._node = node
+        self._sources = tuple(sources)
+        self._caller = caller
+        self._store = store
+        self._binding = binding
+        self._verify_binding = verify_binding
+        self._status = status
+        self._system = system or System()
+        self._config = config or PublisherConfig()
+        self._description: HostDescription | None = None
+        self._state = HostState.WITHDRAWN
+        self._started_at = 0
+        self._info: HostInfo | None = None
+        self._record: pb.SignedHostRecord | None = None
+        self._problem: HostmeshError | None = None
+        self._changed = trio.Event()
+        self._changing = trio.Lock()
+
+    @property
+    def state(self) -> HostState | None:
+        """What is published: AVAILABLE, DRAINING, or WITHDRAWN for a tombstone; None = nothing."""
+        return None if self.current() is None else self._state
+
+    @property
+    def info(self) -> HostInfo | None:
+        """The record that was signed last, as others read it; None = none yet."""
+        return self._info
+
+    @property
+    def problem(self) -> HostmeshError | None:
+        """Why the last renewal failed; None = it did not."""
+        return self._problem
+
+    def current(self) -> pb.SignedHostRecord | None:
+        """Return the record or tombstone to serve; None when there is none, or when it has expired."""
+        if self._info is None or self._system.unix_s() > self._info.expires_at_unix_s:
+            return None
+        return self._record
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew what is published, until cancelled. A record that is not renewed is gone after two minutes."""
+        task_status.started()
+        while True:
+            self._changed = trio.Event()
+            with trio.move_on_after(self._pause_s()):
+                await self._changed.wait()
+                continue
+            async with self._changing:
+                if self._description is not None:
+                    await self._renew()
+
+    async def announce(self, description: HostDescription) -> HostInfo:
+        """Publish this node as a host, or replace what was published.
+
+        Args:
+            description: what the operator states.
+
+        Returns:
+            The signed record as others will read it. Peers that are connected get it at once, the DHT and mDNS are
+            told, everybody else can ask for it.
+
+        Raises:
+            RecordExpiredError: the operator's binding has expired; sign a new one.
+            ClockSkewError: this machine's clock is more than 30 s off; no reader would take the record.
+            RemoteProtocolError: the binding does not hold for this key and network.
+            ConfigError: the record is over 10 KiB.
+            StoreError: the sequence number cannot be kept. In each case nothing was published.
+
+        Cancellation: safe; either nothing was published or all of it.
+        """
+        async with self._changing:
+            await self._check_clock()
+            if self._description is None:
+                self._started_at = int(self._system.unix_s())
+            info = self._sign(description, HostState.AVAILABLE)
+            self._description = description
+            await self._advertise(description)
+            await self._push()
+        return info
+
+    async def drain(self) -> HostInfo:
+        """Publish that this host takes no new jobs.
+
+        Raises:
+            UsageError: nothing is published.
+            HostmeshError: as :meth:`announce`.
+        """
+        async with self._changing:
+            if self._description is None:
+                raise UsageError("nothing is announced", remedy="call announce() first")
+            info = self._sign(self._description, HostState.DRAINING)
+            await self._push()
+        return info
+
+    async def withdraw(self) -> None:
+        """Take the record back: a tombstone with a higher sequence goes to connected peers and is served to others.
+
+        Idempotent; returns after at most ``push_timeout_s``. A peer that does not hear of it sees the record expire.
+
+        Raises:
+            HostmeshError: the tombstone cannot be signed (see :meth:`announce`); the old record is no longer renewed
+                or served.
+        """
+        async with self._changing:
+            description, self._description = self._description, None
+            if description is None:
+                return
+            self._changed.set()
+            try:
+                self._sign(description, HostState.WITHDRAWN)
+            except HostmeshError:
+                self._info = self._record = None
+                raise
+            finally:
+                await self._advertise(None)
+            await self._push()
+
+    # --- signing ---
+
+    def _sign(self, description: HostDescription, state: HostState) -> HostInfo:
+        now = self._system.unix_s()
+        binding = self._binding()
+        if binding.expires_at_unix_s <= now:
+            raise RecordExpiredError(
+                "the operator's binding of this host has expired",
+                field="binding.expires_at_unix_s",
+                remedy="sign a new one with the operator's wallet: hostmesh-host register",
+            )
+        record = build_record(
+            description,
+            key=self._key,
+            operator=binding.operator,
+            binding=binding,
+            network=self._network,
+            sequence=self._store.next_sequence(self._network, self._key.peer_id, now=now),
+            issued_at_unix_s=int(now),
+            started_at_unix_s=self._started_at,
+            addresses=self._node.announced_addresses()[:MAX_ADDRESSES_PER_PEER],
+            state=state,
+            life_s=self._config.life_s,
+        )
+        # What others would refuse does not leave.
+        info = verify_record(
+            record,
+            expected_peer_id=self._key.peer_id,
+            network=self._network,
+            now=now,
+            verify_binding=self._verify_binding,
+        )
+        self._record, self._info, self._state, self._problem = record, info, state, None
+        self._changed.set()
+        return info
+
+    async def _renew(self) -> None:
+        assert self._description is not None
+        try:
+            await self._check_clock()
+            addresses = None if self._info is None else self._info.addresses
+            if self._sign(self._description, self._state).addresses != addresses:
+                await self._advertise(self._description)
+        except HostmeshError as error:
+            if self._problem is None or self._problem.code != error.code:
+                _log.error("the host record is not renewed: %s", error.message)
+            self._problem = error
+
+    def _pause_s(self) -> float:
+        if self._description is None or self._info is None:
+            return float("inf")
+        if self._problem is not None:
+            return self._config.retry_every_s
+        age_s = self._system.unix_s() - self._info.issued_at_unix_s
+        # The wall clock may have stepped either way.
+        return min(max(0.0, self._config.renew_every_s - age_s), self._config.renew_every_s)
+
+    # --- peers ---
+
+    async def _advertise(self, description: HostDescription | None) -> None:
+        advert = None
+        if description is not None and self._info is not None:
+            place = description.place
+            advert = Advert(
+                model_ids=description.model_ids,
+                country_code=None if place is None else place.country_code,
+                addresses=self._info.addresses,
+            )
+        for source in self._sources:
+            await source.advertise(advert)
+
+    async def _push(self) -> None:
+        record = self._record
+        assert record is not None
+        with trio.move_on_after(self._config.push_timeout_s):
+            async with trio.open_nursery() as nursery:
+                for peer_id in self._node.connected_peers()[: self._config.max_pushed]:
+                    nursery.start_soon(self._push_to, peer_id, record)
+
+    async def _push_to(self, peer_id: PeerId, record: pb.SignedHostRecord) -> None:
+        try:
+            request = pb.AnnounceRequest(record=record)
+            await self._caller.unary(peer_id, ANNOUNCE, request, timeout_s=self._config.push_timeout_s)
+        except HostmeshError as error:
+            # Best effort: whoever was not told sees the record expire.
+            _log.debug("%s did not take our record: %s", peer_id, error.code)
+
+    async def _check_clock(self) -> None:
+        if self._status is None:
+            return
+        trusted = set(_peers_of(self._node.bootstrap_outcomes()))
+        peers = sorted(self._node.connected_peers(), key=lambda peer_id: peer_id not in trusted)
+        samples: list[ClockSample] = []
+        with trio.move_on_after(self._config.clock_timeout_s):
+            async with trio.open_nursery() as nursery:
+                for peer_id in peers[: self._config.max_clocks]:
+                    nursery.start_soon(self._ask_clock, self._status, peer_id, peer_id in trusted, samples)
+        skew_s = clock_skew_s(samples)
+        if skew_s is not None and abs(skew_s) > MAX_SKEW_S:
+            raise ClockSkewError(
+                f"this machine's clock is {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'} of the network's",
+                skew_s=skew_s,
+                remedy="set the clock from a time server (timedatectl set-ntp true), then try again",
+            )
+
+    async def _ask_clock(
+        self, status: StatusProbe, peer_id: PeerId, is_trusted: bool, samples: list[ClockSample]
+    ) -> None:
+        before = self._system.unix_s()
+        try:
+            snapshot = await status.get_snapshot(peer_id, timeout_s=self._config.clock_timeout_s)
+        except HostmeshError:
+            return  # a peer that does not tell the time says nothing about ours
+        if snapshot.time_unix_s:
+            ours = (before + self._system.unix_s()) / 2
+            samples.append(ClockSample(skew_s=snapshot.time_unix_s - ours, is_trusted=is_trusted))
+
+
+def _peers_of(addresses: Mapping[str, str]) -> list[PeerId]:
+    found: list[PeerId] = []
+    for address in addresses:
+        try:
+            peer_id = split_peer_address(address)[1]
+        except InvalidAddressError:
+            continue
+        if peer_id is not None:
+            found.append(peer_id)
+    return found

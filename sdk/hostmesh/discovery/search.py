@@ -1,0 +1,337 @@
+"""One search: sweep the sources, probe what is worth it, stop as soon as the answer cannot change.
+
+The order of things::
+
+    table (at once) ----+
+    sources -> fetch ---+-> static criteria -> probe, best possible score first -> all criteria -> ranking
+
+A host whose best possible score, with the latency of a perfect path, is below that of a host already measured cannot
+win and is not probed. After the first match, the sources have ``settle_s`` more. When nothing matched, the sources are
+asked again without the models and the country, so that the funnel and the relaxation speak of every host there is, and
+hosts that fail a single criterion are probed, so that the relaxation is true.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from hostmesh.discovery.choice import HostChoice, choice_of
+from hostmesh.discovery.collaborators import ReputationSource, RunningNode
+from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.funnel import Funnel, sift, smallest_relaxation
+from hostmesh.discovery.matching import STATIC_CRITERIA, HostView, ProbeResult, failing
+from hostmesh.discovery.measurement import Measurement, Origin
+from hostmesh.discovery.probe import Prober
+from hostmesh.discovery.ranking import RankingConfig, best_possible, rank, score
+from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.source import SourceQuery
+from hostmesh.discovery.sweep import Sweep, SweepConfig, SweepCounts
+from hostmesh.discovery.table import KnownHost
+from hostmesh.net.peer_id import PeerId
+from hostmesh.system import System
+
+MAX_REMEMBERED_SWEEPS = 64
+NO_ANSWER = "no answer in time"
+_PERFECT = ProbeResult(
+    latency=Measurement(value=0.0, unit="ms", at_unix_s=0.0, samples=1, origin=Origin.MEASURED), readiness=None
+)
+"""Stands for any probe where only the record is in question; never part of a result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """Times and bounds of a search. Chosen here; see docs/discovery.md."""
+
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    ranking: RankingConfig = field(default_factory=RankingConfig)
+    warm_s: float = 60.0
+    """So long after a sweep the table answers by itself, if it has a match. A miss always sweeps."""
+    settle_s: float = 2.0
+    """How long the sources may go on once a host matched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search found."""
+
+    choices: tuple[HostChoice, ...]
+    """Best first."""
+    funnel: Funnel
+
+
+class Searcher:
+    """Runs searches over one running node.
+
+    Args:
+        running: the node, its sources and calls.
+        records: verified records.
+        prober: measures hosts.
+        reputation: hosts' reputation with this client.
+        system: clocks.
+        config: times and bounds.
+        seed: breaks ties.
+        counts: of sources and fetches; added to.
+        searches: counts of warm and swept searches; added to.
+    """
+
+    def __init__(
+        self,
+        running: RunningNode,
+        *,
+        records: RecordBook,
+        prober: Prober,
+        reputation: ReputationSource,
+        system: System,
+        config: SearchConfig,
+        seed: bytes,
+        counts: SweepCounts,
+        searches: Counter[str],
+    ) -> None:
+        self.running = running
+        self.records = records
+        self.prober = prober
+        self.reputation = reputation
+        self.system = system
+        self.config = config
+        self.seed = seed
+        self.counts = counts
+        self.searches = searches
+        self._swept_at: OrderedDict[SourceQuery, float] = OrderedDict()
+
+    async def search(
+        self, criteria: HostCriteria, *, timeout_s: float, only_best: bool, wide: bool = False
+    ) -> SearchResult:
+        """Look for hosts.
+
+        Args:
+            criteria: what they must meet.
+            timeout_s: seconds for everything; what was found by then is the result.
+            only_best: stop when the best is known; otherwise probe all that may match.
+            wide: look for every host there is, for the funnel's sake.
+
+        Cancellation: safe; probes and fetches in flight end, the record book keeps what it learnt.
+        """
+        search = _Search(self, criteria, only_best=only_best)
+        narrow = self._query(criteria)
+        broad = replace(narrow, model_ids=(), country_code=None)
+        with trio.move_on_after(timeout_s):
+            if self._is_warm(broad if wide else narrow):
+                await search.probe_known()
+            if wide or not search.has_match:
+                await self._sweep(search, [narrow, broad] if wide and broad != narrow else [narrow])
+            else:
+                self.searches["warm"] += 1
+            if not search.has_match:
+                if not wide and broad != narrow:
+                    await self._sweep(search, [broad])
+                await search.probe_near_misses()
+        result = search.result()
+        self.records.mark_useful(choice.peer_id for choice in result.choices if choice.latency is not None)
+        return result
+
+    def view(self, known: KnownHost, probe: ProbeResult | None) -> HostView:
+        """Put together what is known of a host now."""
+        now = self.system.unix_s()
+        started_at = known.started_at_unix_s
+        uptime = None
+        if started_at is not None:
+            uptime = Measurement(
+                value=max(0.0, now - started_at),
+                unit="s",
+                at_unix_s=known.info.issued_at_unix_s,
+                samples=1,
+                origin=Origin.CLAIMED,
+            )
+        return HostView(
+            info=known.info,
+            uptime=uptime,
+            reputation=self.reputation.of(known.info.peer_id),
+            probe=probe,
+            sources=self.records.sources_of(known.info.peer_id),
+        )
+
+    def _query(self, criteria: HostCriteria) -> SourceQuery:
+        place = criteria.place
+        return SourceQuery(
+            model_ids=tuple(criteria.required_models),
+            country_code=None if place is None else place.country_code,
+            limit=self.config.sweep.max_candidates,
+        )
+
+    def _is_warm(self, query: SourceQuery) -> bool:
+        swept_at = self._swept_at.get(query)
+        return swept_at is not None and self.system.monotonic_s() - swept_at < self.config.warm_s
+
+    async def _sweep(self, search: _Search, queries: Sequence[SourceQuery]) -> None:
+        self.searches["swept"] += 1
+        sweep = Sweep(
+            self.running,
+            self.records,
+            system=self.system,
+            config=self.config.sweep,
+            counts=self.counts,
+            on_record=search.consider,
+        )
+        await search.probe_during(sweep, queries)
+        for query in queries:
+            self._swept_at.pop(query, None)
+            self._swept_at[query] = self.system.monotonic_s()
+        while len(self._swept_at) > MAX_REMEMBERED_SWEEPS:
+            self._swept_at.popitem(last=False)
+
+
+class _Search:
+    """The state of one search."""
+
+    def __init__(self, searcher: Searcher, criteria: HostCriteria, *, only_best: bool) -> None:
+        self._searcher = searcher
+        self._criteria = criteria
+        self._only_best = only_best
+        self._own = searcher.running.node.peer_id
+        self._heap: list[tuple[int, str]] = []
+        self._probed: dict[PeerId, ProbeResult] = {}
+        self._in_flight: set[PeerId] = set()
+        self._has_match = False
+        self._best_total = -1
+        self._changed = trio.Event()
+        self._settle = trio.CancelScope()
+        for known in searcher.records.live():
+            self.consider(known.info.peer_id)
+
+    @property
+    def has_match(self) -> bool:
+        """Whether a host answered that meets everything."""
+        return self._has_match
+
+    def consider(self, peer_id: PeerId) -> None:
+        """Take a host in whose record is known now; it is probed if its record meets the criteria."""
+        known = self._searcher.records.known(peer_id)
+        if known is None or peer_id == self._own:
+            return
+        if peer_id in self._probed:
+            self._recount()  # a newer record may say something else
+            return
+        view = self._searcher.view(known, None)
+        if failing(view, self._criteria, questions=STATIC_CRITERIA, first_only=True):
+            return
+        best = best_possible(view, self._criteria, self._searcher.config.ranking)
+        heapq.heappush(self._heap, (-best, peer_id))
+        self._wake()
+
+    async def probe_known(self) -> None:
+        """Probe what the table holds."""
+        await self._probe_worthwhile(lambda: True)
+
+    async def probe_during(self, sweep: Sweep, queries: Sequence[SourceQuery]) -> None:
+        """Sweep, and probe what it brings while it goes on."""
+        is_over = False
+        self._settle = trio.CancelScope()
+        self._arm_settle()
+
+        async def run_sweep() -> None:
+            nonlocal is_over
+            with self._settle:
+                await sweep.run(queries)
+            is_over = True
+            self._wake()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_sweep)
+            await self._probe_worthwhile(lambda: is_over)
+
+    async def probe_near_misses(self) -> None:
+        """Probe the hosts that fail one criterion of the record, so that what is said of relaxing it is true."""
+        near: list[tuple[int, str]] = []
+        for view in self._views():
+            if view.info.peer_id in self._probed:
+                continue
+            failures = failing(view, self._criteria, questions=STATIC_CRITERIA)
+            change = smallest_relaxation([replace(view, probe=_PERFECT)], self._criteria) if failures else None
+            if change is not None:
+                total = best_possible(view, change.criteria, self._searcher.config.ranking)
+                near.append((-total, view.info.peer_id))
+        near.sort()
+        async with trio.open_nursery() as nursery:
+            for _, peer_id in near[: self._searcher.prober.config.max_parallel]:
+                nursery.start_soon(self._probe, PeerId(peer_id))
+
+    def result(self) -> SearchResult:
+        """Sum up what is known now."""
+        matched, funnel = sift(self._views(), self._criteria)
+        ranked = rank(matched, self._criteria, self._searcher.config.ranking, seed=self._searcher.seed)
+        return SearchResult(
+            choices=tuple(choice_of(view, points, self._criteria) for view, points in ranked), funnel=funnel
+        )
+
+    def _views(self) -> list[HostView]:
+        late = ProbeResult(latency=None, readiness=None, unreachable=NO_ANSWER)
+        views = []
+        for known in self._searcher.records.live():
+            peer_id = known.info.peer_id
+            if peer_id != self._own:
+                probe = late if peer_id in self._in_flight else self._probed.get(peer_id)
+                views.append(self._searcher.view(known, probe))
+        return views
+
+    async def _probe_worthwhile(self, is_over: Callable[[], bool]) -> None:
+        limits = self._searcher.prober.config
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._changed = trio.Event()
+                while len(self._in_flight) < limits.max_parallel:
+                    peer_id = self._next_worthwhile()
+                    if peer_id is None:
+                        break
+                    # Now, not when the task first runs: the loop looks again before that.
+                    self._in_flight.add(peer_id)
+                    nursery.start_soon(self._probe, peer_id)
+                if not self._in_flight and is_over():
+                    return
+                await self._changed.wait()
+
+    def _next_worthwhile(self) -> PeerId | None:
+        limits = self._searcher.prober.config
+        while self._heap and len(self._probed) + len(self._in_flight) < limits.max_probes:
+            if self._only_best and -self._heap[0][0] < self._best_total:
+                return None
+            peer_id = PeerId(heapq.heappop(self._heap)[1])
+            if peer_id not in self._probed and peer_id not in self._in_flight:
+                return peer_id
+        return None
+
+    async def _probe(self, peer_id: PeerId) -> None:
+        self._in_flight.add(peer_id)
+        # Cancelled, it stays in flight: it was asked and has not answered.
+        self._probed[peer_id] = await self._searcher.prober.probe(peer_id)
+        self._in_flight.discard(peer_id)
+        self._recount()
+        self._wake()
+
+    def _recount(self) -> None:
+        """Find the best of the probed hosts anew; they are few."""
+        self._has_match, self._best_total = False, -1
+        for peer_id, probe in self._probed.items():
+            known = self._searcher.records.known(peer_id)
+            if known is None:
+                continue
+            view = self._searcher.view(known, probe)
+            if failing(view, self._criteria, first_only=True):
+                continue
+            self._has_match = True
+            if view.latency is not None:
+                total = score(view, self._criteria, self._searcher.config.ranking).total
+                self._best_total = max(self._best_total, total)
+        self._arm_settle()
+
+    def _arm_settle(self) -> None:
+        if self._only_best and self.has_match:
+            latest = trio.current_time() + self._searcher.config.settle_s
+            self._settle.deadline = min(self._settle.deadline, latest)
+
+    def _wake(self) -> None:
+        self._changed.set()

@@ -1,0 +1,77 @@
+"""What a node answers to peers that speak the discovery protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.table import Merge
+from hostmesh.errors import RemoteProtocolError, RpcError, StatusCode
+from hostmesh.net.peer_id import PeerId
+from hostmesh.v1 import discovery_pb2 as pb
+
+
+class CallFrom(Protocol):
+    """Who calls; :class:`hostmesh.rpc.server.CallContext` is one."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The caller, as the connection proved it."""
+        ...
+
+
+class DiscoveryServer:
+    """Handler of ``DiscoveryService``: serves our own record, takes in what others push.
+
+    Args:
+        records: where pushed records go, once verified.
+        own_record: our current record or tombstone; None = this node is no host.
+
+    How often a peer may call is the RPC server's matter.
+    """
+
+    def __init__(self, records: RecordBook, own_record: Callable[[], pb.SignedHostRecord | None]) -> None:
+        self._records = records
+        self._own_record = own_record
+
+    async def get_record(self, _request: pb.GetRecordRequest, _context: CallFrom) -> pb.GetRecordResponse:
+        """Return our own record.
+
+        Raises:
+            RpcError: NOT_FOUND: this node is no host.
+        """
+        record = self._own_record()
+        if record is None:
+            raise RpcError("this node is no host", status=StatusCode.NOT_FOUND, reason="NOT_A_HOST")
+        return pb.GetRecordResponse(record=record)
+
+    async def announce(self, request: pb.AnnounceRequest, context: CallFrom) -> pb.AnnounceResponse:
+        """Take in a record that the caller hands over: its own, or another host's.
+
+        Raises:
+            RpcError: INVALID_ARGUMENT with the reason and field: the record does not hold.
+                RESOURCE_EXHAUSTED: this caller has handed over too many hosts.
+        """
+        if not request.HasField("record"):
+            raise RpcError("no record", status=StatusCode.INVALID_ARGUMENT, reason="RECORD_INVALID")
+        try:
+            info, merge = self._records.accept(request.record, introducer=context.peer_id)
+        except RemoteProtocolError as error:
+            field = getattr(error, "field", "")
+            raise RpcError(
+                error.message,
+                status=StatusCode.INVALID_ARGUMENT,
+                reason=error.code,
+                details={"field": field} if field else {},
+            ) from error
+        if merge is Merge.REFUSED:
+            raise RpcError(
+                "no room for another host from this peer",
+                status=StatusCode.RESOURCE_EXHAUSTED,
+                reason="RATE_LIMITED",
+                retry_after_ms=60_000,
+            )
+        if merge in (Merge.ADDED, Merge.REPLACED):
+            self._records.name(info.peer_id, "announce")
+        return pb.AnnounceResponse()
