@@ -115,7 +115,7 @@ def verify_binding(
         raise RecordExpiredError(
             "the binding has expired",
             field="binding.expires_at_unix_s",
-            remedy="the operator signs a new one: hostmesh-host register",
+            remedy="the operator signs a new one: hostmesh-host bind",
         )
     if struct.revocation_epoch < least_epoch:
         raise RecordInvalidError("the binding was revoked by its operator", field="binding.revocation_epoch")
@@ -181,7 +181,7 @@ def load_binding(path: Path) -> pb.PeerBinding:
         raise KeyFileError(
             f"{path} holds no binding",
             path=str(path),
-            remedy="sign a new one with the operator's wallet: hostmesh-host register",
+            remedy="sign a new one with the operator's wallet: hostmesh-host bind",
         ) from error
     return binding
 

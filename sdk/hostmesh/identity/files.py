@@ -45,7 +45,7 @@ def replace_owner_file(path: Path, data: Secret) -> None:
 
 def _write(path: Path, data: Secret, *, replace: bool) -> None:
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(path.parent)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _check_directory(directory, path)
@@ -72,6 +72,16 @@ def _write(path: Path, data: Secret, *, replace: bool) -> None:
         ) from error
     except OSError as error:
         raise _cannot("write", path, error) from error
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory and the missing ones above it; unlike ``mkdir(parents=True)``, all of them the owner's alone."""
+    if not path.is_dir():
+        _make_directory(path.parent)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
 
 
 def _write_draft(directory: int, name: str, data: Secret) -> None:

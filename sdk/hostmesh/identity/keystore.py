@@ -57,7 +57,7 @@ def create_wallet_file(
 
     Raises:
         KeyFileError: the path is taken, or cannot be written safely. Nothing was changed.
-        UsageError: the password is empty.
+        UsageError: the password is empty, or ``scrypt_n`` no power of two between 2 and 2**19.
 
     Cost: about 1.6 s and 256 MiB with a password. Blocks; see :func:`new_wallet`.
     """
@@ -65,6 +65,8 @@ def create_wallet_file(
     del password
     if secret is not None and len(secret) == 0:
         raise UsageError("the password is empty", remedy="give a password, or choose a raw key file in so many words")
+    if not 2 <= scrypt_n <= MAX_SCRYPT_BYTES // 1024 or scrypt_n & (scrypt_n - 1):
+        raise UsageError("scrypt_n is a power of two, between 2 and 2**19")
     if os.path.lexists(path):  # before a second of work; the creation itself is exclusive too
         raise KeyFileError(
             f"{path} exists already and is not overwritten",
@@ -141,13 +143,7 @@ def _raw_wallet(content: Secret, path: Path) -> Wallet:
 def _encrypt(wallet: Wallet, password: Secret, scrypt_n: int) -> Secret:
     from eth_account import Account
 
-    document: dict[str, object] | None = None
-    with contextlib.suppress(ValueError):
-        document = Account.encrypt(
-            wallet.secret_key().reveal(), password.reveal_text(), kdf="scrypt", iterations=scrypt_n
-        )
-    if document is None:
-        raise UsageError("scrypt_n is a power of two, 2 or more")
+    document = Account.encrypt(wallet.secret_key().reveal(), password.reveal_text(), kdf="scrypt", iterations=scrypt_n)
     return Secret(json.dumps(document, indent=2) + "\n")
 
 

@@ -40,6 +40,8 @@ from hostmesh.v1 import discovery_pb2, session_pb2
 logger = logging.getLogger("hostmesh.sessions")
 
 _STRANGERS = "strangers"
+_BINDING_KEPT_S = 60.0
+"""The source may read a file; a stranger's call must not make it do so every time."""
 _USE_REASONS = frozenset(
     {
         Reason.NO_SESSION,
@@ -99,7 +101,8 @@ class SessionServer:
 
     Args:
         key: the host's peer key; signs grants.
-        binding: the current binding of that key (it is renewed); its operator is the host's.
+        binding: gives the current binding of that key (it is renewed); asked once a minute at most. Its operator is the
+            host's.
         network: the network's name.
         price_of: see :data:`PriceSource`.
         system: clocks and random bytes.
@@ -121,7 +124,8 @@ class SessionServer:
     ) -> None:
         self._key = key
         self._peer_id_bytes = peer_id_to_bytes(key.peer_id)
-        self._binding = binding
+        self._binding_source = binding
+        self._binding_kept: tuple[float, discovery_pb2.PeerBinding] | None = None
         self._network = network
         self._price_of = price_of
         self._system = system or System()
@@ -255,6 +259,12 @@ class SessionServer:
         self._granted += 1
         logger.info("session opened", extra={"peer_id": peer_id, "model_id": terms.model_id})
         return grant
+
+    def _binding(self) -> discovery_pb2.PeerBinding:
+        now = self._system.monotonic_s()
+        if self._binding_kept is None or now - self._binding_kept[0] >= _BINDING_KEPT_S:
+            self._binding_kept = (now, self._binding_source())
+        return self._binding_kept[1]
 
     def _limit_checks(self, peer_id: PeerId, monotonic: float) -> None:
         wait_s = self._peer_checks.take(peer_id, monotonic)
