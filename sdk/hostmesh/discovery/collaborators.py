@@ -123,6 +123,9 @@ class NodeFactory(Protocol):
     def __call__(self, options: NodeOptions) -> AbstractAsyncContextManager[RunningNode]:
         """Return a context manager that enters once the node listens and leaves when nothing of it is left.
 
+        Every task of the node lives inside the block (in a nursery that the context manager opens itself): then the
+        manager can say goodbye over it also when the SDK's nursery is cancelled.
+
         The RPC server of the node serves a :class:`hostmesh.discovery.service.DiscoveryServer` over the manager's
         record book and the publisher's ``current``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
@@ -20,33 +20,23 @@ from hostmesh.discovery.collaborators import (
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostDescription
 from hostmesh.discovery.funnel import Funnel
+from hostmesh.discovery.life import NodeLife
 from hostmesh.discovery.matching import ReputationLike
 from hostmesh.discovery.probe import ProbeConfig, Prober
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.search import SearchConfig, Searcher, SearchResult
 from hostmesh.discovery.stats import DiscoveryStats
-from hostmesh.discovery.supervise import contain, keep_running, plain_errors
+from hostmesh.discovery.supervise import plain_errors
 from hostmesh.discovery.sweep import SweepCounts
 from hostmesh.errors import (
-    AlreadyRunningError,
     ConfigError,
     InvalidAddressError,
-    NodeNotRunningError,
     NoHostFoundError,
 )
 from hostmesh.net.address import AddressOrigin, split_peer_address
 from hostmesh.net.peer_id import PeerId, parse_peer_id
 from hostmesh.system import System
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
-
-GOODBYE_S = 3.0
-"""How long stopping may take to withdraw the record before the node goes."""
-CLOSE_S = 5.0
-"""How long the node may take to close after that."""
-PURGE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +55,6 @@ class Explanation:
     """The hosts that meet all, best first, with the parts of their scores."""
     funnel: Funnel
     """How many were seen and what turned each of the others away."""
-
-
-@dataclass(slots=True)
-class _Life:
-    """One run of a node."""
-
-    running: RunningNode
-    prober: Prober
-    searcher: Searcher
-    stop_wanted: trio.Event
-    stopped: trio.Event
 
 
 class DiscoveryManager:
@@ -104,18 +83,19 @@ class DiscoveryManager:
         system: System | None = None,
         config: DiscoveryConfig | None = None,
     ) -> None:
-        self._nursery = nursery
-        self._open_node = open_node
         self._records = records
         self._reputation = reputation
         self._system = system or System()
         self._config = config or DiscoveryConfig()
-        self._life: _Life | None = None
-        self._is_starting = False
+        self._prober: Prober | None = None
+        self._searcher: Searcher | None = None
         self._counts = SweepCounts()
         self._searches: Counter[str] = Counter()
         self._handlers: dict[object, MessageHandler] = {}
         self._unsubscribe: dict[object, Callable[[], None]] = {}
+        self._life = NodeLife(
+            nursery, open_node, purge=records.purge, on_start=self._on_start, on_end=self._unsubscribe.clear
+        )
 
     # --- the node's life ---
 
@@ -146,24 +126,16 @@ class DiscoveryManager:
 
         Cancellation: safe; nothing is left running.
         """
-        if self._life is not None or self._is_starting:
-            raise AlreadyRunningError("the node runs already", remedy="stop() it first")
         options = NodeOptions(
             listen=_addresses(listen, "listen"),
             bootstrap=_addresses(bootstrap, "bootstrap"),
             announce=_addresses(announce, "announce"),
         )
-        self._is_starting = True
-        try:
-            with plain_errors():
-                peer_id: PeerId = await self._nursery.start(self._run, options)
-        finally:
-            self._is_starting = False
-        return peer_id
+        return await self._life.start(options)
 
     def is_running(self) -> bool:
         """Tell whether the node listens."""
-        return self._life is not None and not self._life.stop_wanted.is_set()
+        return self._life.current is not None
 
     async def stop(self) -> None:
         """Withdraw the record, end every stream and connection, and wait until nothing of the node is left.
@@ -172,10 +144,7 @@ class DiscoveryManager:
 
         Cancellation: the stopping goes on.
         """
-        life = self._life
-        if life is not None:
-            life.stop_wanted.set()
-            await life.stopped.wait()
+        await self._life.stop()
 
     async def wait_ready(self, min_peers: int = 1, timeout_s: float = 30.0) -> None:
         """Wait until so many peers are connected.
@@ -184,7 +153,7 @@ class DiscoveryManager:
             ReadyTimeoutError: they are not; ``outcomes`` says for each bootstrap address why.
             NodeNotRunningError: there is no node.
         """
-        await self._running.node.wait_connected(min_peers, timeout_s)
+        await self._life.require().node.wait_connected(min_peers, timeout_s)
 
     # --- peers ---
 
@@ -200,7 +169,7 @@ class DiscoveryManager:
             DialError: not reached, or it is another peer; ``stage`` says where it failed.
             NodeNotRunningError: there is no node.
         """
-        node = self._running.node
+        node = self._life.require().node
         address, peer_id = split_peer_address(multiaddr)
         if peer_id is None:
             raise InvalidAddressError(
@@ -216,17 +185,19 @@ class DiscoveryManager:
             InvalidAddressError: not a peer id.
             NodeNotRunningError: there is no node.
         """
-        await self._running.node.disconnect(parse_peer_id(peer_id))
+        await self._life.require().node.disconnect(parse_peer_id(peer_id))
 
     def get_connected_peers(self) -> tuple[PeerId, ...]:
         """Return the connected peers, each once; empty when there is no node."""
-        return () if self._life is None else tuple(dict.fromkeys(self._life.running.node.connected_peers()))
+        running = self._life.current
+        return () if running is None else tuple(dict.fromkeys(running.node.connected_peers()))
 
     def listen_addresses(self) -> tuple[str, ...]:
         """Return the addresses that the node listens on, each with ``/p2p/<peer id>``; empty when there is no node."""
-        if self._life is None:
+        running = self._life.current
+        if running is None:
             return ()
-        node = self._life.running.node
+        node = running.node
         return tuple(f"{address}/p2p/{node.peer_id}" for address in node.listen_addresses())
 
     async def send_message(
@@ -241,7 +212,7 @@ class DiscoveryManager:
             NodeNotRunningError: there is no node.
             DialError, ProtocolNotSupportedError, FrameTooLargeError, DeadlineExceededError: see there.
         """
-        messenger = self._running.messenger
+        messenger = self._life.require().messenger
         return await messenger.send(parse_peer_id(peer_id), message, timeout_s=timeout_s, retries=retries)
 
     def on_message(self, handler: MessageHandler) -> Callable[[], None]:
@@ -252,8 +223,9 @@ class DiscoveryManager:
         """
         token = object()
         self._handlers[token] = handler
-        if self._life is not None:
-            self._unsubscribe[token] = self._life.running.messenger.on_message(handler)
+        running = self._life.current
+        if running is not None:
+            self._unsubscribe[token] = running.messenger.on_message(handler)
 
         def remove() -> None:
             self._handlers.pop(token, None)
@@ -338,12 +310,12 @@ class DiscoveryManager:
             HostmeshError: see :meth:`hostmesh.discovery.publisher.HostPublisher.announce`; nothing was published.
         """
         with plain_errors():
-            return await self._running.publisher.announce(description)
+            return await self._life.require().publisher.announce(description)
 
     async def drain(self) -> HostInfo:
         """Publish that this host takes no new jobs. Raises UsageError when nothing is announced."""
         with plain_errors():
-            return await self._running.publisher.drain()
+            return await self._life.require().publisher.drain()
 
     async def withdraw(self) -> None:
         """Take the record back with a signed tombstone. Idempotent.
@@ -352,7 +324,7 @@ class DiscoveryManager:
             NodeNotRunningError: there is no node; then nothing is published either.
         """
         with plain_errors():
-            await self._running.publisher.withdraw()
+            await self._life.require().publisher.withdraw()
 
     # --- knowledge ---
 
@@ -362,8 +334,8 @@ class DiscoveryManager:
 
     def forget_measurements(self, peer_id: str) -> None:
         """Measure a host anew at the next search, for example after a job on it failed."""
-        if self._life is not None:
-            self._life.prober.forget(parse_peer_id(peer_id))
+        if self._prober is not None:
+            self._prober.forget(parse_peer_id(peer_id))
 
     def stats(self) -> DiscoveryStats:
         """Return what sources, fetches, records and probes came to since the manager was made."""
@@ -371,86 +343,28 @@ class DiscoveryManager:
             sources=dict(self._counts.sources),
             fetches=dict(self._counts.fetches),
             records=dict(self._records.counts),
-            probe_cache_hit_rate=None if self._life is None else self._life.prober.cache_hit_rate,
+            probe_cache_hit_rate=None if self._prober is None else self._prober.cache_hit_rate,
             searches=dict(self._searches),
         )
 
     # --- inside ---
-
-    @property
-    def _running(self) -> RunningNode:
-        return self._alive.running
-
-    @property
-    def _alive(self) -> _Life:
-        if self._life is None or self._life.stop_wanted.is_set():
-            raise NodeNotRunningError("there is no running node", remedy="await create_node() first")
-        return self._life
 
     async def _search(
         self, criteria: HostCriteria, timeout_s: float, *, only_best: bool, wide: bool = False
     ) -> SearchResult:
         if not timeout_s > 0:
             raise ConfigError(f"timeout_s is {timeout_s!r}", name="timeout_s", source="argument")
-        searcher = self._alive.searcher
+        self._life.require()
+        assert self._searcher is not None, "made when the node started"
         with plain_errors():
-            return await searcher.search(criteria, timeout_s=timeout_s, only_best=only_best, wide=wide)
+            return await self._searcher.search(criteria, timeout_s=timeout_s, only_best=only_best, wide=wide)
 
-    async def _run(self, options: NodeOptions, *, task_status: TaskStatus[PeerId] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold a node until it is stopped or the nursery is cancelled; either way it says goodbye first."""
-        stop_wanted, stopped = trio.Event(), trio.Event()
-        shelter = trio.CancelScope(shield=True)
-
-        async def watch() -> None:
-            try:
-                await trio.sleep_forever()
-            finally:
-                # Cancelled from outside. Before the node runs there is nobody to say goodbye to.
-                if self._life is None:
-                    shelter.cancel()
-                stop_wanted.set()
-
-        try:
-            async with trio.open_nursery() as watchers:
-                watchers.start_soon(watch)
-                with shelter:
-                    async with self._open_node(options) as running:
-                        await self._live(running, stop_wanted, stopped, shelter, task_status)
-                watchers.cancel_scope.cancel()
-        finally:
-            self._life = None
-            self._unsubscribe.clear()
-            stopped.set()
-
-    async def _live(
-        self,
-        running: RunningNode,
-        stop_wanted: trio.Event,
-        stopped: trio.Event,
-        shelter: trio.CancelScope,
-        task_status: TaskStatus[PeerId],
-    ) -> None:
-        async with trio.open_nursery() as workers:
-            for source in running.sources:
-                await workers.start(keep_running, f"source {source.name}", source.run)
-            await workers.start(keep_running, "publisher", running.publisher.run)
-            workers.start_soon(self._purge)
-            self._life = self._make_life(running, stop_wanted, stopped)
-            for token, handler in self._handlers.items():
-                self._unsubscribe[token] = running.messenger.on_message(handler)
-            task_status.started(running.node.peer_id)
-            await stop_wanted.wait()
-            shelter.deadline = trio.current_time() + GOODBYE_S + CLOSE_S
-            with trio.move_on_after(GOODBYE_S):
-                await contain("withdrawing", running.publisher.withdraw)
-            workers.cancel_scope.cancel()
-
-    def _make_life(self, running: RunningNode, stop_wanted: trio.Event, stopped: trio.Event) -> _Life:
-        prober = Prober(running.status, running.node, system=self._system, config=self._config.probe)
-        searcher = Searcher(
+    def _on_start(self, running: RunningNode) -> None:
+        self._prober = Prober(running.status, running.node, system=self._system, config=self._config.probe)
+        self._searcher = Searcher(
             running,
             records=self._records,
-            prober=prober,
+            prober=self._prober,
             reputation=self._reputation,
             system=self._system,
             config=self._config.search,
@@ -458,12 +372,8 @@ class DiscoveryManager:
             counts=self._counts,
             searches=self._searches,
         )
-        return _Life(running, prober, searcher, stop_wanted, stopped)
-
-    async def _purge(self) -> None:
-        while True:
-            await trio.sleep(PURGE_EVERY_S)
-            self._records.purge()
+        for token, handler in self._handlers.items():
+            self._unsubscribe[token] = running.messenger.on_message(handler)
 
 
 def _addresses(given: Sequence[str] | None, name: str) -> tuple[str, ...] | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 import trio
@@ -17,49 +15,13 @@ from hostmesh.discovery.measurement import Measurement, Origin, Path
 from hostmesh.errors import DeadlineExceededError, HostmeshError, ProtocolNotSupportedError, RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
+from hostmesh.v1 import discovery_pb2, status_pb2
 
-
-class ModelStatusLike(Protocol):
-    """One model of a host."""
-
-    @property
-    def model_id(self) -> str:
-        """Its id."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Loaded and answering."""
-        ...
-
-
-class StatusLike(Protocol):
-    """What a host says of its load; :class:`hostmesh.status.snapshot.HostStatus` is one."""
-
-    @property
-    def state(self) -> Enum:
-        """Its value is that of a :class:`HostState`."""
-        ...
-
-    @property
-    def models(self) -> Sequence[ModelStatusLike]:
-        """The models that the host serves."""
-        ...
-
-    @property
-    def max_concurrent_jobs(self) -> int:
-        """0: not said."""
-        ...
-
-    @property
-    def free_slots(self) -> int:
-        """Jobs that would start at once."""
-        ...
-
-    @property
-    def time_unix_s(self) -> float:
-        """The host's clock; 0 = not said."""
-        ...
+_STATES = {
+    discovery_pb2.HOST_STATE_AVAILABLE: HostState.AVAILABLE,
+    discovery_pb2.HOST_STATE_DRAINING: HostState.DRAINING,
+    discovery_pb2.HOST_STATE_WITHDRAWN: HostState.WITHDRAWN,
+}
 
 
 class StatusProbe(Protocol):
@@ -73,7 +35,7 @@ class StatusProbe(Protocol):
         """
         ...
 
-    async def get_snapshot(self, peer_id: PeerId, *, timeout_s: float) -> StatusLike:
+    async def get_snapshot(self, peer_id: PeerId, *, timeout_s: float) -> status_pb2.StatusSnapshot:
         """Return the peer's state, load and models.
 
         Raises:
@@ -222,9 +184,12 @@ def _left(deadline: float) -> float:
     return max(0.001, deadline - trio.current_time())
 
 
-def _readiness(status: StatusLike) -> Readiness:
+def _readiness(snapshot: status_pb2.StatusSnapshot) -> Readiness | None:
+    if snapshot.state == discovery_pb2.HOST_STATE_UNSPECIFIED:
+        return None  # it answers, and says nothing of being a host; the record stands alone then
+    limit = snapshot.max_concurrent_jobs
     return Readiness(
-        state=HostState(status.state.value),
-        ready_models=frozenset(model.model_id for model in status.models if model.ready),
-        free_slots=status.free_slots if status.max_concurrent_jobs else None,
+        state=_STATES.get(snapshot.state, HostState.UNKNOWN),
+        ready_models=frozenset(model.model_id for model in snapshot.models if model.ready),
+        free_slots=max(0, limit - snapshot.active_jobs) if limit else None,
     )

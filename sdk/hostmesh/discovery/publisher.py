@@ -330,9 +330,9 @@ class HostPublisher:
             snapshot = await status.get_snapshot(peer_id, timeout_s=self._config.clock_timeout_s)
         except HostmeshError:
             return  # a peer that does not tell the time says nothing about ours
-        if snapshot.time_unix_s:
+        if snapshot.time_unix_ms:
             ours = (before + self._system.unix_s()) / 2
-            samples.append(ClockSample(skew_s=snapshot.time_unix_s - ours, is_trusted=is_trusted))
+            samples.append(ClockSample(skew_s=snapshot.time_unix_ms / 1000 - ours, is_trusted=is_trusted))
 
 
 def _peers_of(addresses: Mapping[str, str]) -> list[PeerId]:
