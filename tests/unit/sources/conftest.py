@@ -142,7 +142,8 @@ class MemoryNetwork:
         node = self.node(number)
         draws = iter(range(1 << 30))
         system = System(
-            monotonic_s=trio.current_time, random_bytes=lambda size: next(draws).to_bytes(8, "big")[-size:].rjust(size)
+            monotonic_s=trio.current_time,
+            random_bytes=lambda size: next(draws).to_bytes(8, "big")[-size:].rjust(size),
         )
         dht = Dht(node, protocol_prefix=prefix, server=server, system=system)
         await self.nursery.start(dht.run)
@@ -164,11 +165,11 @@ def memory_network(nursery: trio.Nursery) -> MemoryNetwork:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], object]:
-    """Wait, on the mock clock of the test (``autojump_clock``), until something holds: ``await eventually(lambda: ...)``."""
+    """Wait, on the test's mock clock, until something holds: ``await eventually(lambda: ...)``."""
 
     async def wait(holds: Callable[[], bool], *, within_s: float = 60.0) -> None:
         with trio.fail_after(within_s):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - the mock clock's sleep costs nothing
                 await trio.sleep(0.01)
 
     return wait

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
 from hostmesh.net.dht_lookup import Lookup
 from hostmesh.net.dht_table import ProviderTable, RoutingTable
@@ -101,23 +102,23 @@ def test_a_random_start_gives_each_provider_its_turn():
     assert len(table.get(b"k", 1.0, limit=99, start=7)) == 10
 
 
-def test_lookup_ends_with_the_nearest_of_a_network_of_600():
+def test_lookup_ends_with_the_nearest_of_a_network_of_300():
     """Each peer knows 20 random ones and its 20 nearest; the truth is a full sort."""
-    import random
-
+    network = PEERS[:300]
+    place = {peer_id: int.from_bytes(hashlib.sha256(peer_id_to_bytes(peer_id)).digest(), "big") for peer_id in network}
+    target = int.from_bytes(hashlib.sha256(b"somewhere").digest(), "big")
     draw = random.Random(7)
-    knows = {}
-    for peer_id in PEERS:
-        near = sorted(PEERS, key=lambda other: distance(other, peer_id_to_bytes(peer_id)))[1:21]
-        knows[peer_id] = [*draw.sample(PEERS, 20), *near]
-    key = b"somewhere"
-    lookup = Lookup(key, own=OWN, seeds=[OTHERS[5]])
+
+    def nearest(peers, goal):
+        return sorted(peers, key=lambda peer_id: place[peer_id] ^ goal)
+
+    knows = {peer_id: [*draw.sample(network, 20), *nearest(network, place[peer_id])[1:21]] for peer_id in network}
+    lookup = Lookup(b"somewhere", own=OWN, seeds=[OTHERS[5]])
     queries = 0
     while (peer_id := lookup.next_query()) is not None:
         queries += 1
-        nearest = sorted(knows[peer_id], key=lambda other: distance(other, key))[:20]
-        lookup.on_answer(peer_id, nearest)
-    assert lookup.closest() == sorted(OTHERS, key=lambda other: distance(other, key))[:20]
+        lookup.on_answer(peer_id, nearest(knows[peer_id], target)[:20])
+    assert lookup.closest() == nearest(network[1:], target)[:20]
     assert queries <= 60
 
 
