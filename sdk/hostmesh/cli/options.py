@@ -1,0 +1,91 @@
+"""Options that several commands share, and the state that a command line sets up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hostmesh.cli.signals import Interrupts
+from hostmesh.settings import LoadedSettings, load_settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output; errors too.")]
+Verbose = Annotated[
+    int,
+    typer.Option("-v", "--verbose", count=True, show_default=False, help="Log more; -vv: everything, and tracebacks."),
+]
+
+Bootstrap = Annotated[
+    list[str] | None,
+    typer.Option("--bootstrap", metavar="MULTIADDR", help="Join the network here: /ip4/.../tcp/.../p2p/ID. Repeat."),
+]
+Listen = Annotated[list[str] | None, typer.Option("--listen", metavar="MULTIADDR", help="Listen here. Repeat.")]
+EnableDht = Annotated[bool | None, typer.Option("--dht/--no-dht", help="Look for hosts in the DHT.")]
+EnableMdns = Annotated[bool | None, typer.Option("--mdns/--no-mdns", help="Look for hosts on the local network.")]
+Prefix = Annotated[str | None, typer.Option("--protocol-prefix", metavar="PREFIX", help="Start of protocol ids.")]
+Network = Annotated[str | None, typer.Option("--network", metavar="NAME", help="Name of the network.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="The node's key; made when missing. Default: a fresh key.")
+]
+
+Models = Annotated[list[str] | None, typer.Option("--model", metavar="ID", help="Exact model id. Repeat: all of them.")]
+MinReputation = Annotated[int | None, typer.Option("--min-reputation", metavar="0..1000", help="Earned with you.")]
+MaxLatencyMs = Annotated[float | None, typer.Option("--max-latency-ms", metavar="MS", help="As measured from here.")]
+MinUptimeS = Annotated[int | None, typer.Option("--min-uptime-s", metavar="S", help="Time since the host started.")]
+Location = Annotated[str | None, typer.Option("--location", metavar="PLACE", help="US or US/california; claimed.")]
+MaxPrice = Annotated[
+    int | None,
+    typer.Option("--max-price-micros", metavar="N", help="Micro-units per million tokens, prompt and answer together."),
+]
+Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Currency of prices and limits.")]
+Capabilities = Annotated[list[str] | None, typer.Option("--capability", metavar="NAME", help="Repeat: all of them.")]
+AcceptUnmeasured = Annotated[bool, typer.Option("--accept-unmeasured", help="Keep hosts of unknown latency, last.")]
+TimeoutS = Annotated[float, typer.Option("--timeout-s", metavar="S", help="Seconds for finding.")]
+
+WalletFile = Annotated[Path | None, typer.Option("--wallet", metavar="FILE", help="Wallet file.")]
+PasswordFile = Annotated[
+    Path | None, typer.Option("--password-file", metavar="FILE", help="Read the password here (mode 0600).")
+]
+PasswordFd = Annotated[
+    int | None, typer.Option("--password-fd", metavar="N", help="Read the password from this descriptor.")
+]
+
+
+@dataclass(kw_only=True)
+class Invocation:
+    """What stands before the command on the command line, and what every command needs."""
+
+    interrupts: Interrupts
+    verbosity: int = 0
+    log: str | None = None
+    log_json: bool | None = None
+    config_file: Path | None = None
+
+    def load(self, *, verbose: int = 0, **overrides: object) -> LoadedSettings:
+        """Return the settings and start logging as they say.
+
+        Args:
+            verbose: number of ``-v`` after the command.
+            overrides: settings from options; None = not given.
+        """
+        from hostmesh.cli.logs import configure_logging, parse_filter
+
+        given = {"log": self.log, "log_json": self.log_json, **overrides}
+        loaded = load_settings(given, toml_path=self.config_file)
+        chosen = parse_filter(loaded.settings.log, verbosity=max(verbose, self.verbosity), source=loaded.origins["log"])
+        configure_logging(chosen, as_json=loaded.settings.log_json)
+        return loaded
+
+
+def invocation(context: typer.Context) -> Invocation:
+    """Return the invocation of a command's context."""
+    found = context.find_object(Invocation)
+    assert found is not None, "main() puts it there"
+    return found
+
+
+def listed(values: list[str] | None) -> list[str] | None:
+    """Return what was given by a repeatable option, or None when it was not."""
+    return values or None

@@ -1,0 +1,77 @@
+"""``hostmesh wallet new`` and ``hostmesh wallet address``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hostmesh.cli.boundary import print_json
+from hostmesh.cli.options import AsJson, PasswordFd, PasswordFile, Verbose, invocation
+from hostmesh.errors import KeyFileError, UsageError
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make a wallet, or show its address.")
+
+_Path = Annotated[Path | None, typer.Option("--wallet", metavar="FILE", help="Wallet file. Default: as configured.")]
+
+
+@app.command("new")
+def new_wallet(
+    context: typer.Context,
+    wallet: _Path = None,
+    password_file: PasswordFile = None,
+    password_fd: PasswordFd = None,
+    no_password: Annotated[bool, typer.Option("--no-password", help="Write the raw key, without encryption.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Make a new wallet. An existing file is never overwritten."""
+    path = _wallet_path(context, wallet, verbose)
+    if no_password and (password_file is not None or password_fd is not None):
+        raise UsageError("--no-password excludes a password", remedy="leave one of the two out")
+    if path.exists() or path.is_symlink():  # before anybody types a password
+        raise KeyFileError(
+            f"{path} exists already and is not overwritten",
+            path=str(path),
+            remedy="choose another path with --wallet, or move the existing file away yourself",
+        )
+    from hostmesh.cli.password import password_source, read_password
+    from hostmesh.identity.keystore import create_wallet_file
+
+    source = password_source(password_file, password_fd)
+    password = None if no_password else read_password(source, confirm=True)
+    made = create_wallet_file(path, password=password)
+    _show(made.address, path, as_json=as_json)
+
+
+@app.command("address")
+def show_address(
+    context: typer.Context,
+    wallet: _Path = None,
+    password_file: PasswordFile = None,
+    password_fd: PasswordFd = None,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Show the address of a wallet."""
+    path = _wallet_path(context, wallet, verbose)
+    from hostmesh.cli.password import password_source, read_password
+    from hostmesh.identity.keystore import read_wallet_file
+
+    source = password_source(password_file, password_fd)
+    found = read_wallet_file(path, lambda: read_password(source))
+    _show(found.address, path, as_json=as_json)
+
+
+def _wallet_path(context: typer.Context, given: Path | None, verbose: int) -> Path:
+    loaded = invocation(context).load(verbose=verbose, wallet_file=given)
+    return loaded.settings.wallet_file or loaded.paths.wallet_file
+
+
+def _show(address: str, path: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"address": address, "path": str(path)})
+    else:
+        print(address)
+        print(f"in {path}")
