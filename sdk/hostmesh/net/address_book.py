@@ -22,7 +22,8 @@ _STANDING = {
 class AddressBook:
     """At most 16 addresses for each of at most 4096 peers.
 
-    An address keeps the best origin it was ever given with. Where there is no room, the oldest of the least standing goes.
+    An address keeps the best origin it was ever given with. Where there is no room, the oldest of the least standing
+    goes.
     """
 
     def __init__(self) -> None:

@@ -108,7 +108,7 @@ class NodeStream:
         """Close both sides in order. Idempotent. What the peer still sends is dropped."""
         self._forget()
         if not self._muxed.closed:
-            self._muxed.abandoned_at_s = trio.current_time()
+            self._muxed.stop_reading()
             await self.close_write()
 
     async def reset(self) -> None:
@@ -127,7 +127,7 @@ class NodeStream:
     def _lost(self, error: Exception | None) -> ConnectionLostError:
         self._forget()
         return ConnectionLostError(
-            f"the stream to {self.peer_id} ended early ({error or 'it was reset'})",
+            f"the stream to {self.peer_id} ended early ({_shortly(error) if error else 'it was reset'})",
             remedy="the peer reset it, or the connection broke; open another",
         )
 
@@ -229,7 +229,7 @@ class Connection:
         """
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._muxed.start)
+                nursery.start_soon(self._run_muxer)
                 await self._muxed.event_started.wait()
                 task_status.started()
                 nursery.start_soon(greet, self)
@@ -246,6 +246,14 @@ class Connection:
                 nursery.cancel_scope.cancel()
         finally:
             await self._muxed.close()
+
+    async def _run_muxer(self) -> None:
+        try:
+            await self._muxed.start()
+        finally:
+            # Whoever waits for the connection to start, or for a stream, is let go however it ended.
+            self._muxed.event_started.set()
+            self._muxed.new_stream_send_channel.close()
 
     async def close(self) -> None:
         """Say goodbye, for half a second at most, and close. Idempotent, shielded."""
@@ -294,7 +302,8 @@ class Connection:
 
     def _lost(self, error: Exception) -> ConnectionLostError:
         return ConnectionLostError(
-            f"the connection to {self.peer_id} ended before the request was sent ({error})", may_have_executed=False
+            f"the connection to {self.peer_id} ended before the request was sent ({_shortly(error)})",
+            may_have_executed=False,
         )
 
 
@@ -325,6 +334,12 @@ async def serve_stream(connection: Connection, muxed: PatientStream, protocols: 
     except BaseException:
         await stream.reset()
         raise
+
+
+def _shortly(error: Exception) -> str:
+    # libp2p quotes what the peer said.
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 120 else f"{text[:120]}..."
 
 
 def as_table_entry(handler: StreamHandler) -> StreamHandlerFn:

@@ -1,26 +1,40 @@
 """Identify: each side tells the other which protocols it speaks and where it listens.
 
 Participants: every node answers ``/ipfs/id/1.0.0`` and asks it once on every connection. What a peer says is believed
-about itself only: its addresses are claims (:data:`hostmesh.net.address.AddressOrigin.REMOTE`). The observed address is
-sent, and ignored when received: nothing of ours depends on it. Limits: a message of 64 KiB, 256 protocols, 16 addresses.
+about itself only: its addresses are claims (``AddressOrigin.REMOTE``). The observed address is sent, and ignored when
+received: nothing of ours depends on it. Limits: a message of 64 KiB, 256 protocols, 16 addresses.
 
 Source: libp2p specs, "identify". The message is read by libp2p's own generated code.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import trio
 from google.protobuf.message import DecodeError
-from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.identity.identify.pb.identify_pb2 import Identify as IdentifyMessage
 
-from hostmesh.errors import InvalidAddressError, MalformedMessageError
-from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, address_from_bytes, address_to_bytes, keep_usable
+from hostmesh.errors import HostmeshError, InvalidAddressError, MalformedMessageError
+from hostmesh.net.address import (
+    MAX_ADDRESSES_PER_PEER,
+    AddressOrigin,
+    address_from_bytes,
+    address_to_bytes,
+    keep_usable,
+)
+from hostmesh.net.connection import Connection
+from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
+
+_log = logging.getLogger("hostmesh.net")
 
 IDENTIFY_ID = "/ipfs/id/1.0.0"
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_PROTOCOLS = 256
+_TIMEOUT_S = 10.0
 _MAX_PROTOCOL_CHARS = 256
 AGENT = "hostmesh"
 _ED25519_KEY_PREFIX = bytes.fromhex("08011220")
@@ -47,7 +61,7 @@ def encode_identity(identity: Identity, *, public_key: bytes, observed: tuple[st
     if observed is not None:
         kind = "ip6" if ":" in observed[0] else "ip4"
         seen = address_to_bytes(f"/{kind}/{observed[0]}/tcp/{observed[1]}")
-    message = Identify(
+    message = IdentifyMessage(
         protocol_version="ipfs/0.1.0",
         agent_version=identity.agent,
         public_key=_ED25519_KEY_PREFIX + public_key,
@@ -70,7 +84,7 @@ def decode_identity(data: bytes) -> Identity:
         MalformedMessageError: not an Identify message.
     """
     try:
-        message = Identify.FromString(data)
+        message = IdentifyMessage.FromString(data)
     except DecodeError as error:
         raise MalformedMessageError("not an Identify message") from error
     addresses = []
@@ -107,3 +121,61 @@ async def read_identity(stream: Stream) -> Identity:
     if size != len(data) - at:
         raise MalformedMessageError("an Identify message was cut short")
     return decode_identity(bytes(data[at:]))
+
+
+class Identify:
+    """Identify on one node's connections.
+
+    Args:
+        public_key: our raw Ed25519 public key.
+        protocols: what we speak.
+        addresses: where others may reach us.
+        connection_of: a peer's connection.
+        learn: takes the addresses that a peer claims.
+    """
+
+    def __init__(
+        self,
+        public_key: bytes,
+        protocols: Callable[[], Iterable[str | None]],
+        addresses: Callable[[], tuple[str, ...]],
+        connection_of: Callable[[PeerId], Connection | None],
+        learn: Callable[[PeerId, Sequence[str], AddressOrigin], None],
+    ) -> None:
+        self._public_key = public_key
+        self._protocols = protocols
+        self._addresses = addresses
+        self._connection_of = connection_of
+        self._learn = learn
+        self._identities: dict[PeerId, Identity] = {}
+
+    def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
+        """Return what a peer said it speaks; empty until it said so."""
+        identity = self._identities.get(peer_id)
+        return () if identity is None else identity.protocols
+
+    def forget(self, peer_id: PeerId) -> None:
+        """Drop what a peer said: it has no connection any more."""
+        self._identities.pop(peer_id, None)
+
+    async def ask(self, connection: Connection) -> None:
+        """Ask the peer of a new connection. Never raises: a peer without Identify is a peer."""
+        try:
+            with trio.fail_after(_TIMEOUT_S):
+                stream = await connection.open_stream(IDENTIFY_ID)
+                identity = await read_identity(stream)
+                await stream.close()
+        except (HostmeshError, trio.TooSlowError) as error:
+            _log.debug("identify failed: %s", error, extra={"peer_id": connection.peer_id})
+            return
+        self._identities[connection.peer_id] = identity
+        self._learn(connection.peer_id, identity.addresses, AddressOrigin.REMOTE)
+
+    async def answer(self, stream: Stream) -> None:
+        """Tell a peer about us."""
+        connection = self._connection_of(stream.peer_id)
+        identity = Identity(
+            protocols=tuple(str(name) for name in self._protocols() if name), addresses=self._addresses(), agent=AGENT
+        )
+        observed = None if connection is None else connection.remote
+        await stream.send(encode_identity(identity, public_key=self._public_key, observed=observed))

@@ -1,9 +1,9 @@
 """The node: our endpoint in the network.
 
-It listens on TCP and WebSocket, dials peers by all their addresses, keeps at most ``max_connections`` connections, holds
-on to its bootstrap peers, and gives streams to the features. Every connection is Noise and Yamux: a peer has proven the
-key that its id names before a byte of a feature's is read. Addresses that others named are dialled under the policy of
-:mod:`hostmesh.net.address`. Whatever a peer or a handler does ends its own stream or connection and nothing else.
+It listens on TCP and WebSocket, dials peers by all their addresses, keeps at most ``max_connections`` connections,
+holds on to its bootstrap peers, and gives streams to the features. Every connection is Noise and Yamux: a peer has
+proven the key that its id names before a byte of a feature's is read. Addresses that others named are dialled under the
+policy of :mod:`hostmesh.net.address`. Whatever a peer or a handler does ends its own stream or connection and no other.
 
 Every error that leaves a node is one of :mod:`hostmesh.errors`.
 """
@@ -13,19 +13,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 from libp2p.custom_types import TProtocol
-from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.protocol_muxer.multiselect import Multiselect
 
 from hostmesh.errors import (
     AlreadyRunningError,
     ConnectionLostError,
-    DialError,
-    HostmeshError,
     InvalidAddressError,
     NodeNotRunningError,
     ReadyTimeoutError,
@@ -35,7 +31,6 @@ from hostmesh.net import stock
 from hostmesh.net.address import (
     AddressOrigin,
     AddressScope,
-    Endpoint,
     join_peer_address,
     keep_usable,
     scope_of,
@@ -44,19 +39,18 @@ from hostmesh.net.address import (
 from hostmesh.net.address_book import AddressBook
 from hostmesh.net.bootstrap import BootstrapLoop
 from hostmesh.net.config import NodeConfig
-from hostmesh.net.connection import Connection, as_table_entry, serve_stream
+from hostmesh.net.connection import Connection, as_table_entry
+from hostmesh.net.connection_keeper import ConnectionKeeper
+from hostmesh.net.connector import Connector
 from hostmesh.net.dht import Dht
-from hostmesh.net.dialer import AttemptFailedError, Dialer
-from hostmesh.net.identify import AGENT, IDENTIFY_ID, Identity, encode_identity, read_identity
-from hostmesh.net.links import Link, WebSocketLink
+from hostmesh.net.identify import IDENTIFY_ID, Identify
 from hostmesh.net.listening import Listening
 from hostmesh.net.network import Network, SocketNetwork
-from hostmesh.net.peer_id import PeerId, peer_id_from_bytes
+from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.pool import ConnectionEvent, ConnectionPool, ConnectionWatch
-from hostmesh.net.stock import PatientStream, SteadyYamux
 from hostmesh.net.stream import Stream, StreamHandler
-from hostmesh.net.upgrade import HandshakeError, Upgrader
+from hostmesh.net.upgrade import Upgrader
 from hostmesh.system import System
 
 if TYPE_CHECKING:
@@ -66,20 +60,8 @@ __all__ = ["ConnectionEvent", "ConnectionWatch", "Node", "NodeConfig"]
 
 _log = logging.getLogger("hostmesh.net")
 
-_IDENTIFY_TIMEOUT_S = 10.0
-_GOODBYE_S = 1.0
-"""How long stopping may take to tell the peers."""
 _DEAF_S = 5.0
 """A call that ran out of time on a connection that was silent so long takes the connection with it."""
-
-
-@dataclass(slots=True)
-class _Dialing:
-    """A dial that others may wait for."""
-
-    tried: frozenset[str]
-    done: trio.Event
-    error: DialError | None = None
 
 
 class Node:
@@ -104,12 +86,28 @@ class Node:
         peers = [(address, peer_id) for address, peer_id in bootstrap if peer_id not in (None, self.peer_id)]
         self._pool = ConnectionPool(config.max_connections, frozenset(peer_id for _, peer_id in peers if peer_id))
         self._upgrader = Upgrader(key)
-        self._listening = Listening(self._network, self._upgrader, self._adopt_inbound, lambda: self._pool.is_full)
-        self._dialer = Dialer(self._network, system=self._system)
-        self._book = AddressBook()
-        self._dialing: dict[PeerId, _Dialing] = {}
         self._protocols = Multiselect()
-        self._identities: dict[PeerId, Identity] = {}
+        self._book = AddressBook()
+        self._identify = Identify(
+            key.public_bytes,
+            self._protocols.get_protocols,
+            self.announced_addresses,
+            self._pool.get,
+            self.add_addresses,
+        )
+        self._keeper = ConnectionKeeper(self._pool, self._protocols, self._identify, self._on_connected)
+        self._listening = Listening(
+            self._network, self._upgrader, self._keeper.adopt_inbound, lambda: self._pool.is_full
+        )
+        self._connector = Connector(
+            self.peer_id,
+            self._network,
+            self._upgrader,
+            self._pool,
+            self.own_scopes,
+            self._keeper.adopt,
+            system=self._system,
+        )
         self._bootstrap = BootstrapLoop(
             self,
             [(address, peer_id) for address, peer_id in peers if peer_id],
@@ -119,11 +117,10 @@ class Node:
             timeout_s=config.connection_timeout_s,
         )
         self._dht: Dht | None = None
-        self._nursery: trio.Nursery | None = None
         self._has_run = False
         self._stop_wanted = trio.Event()
         self._stopped = trio.Event()
-        self.set_stream_handler(IDENTIFY_ID, self._answer_identify)
+        self.set_stream_handler(IDENTIFY_ID, self._identify.answer)
         if config.enable_dht:
             self._dht = Dht(self, protocol_prefix=config.protocol_prefix, server=config.dht_server, system=self._system)
 
@@ -136,7 +133,7 @@ class Node:
     @property
     def is_running(self) -> bool:
         """Whether the node listens and dials."""
-        return self._nursery is not None
+        return self._keeper.is_open
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the node until it is cancelled or :meth:`stop` is called; ``started()`` comes once it listens.
@@ -154,7 +151,7 @@ class Node:
             stock.install()
             await self._listening.bind(self.config.listen_addresses)
             async with trio.open_nursery() as nursery:
-                await nursery.start(self._hold_connections)
+                await nursery.start(self._keeper.run)
                 try:
                     nursery.start_soon(self._listening.run)
                     nursery.start_soon(self._bootstrap.run)
@@ -163,33 +160,21 @@ class Node:
                     task_status.started()
                     await self._stop_wanted.wait()
                 finally:
-                    await self._end_connections()
                     nursery.cancel_scope.cancel()
+                    await self._keeper.end()
         finally:
             await self._listening.close()
             self._stopped.set()
+
+    def _on_connected(self, peer_id: PeerId) -> None:
+        if self._dht is not None:
+            self._dht.note_connected(peer_id)
 
     async def stop(self) -> None:
         """Stop, and return once nothing is left. Idempotent; a node that never ran is stopped already."""
         if self._has_run:
             self._stop_wanted.set()
             await self._stopped.wait()
-
-    async def _hold_connections(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the connections' tasks, which outlive a cancellation until the peers were told."""
-        with trio.CancelScope(shield=True) as self._connections_scope:
-            async with trio.open_nursery() as self._nursery:
-                task_status.started()
-                await trio.sleep_forever()
-
-    async def _end_connections(self) -> None:
-        self._nursery = None
-        with trio.CancelScope(shield=True):
-            with trio.move_on_after(_GOODBYE_S):
-                async with trio.open_nursery() as goodbye:
-                    for connection in self._pool:
-                        goodbye.start_soon(connection.close)
-            self._connections_scope.cancel()
 
     # --- addresses ---
 
@@ -272,7 +257,8 @@ class Node:
                 if named not in (None, peer_id):
                     raise InvalidAddressError(f"{text} is an address of another peer than {peer_id}")
         self.add_addresses(peer_id, addresses, origin)
-        await self._reach(peer_id, self._book.addresses_of(peer_id), timeout_s)
+        limit_s = self.config.connection_timeout_s if timeout_s is None else timeout_s
+        await self._reach(peer_id, self._book.addresses_of(peer_id), limit_s)
 
     async def connect_configured(self, peer_id: PeerId, address: str, *, timeout_s: float) -> None:
         """Make sure that there is a connection to a peer, dialling a configured address and no other."""
@@ -282,7 +268,9 @@ class Node:
     async def disconnect(self, peer_id: PeerId) -> None:
         """Close the connections to a peer. Its open streams fail with ConnectionLostError."""
         for connection in self._pool.of(peer_id):
+            self._pool.remove(connection)
             await connection.close()
+        self._identify.forget(peer_id)
 
     async def wait_connected(self, min_peers: int, timeout_s: float) -> None:
         """Return once so many peers are connected.
@@ -307,119 +295,19 @@ class Node:
         while self.is_connected(peer_id):
             await self._pool.wait_changed()
 
+    async def _reach(
+        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float
+    ) -> Connection:
+        if not self._keeper.is_open:
+            raise NodeNotRunningError("the node does not run", remedy="start it first")
+        connection = await self._connector.reach(peer_id, addresses, timeout_s)
+        if connection.address is not None:
+            self._book.add(peer_id, (connection.address,), AddressOrigin.CONNECTED)
+        return connection
+
     def bootstrap_outcomes(self) -> dict[str, str]:
         """Return per bootstrap address what happened last: see :data:`hostmesh.net.bootstrap.OUTCOMES`."""
         return self._bootstrap.outcomes
-
-    async def _reach(
-        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float | None
-    ) -> Connection:
-        """Return a live connection, dialling unless another task does so by these addresses already."""
-        if peer_id == self.peer_id:
-            raise DialError("that peer is this node", stage="address", remedy="name another peer")
-        limit_s = self.config.connection_timeout_s if timeout_s is None else timeout_s
-        with trio.move_on_after(limit_s):
-            while True:
-                if self._nursery is None:
-                    raise NodeNotRunningError("the node does not run", remedy="start it first")
-                connection = self._pool.get(peer_id)
-                if connection is not None:
-                    return connection
-                ongoing = self._dialing.get(peer_id)
-                if ongoing is None:
-                    return await self._dial(peer_id, addresses, limit_s)
-                await ongoing.done.wait()
-                if ongoing.error is not None and ongoing.tried.issuperset(address for address, _ in addresses):
-                    raise DialError(
-                        ongoing.error.message,
-                        stage=ongoing.error.stage,
-                        attempts=ongoing.error.attempts,
-                        remedy=ongoing.error.remedy,
-                    )
-        raise DialError(f"{peer_id} could not be reached within {limit_s:g} s", stage="timeout")
-
-    async def _dial(
-        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float
-    ) -> Connection:
-        async def open_connection(endpoint: Endpoint) -> tuple[SteadyYamux, tuple[str, int] | None]:
-            return await self._shake_hands(endpoint, peer_id)
-
-        async def discard(opened: tuple[SteadyYamux, tuple[str, int] | None]) -> None:
-            await opened[0].close()
-
-        dialing = self._dialing[peer_id] = _Dialing(frozenset(address for address, _ in addresses), trio.Event())
-        try:
-            (muxed, remote), address = await self._dialer.dial(
-                addresses, open_connection, discard, own_scopes=self.own_scopes(), timeout_s=timeout_s
-            )
-            origin = dict(addresses).get(address, AddressOrigin.REMOTE)
-            connection = Connection(muxed, peer_id, address=address, origin=origin, remote=remote)
-            try:
-                await self._pool.make_room()
-            except BaseException:
-                await muxed.close()
-                raise
-            await self._adopt(connection)
-            self._book.add(peer_id, (address,), AddressOrigin.CONNECTED)
-            return connection
-        except DialError as error:
-            dialing.error = DialError(
-                f"{peer_id}: {error.message}", stage=error.stage, attempts=error.attempts, remedy=error.remedy
-            )
-            raise dialing.error from error
-        finally:
-            del self._dialing[peer_id]
-            dialing.done.set()
-
-    async def _shake_hands(self, endpoint: Endpoint, peer_id: PeerId) -> tuple[SteadyYamux, tuple[str, int] | None]:
-        stream = await self._network.dial(endpoint.dial_host, endpoint.port)
-        remote = self._network.remote_endpoint(stream)
-        link = WebSocketLink(stream, remote, is_client=True) if endpoint.is_websocket else Link(stream, remote)
-        try:
-            if isinstance(link, WebSocketLink):
-                await link.open(f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host)
-            return await self._upgrader.outbound(link, peer_id), remote
-        except (HandshakeError, ConnectionClosedError) as error:
-            await link.close()
-            raise AttemptFailedError("handshake", str(error)) from error
-        except BaseException:
-            await link.close()
-            raise
-
-    async def _adopt_inbound(self, muxed: SteadyYamux, remote: tuple[str, int] | None) -> None:
-        peer_id = peer_id_from_bytes(muxed.peer_id.to_bytes())
-        await self._adopt(Connection(muxed, peer_id, address=None, origin=AddressOrigin.REMOTE, remote=remote))
-
-    async def _adopt(self, connection: Connection) -> None:
-        if self._nursery is None or not self._pool.add(connection):
-            await connection.close()
-            raise DialError(
-                f"no room for a connection with {connection.peer_id}",
-                stage="limit",
-                remedy="end some calls, or raise max_connections",
-            )
-        await self._nursery.start(self._run_connection, connection)
-        _log.info("connected", extra={"peer_id": connection.peer_id, "address": connection.address})
-        if self._dht is not None:
-            self._dht.note_connected(connection.peer_id)
-
-    async def _run_connection(
-        self, connection: Connection, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Supervise one connection: whatever happens on it, it ends alone."""
-
-        async def serve(connection: Connection, muxed: PatientStream) -> None:
-            await serve_stream(connection, muxed, self._protocols)
-
-        try:
-            await connection.run(serve, self._identify, task_status=task_status)
-        except Exception:  # noqa: BLE001 # the supervisor of connections
-            _log.exception("a connection failed", extra={"peer_id": connection.peer_id})
-        finally:
-            self._pool.remove(connection)
-            if not self._pool.of(connection.peer_id):
-                self._identities.pop(connection.peer_id, None)
-            _log.info("disconnected", extra={"peer_id": connection.peer_id})
 
     # --- streams ---
 
@@ -445,51 +333,29 @@ class Node:
         Cancellation: safe; the connection stays usable.
         """
         limit_s = self.config.connection_timeout_s if timeout_s is None else timeout_s
-        connection: Connection | None = None
-        with trio.move_on_after(limit_s):
-            for attempt in (1, 2):
-                connection = await self._reach(peer_id, self._book.addresses_of(peer_id), limit_s)
+        deadline = trio.current_time() + limit_s
+        for is_last in (False, True):
+            left_s = max(0.0, deadline - trio.current_time())
+            connection = await self._reach(peer_id, self._book.addresses_of(peer_id), left_s)
+            with trio.move_on_at(deadline):
                 try:
                     return await connection.open_stream(protocol_id)
                 except ConnectionLostError:
-                    if attempt == 2 or not connection.is_closed:
+                    if is_last or not connection.is_closed:
                         raise
                     self._pool.remove(connection)
-        if connection is None:
-            raise DialError(f"{peer_id} could not be reached within {limit_s:g} s", stage="timeout")
-        if trio.current_time() - connection.last_heard_s > _DEAF_S:
-            _log.info("closing a silent connection", extra={"peer_id": peer_id})
-            await connection.close()
+                    continue
+            if trio.current_time() - connection.last_heard_s > _DEAF_S:
+                _log.info("closing a silent connection", extra={"peer_id": peer_id})
+                await connection.close()
+            break
         raise ConnectionLostError(f"{peer_id} did not answer within {limit_s:g} s", may_have_executed=False)
 
     # --- identify ---
 
     def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
         """Return the protocols that a connected peer said it speaks; empty until it said so."""
-        identity = self._identities.get(peer_id)
-        return () if identity is None else identity.protocols
-
-    async def _identify(self, connection: Connection) -> None:
-        try:
-            with trio.fail_after(_IDENTIFY_TIMEOUT_S):
-                stream = await connection.open_stream(IDENTIFY_ID)
-                identity = await read_identity(stream)
-                await stream.close()
-        except (HostmeshError, trio.TooSlowError) as error:
-            _log.debug("identify failed: %s", error, extra={"peer_id": connection.peer_id})
-            return
-        self._identities[connection.peer_id] = identity
-        self.add_addresses(connection.peer_id, identity.addresses, AddressOrigin.REMOTE)
-
-    async def _answer_identify(self, stream: Stream) -> None:
-        connection = self._pool.get(stream.peer_id)
-        identity = Identity(
-            protocols=tuple(str(name) for name in self._protocols.get_protocols() if name),
-            addresses=self.announced_addresses(),
-            agent=AGENT,
-        )
-        observed = None if connection is None else connection.remote
-        await stream.send(encode_identity(identity, public_key=self._key.public_bytes, observed=observed))
+        return self._identify.protocols_of(peer_id)
 
     # --- DHT ---
 
@@ -517,6 +383,6 @@ class Node:
     def _require_dht(self) -> Dht:
         if self._dht is None:
             raise UsageError("the DHT is off", remedy="set enable_dht")
-        if self._nursery is None:
+        if not self._keeper.is_open:
             raise NodeNotRunningError("the node does not run", remedy="start it first")
         return self._dht

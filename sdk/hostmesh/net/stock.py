@@ -1,8 +1,9 @@
 """Every workaround for the stock Yamux of libp2p 0.8.1. The issue that brings our own transport deletes this file.
 
 A node takes Noise, Yamux and multistream-select from libp2p, and nothing of its host, swarm, dialer, connection
-manager, bootstrap or Kad-DHT: so plaintext on offer (G1), dials that try one address (G5), 250 ms a dial (G6),
-bootstrap inside the start (G7) and unasked dials (G12) cannot happen. What is wrong inside Yamux, and what stands in for it here:
+manager, bootstrap or Kad-DHT: so plaintext on offer (G1), handlers that end connections (G2), dials that try one
+address (G5), 250 ms a dial (G6), bootstrap inside the start (G7) and unasked dials (G12) cannot happen. What is wrong
+inside Yamux, and what stands in for it here:
 
 - A cancelled write leaves half a frame on the wire, and the connection is lost (G3). Here frames go through one writer
   task that nobody's cancellation reaches; a connection whose writer fails is closed, and the next call dials a new one.
@@ -21,7 +22,6 @@ import importlib.metadata
 import inspect
 import logging
 import struct
-from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -35,6 +35,7 @@ from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
 from hostmesh.errors import StartFailedError
+from hostmesh.net.frame_writer import FrameWriter, Outgoing
 from hostmesh.net.links import Link
 
 _log = logging.getLogger("hostmesh.net")
@@ -47,8 +48,6 @@ _FRAME_BYTES = 32 * 1024
 """Payload of one frame: parallel streams share the line fairly, and it fits into one Noise message."""
 _WINDOW_BYTES = 256 * 1024
 """Receive window of a stream. Source: Yamux spec, the initial one; never grown: at most 64 MiB a peer."""
-_QUEUED_FRAMES = 4096
-"""Frames waiting for the writer. One a stream is usual; more means that cancelled calls pile up behind a dead peer."""
 _KEEP_ALIVE_S = 15.0
 _SILENCE_S = 45.0
 """A peer that is silent so long, three pings included, is gone."""
@@ -127,12 +126,15 @@ class PatientStream(YamuxStream):
         self.abandoned_at_s: float | None = None
         """When this side was done with the stream, in trio's clock."""
         super().__init__(stream_id, conn, is_initiator)
+        self._owns_backlog_slot = is_initiator
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The stock read loop changes these from outside; this is the one place that every change passes.
         super().__setattr__(name, value)
         if name in ("send_window", "closed", "send_closed"):
             self._changed.set()
+            if name == "closed" and value and self.abandoned_at_s is not None:
+                self._drop_unread()
         elif name == "recv_window" and value < 0:
             _log.warning("peer %s sent past its window; closing the connection", self.conn.peer_id)
             self.conn.event_shutting_down.set()
@@ -200,16 +202,25 @@ class PatientStream(YamuxStream):
         if self.closed:
             return
         self.conn.queue_frame(yamux.TYPE_WINDOW_UPDATE, self.stream_id, 0, flags=yamux.FLAG_RST)
+        self._drop_unread()
         self.reset_received = self.recv_closed = self.send_closed = self.closed = True
         self.wake()
         self.conn.forget(self)
+
+    def stop_reading(self) -> None:
+        """Drop what is unread, and what still comes."""
+        self.abandoned_at_s = trio.current_time()
+        self._drop_unread()
+
+    def _drop_unread(self) -> None:
+        buffer = self.conn.stream_buffers.get(self.stream_id)
+        if buffer:
+            buffer.clear()
 
     def give_up_if_left(self, now: float) -> None:
         """Drop the stream if this side has been done with it for long and the peer has not."""
         if self.abandoned_at_s is not None and now - self.abandoned_at_s > _LINGER_S:
             self.abandon()
-            self.reset_received = True
-            self.conn.forget(self)
 
     def wake(self) -> None:
         """Let a reader look again."""
@@ -224,27 +235,13 @@ class PatientStream(YamuxStream):
             self._is_lost = not self.recv_closed or self.reset_received
 
 
-class _Outgoing:
-    """A frame on its way, and whether it got out."""
-
-    __slots__ = ("data", "is_sent", "settled")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.is_sent = False
-        self.settled = trio.Event()
-
-
 class SteadyYamux(Yamux):
     """A Yamux connection that cancellation cannot corrupt."""
 
     def __init__(self, secured_conn: ISecureConn, peer_id: ID, *, is_initiator: bool, link: Link) -> None:
         super().__init__(secured_conn, peer_id, is_initiator=is_initiator)
         self._link = link
-        self._queue: deque[_Outgoing] = deque()
-        self._queue_filled = trio.Event()
-        self._is_mute = False
-        """Whether nothing can be written any more."""
+        self._writer = FrameWriter(secured_conn.write, batch_bytes=_FRAME_BYTES)
 
     @property
     def last_heard_s(self) -> float:
@@ -278,7 +275,6 @@ class SteadyYamux(Yamux):
             raise TooManyStreamsError(f"{MAX_STREAMS} streams are open") from None
         stream = PatientStream(self.next_stream_id, self, is_initiator=True)
         self.next_stream_id += 2
-        stream._owns_backlog_slot = True  # released by the stock bookkeeping
         self.streams[stream.stream_id] = stream
         self.stream_buffers[stream.stream_id] = bytearray()
         self.stream_events[stream.stream_id] = trio.Event()
@@ -292,26 +288,11 @@ class SteadyYamux(Yamux):
 
     def forget(self, stream: PatientStream) -> None:
         """Give the stream's slot back and drop its table entries."""
-        buffer = self.stream_buffers.get(stream.stream_id)
-        if buffer and stream.reset_received:
-            buffer.clear()
         self._finalize_stream_locked(stream, fully_closed=True)
 
-    def queue_frame(self, kind: int, stream_id: int, length: int, *, flags: int = 0, payload: bytes = b"") -> _Outgoing:
+    def queue_frame(self, kind: int, stream_id: int, length: int, *, flags: int = 0, payload: bytes = b"") -> Outgoing:
         """Hand a frame to the writer without waiting. On a dead connection it is settled as not sent."""
-        frame = _Outgoing(struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, kind, flags, stream_id, length) + payload)
-        return self._enqueue(frame)
-
-    def _enqueue(self, frame: _Outgoing) -> _Outgoing:
-        if len(self._queue) >= _QUEUED_FRAMES:
-            _log.warning("peer %s does not read; closing the connection", self.peer_id)
-            self._fail()
-        if self._is_mute or self.event_shutting_down.is_set():
-            frame.settled.set()
-            return frame
-        self._queue.append(frame)
-        self._queue_filled.set()
-        return frame
+        return self._enqueue(struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, kind, flags, stream_id, length) + payload)
 
     async def send_frame(self, kind: int, stream_id: int, length: int, *, payload: bytes) -> None:
         """Hand a frame to the writer and wait until it is out.
@@ -319,62 +300,49 @@ class SteadyYamux(Yamux):
         Raises:
             RawConnError: the connection ended before.
 
-        Cancellation: safe for the connection; the frame goes out whole all the same.
+        Cancellation: the frame goes out whole or not at all; reset the stream.
         """
-        await self._sent(self.queue_frame(kind, stream_id, length, payload=payload))
+        frame = self.queue_frame(kind, stream_id, length, payload=payload)
+        try:
+            await self._sent(frame)
+        except BaseException:
+            frame.withdraw()
+            raise
 
     async def _write_frame(self, data: bytes) -> None:
         # The stock code's own frames. The read loop comes through here and must never wait for the peer to read, lest
         # two full directions block each other; its frames are header only.
-        frame = self._enqueue(_Outgoing(data))
+        frame = self._enqueue(data)
         if len(data) > yamux.HEADER_SIZE or frame.settled.is_set():
             await self._sent(frame)
         await trio.lowlevel.checkpoint()
 
-    async def _sent(self, frame: _Outgoing) -> None:
+    def _enqueue(self, data: bytes) -> Outgoing:
+        if self._writer.is_overfull:
+            _log.warning("peer %s does not read; closing the connection", self.peer_id)
+            self._fail()
+        if self.event_shutting_down.is_set():
+            self._writer.stop()
+        return self._writer.put(data)
+
+    async def _sent(self, frame: Outgoing) -> None:
         await frame.settled.wait()
         if not frame.is_sent:
             raise RawConnError("the connection ended")
 
     async def _write_loop(self) -> None:
         try:
-            while True:
-                while not self._queue:
-                    self._queue_filled = trio.Event()
-                    await self._queue_filled.wait()
-                await self._write_some()
+            await self._writer.run()
         except IOException as error:
             _log.debug("the connection to %s broke while writing: %r", self.peer_id, error)
-        finally:
-            self._is_mute = True
-            self._settle_queue()
         # What the peer sent before is still read; usually the read loop finds the end first.
         await trio.sleep(_LAST_READ_S)
         self._fail()
 
-    async def _write_some(self) -> None:
-        batch = [self._queue.popleft()]
-        size = len(batch[0].data)
-        while self._queue and size + len(self._queue[0].data) <= _FRAME_BYTES:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1].data)
-        try:
-            await self.secured_conn.write(b"".join(frame.data for frame in batch))
-            for frame in batch:
-                frame.is_sent = True
-        finally:
-            for frame in batch:
-                frame.settled.set()
-
-    def _settle_queue(self) -> None:
-        for frame in self._queue:
-            frame.settled.set()
-        self._queue.clear()
-
     def _fail(self) -> None:
         """Stop taking frames, and let the read loop find the link closed."""
         self.event_shutting_down.set()
-        self._settle_queue()
+        self._writer.stop()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 

@@ -1,0 +1,145 @@
+"""How a node gets a connection to a peer: the one it has, the one that is being dialled, or a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+from libp2p.io.exceptions import ConnectionClosedError
+
+from hostmesh.errors import DialError
+from hostmesh.net.address import AddressOrigin, AddressScope, Endpoint
+from hostmesh.net.connection import Connection
+from hostmesh.net.dialer import AttemptFailedError, Dialer
+from hostmesh.net.links import Link, WebSocketLink
+from hostmesh.net.network import Network
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.pool import ConnectionPool
+from hostmesh.net.stock import SteadyYamux
+from hostmesh.net.upgrade import HandshakeError, Upgrader
+from hostmesh.system import System
+
+
+@dataclass(slots=True)
+class _Dialing:
+    """A dial that others may wait for."""
+
+    tried: frozenset[str]
+    done: trio.Event
+    error: DialError | None = None
+
+
+class Connector:
+    """Finds or makes connections.
+
+    Args:
+        own_peer_id: never dialled.
+        network: the sockets.
+        upgrader: shakes hands.
+        pool: the connections that there are.
+        own_scopes: scopes that this node lives in, asked for each dial.
+        adopt: takes a new connection over; raises DialError when there is no room.
+        system: the clock of the rate limits.
+    """
+
+    def __init__(
+        self,
+        own_peer_id: PeerId,
+        network: Network,
+        upgrader: Upgrader,
+        pool: ConnectionPool,
+        own_scopes: Callable[[], frozenset[AddressScope]],
+        adopt: Callable[[Connection], Awaitable[None]],
+        *,
+        system: System,
+    ) -> None:
+        self._own_peer_id = own_peer_id
+        self._network = network
+        self._upgrader = upgrader
+        self._pool = pool
+        self._own_scopes = own_scopes
+        self._adopt = adopt
+        self._dialer = Dialer(network, system=system)
+        self._dialing: dict[PeerId, _Dialing] = {}
+
+    async def reach(
+        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float
+    ) -> Connection:
+        """Return a live connection to a peer.
+
+        A dial of another task is waited for; if it fails, and it tried these addresses too, its failure is ours.
+
+        Raises:
+            DialError: there is none, and none could be made.
+
+        Cancellation: safe; tasks that waited for this dial make their own.
+        """
+        if peer_id == self._own_peer_id:
+            raise DialError("that peer is this node", stage="address", remedy="name another peer")
+        deadline = trio.current_time() + timeout_s
+        while True:
+            connection = self._pool.get(peer_id)
+            if connection is not None:
+                return connection
+            ongoing = self._dialing.get(peer_id)
+            left_s = deadline - trio.current_time()
+            if ongoing is None:
+                return await self._dial(peer_id, addresses, left_s)
+            with trio.move_on_after(max(0.0, left_s)) as scope:
+                await ongoing.done.wait()
+            if scope.cancelled_caught:
+                raise DialError(f"{peer_id} could not be reached within {timeout_s:g} s", stage="timeout")
+            if ongoing.error is not None and ongoing.tried.issuperset(address for address, _ in addresses):
+                raise _copy(ongoing.error)
+
+    async def _dial(
+        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float
+    ) -> Connection:
+        async def open_connection(endpoint: Endpoint) -> tuple[SteadyYamux, tuple[str, int] | None]:
+            return await self._shake_hands(endpoint, peer_id)
+
+        async def discard(opened: tuple[SteadyYamux, tuple[str, int] | None]) -> None:
+            await opened[0].close()
+
+        dialing = self._dialing[peer_id] = _Dialing(frozenset(address for address, _ in addresses), trio.Event())
+        try:
+            (muxed, remote), address = await self._dialer.dial(
+                addresses, open_connection, discard, own_scopes=self._own_scopes(), timeout_s=max(0.0, timeout_s)
+            )
+            try:
+                await self._pool.make_room()
+            except BaseException:
+                await muxed.close()
+                raise
+            origin = dict(addresses).get(address, AddressOrigin.REMOTE)
+            connection = Connection(muxed, peer_id, address=address, origin=origin, remote=remote)
+            await self._adopt(connection)
+        except DialError as error:
+            dialing.error = _copy(error, prefix=f"{peer_id}: ")
+            raise _copy(dialing.error) from error
+        else:
+            return connection
+        finally:
+            del self._dialing[peer_id]
+            dialing.done.set()
+
+    async def _shake_hands(self, endpoint: Endpoint, peer_id: PeerId) -> tuple[SteadyYamux, tuple[str, int] | None]:
+        stream = await self._network.dial(endpoint.dial_host, endpoint.port)
+        remote = self._network.remote_endpoint(stream)
+        link = WebSocketLink(stream, remote, is_client=True) if endpoint.is_websocket else Link(stream, remote)
+        try:
+            if isinstance(link, WebSocketLink):
+                await link.open(f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host)
+            return await self._upgrader.outbound(link, peer_id), remote
+        except (HandshakeError, ConnectionClosedError) as error:
+            await link.close()
+            raise AttemptFailedError("handshake", str(error)) from error
+        except BaseException:
+            await link.close()
+            raise
+
+
+def _copy(error: DialError, *, prefix: str = "") -> DialError:
+    """Return the same failure as a new exception: an exception belongs to one task."""
+    return DialError(prefix + error.message, stage=error.stage, attempts=error.attempts, remedy=error.remedy)
