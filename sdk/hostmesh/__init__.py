@@ -1,1 +1,287 @@
-"""Find a compute host that you can trust, and run your work on it."""
+"""Find a compute host that you can trust, and run your work on it.
+
+Every name is imported when it is first used, so that ``import hostmesh`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hostmesh.discovery.choice import HostChoice
+    from hostmesh.discovery.criteria import HostCriteria
+    from hostmesh.discovery.description import (
+        HostDescription,
+        HostState,
+        ModelOffer,
+    )
+    from hostmesh.discovery.manager import (
+        DiscoveryManager,
+        Explanation,
+    )
+    from hostmesh.discovery.measurement import Measurement
+    from hostmesh.discovery.record import HostInfo
+    from hostmesh.discovery.source import (
+        Advert,
+        Candidate,
+        Source,
+        SourceQuery,
+    )
+    from hostmesh.discovery.terms import (
+        ModelKind,
+        Price,
+    )
+    from hostmesh.errors import (
+        AlreadyRunningError,
+        BadSignatureError,
+        ClockSkewError,
+        ConfigError,
+        ConnectionLostError,
+        ContextExceededError,
+        DeadlineExceededError,
+        DialError,
+        EngineError,
+        FrameTooLargeError,
+        HostmeshError,
+        InvalidAddressError,
+        JobError,
+        KeyFileError,
+        KeyInUseError,
+        MalformedMessageError,
+        ModelNotReadyError,
+        NodeNotRunningError,
+        NoHostFoundError,
+        NotAuthenticatedError,
+        ParameterError,
+        ProtocolNotSupportedError,
+        ReadyTimeoutError,
+        RecordExpiredError,
+        RecordInvalidError,
+        RemoteProtocolError,
+        RpcError,
+        SessionError,
+        StartFailedError,
+        StatusCode,
+        StoreError,
+        StoreTooNewError,
+        TransportError,
+        UsageError,
+    )
+    from hostmesh.hosting import (
+        HostManager,
+        Serving,
+    )
+    from hostmesh.identity.wallet import Wallet
+    from hostmesh.jobs.admission import JobLimits
+    from hostmesh.jobs.client import JobManager
+    from hostmesh.jobs.engine import (
+        ChatMessage,
+        ChatWork,
+        EmbeddingWork,
+        Engine,
+        EngineEvent,
+        Finished,
+        FinishReason,
+        ModelInfo,
+        Role,
+        TextPiece,
+        Vector,
+        Work,
+    )
+    from hostmesh.jobs.job import Job
+    from hostmesh.net.network import Network
+    from hostmesh.net.peer_id import PeerId
+    from hostmesh.sdk import (
+        SDK,
+        open_sdk,
+    )
+    from hostmesh.sessions.client import SessionManager
+    from hostmesh.sessions.session import Session
+    from hostmesh.settings import (
+        Settings,
+        load_settings,
+    )
+    from hostmesh.status.client import StatusClient
+    from hostmesh.status.snapshot import HostStatus
+    from hostmesh.system import System
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SDK",
+    "Advert",
+    "AlreadyRunningError",
+    "BadSignatureError",
+    "Candidate",
+    "ChatMessage",
+    "ChatWork",
+    "ClockSkewError",
+    "ConfigError",
+    "ConnectionLostError",
+    "ContextExceededError",
+    "DeadlineExceededError",
+    "DialError",
+    "DiscoveryManager",
+    "EmbeddingWork",
+    "Engine",
+    "EngineError",
+    "EngineEvent",
+    "Explanation",
+    "FinishReason",
+    "Finished",
+    "FrameTooLargeError",
+    "HostChoice",
+    "HostCriteria",
+    "HostDescription",
+    "HostInfo",
+    "HostManager",
+    "HostState",
+    "HostStatus",
+    "HostmeshError",
+    "InvalidAddressError",
+    "Job",
+    "JobError",
+    "JobLimits",
+    "JobManager",
+    "KeyFileError",
+    "KeyInUseError",
+    "MalformedMessageError",
+    "Measurement",
+    "ModelInfo",
+    "ModelKind",
+    "ModelNotReadyError",
+    "ModelOffer",
+    "Network",
+    "NoHostFoundError",
+    "NodeNotRunningError",
+    "NotAuthenticatedError",
+    "ParameterError",
+    "PeerId",
+    "Price",
+    "ProtocolNotSupportedError",
+    "ReadyTimeoutError",
+    "RecordExpiredError",
+    "RecordInvalidError",
+    "RemoteProtocolError",
+    "Role",
+    "RpcError",
+    "Serving",
+    "Session",
+    "SessionError",
+    "SessionManager",
+    "Settings",
+    "Source",
+    "SourceQuery",
+    "StartFailedError",
+    "StatusClient",
+    "StatusCode",
+    "StoreError",
+    "StoreTooNewError",
+    "System",
+    "TextPiece",
+    "TransportError",
+    "UsageError",
+    "Vector",
+    "Wallet",
+    "Work",
+    "__version__",
+    "load_settings",
+    "open_sdk",
+]
+
+_HOMES = {
+    "HostChoice": "hostmesh.discovery.choice",
+    "HostCriteria": "hostmesh.discovery.criteria",
+    "HostDescription": "hostmesh.discovery.description",
+    "HostState": "hostmesh.discovery.description",
+    "ModelOffer": "hostmesh.discovery.description",
+    "DiscoveryManager": "hostmesh.discovery.manager",
+    "Explanation": "hostmesh.discovery.manager",
+    "Measurement": "hostmesh.discovery.measurement",
+    "HostInfo": "hostmesh.discovery.record",
+    "Advert": "hostmesh.discovery.source",
+    "Candidate": "hostmesh.discovery.source",
+    "Source": "hostmesh.discovery.source",
+    "SourceQuery": "hostmesh.discovery.source",
+    "ModelKind": "hostmesh.discovery.terms",
+    "Price": "hostmesh.discovery.terms",
+    "AlreadyRunningError": "hostmesh.errors",
+    "BadSignatureError": "hostmesh.errors",
+    "ClockSkewError": "hostmesh.errors",
+    "ConfigError": "hostmesh.errors",
+    "ConnectionLostError": "hostmesh.errors",
+    "ContextExceededError": "hostmesh.errors",
+    "DeadlineExceededError": "hostmesh.errors",
+    "DialError": "hostmesh.errors",
+    "EngineError": "hostmesh.errors",
+    "FrameTooLargeError": "hostmesh.errors",
+    "HostmeshError": "hostmesh.errors",
+    "InvalidAddressError": "hostmesh.errors",
+    "JobError": "hostmesh.errors",
+    "KeyFileError": "hostmesh.errors",
+    "KeyInUseError": "hostmesh.errors",
+    "MalformedMessageError": "hostmesh.errors",
+    "ModelNotReadyError": "hostmesh.errors",
+    "NoHostFoundError": "hostmesh.errors",
+    "NodeNotRunningError": "hostmesh.errors",
+    "NotAuthenticatedError": "hostmesh.errors",
+    "ParameterError": "hostmesh.errors",
+    "ProtocolNotSupportedError": "hostmesh.errors",
+    "ReadyTimeoutError": "hostmesh.errors",
+    "RecordExpiredError": "hostmesh.errors",
+    "RecordInvalidError": "hostmesh.errors",
+    "RemoteProtocolError": "hostmesh.errors",
+    "RpcError": "hostmesh.errors",
+    "SessionError": "hostmesh.errors",
+    "StartFailedError": "hostmesh.errors",
+    "StatusCode": "hostmesh.errors",
+    "StoreError": "hostmesh.errors",
+    "StoreTooNewError": "hostmesh.errors",
+    "TransportError": "hostmesh.errors",
+    "UsageError": "hostmesh.errors",
+    "HostManager": "hostmesh.hosting",
+    "Serving": "hostmesh.hosting",
+    "Wallet": "hostmesh.identity.wallet",
+    "JobLimits": "hostmesh.jobs.admission",
+    "JobManager": "hostmesh.jobs.client",
+    "ChatMessage": "hostmesh.jobs.engine",
+    "ChatWork": "hostmesh.jobs.engine",
+    "EmbeddingWork": "hostmesh.jobs.engine",
+    "Engine": "hostmesh.jobs.engine",
+    "EngineEvent": "hostmesh.jobs.engine",
+    "FinishReason": "hostmesh.jobs.engine",
+    "Finished": "hostmesh.jobs.engine",
+    "ModelInfo": "hostmesh.jobs.engine",
+    "Role": "hostmesh.jobs.engine",
+    "TextPiece": "hostmesh.jobs.engine",
+    "Vector": "hostmesh.jobs.engine",
+    "Work": "hostmesh.jobs.engine",
+    "Job": "hostmesh.jobs.job",
+    "Network": "hostmesh.net.network",
+    "PeerId": "hostmesh.net.peer_id",
+    "SDK": "hostmesh.sdk",
+    "open_sdk": "hostmesh.sdk",
+    "SessionManager": "hostmesh.sessions.client",
+    "Session": "hostmesh.sessions.session",
+    "Settings": "hostmesh.settings",
+    "load_settings": "hostmesh.settings",
+    "StatusClient": "hostmesh.status.client",
+    "HostStatus": "hostmesh.status.snapshot",
+    "System": "hostmesh.system",
+}
+"""Where each public name is defined."""
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home, once."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'hostmesh' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.peer_id import PeerId
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,7 @@ class Source(Protocol):
         """A stable word: ``bootstrap``, ``mdns``, ``dht``."""
         ...
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work in the background until cancelled; ``started()`` comes at once, whatever the network does."""
         ...
 

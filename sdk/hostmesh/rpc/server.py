@@ -116,6 +116,12 @@ class RpcServer:
             handlers[name] = function
         self._services[served] = _Service(service.name, served, methods, handlers)
 
+    def remove_service(self, service: ServiceDescriptor) -> str:
+        """Serve a service no longer; calls in progress go on. Return its protocol id, for the node to forget."""
+        served = protocol_id(self._prefix, service)
+        self._services.pop(served, None)
+        return served
+
     def stream_handlers(self) -> dict[str, StreamHandler]:
         """Return what a node must serve, by protocol id."""
         return {served: partial(self._serve, service) for served, service in self._services.items()}

@@ -1,0 +1,274 @@
+"""What a host serves: jobs before an engine, the sessions that pay for them, and a record that says so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from hostmesh.discovery.description import HostDescription, ModelOffer
+from hostmesh.discovery.record import HostInfo
+from hostmesh.discovery.terms import ModelKind
+from hostmesh.errors import AlreadyRunningError, ConfigError
+from hostmesh.identity.operator import OperatorBinding
+from hostmesh.jobs.admission import JobLimits
+from hostmesh.jobs.engine import Engine, ModelInfo
+from hostmesh.jobs.server import JobServer
+from hostmesh.jobs.stats import JobStats
+from hostmesh.node_stack import NodeStack
+from hostmesh.sessions.authorization import ModelPrice
+from hostmesh.sessions.server import SessionServer
+from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
+from hostmesh.system import System
+from hostmesh.v1 import job_pb2, session_pb2
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+_SESSION_SERVICE = session_pb2.DESCRIPTOR.services_by_name["SessionService"]
+_JOB_SERVICE = job_pb2.DESCRIPTOR.services_by_name["JobService"]
+
+HEALTH_CHECK_S = 5.0
+"""How often a host asks its engine which models are ready."""
+WITHDRAW_TIMEOUT_S = 3.0
+"""Most time that leaving spends on telling peers."""
+
+
+class Serving:
+    """A host at work. :meth:`HostManager.serve` makes it."""
+
+    def __init__(self, stack: NodeStack, engine: Engine, jobs: JobServer, sessions: SessionServer) -> None:
+        self._stack = stack
+        self._engine = engine
+        self._jobs = jobs
+        self._sessions = sessions
+        self._description: HostDescription | None = None
+        self._ready: Mapping[str, bool] = {}
+        self._state = ServingState.AVAILABLE
+
+    @property
+    def record(self) -> HostInfo | None:
+        """The record that was signed last, as others read it; None before the first."""
+        return self._stack.publisher.info
+
+    @property
+    def engine_ready(self) -> Mapping[str, bool]:
+        """By model id, whether it was loaded and answering at the last check."""
+        return dict(self._ready)
+
+    def stats(self) -> JobStats:
+        """Return the load, and what became of the jobs since the start."""
+        return self._jobs.stats()
+
+    def session_refusals(self) -> Mapping[str, int]:
+        """Return how often each reason was given to a session that was refused."""
+        return self._sessions.refusals
+
+    async def announce(self, description: HostDescription) -> HostInfo:
+        """Publish this description, or replace the one that stands: models, prices, place, capacity.
+
+        Returns:
+            The signed record.
+
+        Raises:
+            ConfigError: a model that the engine does not have.
+            HostmeshError: see :meth:`hostmesh.DiscoveryManager.announce`; what stood before stands.
+        """
+        description = self._complete(description)
+        info = await self._stack.publisher.announce(description)
+        self._jobs.set_prices(prices_of(description))
+        self._description = description
+        self._state = ServingState.AVAILABLE
+        self._stack.status_server.changed()
+        return info
+
+    async def withdraw(self) -> None:
+        """Take the record back; jobs and sessions go on. :meth:`announce` publishes again."""
+        self._state = ServingState.WITHDRAWN
+        self._stack.status_server.changed()
+        await self._stack.publisher.withdraw()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new jobs and sessions, say so in the record, and wait for the jobs that run.
+
+        Jobs that still run after ``timeout_s`` are cancelled; their clients owe nothing.
+
+        Cancellation: safe; the host stays draining.
+        """
+        self._state = ServingState.DRAINING
+        self._jobs.begin_drain()
+        self._sessions.drain()
+        self._stack.status_server.changed()
+        if self._stack.publisher.current() is not None and self._description is not None:
+            with trio.move_on_after(WITHDRAW_TIMEOUT_S):
+                await self._stack.publisher.drain()
+        await self._jobs.drain(timeout_s)
+
+    def _complete(self, description: HostDescription) -> HostDescription:
+        """Add what the engine and the node know and the operator need not say."""
+        known = {model.model_id: model for model in self._engine.models()}
+        for offer in description.models:
+            if offer.model_id not in known:
+                raise ConfigError(
+                    f"the engine has no model {offer.model_id!r}",
+                    name="models",
+                    source="argument",
+                    remedy=f"offer {', '.join(sorted(known))}",
+                )
+        stats = self._jobs.stats()
+        return replace(
+            description,
+            models=tuple(complete_offer(offer, known[offer.model_id]) for offer in description.models),
+            max_concurrent_jobs=stats.max_concurrent_jobs,
+            max_queued_jobs=stats.max_queued_jobs,
+            protocols=tuple(sorted(self._stack.server.stream_handlers())),
+        )
+
+    # --- the status service and its upkeep ---
+
+    def status(self, system: System, started_s: float) -> HostStatus:
+        """Return what the status service tells."""
+        stats = self._jobs.stats()
+        return HostStatus(
+            state=self._state,
+            active_jobs=stats.active_jobs,
+            queued_jobs=stats.queued_jobs,
+            max_concurrent_jobs=stats.max_concurrent_jobs,
+            max_queued_jobs=stats.max_queued_jobs,
+            models=tuple(
+                ModelStatus(model_id=model_id, ready=ready) for model_id, ready in sorted(self._ready.items())
+            ),
+            uptime_s=system.monotonic_s() - started_s,
+            time_unix_s=system.unix_s(),
+        )
+
+    async def check_engine(self) -> None:
+        """Ask the engine which models are ready, and tell watchers when that changed."""
+        ready = await self._engine.ready()
+        if ready != self._ready:
+            self._ready = dict(ready)
+            self._stack.status_server.changed()
+
+    async def watch_engine(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Check the engine again and again until cancelled."""
+        await self.check_engine()
+        task_status.started()
+        while True:
+            await trio.sleep(HEALTH_CHECK_S)
+            await self.check_engine()
+
+
+class HostManager:
+    """Makes this node a compute host. :meth:`hostmesh.SDK.get_host_manager` gives it."""
+
+    def __init__(
+        self,
+        *,
+        stack: Callable[[], NodeStack],
+        binding: OperatorBinding,
+        network: str,
+        system: System,
+    ) -> None:
+        self._stack = stack
+        self._binding = binding
+        self._network = network
+        self._system = system
+        self._serving: Serving | None = None
+
+    @asynccontextmanager
+    async def serve(
+        self, description: HostDescription, engine: Engine, *, limits: JobLimits | None = None
+    ) -> AsyncIterator[Serving]:
+        """Serve jobs on this engine and be findable, for the life of the block.
+
+        Args:
+            description: models with prices, place, capabilities. Its capacity and protocols are set from ``limits`` and
+                from what the node serves.
+            engine: does the work; the caller starts and ends it.
+            limits: slots, queue and times; None = as the description's ``max_concurrent_jobs`` and ``max_queued_jobs``.
+
+        Yields:
+            The host at work. Leaving the block withdraws the record (a signed tombstone goes to connected peers), ends
+            what still runs and serves no more; call :meth:`Serving.drain` first to let jobs end.
+
+        Raises:
+            NodeNotRunningError: ``create_node`` comes first.
+            AlreadyRunningError: this node serves already.
+            HostmeshError: the record cannot be published; see :meth:`hostmesh.DiscoveryManager.announce`.
+        """
+        if self._serving is not None:
+            raise AlreadyRunningError("this node serves already", remedy="use announce() to change the offer")
+        stack = self._stack()
+        limits = limits or JobLimits(
+            max_concurrent_jobs=description.max_concurrent_jobs, max_queued_jobs=description.max_queued_jobs
+        )
+        jobs, sessions = self._servers(stack, engine, limits)
+        serving = Serving(stack, engine, jobs, sessions)
+        started_s = self._system.monotonic_s()
+        scope = trio.CancelScope()
+        self._serving = serving
+        stop_watching = jobs.on_change(stack.status_server.changed)
+        stack.host_status = lambda: serving.status(self._system, started_s)
+        stack.serve(_SESSION_SERVICE, sessions)
+        stack.serve(_JOB_SERVICE, jobs)
+        try:
+            await stack.start_task(lambda task_status: serving.watch_engine(task_status=task_status), scope)
+            await serving.announce(description)
+            yield serving
+        finally:
+            scope.cancel()
+            with trio.CancelScope(shield=True):
+                with trio.move_on_after(WITHDRAW_TIMEOUT_S):
+                    await serving.withdraw()
+                await jobs.drain(0)
+            stack.withdraw(_JOB_SERVICE)
+            stack.withdraw(_SESSION_SERVICE)
+            stack.host_status = None
+            stop_watching()
+            self._serving = None
+
+    def _servers(self, stack: NodeStack, engine: Engine, limits: JobLimits) -> tuple[JobServer, SessionServer]:
+        # The two need each other: a session asks what a model costs, a job asks for its session.
+        sessions = SessionServer(
+            key=stack.key,
+            binding=lambda: self._binding.current(stack.node.peer_id),
+            network=self._network,
+            price_of=lambda model_id, peer_id: jobs.price_of(model_id, peer_id),
+            system=self._system,
+        )
+        jobs = JobServer(
+            engine=engine,
+            key=stack.key,
+            network=self._network,
+            prices={},
+            require_session=sessions.require_session,
+            limits=limits,
+            system=self._system,
+        )
+        return jobs, sessions
+
+
+def complete_offer(offer: ModelOffer, model: ModelInfo) -> ModelOffer:
+    """Return the offer with what the operator left open filled in by what the engine says of the model."""
+    return replace(
+        offer,
+        kind=offer.kind or ModelKind(model.kind.value),
+        context_tokens=offer.context_tokens or model.context_tokens,
+        max_output_tokens=offer.max_output_tokens or model.max_output_tokens,
+        quantisation=offer.quantisation or model.quantisation,
+        weights_sha256=offer.weights_sha256 or model.weights_sha256,
+        engine=offer.engine or model.engine,
+        parameters=offer.parameters or tuple(sorted(model.parameters)),
+    )
+
+
+def prices_of(description: HostDescription) -> dict[str, ModelPrice]:
+    """Return the price of each model that has one."""
+    return {
+        offer.model_id: ModelPrice(micros_per_mtok=offer.price.micros_per_mtok, currency=offer.price.currency)
+        for offer in description.models
+        if offer.price is not None
+    }

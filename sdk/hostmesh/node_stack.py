@@ -1,0 +1,191 @@
+"""One running node with everything that stands on it: calls, services, sources, publisher."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+from google.protobuf.descriptor import ServiceDescriptor
+
+from hostmesh.discovery.calls import DISCOVERY_SERVICE
+from hostmesh.discovery.publisher import HostPublisher
+from hostmesh.discovery.record import VerifyBinding
+from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.service import DiscoveryServer
+from hostmesh.discovery.source import Source
+from hostmesh.discovery.sources.bootstrap import BootstrapSource
+from hostmesh.discovery.sources.dht import DhtSource
+from hostmesh.discovery.store import SequenceStore
+from hostmesh.messaging.direct import DirectMessenger
+from hostmesh.messaging.methods import MESSAGE_SERVICE
+from hostmesh.net.config import NodeConfig
+from hostmesh.net.network import Network
+from hostmesh.net.node import Node
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.rpc.client import RpcClient
+from hostmesh.rpc.server import RpcServer
+from hostmesh.status.client import StatusClient
+from hostmesh.status.methods import GET_SNAPSHOT, STATUS_SERVICE
+from hostmesh.status.server import StatusServer
+from hostmesh.status.snapshot import HostStatus, ServingState
+from hostmesh.system import System
+from hostmesh.v1 import discovery_pb2, status_pb2
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+SourceFactory = Callable[[Node], Sequence[Source]]
+"""Makes the discovery sources of a node."""
+
+
+def default_sources(
+    node: Node, *, network: str, system: System, enable_mdns: bool, mdns_interfaces: Sequence[str]
+) -> tuple[Source, ...]:
+    """Return the sources of the settings: bootstrap always, the DHT and mDNS where they are on."""
+    sources: list[Source] = [BootstrapSource(node)]
+    if node.dht is not None:
+        sources.append(DhtSource(node.dht, network=network, system=system))
+    if enable_mdns:
+        from hostmesh.discovery.sources.mdns import MdnsSource
+
+        sources.append(MdnsSource(node.peer_id, interfaces=tuple(mdns_interfaces), system=system))
+    return tuple(sources)
+
+
+class StatusCalls:
+    """What discovery measures a host with: a timed ping, and the snapshot as it came."""
+
+    def __init__(self, rpc: RpcClient, status: StatusClient) -> None:
+        self._rpc = rpc
+        self._status = status
+
+    async def ping(self, peer_id: PeerId, *, timeout_s: float) -> float:
+        """Return the round-trip time in seconds."""
+        return await self._status.ping(peer_id, timeout_s=timeout_s)
+
+    async def get_snapshot(self, peer_id: PeerId, *, timeout_s: float) -> status_pb2.StatusSnapshot:
+        """Return the host's own word about its load."""
+        request = status_pb2.GetSnapshotRequest()
+        return await self._rpc.unary(peer_id, GET_SNAPSHOT, request, timeout_s=timeout_s)
+
+
+@dataclass(kw_only=True, eq=False)
+class NodeStack:
+    """The parts of a running node, by name."""
+
+    node: Node
+    key: PeerKey
+    rpc: RpcClient
+    server: RpcServer
+    status: StatusClient
+    status_server: StatusServer
+    probe: StatusCalls
+    messenger: DirectMessenger
+    sources: tuple[Source, ...]
+    publisher: HostPublisher
+    nursery: trio.Nursery
+    host_status: Callable[[], HostStatus] | None = None
+    """What the status service tells while this node is a host."""
+
+    async def start_task(self, work: Callable[[TaskStatus[None]], Awaitable[None]], scope: trio.CancelScope) -> None:
+        """Start work in the SDK's nursery that ends when ``scope`` is cancelled; return once it has started."""
+
+        async def run(*, task_status: TaskStatus[None]) -> None:
+            with scope:
+                await work(task_status)
+
+        await self.nursery.start(run)
+
+    def serve(self, service: ServiceDescriptor, handler: object) -> None:
+        """Serve one more protocol from now on."""
+        self.server.add_service(service, handler)
+        for protocol_id, stream_handler in self.server.stream_handlers().items():
+            self.node.set_stream_handler(protocol_id, stream_handler)
+
+    def withdraw(self, service: ServiceDescriptor) -> None:
+        """Serve a protocol no longer; calls in progress go on."""
+        self.node.remove_stream_handler(self.server.remove_service(service))
+
+
+@asynccontextmanager
+async def run_stack(
+    *,
+    config: NodeConfig,
+    key: PeerKey,
+    network_name: str,
+    records: RecordBook,
+    store: SequenceStore,
+    binding: Callable[[PeerId], discovery_pb2.PeerBinding],
+    verify: VerifyBinding,
+    make_sources: SourceFactory,
+    nursery: trio.Nursery,
+    system: System,
+    network: Network | None,
+) -> AsyncIterator[NodeStack]:
+    """Run a node for the life of the block; entering returns once it listens.
+
+    Raises:
+        StartFailedError, InvalidAddressError: nothing was left behind.
+    """
+    node = Node(config, key, system=system, network=network)
+    started_s = system.monotonic_s()
+    rpc = RpcClient(node, prefix=config.protocol_prefix, system=system)
+    status = StatusClient(rpc, system)
+    probe = StatusCalls(rpc, status)
+    sources = tuple(make_sources(node))
+
+    def current_status() -> HostStatus:
+        if stack.host_status is not None:
+            return stack.host_status()
+        return HostStatus(
+            state=ServingState.UNKNOWN,
+            active_jobs=0,
+            queued_jobs=0,
+            max_concurrent_jobs=0,
+            max_queued_jobs=0,
+            models=(),
+            uptime_s=system.monotonic_s() - started_s,
+            time_unix_s=system.unix_s(),
+        )
+
+    stack = NodeStack(
+        node=node,
+        key=key,
+        rpc=rpc,
+        server=RpcServer(prefix=config.protocol_prefix, system=system),
+        status=status,
+        status_server=StatusServer(current_status, system),
+        probe=probe,
+        messenger=DirectMessenger(rpc, system),
+        sources=sources,
+        nursery=nursery,
+        publisher=HostPublisher(
+            key=key,
+            network=network_name,
+            node=node,
+            sources=sources,
+            caller=rpc,
+            store=store,
+            binding=partial(binding, key.peer_id),
+            verify_binding=verify,
+            status=probe,
+            system=system,
+        ),
+    )
+    stack.serve(DISCOVERY_SERVICE, DiscoveryServer(records, stack.publisher.current))
+    stack.serve(STATUS_SERVICE, stack.status_server)
+    stack.serve(MESSAGE_SERVICE, stack.messenger.inbox)
+    inbox_scope = trio.CancelScope()
+    await nursery.start(node.run)
+    try:
+        await stack.start_task(lambda task_status: stack.messenger.run(task_status=task_status), inbox_scope)
+        yield stack
+    finally:
+        inbox_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await node.stop()

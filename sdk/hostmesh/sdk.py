@@ -1,0 +1,365 @@
+"""Opens hostmesh: reads the settings, builds a node with all its services, owns the one nursery in which they live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from hostmesh.discovery.collaborators import NodeOptions, RunningNode
+from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.store import SequenceStore
+from hostmesh.errors import NodeNotRunningError, NotAuthenticatedError, UsageError
+from hostmesh.hosting import HostManager
+from hostmesh.identity.binding import verify_binding
+from hostmesh.identity.keystore import load_wallet
+from hostmesh.identity.operator import OperatorBinding
+from hostmesh.identity.wallet import Wallet
+from hostmesh.jobs.client import JobManager
+from hostmesh.net.config import NodeConfig
+from hostmesh.net.network import Network
+from hostmesh.net.peer_key import PeerKey, open_peer_key
+from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
+from hostmesh.reputation.book import ReputationBook
+from hostmesh.sessions.client import SessionManager
+from hostmesh.settings import LoadedSettings, load_settings
+from hostmesh.status.client import StatusClient
+from hostmesh.system import System
+
+
+class SDK:
+    """One hostmesh: a wallet, a node and what they do. :func:`open_sdk` makes it."""
+
+    def __init__(
+        self,
+        loaded: LoadedSettings,
+        nursery: trio.Nursery,
+        stores: ExitStack,
+        *,
+        system: System,
+        network: Network | None,
+        sources: SourceFactory | None,
+        ephemeral_key: bool,
+        serve_dht: bool,
+    ) -> None:
+        self.settings = loaded.settings
+        """The settings as they were read."""
+        self._data_dir = loaded.paths.data_dir
+        self._nursery = nursery
+        self._stores = stores
+        self._system = system
+        self._network = network
+        self._make_sources = sources
+        self._ephemeral_key = ephemeral_key
+        self._serve_dht = serve_dht
+        self._wallet: Wallet | None = None
+        self._binding: OperatorBinding | None = None
+        self._stack: NodeStack | None = None
+        self._discovery: DiscoveryManager | None = None
+        self._sessions: SessionManager | None = None
+        self._jobs: JobManager | None = None
+        self._hosts: HostManager | None = None
+        self._reputation: ReputationBook | None = None
+        self._sequences: SequenceStore | None = None
+        self._records = RecordBook(network=self.settings.network, verify_binding=verify_binding, system=system)
+
+    async def authenticate(
+        self,
+        *,
+        private_key: str | bytes | None = None,
+        keystore: Path | str | None = None,
+        password: str | None = None,
+        mnemonic: str | None = None,
+        account_index: int = 0,
+        wallet: Wallet | None = None,
+        binding_file: Path | str | None = None,
+    ) -> str | None:
+        """Take the wallet that signs for this node. Local: no network, no chain.
+
+        Args:
+            private_key: 32 bytes, or as hexadecimal.
+            keystore: a keystore V3 or raw key file that its owner alone can read.
+            password: of the keystore.
+            mnemonic: BIP-39 words; ``account_index`` chooses the account of the path m/44'/60'/0'/0/i.
+            account_index: see ``mnemonic``.
+            wallet: one that is open already.
+            binding_file: for a host: the operator's binding of this node's peer key. It alone is enough to serve;
+                with a wallet, a binding that nears its end is signed anew and kept there.
+
+        Returns:
+            The wallet's address with its EIP-55 checksum; None when there is a binding only.
+
+        Raises:
+            UsageError: none or several ways were given, or this SDK has a wallet already.
+            KeyFileError: the file cannot be read or trusted, or the password is wrong.
+
+        Cost: a keystore takes about a second of CPU in a worker thread (scrypt).
+        """
+        given = [way for way in (private_key, keystore, mnemonic, wallet) if way is not None]
+        if len(given) > 1 or (not given and binding_file is None):
+            raise UsageError(
+                "authenticate takes one of private_key, keystore, mnemonic and wallet",
+                remedy='sdk.authenticate(keystore="wallet.json", password="...")',
+            )
+        if self._binding is not None:
+            raise UsageError("this SDK is authenticated already", remedy="open another SDK for another wallet")
+        if private_key is not None:
+            wallet = Wallet.from_private_key(private_key)
+        elif mnemonic is not None:
+            wallet = Wallet.from_mnemonic(mnemonic, account_index)
+        elif keystore is not None:
+            wallet = await load_wallet(Path(keystore), None if password is None else lambda: password)
+        self._wallet = wallet
+        self._binding = OperatorBinding(
+            network=self.settings.network,
+            system=self._system,
+            wallet=wallet,
+            path=None if binding_file is None else Path(binding_file),
+        )
+        return None if wallet is None else wallet.address
+
+    def get_discovery_manager(self) -> DiscoveryManager:
+        """Return the manager that runs the node and finds hosts; always the same object.
+
+        Raises:
+            NotAuthenticatedError: call :meth:`authenticate` first.
+        """
+        self._require_authentication()
+        if self._discovery is None:
+            self._discovery = DiscoveryManager(
+                open_node=self._open_node,
+                nursery=self._nursery,
+                records=self._records,
+                reputation=self._open_reputation(),
+                system=self._system,
+            )
+        return self._discovery
+
+    def get_session_manager(self) -> SessionManager:
+        """Return what opens sessions with this wallet; the same object as long as the node runs.
+
+        Raises:
+            NotAuthenticatedError: there is no wallet, or a host's binding only.
+            NodeNotRunningError: ``create_node`` comes first.
+        """
+        self._require_authentication()
+        if self._wallet is None:
+            raise NotAuthenticatedError("a binding alone opens no sessions", remedy="authenticate with a wallet")
+        stack = self._running()
+        if self._sessions is None:
+            self._sessions = SessionManager(
+                caller=stack.rpc,
+                wallet=self._wallet,
+                peer_id=stack.node.peer_id,
+                network=self.settings.network,
+                system=self._system,
+            )
+        return self._sessions
+
+    def get_job_manager(self) -> JobManager:
+        """Return what runs jobs on hosts; the same object as long as the node runs.
+
+        Raises:
+            NotAuthenticatedError: call :meth:`authenticate` first.
+            NodeNotRunningError: ``create_node`` comes first.
+        """
+        self._require_authentication()
+        stack = self._running()
+        if self._jobs is None:
+            self._jobs = JobManager(
+                caller=stack.rpc,
+                peer_id=stack.node.peer_id,
+                network=self.settings.network,
+                outcomes=self._open_reputation(),
+                system=self._system,
+            )
+        return self._jobs
+
+    def get_status_client(self) -> StatusClient:
+        """Return what pings peers and watches their load.
+
+        Raises:
+            NotAuthenticatedError: call :meth:`authenticate` first.
+            NodeNotRunningError: ``create_node`` comes first.
+        """
+        self._require_authentication()
+        return self._running().status
+
+    def get_host_manager(self) -> HostManager:
+        """Return what makes this node a compute host; always the same object.
+
+        Raises:
+            NotAuthenticatedError: call :meth:`authenticate` first.
+        """
+        binding = self._require_authentication()
+        if self._hosts is None:
+            self._hosts = HostManager(
+                stack=self._running, binding=binding, network=self.settings.network, system=self._system
+            )
+        return self._hosts
+
+    async def close(self) -> None:
+        """Stop the node and close the stores. Idempotent; leaving :func:`open_sdk` does it."""
+        if self._discovery is not None:
+            await self._discovery.stop()
+        self._stores.close()
+
+    # --- inside ---
+
+    def _require_authentication(self) -> OperatorBinding:
+        if self._binding is None:
+            raise NotAuthenticatedError(
+                "no wallet yet", remedy='await sdk.authenticate(keystore="wallet.json", password="...")'
+            )
+        return self._binding
+
+    def _running(self) -> NodeStack:
+        if self._stack is None:
+            raise NodeNotRunningError("the node does not run", remedy="await discovery.create_node()")
+        return self._stack
+
+    def _open_reputation(self) -> ReputationBook:
+        if self._reputation is None:
+            self._reputation = ReputationBook(self._data_dir / "reputation.sqlite3", system=self._system)
+            self._stores.callback(self._reputation.close)
+        return self._reputation
+
+    def _open_sequences(self) -> SequenceStore:
+        if self._sequences is None:
+            # A key that does not last needs no memory of its sequence.
+            path = None if self._ephemeral_key else self._data_dir / "sequence.sqlite3"
+            self._sequences = SequenceStore(path)
+            self._stores.callback(self._sequences.close)
+        return self._sequences
+
+    def _open_key(self, held: ExitStack) -> PeerKey:
+        if self._ephemeral_key:
+            return PeerKey.generate(self._system.random_bytes)
+        path = self.settings.key_file or self._data_dir / "peer.key"
+        return held.enter_context(open_peer_key(path, self._system.random_bytes))
+
+    @asynccontextmanager
+    async def _open_node(self, options: NodeOptions) -> AsyncIterator[RunningNode]:
+        settings = self.settings
+        config = NodeConfig(
+            listen_addresses=settings.listen_addresses if options.listen is None else options.listen,
+            announce_addresses=settings.announce_addresses if options.announce is None else options.announce,
+            bootstrap_addresses=settings.bootstrap_nodes if options.bootstrap is None else options.bootstrap,
+            enable_dht=settings.enable_dht,
+            dht_server=self._serve_dht,
+            protocol_prefix=settings.protocol_prefix,
+            max_connections=settings.max_connections,
+            connection_timeout_s=settings.connection_timeout_s,
+        )
+        binding = self._require_authentication()
+        make_sources = self._make_sources or partial(
+            default_sources,
+            network=settings.network,
+            system=self._system,
+            enable_mdns=settings.enable_mdns,
+            mdns_interfaces=settings.mdns_interfaces,
+        )
+        with ExitStack() as held:
+            async with run_stack(
+                config=config,
+                key=self._open_key(held),
+                network_name=settings.network,
+                records=self._records,
+                store=self._open_sequences(),
+                binding=binding.current,
+                verify=verify_binding,
+                make_sources=make_sources,
+                nursery=self._nursery,
+                system=self._system,
+                network=self._network,
+            ) as stack:
+                self._stack = stack
+                try:
+                    yield RunningNode(
+                        node=stack.node,
+                        caller=stack.rpc,
+                        sources=stack.sources,
+                        status=stack.probe,
+                        messenger=stack.messenger,
+                        publisher=stack.publisher,
+                    )
+                finally:
+                    self._stack = self._sessions = self._jobs = None
+
+
+@asynccontextmanager
+async def open_sdk(
+    settings: LoadedSettings | None = None,
+    *,
+    system: System | None = None,
+    network: Network | None = None,
+    sources: SourceFactory | None = None,
+    ephemeral_key: bool = False,
+    serve_dht: bool = False,
+    **overrides: object,
+) -> AsyncIterator[SDK]:
+    """Open hostmesh for the life of the block. No network I/O happens before ``create_node``.
+
+    Args:
+        settings: as :func:`hostmesh.load_settings` read them; None = read them now.
+        system: clocks and random bytes; None = the machine's.
+        network: the sockets; None = the machine's.
+        sources: makes the discovery sources of a node; None = those of the settings.
+        ephemeral_key: a new peer key that is kept nowhere, so that several programs can run at once; else the key file
+            is used and locked.
+        serve_dht: answer other nodes' DHT queries, as bootstrap nodes and hosts do.
+        **overrides: settings by name; they beat the environment and the configuration file.
+
+    Yields:
+        The SDK. Leaving the block stops the node, cancels and joins every task, and closes every file.
+
+    Raises:
+        ConfigError: a setting is wrong; nothing was started.
+
+    Cancellation: safe; clean-up is bounded in time.
+    """
+    loaded = settings or load_settings(overrides)
+    if settings is not None and overrides:
+        raise UsageError("open_sdk takes settings or overrides, not both", remedy="load_settings(overrides)")
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            with ExitStack() as stores:
+                sdk = SDK(
+                    loaded,
+                    nursery,
+                    stores,
+                    system=system or System(),
+                    network=network,
+                    sources=sources,
+                    ephemeral_key=ephemeral_key,
+                    serve_dht=serve_dht,
+                )
+                try:
+                    yield sdk
+                except trio.Cancelled:
+                    raise  # a scope waits for it
+                except BaseException as error:  # noqa: BLE001 - raised again below
+                    # Kept aside, so that the caller meets its own error and not a group around it.
+                    failure = error
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await sdk.close()
+                    nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # A task of the SDK itself failed: that is what ended the block.
+        raise _unwrapped(group) from group
+    if failure is not None:
+        raise failure
+
+
+def _unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error of a group of one; the group itself otherwise."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner
