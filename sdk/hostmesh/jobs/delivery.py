@@ -59,6 +59,7 @@ class Delivery:
 
         Cancellation: safe; the engine stops.
         """
+        self._meter.start()
         # One scope around the whole block, whose deadline moves: an engine's block may not outlive a scope inside it.
         with trio.CancelScope() as silence:
             silence.deadline = trio.current_time() + silence_s

@@ -67,6 +67,11 @@ class TokenMeter:
         self._price = price_micros_per_mtok
         self._currency = currency
         self._completion_tokens = 0
+        self._is_started = False
+
+    def start(self) -> None:
+        """Note that the engine begins: a job that only waited costs nothing, one that began costs its prompt."""
+        self._is_started = True
 
     def piece(self, piece: TextPiece) -> bool:
         """Count a piece; one whose engine does not count is one token.
@@ -100,7 +105,8 @@ class TokenMeter:
     def usage(self) -> Usage:
         """Return what is to be paid for the work up to now."""
         completion = min(self._completion_tokens, self._max_output_tokens, self._reserved_tokens)
-        prompt = min(self._prompt_tokens or 0, self._reserved_tokens - completion)
+        known = self._prompt_tokens if self._is_started and self._prompt_tokens is not None else 0
+        prompt = min(known, self._reserved_tokens - completion)
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=completion,

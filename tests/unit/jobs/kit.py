@@ -1,0 +1,426 @@
+"""A host and a client of jobs without a network: a scripted engine, real wire messages, real sessions' money."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from hostmesh.errors import ConnectionLostError, HostmeshError, RpcError, StatusCode
+from hostmesh.jobs.admission import JobLimits
+from hostmesh.jobs.client import JobManager
+from hostmesh.jobs.engine import (
+    ChatWork,
+    EngineEvent,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    ModelKind,
+    TextPiece,
+    Vector,
+    Work,
+)
+from hostmesh.jobs.server import JobServer
+from hostmesh.jobs.stats import JobStats
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.stream import Stream
+from hostmesh.rpc.client import RpcClient
+from hostmesh.rpc.server import CallContext, RpcServer
+from hostmesh.sessions.authorization import ModelPrice
+from hostmesh.system import System
+from hostmesh.v1 import job_pb2
+
+HOST_KEY = PeerKey(bytes(range(32)))
+CLIENT_KEY = PeerKey(bytes(range(1, 33)))
+OTHER_KEY = PeerKey(bytes(range(2, 34)))
+NETWORK = "testnet"
+CHAT = "tiny-chat"
+EMBED = "tiny-embed"
+CHAT_PRICE = ModelPrice(micros_per_mtok=250_000, currency="USD")
+EMBED_PRICE = ModelPrice(micros_per_mtok=0, currency="USD")
+
+CHAT_MODEL = ModelInfo(
+    model_id=CHAT,
+    kind=ModelKind.CHAT,
+    context_tokens=256,
+    max_output_tokens=64,
+    engine="scripted 1",
+    parameters=frozenset({"temperature", "stop", "seed"}),
+)
+EMBED_MODEL = ModelInfo(model_id=EMBED, kind=ModelKind.EMBEDDING, context_tokens=32, engine="scripted 1")
+
+
+@dataclass
+class Script:
+    """What the engine does with the next work."""
+
+    pieces: tuple[str, ...] = ("Hel", "lo", " world")
+    delay_s: float = 0.0
+    """Before each piece or vector, and before the end."""
+    fail_after: int | None = None
+    """Raise ``error`` after so many pieces."""
+    error: HostmeshError | None = None
+    hang_after: int | None = None
+    """Be silent for ever after so many pieces."""
+    finish: bool = True
+    """Make the last event."""
+    events: tuple[EngineEvent, ...] | None = None
+    """These and nothing else."""
+    completion_tokens: int | None = None
+    """Told at the end; None = one a piece."""
+
+
+class ScriptedEngine:
+    """An engine with set speed and failure points; a word is a token."""
+
+    def __init__(self, *, counts_prompts: bool = True) -> None:
+        self.scripts: list[Script] = []
+        """Used up one a generation; the last stays."""
+        self.default = Script()
+        self.counts_prompts = counts_prompts
+        self.count_error: HostmeshError | None = None
+        self.count_delay_s = 0.0
+        self.running = 0
+        self.most_running = 0
+        self.works: list[Work] = []
+        self.stopped_at: list[float] = []
+        """When each generation that was left early was."""
+        self.finished = 0
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        return (CHAT_MODEL, EMBED_MODEL)
+
+    async def ready(self) -> Mapping[str, bool]:
+        return {CHAT: True, EMBED: True}
+
+    async def count_prompt_tokens(self, work: Work) -> int | None:
+        await trio.sleep(self.count_delay_s)
+        if self.count_error is not None:
+            raise self.count_error
+        return prompt_tokens(work) if self.counts_prompts else None
+
+    @asynccontextmanager
+    async def generate(self, work: Work) -> AsyncIterator[AsyncIterator[EngineEvent]]:
+        self.works.append(work)
+        script = self.scripts.pop(0) if self.scripts else self.default
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        finished = [False]
+        try:
+            async with aclosing(self._events(work, script, finished)) as events:
+                yield events
+        finally:
+            self.running -= 1
+            if finished[0]:
+                self.finished += 1
+            else:
+                self.stopped_at.append(trio.current_time())
+
+    async def _events(self, work: Work, script: Script, finished: list[bool]) -> AsyncGenerator[EngineEvent, None]:
+        made: tuple[EngineEvent, ...]
+        if script.events is not None:
+            made = script.events
+        elif isinstance(work, ChatWork):
+            made = tuple(TextPiece(text=piece) for piece in script.pieces)
+        else:
+            made = tuple(Vector(index=i, values=(float(len(text)), 1.0)) for i, text in enumerate(work.texts))
+        for number, event in enumerate(made):
+            await self._step(script, number)
+            yield event
+        await self._step(script, len(made))
+        if script.finish and script.events is None:
+            finished[0] = True
+            counted = len(made) if isinstance(work, ChatWork) else 0
+            yield Finished(
+                prompt_tokens=prompt_tokens(work),
+                completion_tokens=counted if script.completion_tokens is None else script.completion_tokens,
+                finish_reason=FinishReason.STOP,
+            )
+
+    @staticmethod
+    async def _step(script: Script, number: int) -> None:
+        if script.error is not None and script.fail_after == number:
+            raise script.error
+        if script.hang_after == number:
+            await trio.sleep_forever()
+        await trio.sleep(script.delay_s)
+
+
+def prompt_tokens(work: Work) -> int:
+    """Words, and 2 of a template for each message."""
+    if isinstance(work, ChatWork):
+        return sum(len(message.content.split()) + 2 for message in work.messages)
+    return sum(len(text.split()) for text in work.texts)
+
+
+@dataclass
+class Purse:
+    """One session's money, kept by the plainest means: the model that the server is compared with."""
+
+    limit: int
+    price_ceiling: int = CHAT_PRICE.micros_per_mtok
+    currency: str = "USD"
+    spent: int = 0
+    reserved: dict[int, int] = field(default_factory=dict)
+    settled: list[int] = field(default_factory=list)
+    closed: int = 0
+    """Reservations that were settled or released."""
+    _next: int = 0
+
+    @property
+    def max_price_micros_per_mtok(self) -> int:
+        return self.price_ceiling
+
+    def reserve(self, amount_micros: int) -> _Reserved:
+        if self.spent + sum(self.reserved.values()) + amount_micros > self.limit:
+            raise RpcError("too little left", status=StatusCode.FAILED_PRECONDITION, reason="SPENDING_LIMIT")
+        self._next += 1
+        self.reserved[self._next] = amount_micros
+        return _Reserved(self, self._next)
+
+
+@dataclass
+class _Reserved:
+    purse: Purse
+    number: int
+
+    def settle(self, cost_micros: int) -> int:
+        reserved = self.purse.reserved.pop(self.number)
+        assert cost_micros <= reserved, "a job cost more than was reserved for it"
+        self.purse.spent += cost_micros
+        self.purse.settled.append(cost_micros)
+        self.purse.closed += 1
+        return cost_micros
+
+    def release(self) -> None:
+        del self.purse.reserved[self.number]
+        self.purse.closed += 1
+
+
+@dataclass(frozen=True)
+class FakeSession:
+    """The client's view of a purse."""
+
+    peer_id: PeerId = HOST_KEY.peer_id
+    model_id: str = CHAT
+    session_id: bytes = b"s" * 16
+    max_price_micros_per_mtok: int = CHAT_PRICE.micros_per_mtok
+    currency: str = "USD"
+    spending_limit_micros: int = 10_000
+
+
+@dataclass
+class Book:
+    """Outcomes as they are recorded."""
+
+    outcomes: list[tuple[PeerId, bool]] = field(default_factory=list)
+
+    def record_outcome(self, peer_id: PeerId, *, good: bool) -> None:
+        self.outcomes.append((peer_id, good))
+
+
+@dataclass
+class Host:
+    """A job server and what stands behind it."""
+
+    server: JobServer
+    engine: ScriptedEngine
+    purses: dict[bytes, Purse]
+    """By session id."""
+    clock: Clock
+
+    async def until(self, holds: Callable[[JobStats], bool]) -> None:
+        """Wait for the load to be so."""
+        changed = trio.Event()
+
+        def note() -> None:
+            nonlocal changed
+            changed.set()
+            changed = trio.Event()
+
+        stop = self.server.on_change(note)
+        with trio.fail_after(60):
+            while not holds(self.server.stats()):
+                await changed.wait()
+        stop()
+
+    async def until_idle(self) -> None:
+        await self.until(lambda stats: stats.active_jobs + stats.queued_jobs == 0)
+
+    async def until_accepted(self, jobs: int) -> None:
+        await self.until(lambda stats: stats.accepted >= jobs)
+
+
+@dataclass
+class Clock:
+    """Trio's clock, which a test may replace, and a wall clock that starts in 2030."""
+
+    offset_s: float = 1_900_000_000.0
+
+    def system(self) -> System:
+        draws = iter(range(1, 1 << 30))
+        return System(
+            unix_s=lambda: trio.current_time() + self.offset_s,
+            monotonic_s=trio.current_time,
+            random_bytes=lambda size: next(draws).to_bytes(size, "big"),
+        )
+
+
+def make_host(
+    *,
+    limits: JobLimits | None = None,
+    prices: Mapping[str, ModelPrice] | None = None,
+    purse: Purse | None = None,
+    engine: ScriptedEngine | None = None,
+) -> Host:
+    engine = engine or ScriptedEngine()
+    purses = {FakeSession().session_id: purse or Purse(limit=10_000)}
+    clock = Clock()
+
+    def require_session(context: CallContext, model_id: str) -> Purse:
+        found = purses.get(context.session_id)
+        if found is None:
+            raise RpcError("no session", status=StatusCode.UNAUTHENTICATED, reason="UNAUTHORIZED")
+        return found
+
+    server = JobServer(
+        engine=engine,
+        key=HOST_KEY,
+        network=NETWORK,
+        prices={CHAT: CHAT_PRICE, EMBED: EMBED_PRICE} if prices is None else prices,
+        require_session=require_session,
+        limits=limits,
+        system=clock.system(),
+    )
+    return Host(server, engine, purses, clock)
+
+
+def context(peer_id: PeerId = CLIENT_KEY.peer_id, *, session_id: bytes = b"s" * 16, method: str = "Run") -> CallContext:
+    return CallContext(peer_id=peer_id, method=f"JobService.{method}", deadline=None, session_id=session_id)
+
+
+class MemoryStream:
+    """One end of a stream in memory; ``peer`` is the other. Each direction holds 16 writes, then the writer waits."""
+
+    def __init__(self, peer_id: PeerId, protocol_id: str) -> None:
+        self.peer_id = peer_id
+        self.protocol_id = protocol_id
+        self.sent = b""
+        self._buffer = b""
+        self._put, self._theirs = trio.open_memory_channel[bytes](16)
+        self._is_reset = trio.Event()
+        self.peer: MemoryStream = self
+
+    @classmethod
+    def pair(cls, client: PeerId, host: PeerId, protocol_id: str) -> tuple[MemoryStream, MemoryStream]:
+        ours, theirs = cls(host, protocol_id), cls(client, protocol_id)
+        ours.peer, theirs.peer = theirs, ours
+        return ours, theirs
+
+    async def send(self, data: bytes) -> None:
+        self.sent += data
+        await self._or_reset(self._put.send, data)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        if not self._buffer:
+            try:
+                self._buffer = await self._or_reset(self.peer._theirs.receive)
+            except trio.EndOfChannel:
+                return b""
+        data, self._buffer = self._buffer[:max_bytes], self._buffer[max_bytes:]
+        return data
+
+    async def close_write(self) -> None:
+        self._put.close()
+
+    async def close(self) -> None:
+        self._put.close()
+
+    async def reset(self) -> None:
+        self._is_reset.set()
+        self.peer._is_reset.set()
+
+    async def _or_reset(self, step: Callable[..., Any], *args: Any) -> Any:
+        """Do one step, or fail once either end was reset."""
+        result: Any = None
+        done = False
+        failure: BaseException | None = None
+        await trio.lowlevel.checkpoint()
+        if not self._is_reset.is_set():
+            async with trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    await self._is_reset.wait()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(watch)
+                try:
+                    result = await step(*args)
+                    done = True
+                except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError) as error:
+                    failure = error
+                nursery.cancel_scope.cancel()
+        if done:
+            return result
+        if isinstance(failure, trio.EndOfChannel):
+            raise failure
+        raise ConnectionLostError("the stream was reset")
+
+
+class Wire:
+    """Opens streams in memory to a host, as a node does over the network. Keeps both ends of each."""
+
+    def __init__(self, host: Host, nursery: trio.Nursery, *, peer_id: PeerId, handler: object | None = None) -> None:
+        rpc = RpcServer(prefix="/hostmesh", system=host.clock.system())
+        rpc.add_service(job_pb2.DESCRIPTOR.services_by_name["JobService"], handler or host.server)
+        self._handlers = rpc.stream_handlers()
+        self._nursery = nursery
+        self._peer_id = peer_id
+        self.ours: list[MemoryStream] = []
+
+    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = MemoryStream.pair(self._peer_id, HOST_KEY.peer_id, protocol_id)
+        self.ours.append(ours)
+        self._nursery.start_soon(self._handlers[protocol_id], theirs)
+        return ours
+
+
+class Liar:
+    """A host that changes what it answers: ``edit`` gets each response and returns those that are sent instead."""
+
+    def __init__(self, honest: JobServer) -> None:
+        self.honest = honest
+        self.edit: Callable[[Any], list[Any]] = lambda response: [response]
+        self.edit_quote: Callable[[bytes], bytes] = lambda quote: quote
+
+    async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:
+        response = await self.honest.quote(request, context)
+        return job_pb2.QuoteResponse(quote=self.edit_quote(response.quote))
+
+    async def run(self, request: job_pb2.RunRequest, context: CallContext, send: Callable[[Any], Any]) -> None:
+        async def tell(response: job_pb2.RunResponse) -> None:
+            for edited in self.edit(response):
+                await send(edited)
+
+        await self.honest.run(request, context, tell)
+
+
+def make_client(
+    host: Host,
+    nursery: trio.Nursery,
+    *,
+    key: PeerKey = CLIENT_KEY,
+    book: Book | None = None,
+    handler: object | None = None,
+) -> tuple[JobManager, Wire]:
+    """Return a client whose calls go through the real RPC client and server."""
+    wire = Wire(host, nursery, peer_id=key.peer_id, handler=handler)
+    system = host.clock.system()
+    caller = RpcClient(wire, prefix="/hostmesh", system=system)
+    manager = JobManager(caller=caller, peer_id=key.peer_id, network=NETWORK, outcomes=book, system=system)
+    return manager, wire
