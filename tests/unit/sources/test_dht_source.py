@@ -183,6 +183,27 @@ async def test_find_in_a_country_asks_for_that_country_alone(autojump_clock):
     assert set(dht.asked) == {model_key("testnet", "llama", shard, "DE") for shard in range(4)}
 
 
+async def test_find_waits_three_seconds_for_a_first_server(autojump_clock, nursery):
+    dht = ListDht()
+    dht.server = trio.Event()
+    dht.records[model_key("testnet", "*", 1)] = [PEERS[1]]
+    source = source_of(dht)
+    found = []
+    began = trio.current_time()
+    await source.find(query(), found.append)
+    assert trio.current_time() - began == 3
+    assert (found, dht.asked, source.statistics.last_find.shards_sampled) == ([], [], 0)
+
+    async def come():
+        await trio.sleep(2)
+        dht.server.set()
+
+    nursery.start_soon(come)
+    await source.find(query(), found.append)
+    assert trio.current_time() - began == 5
+    assert [candidate.peer_id for candidate in found] == [PEERS[1]]
+
+
 async def test_a_cancelled_find_has_reported_what_it_found(autojump_clock):
     dht = ListDht()
     keys = [model_key("testnet", "*", shard) for shard in range(4)]

@@ -40,6 +40,8 @@ use the same number."""
 ANY_MODEL = "*"
 FIND_TIMEOUT_S = 15.0
 """Longest lookup of one shard; the caller's cancellation is the usual end."""
+FIRST_SERVER_S = 3.0
+"""A find right after the start waits so long for a first DHT server; where none comes there is nobody to ask."""
 MAX_PARALLEL_PROVIDES = 4
 
 
@@ -148,8 +150,8 @@ class DhtSource:
     async def find(self, query: SourceQuery, found: Callable[[Candidate], None]) -> None:
         """Ask all shards of one model at once, and stop when ``query.limit`` candidates were found.
 
-        A host that serves all models wanted is under each of them, so one model is asked for. Waits for a DHT server
-        where none is known yet; at most :data:`FIND_TIMEOUT_S`.
+        A host that serves all models wanted is under each of them, so one model is asked for. Where no DHT server is
+        known, waits :data:`FIRST_SERVER_S` for one.
 
         Cancellation: safe; what was found was reported.
         """
@@ -171,6 +173,10 @@ class DhtSource:
                 scope.cancel()
 
         try:
+            with trio.move_on_after(FIRST_SERVER_S):
+                await self._dht.wait_server()
+            if not self._dht.servers():
+                return
             async with trio.open_nursery() as nursery:
                 for shard in range(SHARDS):
                     nursery.start_soon(sample, shard, nursery.cancel_scope)
