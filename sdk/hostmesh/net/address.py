@@ -125,6 +125,7 @@ _METADATA = frozenset(
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
 _UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 _RFC1918 = tuple(ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
 
@@ -327,7 +328,8 @@ def scope_of_ip(ip: IpAddress) -> AddressScope:
         return AddressScope.LINK_LOCAL
     if ip in _SHARED or ip in _UNIQUE_LOCAL or any(ip in network for network in _RFC1918) or ip in _NAT64_LOCAL:
         return AddressScope.PRIVATE
-    return AddressScope.PUBLIC if ip.is_global else AddressScope.UNUSABLE
+    is_assigned = ip.version == 4 or ip in _GLOBAL_UNICAST
+    return AddressScope.PUBLIC if ip.is_global and is_assigned else AddressScope.UNUSABLE
 
 
 def scope_of(address: str) -> AddressScope:
