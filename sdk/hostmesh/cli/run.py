@@ -1,0 +1,177 @@
+"""``hostmesh run``: find a host, open a session, stream the answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hostmesh.cli import options
+from hostmesh.cli.boundary import print_json
+from hostmesh.cli.options import invocation, listed
+from hostmesh.cli.terminal import escape, field
+from hostmesh.errors import UsageError
+
+if TYPE_CHECKING:
+    from hostmesh.identity.wallet import Wallet
+    from hostmesh.settings import LoadedSettings
+
+MAX_PROMPT_BYTES = 4 * 1024 * 1024
+"""Most that is read of a prompt file. What a host takes is less; it says so itself."""
+
+_Prompt = Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="The prompt; or use --prompt-file.")]
+_PromptFile = Annotated[
+    str | None, typer.Option("--prompt-file", metavar="FILE", help="Read the prompt from a file; - is standard input.")
+]
+_Limit = Annotated[
+    int, typer.Option("--limit-micros", min=0, metavar="N", help="Most that the job may cost, in micro-units.")
+]
+_JobTimeout = Annotated[float | None, typer.Option("--job-timeout-s", metavar="S", help="Seconds for the answer.")]
+
+
+def run(
+    context: typer.Context,
+    prompt: _Prompt = None,
+    prompt_file: _PromptFile = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="ID", help="Exact model id.")] = None,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", metavar="0..2")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, metavar="N", help="Of the answer.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="For an answer that can be repeated.")] = None,
+    limit_micros: _Limit = 10_000,
+    max_price_micros: options.MaxPrice = None,
+    currency: options.Currency = "USD",
+    max_latency_ms: options.MaxLatencyMs = None,
+    min_reputation: options.MinReputation = None,
+    min_uptime_s: options.MinUptimeS = None,
+    location: options.Location = None,
+    capability: options.Capabilities = None,
+    accept_unmeasured: options.AcceptUnmeasured = False,
+    wallet: options.WalletFile = None,
+    password_file: options.PasswordFile = None,
+    password_fd: options.PasswordFd = None,
+    bootstrap: options.Bootstrap = None,
+    listen: options.Listen = None,
+    dht: options.EnableDht = None,
+    mdns: options.EnableMdns = None,
+    protocol_prefix: options.Prefix = None,
+    network: options.Network = None,
+    key: options.KeyFile = None,
+    timeout_s: options.TimeoutS = 10.0,
+    job_timeout_s: _JobTimeout = None,
+    as_json: options.AsJson = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Run a prompt on the best host that meets the criteria, and stream its answer.
+
+    Ctrl-C cancels the job on the host. Without a wallet file a fresh wallet signs, which is kept nowhere.
+    """
+    state = invocation(context)
+    loaded = state.load(
+        verbose=verbose,
+        bootstrap_nodes=listed(bootstrap),
+        listen_addresses=listed(listen),
+        enable_dht=dht,
+        enable_mdns=mdns,
+        protocol_prefix=protocol_prefix,
+        network=network,
+        key_file=key,
+        wallet_file=wallet,
+    )
+    text = read_prompt(prompt, prompt_file)
+    from hostmesh.cli.answer import answer, print_report
+    from hostmesh.cli.client import client_sdk, host_criteria
+    from hostmesh.discovery.terms import ModelKind
+
+    criteria = host_criteria(
+        models=None if model is None else [model],
+        kind=ModelKind.CHAT,
+        max_price_micros=max_price_micros,
+        currency=currency,
+        min_reputation=min_reputation,
+        max_latency_ms=max_latency_ms,
+        min_uptime_s=min_uptime_s,
+        location=location,
+        capabilities=capability,
+        accept_unmeasured=accept_unmeasured,
+    )
+    parameters = {name: value for name, value in (("temperature", temperature), ("seed", seed)) if value is not None}
+    signer = open_wallet(loaded, password_file, password_fd)
+
+    async def find_and_run() -> None:
+        async with client_sdk(loaded, signer) as sdk:
+            choice = await sdk.get_discovery_manager().find_host(criteria, timeout_s=timeout_s)
+            if not as_json:
+                price = "unpriced" if choice.price is None else str(choice.price)
+                print(f"host {choice.peer_id}, {field(choice.model_id)}, {field(price)}", file=sys.stderr)
+            report = await answer(
+                sdk,
+                choice,
+                prompt=text,
+                system_prompt=system,
+                parameters=parameters,
+                max_output_tokens=max_tokens,
+                spending_limit_micros=limit_micros,
+                timeout_s=job_timeout_s,
+                show=None if as_json else show_piece,
+            )
+        if as_json:
+            print_json({"choice": choice.to_dict(), **report.to_dict()})
+        else:
+            print_report(report)
+
+    state.interrupts.run(find_and_run)
+
+
+def show_piece(text: str) -> None:
+    """Write a piece of the answer at once, harmless to a terminal."""
+    sys.stdout.write(escape(text, keep_layout=True))
+    sys.stdout.flush()
+
+
+def read_prompt(prompt: str | None, file: str | None) -> str:
+    """Return the prompt from the argument, a file or standard input.
+
+    Raises:
+        UsageError: none or both were given, or the file cannot be read or is no text.
+    """
+    if (prompt is None) == (file is None):
+        raise UsageError("give a prompt, or --prompt-file", remedy='hostmesh run "What is a peer?"')
+    if file is None:
+        assert prompt is not None
+        return prompt
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(MAX_PROMPT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}", remedy="name a file that is readable") from error
+    if len(data) > MAX_PROMPT_BYTES:
+        raise UsageError("the prompt is longer than 4 MiB", remedy="shorten it")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text", remedy="give a text file") from error
+
+
+def open_wallet(loaded: LoadedSettings, password_file: Path | None, password_fd: int | None) -> Wallet:
+    """Return the wallet that signs: the configured one, or a fresh one where none is configured and none is there.
+
+    Blocks: a keystore takes a second, and a prompt as long as the user does. So it runs before the node starts.
+
+    Raises:
+        KeyFileError: the file cannot be used.
+    """
+    from hostmesh.cli.client import fresh_wallet
+    from hostmesh.cli.password import password_source, read_password
+    from hostmesh.identity.keystore import read_wallet_file
+
+    source = password_source(password_file, password_fd)
+    path = loaded.settings.wallet_file or loaded.paths.wallet_file
+    if loaded.settings.wallet_file is None and not path.exists():
+        return fresh_wallet()
+    return read_wallet_file(path, lambda: read_password(source))
