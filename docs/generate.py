@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
+from typing import NewType
 
 import hostmesh
 from hostmesh import errors
@@ -107,6 +108,8 @@ def api_page() -> str:
             continue
         if inspect.isclass(thing):
             out += class_page(name, thing)
+        elif isinstance(thing, NewType):
+            out += [f"## `{name}`", "", f"A `{thing.__supertype__.__name__}` of its own type.", ""]
         elif callable(thing):
             out += [f"## `{name}`", "", "```python", signature(name, thing), "```", "", docstring(thing), ""]
         else:

@@ -28,10 +28,7 @@ if TYPE_CHECKING:
         Source,
         SourceQuery,
     )
-    from hostmesh.discovery.terms import (
-        ModelKind,
-        Price,
-    )
+    from hostmesh.discovery.terms import Price
     from hostmesh.errors import (
         AlreadyRunningError,
         BadSignatureError,
@@ -90,6 +87,7 @@ if TYPE_CHECKING:
         Work,
     )
     from hostmesh.jobs.job import Job
+    from hostmesh.model_kind import ModelKind
     from hostmesh.net.network import Network
     from hostmesh.net.peer_id import PeerId
     from hostmesh.sdk import (
@@ -204,8 +202,8 @@ _HOMES = {
     "Candidate": "hostmesh.discovery.source",
     "Source": "hostmesh.discovery.source",
     "SourceQuery": "hostmesh.discovery.source",
-    "ModelKind": "hostmesh.discovery.terms",
     "Price": "hostmesh.discovery.terms",
+    "ModelKind": "hostmesh.model_kind",
     "AlreadyRunningError": "hostmesh.errors",
     "BadSignatureError": "hostmesh.errors",
     "ClockSkewError": "hostmesh.errors",

@@ -11,7 +11,6 @@ import trio
 
 from hostmesh.discovery.description import HostDescription, ModelOffer
 from hostmesh.discovery.record import HostInfo
-from hostmesh.discovery.terms import ModelKind
 from hostmesh.errors import AlreadyRunningError, ConfigError
 from hostmesh.identity.operator import OperatorBinding
 from hostmesh.jobs.admission import JobLimits
@@ -255,7 +254,7 @@ def complete_offer(offer: ModelOffer, model: ModelInfo) -> ModelOffer:
     """Return the offer with what the operator left open filled in by what the engine says of the model."""
     return replace(
         offer,
-        kind=offer.kind or ModelKind(model.kind.value),
+        kind=offer.kind or model.kind,
         context_tokens=offer.context_tokens or model.context_tokens,
         max_output_tokens=offer.max_output_tokens or model.max_output_tokens,
         quantisation=offer.quantisation or model.quantisation,

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 
 from hostmesh.errors import ConfigError
+from hostmesh.model_kind import ModelKind as ModelKind
 
 MAX_UINT64 = 2**64 - 1
 MAX_REGION_BYTES = 64
 _CURRENCY = re.compile(r"[A-Za-z0-9._-]{1,16}\Z")
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
-
-
-class ModelKind(Enum):
-    """What a model does."""
-
-    CHAT = "chat"
-    EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeAlias
 
+from hostmesh.model_kind import ModelKind as ModelKind
+
 ParameterValue: TypeAlias = float | int | str | bool | tuple[str, ...]
 """One setting of the work, in the form that :mod:`hostmesh.jobs.parameters` lets through."""
-
-
-class ModelKind(Enum):
-    """What a model makes of its input."""
-
-    CHAT = "chat"
-    EMBEDDING = "embedding"
 
 
 class Role(Enum):

@@ -1,0 +1,90 @@
+"""Every example runs, and so does the README's program."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = {"direct_message.py", "find_and_run.py", "own_engine.py", "watch_status.py"}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return os.environ | {"HOSTMESH_HOME": str(tmp_path / "home"), "P2P_ENABLE_MDNS": "false"}
+
+
+def run_example(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+
+
+@pytest.fixture
+def reverser(environment: dict[str, str]) -> Iterator[str]:
+    """A running examples/own_engine.py; its address."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "examples/own_engine.py"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+        process.send_signal(2)
+        assert process.wait(timeout=15) == 130
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_each_example_has_its_test() -> None:
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == EXAMPLES
+
+
+def test_find_and_run(reverser: str, environment: dict[str, str]) -> None:
+    result = run_example(environment, "examples/find_and_run.py", reverser, "reverser", "one two three")
+    assert result.stdout == "three two one"
+    assert "prompt_tokens=3, completion_tokens=3" in result.stderr
+
+
+def test_find_and_run_says_why_nobody_fits(reverser: str, environment: dict[str, str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "examples/find_and_run.py", reverser, "gpt-4", "hello"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "seen 1" in result.stderr
+
+
+def test_watch_status(reverser: str, environment: dict[str, str]) -> None:
+    result = run_example(environment, "examples/watch_status.py", reverser)
+    assert re.fullmatch(r"round trip [\d.]+ ms\navailable: 0 of \d+ slots in use\n", result.stdout)
+
+
+def test_direct_message(environment: dict[str, str]) -> None:
+    result = run_example(environment, "examples/direct_message.py")
+    assert "Bob got {'type': 'greeting', 'data': 'hello'} from 12D3KooW" in result.stdout
+    assert result.stdout.endswith("delivered after 1 attempt(s)\n")
+
+
+def test_the_program_of_the_readme(reverser: str, environment: dict[str, str], tmp_path: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    wallet = tmp_path / "wallet.json"
+    make = "import sys; from pathlib import Path; from hostmesh.identity.keystore import create_wallet_file as create\n"
+    run_example(environment, "-c", make + "create(Path(sys.argv[1]), password='correct horse')", wallet)
+    for placeholder, value in (
+        ("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW...", reverser),
+        ('"wallet.json"', repr(str(wallet))),
+        ('password="..."', 'password="correct horse"'),
+        ("smollm2-135m-instruct", "reverser"),
+    ):
+        assert program.count(placeholder) == 1
+        program = program.replace(placeholder, value)
+    result = run_example(environment, "-c", program)
+    assert result.stdout == "peer? a is What\n4 + 4 tokens\n"
