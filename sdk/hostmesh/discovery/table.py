@@ -71,6 +71,12 @@ class _Row:
     useful: bool = False
     digests: dict[int, tuple[bytes, float]] = field(default_factory=dict)
 
+    def digest_of(self, sequence: int) -> bytes | None:
+        if sequence == self.info.sequence:
+            return self.info.digest
+        seen = self.digests.get(sequence)
+        return None if seen is None else seen[0]
+
     def worth(self) -> tuple[bool, bool, bool, float]:
         live = self.info.state is not HostState.WITHDRAWN
         return (self.useful, self.introducer is None, live, self.received_at)
@@ -125,18 +131,17 @@ class HostTable:
         row = self._rows.get(info.peer_id, {}).get(info.operator)
         if row is None:
             return self._add(info, now, introducer)
-        known = row.digests.get(info.sequence)
-        if known is not None and known[0] != info.digest:
+        if row.digest_of(info.sequence) not in (None, info.digest):
             self._ban(info.peer_id)
             return Merge.EQUIVOCATION
         self._remember(row, info, now)
-        if introducer is None and known is not None and info.sequence == row.info.sequence:
-            row.introducer = None  # heard of before, now from the host itself
-            row.received_at = now
-        if known is not None:
-            return Merge.KNOWN
         if info.sequence < row.info.sequence:
             return Merge.OLDER
+        if info.sequence == row.info.sequence:
+            if introducer is None:
+                row.introducer = None  # heard of before, now from the host itself
+                row.received_at = now
+            return Merge.KNOWN
         row.info = info
         row.received_at = now
         row.introducer = introducer if row.introducer is not None else None

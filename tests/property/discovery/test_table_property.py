@@ -1,0 +1,122 @@
+"""The table: the order of arrival does not matter, a second arrival changes nothing, bounds hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from discovery_world import EPOCH, make_description, make_info
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostmesh.discovery.description import HostState
+from hostmesh.discovery.record import HostInfo
+from hostmesh.discovery.table import HostTable
+
+NOW = EPOCH + 60
+# Few of everything, so that they collide: contradicting bodies of one sequence, tombstones, expired records, two wallets.
+POOL = [
+    make_info(
+        name,
+        make_description(model),
+        sequence=sequence,
+        issued=EPOCH + 10 * sequence,
+        life_s=life_s,
+        state=state,
+        operator=f"{name} {wallet}",
+        started=EPOCH - start,
+    )
+    for name in ("a", "b", "c")
+    for wallet in ("one", "two")
+    for sequence in (1, 2, 3)
+    for model, life_s, state, start in (
+        ("m", 120, HostState.AVAILABLE, 50),
+        ("m", 5, HostState.AVAILABLE, 70),
+        ("n", 120, HostState.WITHDRAWN, 10),
+    )
+]
+# Equivocation is rare among honest hosts: many runs have none.
+honest = st.lists(
+    st.sampled_from([info for info in POOL if info.models and info.models[0].model_id == "m"]), max_size=8
+)
+records = honest | st.lists(st.sampled_from(POOL), max_size=10)
+
+
+def end_of(infos: Sequence[HostInfo], now: float = NOW) -> tuple[object, ...]:
+    table = HostTable()
+    for info in infos:
+        table.merge(info, now=now)
+    return state_of(table, now)
+
+
+def state_of(table: HostTable, now: float = NOW) -> tuple[object, ...]:
+    live = {known.info.peer_id: (known.info.digest, known.started_at_unix_s) for known in table.live(now)}
+    return live, frozenset(table.banned), len(table)
+
+
+@given(infos=records, data=st.data())
+def test_merging_is_commutative(infos: list[HostInfo], data: st.DataObject) -> None:
+    shuffled = data.draw(st.permutations(infos))
+    assert end_of(infos) == end_of(shuffled)
+
+
+@given(records)
+def test_merging_is_idempotent(infos: list[HostInfo]) -> None:
+    assert end_of(infos) == end_of(infos + infos)
+    assert end_of(infos) == end_of([info for info in infos for _ in range(2)])
+
+
+@given(left=records, middle=records, right=records)
+def test_merging_is_associative(left: list[HostInfo], middle: list[HostInfo], right: list[HostInfo]) -> None:
+    """Batches may be put together in any way."""
+    assert end_of(left + (middle + right)) == end_of((right + left) + middle)
+
+
+@given(infos=records, later=st.floats(0, 400))
+def test_reading_needs_no_purge(infos: list[HostInfo], later: float) -> None:
+    """D2: what is over is over when it is read, whether or not anybody cleaned up."""
+    table, purged = HostTable(), HostTable()
+    for info in infos:
+        table.merge(info, now=NOW)
+        purged.merge(info, now=NOW)
+    purged.purge(NOW + later)
+    assert state_of(table, NOW + later)[0] == state_of(purged, NOW + later)[0]
+    for known in table.live(NOW + later):
+        assert known.info.expires_at_unix_s + 30 >= NOW + later
+
+
+@given(infos=records, later=st.floats(0, 400), replayed=st.data())
+def test_an_older_sequence_never_comes_back(infos: list[HostInfo], later: float, replayed: st.DataObject) -> None:
+    """With purges in between, any record seen before may be replayed: what is live never gets older."""
+    table = HostTable()
+    for info in infos:
+        table.merge(info, now=NOW)
+    best = {
+        (info.peer_id, info.operator): max(
+            other.sequence
+            for other in infos
+            if (other.peer_id, other.operator) == (info.peer_id, info.operator) and other.is_acceptable(NOW)
+        )
+        for info in infos
+        if info.is_acceptable(NOW)
+    }
+    table.purge(NOW + later)
+    if infos:
+        table.merge(replayed.draw(st.sampled_from(infos)), now=NOW + later)
+    for known in table.live(NOW + later):
+        assert known.info.sequence >= best[(known.info.peer_id, known.info.operator)]
+
+
+@settings(max_examples=20)
+@given(
+    names=st.lists(st.integers(0, 60), max_size=80),
+    hearsay=st.lists(st.booleans(), min_size=80, max_size=80),
+    room=st.integers(4, 20),
+)
+def test_the_table_is_bounded(names: list[int], hearsay: list[bool], room: int) -> None:
+    table = HostTable(max_hosts=room, max_banned=2)
+    gossip = POOL[0].peer_id
+    for name, is_hearsay in zip(names, hearsay, strict=False):
+        table.merge(make_info(f"host{name}"), now=EPOCH, introducer=gossip if is_hearsay else None)
+        assert len(table) <= room
+        assert len(table.banned) <= 2
+        assert len(table.live(EPOCH)) <= room
