@@ -48,6 +48,8 @@ from hostmesh.v1 import job_pb2
 logger = logging.getLogger("hostmesh.jobs")
 
 JOB_ID_BYTES = 16
+SEND_GRACE_S = 1.0
+"""How long a job that is stopped may take for the response that it is sending."""
 
 
 SendEvent = Callable[[job_pb2.RunResponse], Awaitable[None]]
@@ -67,6 +69,18 @@ class _Job:
     turn: trio.Event = field(default_factory=trio.Event)
     outcome: JobOutcome = JobOutcome.FAILED
     is_drained: bool = False
+    is_sending: bool = False
+
+    def stop(self) -> None:
+        """Stop it because the host leaves: at once, or after the response that is on its way.
+
+        A response that is cut in the middle would take the stream with it, and the client would not learn why.
+        """
+        self.is_drained = True
+        if self.is_sending:
+            self.scope.deadline = min(self.scope.deadline, trio.current_time() + SEND_GRACE_S)
+        else:
+            self.scope.cancel()
 
 
 class JobServer:
@@ -175,8 +189,7 @@ class JobServer:
         with trio.move_on_after(timeout_s):
             await self._wait_for_no_jobs()
         for job in self._jobs.values():
-            job.is_drained = True
-            job.scope.cancel()
+            job.stop()
         await self._wait_for_no_jobs()
 
     # --- the service ---
@@ -275,16 +288,23 @@ class JobServer:
         return job
 
     async def _see_through(self, job: _Job, context: CallContext, send: SendEvent) -> None:
+        async def send_whole(response: job_pb2.RunResponse) -> None:
+            job.is_sending = True
+            await send(response)
+            job.is_sending = False
+            if job.is_drained:
+                job.scope.cancel()
+
         try:
             with job.scope:
-                await send(
+                await send_whole(
                     job_pb2.RunResponse(
                         accepted=job_pb2.JobAccepted(job_id=job.job_id, queue_position=job.queue_position)
                     )
                 )
                 await job.turn.wait()
                 job.scope.deadline = trio.current_time() + self._limits.max_job_s
-                delivery = Delivery(job.work, job.meter, send)
+                delivery = Delivery(job.work, job.meter, send_whole)
                 await delivery.run(self._engine, silence_s=self._limits.engine_silence_s)
                 job.outcome = JobOutcome.SUCCEEDED
         except EngineError as error:

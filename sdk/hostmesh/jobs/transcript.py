@@ -149,6 +149,8 @@ class Transcript:
     def _complete(self, completed: job_pb2.JobCompleted) -> Completed:
         usage = completed.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
+        if not completed.HasField("usage"):
+            raise MalformedMessageError("the job was completed without its usage", field="completed.usage")
         if not self._is_chat and self._next_index != self._vectors_due:
             raise RemoteProtocolError(f"{self._next_index} vectors for {self._vectors_due} texts")
         if usage.completion_tokens > self._offer.max_output_tokens:
