@@ -69,7 +69,7 @@ class Settings:
     connection_timeout_ms: int = 30_000
     """Most time to reach one address of a peer, 1 to 3,600,000."""
     key_file: Path | None = None
-    """The node's Ed25519 key; None = a fresh key each time. In a TOML file relative to that file."""
+    """The node's Ed25519 key; None = ``peer.key`` in the data folder. In a TOML file relative to that file."""
     wallet_file: Path | None = None
     """The wallet that signs; None = the default place."""
     protocol_prefix: str = "/hostmesh"

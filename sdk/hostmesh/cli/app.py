@@ -9,6 +9,7 @@ import typer
 
 from hostmesh.cli import config, wallet
 from hostmesh.cli.bootstrap import bootstrap
+from hostmesh.cli.demo import demo
 from hostmesh.cli.find import find
 from hostmesh.cli.options import invocation
 from hostmesh.cli.run import run
@@ -21,6 +22,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 fault, 2 usage, 3 key file, 4 no host, 5 network, 6 peer broke the protocol, "
     "7 refused, 8 job failed, 130 Ctrl-C, 143 SIGTERM.",
 )
+app.command()(demo)
 app.command()(find)
 app.command()(run)
 app.command()(bootstrap)

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 def host_criteria(
     *,
-    models: list[str] | None,
-    max_price_micros: int | None,
-    currency: str,
-    min_reputation: int | None,
-    max_latency_ms: float | None,
-    min_uptime_s: int | None,
-    location: str | None,
-    capabilities: list[str] | None,
-    accept_unmeasured: bool,
+    models: list[str] | None = None,
+    max_price_micros: int | None = None,
+    currency: str = "USD",
+    min_reputation: int | None = None,
+    max_latency_ms: float | None = None,
+    min_uptime_s: int | None = None,
+    location: str | None = None,
+    capabilities: list[str] | None = None,
+    accept_unmeasured: bool = False,
     kind: ModelKind | None = None,
 ) -> HostCriteria:
     """Return the criteria that the options say.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -63,17 +64,23 @@ class Invocation:
     log_json: bool | None = None
     config_file: Path | None = None
 
-    def load(self, *, verbose: int = 0, **overrides: object) -> LoadedSettings:
+    def load(self, *, verbose: int = 0, home: Path | None = None, **overrides: object) -> LoadedSettings:
         """Return the settings and start logging as they say.
 
         Args:
             verbose: number of ``-v`` after the command.
+            home: stands in for the user's own files: neither their settings nor their keys are touched.
             overrides: settings from options; None = not given.
         """
         from hostmesh.cli.logs import configure_logging, parse_filter
 
         given = {"log": self.log, "log_json": self.log_json, **overrides}
-        loaded = load_settings(given, toml_path=self.config_file)
+        env = dict(os.environ)
+        if home is not None:
+            for name in ("HOSTMESH_CONFIG", "HOSTMESH_KEY_FILE", "HOSTMESH_WALLET_FILE"):
+                env.pop(name, None)
+            env["HOSTMESH_HOME"] = str(home)
+        loaded = load_settings(given, env, self.config_file)
         chosen = parse_filter(loaded.settings.log, verbosity=max(verbose, self.verbosity), source=loaded.origins["log"])
         configure_logging(chosen, as_json=loaded.settings.log_json)
         return loaded
