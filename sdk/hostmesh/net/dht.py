@@ -14,10 +14,10 @@ Limits: see the constants here, in :mod:`hostmesh.net.dht_message`, :mod:`~hostm
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,7 +26,6 @@ from hostmesh.errors import (
     HostmeshError,
     ProtocolNotSupportedError,
     RemoteProtocolError,
-    TransportError,
 )
 from hostmesh.net.address import AddressOrigin, keep_usable
 from hostmesh.net.dht_lookup import Lookup
@@ -40,9 +39,9 @@ from hostmesh.net.dht_message import (
     decode_message,
     encode_message,
 )
+from hostmesh.net.dht_server import DhtNode, DhtServer, read_frame
 from hostmesh.net.dht_table import BUCKET_SIZE, ProviderTable, RoutingTable
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
-from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.system import System
 from hostmesh.wire.framing import FrameDecoder, encode_frame
 
@@ -53,11 +52,6 @@ _log = logging.getLogger("hostmesh.net")
 
 QUERY_TIMEOUT_S = 5.0
 """One query, dial included. Chosen here: a dead peer must not hold a lookup for long."""
-IDLE_STREAM_S = 60.0
-"""An inbound stream without a request is reset after it; go-libp2p keeps and re-uses its streams."""
-MAX_INBOUND_STREAMS = 512
-MAX_INBOUND_PER_PEER = 32
-MAX_PROVIDERS_PER_ANSWER = 64
 MAX_PARALLEL_CHECKS = 4
 """New peers asked at once whether they serve the DHT."""
 MAX_WAITING_CHECKS = 256
@@ -66,43 +60,6 @@ RECHECK_S = 30.0
 REFRESH_S = 600.0
 """A lookup of our own id and of a random one, so that the table knows its neighbourhood."""
 MAX_REMEMBERED_CLIENTS = 4096
-
-
-class DhtNode(Protocol):
-    """What the DHT needs of the node."""
-
-    @property
-    def peer_id(self) -> PeerId:
-        """Our peer id."""
-        ...
-
-    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
-        """Open a stream, dialling where needed."""
-        ...
-
-    def set_stream_handler(self, protocol_id: str, handler: StreamHandler) -> None:
-        """Serve a protocol."""
-        ...
-
-    def remove_stream_handler(self, protocol_id: str) -> None:
-        """Serve it no longer."""
-        ...
-
-    def add_addresses(self, peer_id: PeerId, addresses: Sequence[str], origin: AddressOrigin) -> None:
-        """Note where a peer may be."""
-        ...
-
-    def addresses_of(self, peer_id: PeerId) -> tuple[str, ...]:
-        """Where a peer may be."""
-        ...
-
-    def announced_addresses(self) -> tuple[str, ...]:
-        """Where others may reach us."""
-        ...
-
-    def connected_peers(self) -> tuple[PeerId, ...]:
-        """Peers with a connection."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +98,9 @@ class Dht:
         self._checking: set[PeerId] = set()
         self._wake_checker = trio.Event()
         self._has_server = trio.Event()
-        self._inbound: Counter[PeerId] = Counter()
-        self._requests: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
+        self._answers = DhtServer(
+            node, table=self._table, providers=self._providers, system=system, on_asked=self._want_check
+        )
 
     def __repr__(self) -> str:
         role = "server" if self._server else "client"
@@ -161,8 +118,8 @@ class Dht:
         return DhtStatistics(
             servers=len(self._table),
             provider_records=len(self._providers),
-            requests=dict(self._requests),
-            refused=dict(self._refused),
+            requests=dict(self._answers.requests),
+            refused=dict(self._answers.refused),
         )
 
     def servers(self) -> tuple[PeerId, ...]:
@@ -172,7 +129,7 @@ class Dht:
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, ask new peers, keep the table fresh; until cancelled."""
         if self._server:
-            self._node.set_stream_handler(self._protocol_id, self._serve)
+            self._node.set_stream_handler(self._protocol_id, self._answers.serve)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._check_peers)
@@ -256,7 +213,7 @@ class Dht:
             keep((provider.peer_id, provider.addresses) for provider in answer.providers)
             return self._learn(answer.closer)
 
-        keep(self._local_providers(key, limit))
+        keep(self._answers.local_providers(key, limit))
         with trio.move_on_after(timeout_s):
             await self.wait_server()
             await self._look_up(self._new_lookup(key), ask, enough=lambda: len(found) >= limit)
@@ -323,7 +280,7 @@ class Dht:
                 if not answered:
                     # Some servers echo ADD_PROVIDER and some only close; a reset is a refusal.
                     await stream.close_write()
-                frame = await _read_frame(stream, FrameDecoder(MAX_ANSWER_BYTES))
+                frame = await read_frame(stream, FrameDecoder(MAX_ANSWER_BYTES))
                 answer = message if frame is None and not answered else _answer_of(message.kind, frame)
                 await stream.close()
             except BaseException:
@@ -399,83 +356,6 @@ class Dht:
                 await self._closest_servers(key)
             await trio.sleep(REFRESH_S)
 
-    # --- the server ---
-
-    async def _serve(self, stream: Stream) -> None:
-        """Answer the requests of one inbound stream; the stream is reset on the first that is refused."""
-        peer_id = stream.peer_id
-        if self._inbound.total() >= MAX_INBOUND_STREAMS or self._inbound[peer_id] >= MAX_INBOUND_PER_PEER:
-            self._refused["streams"] += 1
-            await stream.reset()
-            return
-        self._inbound[peer_id] += 1
-        decoder = FrameDecoder(MAX_REQUEST_BYTES)
-        try:
-            with trio.move_on_after(IDLE_STREAM_S) as idle:
-                while (frame := await _read_frame(stream, decoder)) is not None:
-                    answer = self._answer(peer_id, decode_message(frame, max_bytes=MAX_REQUEST_BYTES))
-                    await stream.send(encode_frame(encode_message(answer)))
-                    idle.deadline = trio.current_time() + IDLE_STREAM_S
-                await stream.close()
-                return
-            await stream.reset()
-        except RemoteProtocolError as error:
-            self._refused[error.code.lower()] += 1
-            _log.debug("DHT request refused: %s", error, extra={"peer_id": peer_id})
-            await stream.reset()
-        except TransportError as error:
-            _log.debug("DHT stream ended: %s", error, extra={"peer_id": peer_id})
-            await stream.reset()
-        finally:
-            self._inbound[peer_id] -= 1
-            if not self._inbound[peer_id]:
-                del self._inbound[peer_id]
-        # Whoever asks may serve too; it is asked, not believed.
-        self._want_check(peer_id)
-
-    def _answer(self, peer_id: PeerId, request: DhtMessage) -> DhtMessage:
-        """Return the answer to a request.
-
-        Raises:
-            RemoteProtocolError: the request is refused.
-        """
-        now = self._system.monotonic_s()
-        closer: tuple[PeerAddresses, ...] = ()
-        providers: tuple[PeerAddresses, ...] = ()
-        if request.kind is MessageKind.ADD_PROVIDER:
-            given = [provider for provider in request.providers if provider.peer_id == peer_id]
-            if not given:
-                raise RemoteProtocolError("a peer may only be named as a provider by itself")
-            if not self._providers.add(request.key, peer_id, given[0].addresses, now):
-                self._refused["provider_records"] += 1
-                raise RemoteProtocolError("the peer provides too many keys")
-        elif request.kind is not MessageKind.PING:
-            closer = self._closer(request, peer_id)
-            if request.kind is MessageKind.GET_PROVIDERS:
-                providers = tuple(
-                    PeerAddresses(peer_id=provider, addresses=addresses)
-                    for provider, addresses in self._local_providers(request.key, MAX_PROVIDERS_PER_ANSWER)
-                )
-        self._requests[request.kind.name.lower()] += 1
-        return DhtMessage(kind=request.kind, key=request.key, closer=closer, providers=providers)
-
-    def _closer(self, request: DhtMessage, asking: PeerId) -> tuple[PeerAddresses, ...]:
-        nearest = [peer_id for peer_id in self._table.closest(request.key) if peer_id != asking]
-        return tuple(
-            PeerAddresses(peer_id=peer_id, addresses=self._node.addresses_of(peer_id)[:MAX_ADDRESSES])
-            for peer_id in nearest
-        )
-
-    def _local_providers(self, key: bytes, limit: int) -> list[tuple[PeerId, tuple[str, ...]]]:
-        start = int.from_bytes(self._system.random_bytes(4), "big")
-        records = self._providers.get(key, self._system.monotonic_s(), limit=limit, start=start)
-        return [(peer_id, addresses or self._where(peer_id)) for peer_id, addresses in records]
-
-    def _where(self, peer_id: PeerId) -> tuple[str, ...]:
-        if peer_id == self._node.peer_id:
-            return self._node.announced_addresses()[:MAX_ADDRESSES]
-        return self._node.addresses_of(peer_id)[:MAX_ADDRESSES]
-
 
 def _answer_of(kind: MessageKind, frame: bytes | None) -> DhtMessage:
     if frame is None:
@@ -484,14 +364,3 @@ def _answer_of(kind: MessageKind, frame: bytes | None) -> DhtMessage:
     if answer.kind is not kind:
         raise RemoteProtocolError(f"the DHT server answered {kind.name} with {answer.kind.name}")
     return answer
-
-
-async def _read_frame(stream: Stream, decoder: FrameDecoder) -> bytes | None:
-    """Return the next frame, or None when the peer closed its side between two frames."""
-    while (frame := decoder.next_frame()) is None:
-        data = await stream.receive()
-        if not data:
-            decoder.finish()
-            return None
-        decoder.feed(data)
-    return frame

@@ -54,6 +54,7 @@ class DhtMessage:
 
     kind: MessageKind
     key: bytes = b""
+    """A request's key; servers need not repeat it in the answer."""
     closer: tuple[PeerAddresses, ...] = ()
     """Peers nearer to the key, as the answering peer knows them."""
     providers: tuple[PeerAddresses, ...] = ()
@@ -100,8 +101,6 @@ def decode_message(data: bytes, *, max_bytes: int = MAX_ANSWER_BYTES) -> DhtMess
         kind = MessageKind(wire.type)
     except ValueError as error:
         raise MalformedMessageError(f"DHT message of type {wire.type}, which is not served", field="type") from error
-    if kind is not MessageKind.PING and not wire.key:
-        raise MalformedMessageError("DHT message without a key", field="key")
     return DhtMessage(kind=kind, key=wire.key, closer=_peers(wire.closer_peers), providers=_peers(wire.provider_peers))
 
 

@@ -123,6 +123,11 @@ class NodeProcess:
                 await self._changed.wait()
         return next(event for event in self._events if event["event"] == name)
 
+    async def command(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        await self._process.stdin.send_all(line.encode() + b"\n")
+
     async def stop(self) -> dict[str, Any]:
         """Close its standard input and return what it says was left."""
         assert self._process.stdin is not None
@@ -135,8 +140,9 @@ async def start_node(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Await
     """Start a ``source_node.py`` and wait until it listens: ``await start_node(role="host", ...)``."""
     processes: list[trio.Process] = []
 
-    async def start(prefix_command: Sequence[str] = (), **wanted: Any) -> NodeProcess:
-        script = Path(__file__).parent / "source_node.py"
+    async def start(
+        prefix_command: Sequence[str] = (), script: Path = Path(__file__).parent / "source_node.py", **wanted: Any
+    ) -> NodeProcess:
         process = await trio.lowlevel.open_process(
             [*prefix_command, sys.executable, str(script), json.dumps(wanted)],
             stdin=subprocess.PIPE,

@@ -75,11 +75,10 @@ def test_values_are_refused(kind):
     assert caught.value.field == "type"
 
 
-def test_a_message_needs_a_key_unless_it_is_a_ping():
-    with pytest.raises(MalformedMessageError) as caught:
-        decode_message(Message(type=Message.FIND_NODE).SerializeToString())
-    assert caught.value.field == "key"
-    assert decode_message(Message(type=Message.PING).SerializeToString()).kind is MessageKind.PING
+def test_an_answer_need_not_repeat_the_key():
+    """py-libp2p's answers to FIND_NODE do not."""
+    answer = decode_message(Message(type=Message.FIND_NODE).SerializeToString())
+    assert (answer.kind, answer.key) == (MessageKind.FIND_NODE, b"")
 
 
 def test_bounds_are_refused():

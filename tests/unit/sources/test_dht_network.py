@@ -9,8 +9,9 @@ import trio
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
 
 from hostmesh.errors import ConnectionLostError
-from hostmesh.net.dht import MAX_INBOUND_PER_PEER, QUERY_TIMEOUT_S
+from hostmesh.net.dht import QUERY_TIMEOUT_S
 from hostmesh.net.dht_message import MAX_REQUEST_BYTES, content_key
+from hostmesh.net.dht_server import MAX_INBOUND_PER_PEER
 from hostmesh.net.peer_id import peer_id_from_public_key, peer_id_to_bytes
 from hostmesh.net.stream import Stream
 
@@ -280,14 +281,15 @@ async def test_server_refuses_values_and_foreign_providers(memory_network, autoj
     get = Message(type=Message.GET_VALUE, key=b"/app/x")
     foreign = Message(type=Message.ADD_PROVIDER, key=KEY)
     foreign.providerPeers.add().id = peer_id_to_bytes(node.peer_id)
-    for message in (put, get, foreign):
+    keyless = Message(type=Message.FIND_NODE)
+    for message in (put, get, foreign, keyless):
         try:
             answer = await ask_raw(memory_network, node, frame(message))
         except ConnectionLostError:
             answer = None
         assert answer is None, message
     assert dht.statistics.provider_records == 0
-    assert dht.statistics.refused == {"message_malformed": 2, "remote_protocol": 1}
+    assert dht.statistics.refused == {"message_malformed": 3, "remote_protocol": 1}
     # The server lives on.
     assert await ask_raw(memory_network, node, frame(Message(type=Message.PING)))
 
@@ -351,6 +353,6 @@ async def test_a_server_that_became_one_is_noticed_when_it_comes_back(memory_net
     await eventually(lambda: bool(server[0].dialled))
     await trio.sleep(100)
     assert server[1].servers() == ()
-    other[0].set_stream_handler(PROTOCOL, other[1]._serve)
+    other[0].set_stream_handler(PROTOCOL, other[1]._answers.serve)
     server[1].note_connected(other[0].peer_id)
     await eventually(lambda: server[1].servers() == (other[0].peer_id,))

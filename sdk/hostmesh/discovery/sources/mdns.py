@@ -116,9 +116,7 @@ class _Link(RecordUpdateListener):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopping = False
         self._wanted: Announcement | None = None
-        self._stop = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._ask_now = asyncio.Event()
+        self._stop, self._changed, self._ask_now = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._zeroconf: Zeroconf | None = None
         self._unexplained: dict[str, None] = {}
 
