@@ -19,6 +19,7 @@ from hostmesh.identity.typed_data import SECP256K1_ORDER, TypedStruct, address_o
 
 PRIVATE_KEY_BYTES = 32
 MAX_ACCOUNT_INDEX = 2**31 - 1
+_DRAWS = 4
 _HEX_KEY = re.compile(rb"(0[xX])?[0-9a-fA-F]{64}\Z")
 
 
@@ -52,12 +53,16 @@ class Wallet:
 
         Args:
             random_bytes: source of 32 unpredictable bytes.
+
+        Raises:
+            UsageError: the source gives no key.
         """
-        while True:
+        # All but 1 in 2**128 draws are keys.
+        for _ in range(_DRAWS):
             candidate = Secret(random_bytes(PRIVATE_KEY_BYTES))
-            # All but 1 in 2**128 draws are keys.
             if 0 < int.from_bytes(candidate.reveal(), "big") < SECP256K1_ORDER:
                 return cls(candidate)
+        raise UsageError("the source of random bytes is broken: it gives no key")
 
     @classmethod
     def from_private_key(cls, private_key: Secret | bytes | str) -> Wallet:

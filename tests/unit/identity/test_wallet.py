@@ -101,6 +101,8 @@ def test_a_new_key_comes_from_the_random_bytes_and_never_from_a_bad_draw() -> No
     draws = iter([bytes(32), b"\xff" * 32, bytes.fromhex(KEY)])
     assert Wallet.generate(lambda size: next(draws)).address == ADDRESS
     assert Wallet.generate() != Wallet.generate()
+    with pytest.raises(UsageError, match="broken"):
+        Wallet.generate(bytes)
 
 
 def test_wallets_are_equal_by_address() -> None:
