@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from hostmesh import FinishReason, ModelInfo, TextPiece
 from hostmesh.errors import ContextExceededError, EngineError, ModelNotReadyError
-from hostmesh.jobs.engine import FinishReason, ModelInfo, TextPiece
 
 MAX_PIECE_BYTES = 65_536
 """Of one :class:`TextPiece`."""

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hostmesh import EngineEvent, ModelInfo, ModelKind, Work
 from hostmesh.errors import EngineError, ModelNotReadyError
-from hostmesh.jobs.engine import EngineEvent, ModelInfo, ModelKind, Work
 from hostmesh.system import System
 from hostmesh_host.engines.dialect import PARAMETERS, Dialect
 from hostmesh_host.engines.endpoint import Endpoint, check_engine_url
@@ -33,7 +33,7 @@ from hostmesh_host.engines.openai import OpenAIEngine
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-logger = logging.getLogger("hostmesh.host.engine")
+logger = logging.getLogger("hostmesh_host.engine")
 
 KEY_BYTES = 32
 MAX_ANSWER_BYTES = 64 * 1024
@@ -66,7 +66,7 @@ class ChildSpec:
 
 
 class ChildEngine:
-    """An :class:`hostmesh.jobs.engine.Engine` whose process this one owns.
+    """An :class:`hostmesh.Engine` whose process this one owns.
 
     Use: ``await nursery.start(engine.run)``. The engine lives until :meth:`stop` or the cancellation of ``run``.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from hostmesh import ModelInfo, ModelKind
 from hostmesh.errors import ConfigError, EngineError, ModelNotReadyError
-from hostmesh.jobs.engine import ModelInfo, ModelKind
 from hostmesh_host.engines.dialect import PARAMETERS, Dialect
 from hostmesh_host.engines.endpoint import Endpoint, check_engine_url
 from hostmesh_host.engines.http import EngineHttp, EngineTimeouts, open_http

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 
-from hostmesh.jobs.engine import ChatWork
+from hostmesh import ChatWork
 
 
 class Dialect(Enum):

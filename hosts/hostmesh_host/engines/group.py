@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
+from hostmesh import Engine, EngineEvent, ModelInfo, Work
 from hostmesh.errors import ConfigError, ModelNotReadyError
-from hostmesh.jobs.engine import Engine, EngineEvent, ModelInfo, Work
 
 
 class EngineGroup:
-    """An :class:`hostmesh.jobs.engine.Engine` that hands each model's work to the engine that has the model.
+    """An :class:`hostmesh.Engine` that hands each model's work to the engine that has the model.
 
     Raises:
         ConfigError: two engines have a model of one id.

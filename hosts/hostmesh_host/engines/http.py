@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import httpx
 import trio
 
+from hostmesh import ModelInfo
 from hostmesh.errors import EngineError
-from hostmesh.jobs.engine import ModelInfo
 from hostmesh_host.engines.answers import error_of, read_json
 from hostmesh_host.engines.endpoint import Endpoint
 
@@ -23,7 +23,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Most bytes of an answer that is no stream; 16 vectors of 16,384 numbers take about 6 MB."""
 CLOSE_TIMEOUT_S = 1.0
-"""Most time that leaving a request may take; what :class:`~hostmesh.jobs.engine.Engine` allows."""
+"""Most time that leaving a request may take; what :class:`~hostmesh.Engine` allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hostmesh import ModelKind
 from hostmesh.errors import EngineError
-from hostmesh.jobs.engine import ModelKind
 from hostmesh_host.engines.dialect import Dialect, dialect_of
 
 MAX_MODELS = 1024

@@ -15,8 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
-from hostmesh.errors import EngineError, ModelNotReadyError
-from hostmesh.jobs.engine import (
+from hostmesh import (
     ChatWork,
     EmbeddingWork,
     EngineEvent,
@@ -26,6 +25,7 @@ from hostmesh.jobs.engine import (
     Vector,
     Work,
 )
+from hostmesh.errors import EngineError, ModelNotReadyError
 from hostmesh_host.engines.answers import ChatReader, TokenUsage, read_token_count, read_usage, read_vectors
 from hostmesh_host.engines.dialect import Dialect, chat_body, chat_messages, embedding_body
 from hostmesh_host.engines.http import ByteStream, EngineHttp
@@ -39,7 +39,7 @@ _STREAM_BYTES_PER_TOKEN = 4096
 
 
 class OpenAIEngine:
-    """An :class:`hostmesh.jobs.engine.Engine` behind HTTP.
+    """An :class:`hostmesh.Engine` behind HTTP.
 
     Args:
         http: the way to the engine.
@@ -77,7 +77,7 @@ class OpenAIEngine:
         """Start the work and yield its events; leaving the block closes the engine's connection.
 
         Raises:
-            EngineError: see :class:`hostmesh.jobs.engine.Engine`.
+            EngineError: see :class:`hostmesh.Engine`.
 
         Cancellation: safe; the engine sees its connection close.
         """
@@ -184,6 +184,7 @@ class _ChatEvents:
         self._bytes_left = _STREAM_BASE_BYTES + _STREAM_BYTES_PER_TOKEN * work.max_output_tokens
         self._timeout_s = engine.first_event_s
         self._has_ended = False
+        self._failure: EngineError | None = None
 
     def __aiter__(self) -> _ChatEvents:
         return self
@@ -199,6 +200,8 @@ class _ChatEvents:
 
     async def _fill(self) -> None:
         """Read on until there is something to hand out; the last thing is :class:`Finished`."""
+        if self._failure is not None:
+            raise self._failure
         with trio.move_on_after(self._timeout_s) as patience:
             while not self._waiting:
                 if self._reader.is_done:
@@ -211,7 +214,14 @@ class _ChatEvents:
                 self._bytes_left -= len(chunk)
                 if self._bytes_left < 0:
                     raise EngineError("the engine's answer is far longer than what was asked for")
-                if self._take(chunk):
+                try:
+                    took_event = self._take(chunk)
+                except EngineError as error:
+                    if not self._waiting:
+                        raise
+                    self._failure = error  # what came before it stands, and goes out first
+                    return
+                if took_event:
                     # Comments, which llama.cpp sends to keep a connection alive, do not count: it may be stuck.
                     self._timeout_s = self._engine.idle_s
                     patience.deadline = trio.current_time() + self._timeout_s
