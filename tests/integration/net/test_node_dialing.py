@@ -1,0 +1,214 @@
+"""Dialling on real loopback sockets."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+
+from hostmesh.errors import ConnectionLostError, DialError, InvalidAddressError, NodeNotRunningError
+from hostmesh.net.address import AddressOrigin, AddressScope
+from hostmesh.net.node import Node, NodeConfig
+from hostmesh.net.peer_key import PeerKey
+
+ECHO = "/test/echo/1"
+CONFIGURED, REMOTE = AddressOrigin.CONFIGURED, AddressOrigin.REMOTE
+
+
+@pytest.fixture
+async def tarpit(nursery):
+    """Accepts and says nothing."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    async def swallow(stream: trio.SocketStream) -> None:
+        while await stream.receive_some(65536):
+            pass
+
+    nursery.start_soon(trio.serve_listeners, swallow, listeners)
+    return f"/ip4/127.0.0.1/tcp/{listeners[0].socket.getsockname()[1]}"
+
+
+@pytest.fixture
+async def black_hole():
+    """A port whose SYNs go unanswered: its queue of one is full."""
+    server = trio.socket.socket()
+    await server.bind(("127.0.0.1", 0))
+    server.listen(0)
+    port = server.getsockname()[1]
+    fillers = []
+    for _ in range(8):
+        filler = trio.socket.socket()
+        fillers.append(filler)
+        with trio.move_on_after(0.05) as scope:
+            await filler.connect(("127.0.0.1", port))
+        if scope.cancelled_caught:
+            break
+    assert scope.cancelled_caught, "the queue never filled up"
+    yield f"/ip4/127.0.0.1/tcp/{port}"
+    for each in (server, *fillers):
+        each.close()
+
+
+async def _closed_port() -> str:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    await listeners[0].aclose()
+    return f"/ip4/127.0.0.1/tcp/{port}"
+
+
+async def test_closed_port_then_good_address(start_node):
+    server, client = await start_node(), await start_node()
+    began = time.monotonic()
+    await client.connect(server.peer_id, [await _closed_port(), *server.listen_addresses()], origin=CONFIGURED)
+    assert time.monotonic() - began < 0.2
+    assert client.is_connected(server.peer_id)
+
+
+async def test_black_hole_and_tarpit_before_the_good_address(start_node, black_hole, tarpit):
+    server, client = await start_node(), await start_node()
+    began = time.monotonic()
+    await client.connect(server.peer_id, [black_hole, tarpit, *server.listen_addresses()], origin=CONFIGURED)
+    assert time.monotonic() - began < 0.9
+    assert client.is_connected(server.peer_id)
+
+
+async def test_a_dial_costs_no_quarter_second(start_node):
+    server = await start_node()
+    took = []
+    for _ in range(5):
+        client = await start_node()
+        began = time.monotonic()
+        await client.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
+        took.append(time.monotonic() - began)
+    assert min(took) < 0.1
+
+
+@pytest.mark.parametrize("what", ["black_hole", "tarpit"])
+async def test_silence_ends_with_the_callers_time(start_node, request, black_hole, tarpit, what):
+    client = await start_node()
+    address = {"black_hole": black_hole, "tarpit": tarpit}[what]
+    began = time.monotonic()
+    with pytest.raises(DialError) as caught:
+        await client.connect(PeerKey.generate().peer_id, [address], origin=CONFIGURED, timeout_s=0.3)
+    assert 0.29 < time.monotonic() - began < 0.8
+    assert caught.value.stage == "timeout"
+    assert list(caught.value.attempts) == [address]
+
+
+async def test_closed_port_fails_at_once_and_may_be_retried(start_node):
+    client, server_key = await start_node(), PeerKey.generate()
+    address = await _closed_port()
+    began = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(DialError) as caught:
+            await client.connect(server_key.peer_id, [address], origin=CONFIGURED)
+        assert caught.value.stage == "dial"
+        assert "refused" in caught.value.attempts[address].lower()
+    assert time.monotonic() - began < 0.5
+    server = await start_node(key=server_key, listen_addresses=(address,))
+    await client.connect(server.peer_id, [address], origin=CONFIGURED)
+
+
+async def test_concurrent_calls_share_one_dial(start_node):
+    server, client = await start_node(), await start_node()
+    client.add_addresses(server.peer_id, server.listen_addresses(), CONFIGURED)
+
+    async def call() -> None:
+        stream = await client.open_stream(server.peer_id, ECHO)
+        await stream.send(b"x")
+        assert await stream.receive() == b"x"
+        await stream.close()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(call)
+    assert len(client._pool) == len(server._pool) == 1
+
+
+async def test_concurrent_calls_share_one_failure(start_node, tarpit):
+    client, peer_id = await start_node(), PeerKey.generate().peer_id
+    client.add_addresses(peer_id, [tarpit], CONFIGURED)
+    failures = []
+
+    async def call() -> None:
+        with pytest.raises(DialError) as caught:
+            await client.open_stream(peer_id, ECHO, timeout_s=0.3)
+        failures.append(caught.value)
+
+    began = time.monotonic()
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(call)
+    assert time.monotonic() - began < 0.9
+    assert len({id(failure) for failure in failures}) == 20
+
+
+async def test_unknown_peer_without_addresses(start_node):
+    client = await start_node()
+    with pytest.raises(DialError) as caught:
+        await client.open_stream(PeerKey.generate().peer_id, ECHO)
+    assert caught.value.stage == "address"
+
+
+async def test_configured_addresses_must_be_right(start_node):
+    client, server, other = await start_node(), await start_node(), PeerKey.generate().peer_id
+    with pytest.raises(InvalidAddressError):
+        await client.connect(server.peer_id, ["/ip4/127.0.0.1/udp/1/quic-v1"], origin=CONFIGURED)
+    with pytest.raises(InvalidAddressError):
+        await client.connect(other, server.peer_addresses(), origin=CONFIGURED)
+    await client.connect(server.peer_id, server.peer_addresses(), origin=CONFIGURED)
+
+
+async def test_a_stranger_does_not_lead_to_loopback(start_node):
+    server = await start_node()
+    outside = Node(NodeConfig(listen_addresses=(), enable_dht=False), PeerKey.generate())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(outside.run)
+        assert outside.own_scopes() == frozenset()
+        with pytest.raises(DialError) as caught:
+            await outside.connect(server.peer_id, server.listen_addresses(), origin=REMOTE)
+        assert caught.value.stage == "address"
+        # A configured peer on loopback puts the node there, and what it then hears of loopback is believed.
+        await outside.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
+        assert outside.own_scopes() == {AddressScope.LOOPBACK}
+        other = await start_node()
+        await outside.connect(other.peer_id, other.listen_addresses(), origin=REMOTE)
+        await outside.stop()
+
+
+async def test_a_dead_connection_is_replaced_by_the_next_call(start_node):
+    """The server's process vanishes without a goodbye and comes back with its key and port."""
+    key = PeerKey.generate()
+    first = await start_node(key=key)
+    address = first.listen_addresses()
+    client = await start_node()
+    await client.connect(first.peer_id, address, origin=CONFIGURED)
+    await first.stop()
+    await start_node(key=key, listen_addresses=address)
+    stream = await client.open_stream(key.peer_id, ECHO)
+    await stream.send(b"again")
+    assert await stream.receive() == b"again"
+
+
+async def test_a_node_that_does_not_run_says_so(start_node):
+    server = await start_node()
+    idle = Node(NodeConfig(enable_dht=False), PeerKey.generate())
+    assert not idle.is_running
+    with pytest.raises(NodeNotRunningError):
+        await idle.open_stream(server.peer_id, ECHO)
+    with pytest.raises(NodeNotRunningError):
+        await idle.connect(server.peer_id, server.listen_addresses())
+    await server.stop()
+    with pytest.raises(NodeNotRunningError):
+        await server.connect(idle.peer_id, ["/ip4/127.0.0.1/tcp/1"])
+
+
+async def test_lost_connection_before_the_request_was_sent_is_safe_to_retry(start_node):
+    server, client = await start_node(), await start_node()
+    await client.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
+    await server.stop()
+    with pytest.raises((DialError, ConnectionLostError)) as caught:
+        await client.open_stream(server.peer_id, ECHO)
+    assert caught.value.retry_safe
+    assert not caught.value.may_have_executed
