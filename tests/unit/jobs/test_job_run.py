@@ -443,6 +443,26 @@ async def test_a_connection_that_is_lost_counts_against_the_host_once_it_had_acc
     assert_idle(host, cancelled=1)
 
 
+async def test_a_connection_that_is_lost_before_the_host_accepted_does_not_count(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, book = make_host(), Book()
+    manager, wire = make_client(host, nursery, book=book)
+    offer = await manager.request_quote(HOST_KEY.peer_id, CHAT)
+    host.engine.count_delay_s = 10.0
+
+    async def cut() -> None:
+        await trio.sleep(1)
+        await wire.ours[-1].peer.reset()
+
+    nursery.start_soon(cut)
+    with pytest.raises(ConnectionLostError):
+        async with manager.run(SESSION, prompt=PROMPT, quote=offer):
+            pass
+    assert book.outcomes == []
+    assert host.engine.works == []
+
+
 # --- draining ---
 
 
