@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+
+from json_process import JsonProcess, json_processes
 
 GROUP, PORT = "224.0.0.251", 5353
 PTR, TXT = 12, 16
@@ -87,79 +90,15 @@ def txt() -> Callable[..., bytes]:
     return txt_of
 
 
-class NodeProcess:
-    """A ``source_node.py``: its events as they come."""
-
-    def __init__(self, process: trio.Process) -> None:
-        self._process = process
-        self._events: list[dict[str, Any]] = []
-        self._changed = trio.Event()
-        self._has_ended = False
-        self.peer_id = ""
-        self.addresses: list[str] = []
-
-    async def run(self) -> None:
-        assert self._process.stdout is not None
-        buffer = b""
-        async for data in self._process.stdout:
-            *lines, buffer = (buffer + data).split(b"\n")
-            self._events += map(json.loads, lines)
-            self._wake()
-        self._has_ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
-
-    def has(self, name: str) -> bool:
-        return any(event["event"] == name for event in self._events)
-
-    async def event(self, name: str, *, within_s: float = 40.0) -> dict[str, Any]:
-        """Return the first event of that name."""
-        with trio.fail_after(within_s):
-            while not self.has(name):
-                assert not self._has_ended, f"the process ended; it told {self._events}"
-                await self._changed.wait()
-        return next(event for event in self._events if event["event"] == name)
-
-    async def command(self, line: str) -> None:
-        """Write a line to its standard input."""
-        assert self._process.stdin is not None
-        await self._process.stdin.send_all(line.encode() + b"\n")
-
-    async def stop(self) -> dict[str, Any]:
-        """Close its standard input and return what it says was left."""
-        assert self._process.stdin is not None
-        await self._process.stdin.aclose()
-        return await self.event("stopped")
-
-
 @pytest.fixture
-async def start_node(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[NodeProcess]]]:
+async def start_node() -> AsyncIterator[Callable[..., Awaitable[JsonProcess]]]:
     """Start a ``source_node.py`` and wait until it listens: ``await start_node(role="host", ...)``."""
-    processes: list[trio.Process] = []
+    async with json_processes() as start:
 
-    async def start(
-        prefix_command: Sequence[str] = (), script: Path = Path(__file__).parent / "source_node.py", **wanted: Any
-    ) -> NodeProcess:
-        process = await trio.lowlevel.open_process(
-            [*prefix_command, sys.executable, str(script), json.dumps(wanted)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        processes.append(process)
-        node = NodeProcess(process)
-        nursery.start_soon(node.run)
-        ready = await node.event("ready")
-        node.peer_id, node.addresses = ready["peer_id"], ready["addresses"]
-        return node
+        async def start_node(script: str = "source_node.py", **wanted: Any) -> JsonProcess:
+            return await start([sys.executable, str(Path(__file__).parent / script), json.dumps(wanted)])
 
-    yield start
-    for process in processes:
-        process.kill()
-    for process in processes:
-        await process.wait()
+        yield start_node
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import trio
 
@@ -18,7 +16,7 @@ KEY = content_key("a model")
 @pytest.fixture
 async def stock(start_node):
     """A stock DHT server in a process of its own."""
-    return await start_node(script=Path(__file__).parent / "stock_dht.py")
+    return await start_node("stock_dht.py")
 
 
 @pytest.fixture
