@@ -245,7 +245,7 @@ class JobServer:
         model = self._quoter.model(terms.model_id)
         parameters = decode_parameters(request.parameters, supported=model.parameters)
         work = work_of(request, model, max_output_tokens=terms.max_output_tokens, parameters=parameters)
-        prompt_tokens = await self._engine.count_prompt_tokens(work)
+        prompt_tokens = await self._count(work)
         if prompt_tokens is not None and isinstance(work, ChatWork):
             room = terms.context_tokens - prompt_tokens
             if room < 1:
@@ -286,6 +286,11 @@ class JobServer:
         self._accepted += 1
         self._changed()
         return job
+
+    async def _count(self, work: Work) -> int | None:
+        with trio.move_on_after(self._limits.engine_silence_s):
+            return await self._engine.count_prompt_tokens(work)
+        raise EngineError(f"the engine counted no tokens for {self._limits.engine_silence_s:g} s")
 
     async def _see_through(self, job: _Job, context: CallContext, send: SendEvent) -> None:
         async def send_whole(response: job_pb2.RunResponse) -> None:

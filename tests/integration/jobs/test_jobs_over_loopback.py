@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 from tests.unit.jobs.kit import CHAT, Script
 
 from hostmesh.errors import ConnectionLostError, EngineError, JobError

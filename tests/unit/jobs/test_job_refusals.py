@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from tests.unit.jobs.kit import (
     CHAT,
     CHAT_PRICE,
@@ -237,6 +238,14 @@ async def test_an_engine_that_fails_before_the_job_is_in(error: HostmeshError, r
     host.engine.count_error = error
     async with refusing(host, reason, status):
         await host.server.run(chat_request(await quote(host)), context(), never)
+
+
+async def test_an_engine_that_never_counts(autojump_clock: trio.testing.MockClock) -> None:
+    host = make_host(limits=JobLimits(engine_silence_s=20.0))
+    host.engine.count_delay_s = 1000.0
+    async with refusing(host, "ENGINE_FAILED", StatusCode.INTERNAL):
+        await host.server.run(chat_request(await quote(host)), context(), never)
+    assert trio.current_time() == pytest.approx(20, abs=0.1)
 
 
 async def test_an_engine_that_finds_the_prompt_too_long_itself(

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import trio
+import trio.testing
 from tests.unit.jobs.kit import (
     CHAT,
     CHAT_PRICE,
