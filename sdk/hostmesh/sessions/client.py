@@ -250,7 +250,11 @@ class SessionManager:
                 remedy=error.remedy or "check that client and host name the same network, or choose another host",
             ) from error
         if operator != choice.operator:
-            raise SessionError("the host's binding is of another operator", reason=GrantFault.OPERATOR_CHANGED.value)
+            raise SessionError(
+                "the host's binding is of another operator than when it was found",
+                reason=GrantFault.OPERATOR_CHANGED.value,
+                remedy="find hosts again",
+            )
         return challenge
 
     async def _authorize(self, host: PeerId, terms: SessionAuthorization, deadline: float) -> Session:

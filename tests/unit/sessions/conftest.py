@@ -109,7 +109,7 @@ class World:
         )
 
     def binding(self) -> discovery_pb2.PeerBinding:
-        return sign_binding(self.operator, self.host.peer_id, network=NETWORK, now=self.clock.unix)
+        return sign_binding(self.operator, self.host.peer_id, network=NETWORK, now=self.clock.unix - 7200)
 
     @property
     def choice(self) -> ChosenHost:
@@ -137,7 +137,7 @@ class World:
         call = Call((key or self.client).peer_id)
         return (await self.server.get_challenge(session_pb2.GetChallengeRequest(), call)).nonce
 
-    def terms(self, nonce: bytes, **changes: Any) -> SessionAuthorization:
+    def terms(self, nonce: bytes, /, **changes: Any) -> SessionAuthorization:
         """Return terms that the host accepts, but for the changes."""
         fields: dict[str, Any] = {
             "client": self.wallet.address_bytes,
