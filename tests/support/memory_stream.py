@@ -1,0 +1,195 @@
+"""A stream pair in memory that behaves as ``hostmesh.net.stream.Stream`` says, and a network of nodes that open them.
+
+Flow control is real: a sender waits once ``window_bytes`` are unread. A reset drops what was not read. Nothing here
+knows of frames or calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import base58
+import trio
+
+from hostmesh.errors import ConnectionLostError, DialError, ProtocolNotSupportedError
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.stream import Stream, StreamHandler
+
+WINDOW_BYTES = 256 * 1024
+
+
+def peer_number(number: int) -> PeerId:
+    """Return the n-th test peer's id."""
+    return PeerId(base58.b58encode(bytes.fromhex("002408011220") + number.to_bytes(32, "big")).decode())
+
+
+class _Pipe:
+    """One direction."""
+
+    def __init__(self, window_bytes: int) -> None:
+        self.window_bytes = window_bytes
+        self.data = bytearray()
+        self.ended = False
+        self.lost = False
+        self.changed = trio.Event()
+
+    def notify(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def lose(self) -> None:
+        self.lost = True
+        self.data.clear()
+        self.notify()
+
+
+class MemoryStream:
+    """One end of a pair."""
+
+    def __init__(self, incoming: _Pipe, outgoing: _Pipe, peer_id: PeerId, protocol_id: str) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._peer_id = peer_id
+        self._protocol_id = protocol_id
+        self.sent_bytes = 0
+        self.was_reset = False
+        self.was_closed = False
+        self.on_over: Callable[[], None] = lambda: None
+
+    @property
+    def peer_id(self) -> PeerId:
+        return self._peer_id
+
+    @property
+    def protocol_id(self) -> str:
+        return self._protocol_id
+
+    @property
+    def is_over(self) -> bool:
+        return self.was_reset or self.was_closed
+
+    async def send(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while rest:
+            pipe = self._outgoing
+            if pipe.lost or pipe.ended:
+                raise ConnectionLostError("the stream was reset")
+            free = pipe.window_bytes - len(pipe.data)
+            if free <= 0:
+                await pipe.changed.wait()
+                continue
+            pipe.data += rest[:free]
+            self.sent_bytes += min(free, len(rest))
+            rest = rest[free:]
+            pipe.notify()
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        await trio.lowlevel.checkpoint()
+        pipe = self._incoming
+        while True:
+            if pipe.lost:
+                raise ConnectionLostError("the stream was reset")
+            if pipe.data:
+                data = bytes(pipe.data[:max_bytes])
+                del pipe.data[:max_bytes]
+                pipe.notify()
+                return data
+            if pipe.ended:
+                return b""
+            await pipe.changed.wait()
+
+    async def close_write(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._outgoing.lost:
+            raise ConnectionLostError("the stream was reset")
+        self._outgoing.ended = True
+        self._outgoing.notify()
+
+    async def close(self) -> None:
+        if not self.is_over:
+            await self.close_write()
+            self.was_closed = True
+            self.on_over()
+
+    async def reset(self) -> None:
+        if not self.is_over:
+            self.was_reset = True
+            self._incoming.lose()
+            self._outgoing.lose()
+            self.on_over()
+
+
+def memory_stream_pair(
+    opener: PeerId, accepter: PeerId, protocol_id: str, *, window_bytes: int = WINDOW_BYTES
+) -> tuple[MemoryStream, MemoryStream]:
+    """Return the opener's end and the accepter's end."""
+    forth, back = _Pipe(window_bytes), _Pipe(window_bytes)
+    return (
+        MemoryStream(back, forth, accepter, protocol_id),
+        MemoryStream(forth, back, opener, protocol_id),
+    )
+
+
+class MemoryNode:
+    """One peer: opens streams and serves those of others."""
+
+    def __init__(self, network: MemoryNetwork, peer_id: PeerId) -> None:
+        self._network = network
+        self.peer_id = peer_id
+        self.handlers: dict[str, StreamHandler] = {}
+        self.opened: list[MemoryStream] = []
+        self.open_streams = 0
+        self.handler_errors: list[BaseException] = []
+        self.reachable = True
+        self.before_open: Callable[[], Awaitable[None]] | None = None
+
+    def serve(self, handlers: dict[str, StreamHandler]) -> None:
+        self.handlers.update(handlers)
+
+    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
+        await trio.lowlevel.checkpoint()
+        if self.before_open is not None:
+            await self.before_open()
+        other = self._network.nodes.get(peer_id)
+        if other is None or not other.reachable:
+            raise DialError(f"no address of {peer_id}", stage="address")
+        if protocol_id not in other.handlers:
+            raise ProtocolNotSupportedError("not spoken", needed=protocol_id, offered=tuple(sorted(other.handlers)))
+        near, far = memory_stream_pair(self.peer_id, peer_id, protocol_id, window_bytes=self._network.window_bytes)
+        self.opened.append(near)
+        for node, stream in ((self, near), (other, far)):
+            node.open_streams += 1
+            stream.on_over = node._stream_over
+        self._network.nursery.start_soon(other._serve, far)
+        return near
+
+    async def _serve(self, stream: MemoryStream) -> None:
+        """Run a handler as a node does: what it raises resets its stream and no other."""
+        try:
+            await self.handlers[stream.protocol_id](stream)
+            await stream.close()
+        except Exception as error:  # noqa: BLE001
+            self.handler_errors.append(error)
+            await stream.reset()
+        except BaseException:
+            await stream.reset()
+            raise
+
+    def _stream_over(self) -> None:
+        self.open_streams -= 1
+
+
+class MemoryNetwork:
+    """Nodes that reach each other at once."""
+
+    def __init__(self, nursery: trio.Nursery, *, window_bytes: int = WINDOW_BYTES) -> None:
+        self.nursery = nursery
+        self.window_bytes = window_bytes
+        self.nodes: dict[PeerId, MemoryNode] = {}
+
+    def node(self, number: int) -> MemoryNode:
+        """Return a new node."""
+        peer_id = peer_number(number)
+        node = self.nodes[peer_id] = MemoryNode(self, peer_id)
+        return node
