@@ -191,6 +191,8 @@ class FakeNode:
         self.connected: dict[PeerId, None] = {}
         self.addresses: dict[PeerId, list[tuple[str, AddressOrigin]]] = {}
         self.outcomes: dict[str, str] = {}
+        self.became_connected = trio.Event()
+        self.waited_s: list[float] = []
         self.own_addresses: tuple[str, ...] = ("/ip4/192.0.2.9/tcp/4001",)
 
     async def connect(
@@ -228,9 +230,10 @@ class FakeNode:
         return self.outcomes
 
     async def wait_connected(self, min_peers: int, timeout_s: float) -> None:
+        self.waited_s.append(timeout_s)
         with trio.move_on_after(timeout_s):
-            while len(self.connected) < min_peers:
-                await trio.sleep(0.1)
+            await self.became_connected.wait()
+            assert len(self.connected) >= min_peers
             return
         raise ReadyTimeoutError("too few peers", outcomes=self.outcomes)
 

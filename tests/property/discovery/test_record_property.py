@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hostmesh.discovery.description import HostDescription, ModelOffer
 from hostmesh.discovery.record import HostInfo, build_record, record_domain, verify_record
 from hostmesh.discovery.terms import ModelKind, Price
-from hostmesh.errors import HostmeshError, RemoteProtocolError
+from hostmesh.errors import RemoteProtocolError
 from hostmesh.net.envelope import open_envelope, seal_envelope
 from hostmesh.v1 import discovery_pb2 as pb
 
@@ -151,12 +151,11 @@ def test_a_malicious_host_gets_a_value_or_a_refusal(changes: Any, place: Any, ex
     envelope = seal_envelope(KEY, domain=DOMAIN, payload_type=TYPE, payload=payload)
     try:
         info = verify(pb.SignedHostRecord(envelope=envelope, binding=RECORD.binding))
-    except HostmeshError as error:
-        assert isinstance(error, RemoteProtocolError)
-    else:
-        assert info.sequence > 0
-        assert 0 < info.expires_at_unix_s - info.issued_at_unix_s <= 120
-        assert len({offer.model_id for offer in info.models}) == len(info.models)
+    except RemoteProtocolError:
+        return  # any other exception fails the test
+    assert info.sequence > 0
+    assert 0 < info.expires_at_unix_s - info.issued_at_unix_s <= 120
+    assert len({offer.model_id for offer in info.models}) == len(info.models)
 
 
 def open_body(envelope: bytes) -> bytes:

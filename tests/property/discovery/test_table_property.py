@@ -13,7 +13,7 @@ from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.table import HostTable
 
 NOW = EPOCH + 60
-# Few of everything, so that they collide: contradicting bodies of one sequence, tombstones, expired records, two wallets.
+# Few of everything, so that they collide: contradictions of one sequence, tombstones, expired records, two wallets.
 POOL = [
     make_info(
         name,

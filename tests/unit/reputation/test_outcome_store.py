@@ -1,0 +1,86 @@
+"""The book of outcomes: counted, kept, bounded, and careful with other versions."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hostmesh.errors import StoreError, StoreTooNewError
+from hostmesh.net.peer_id import PeerId
+from hostmesh.reputation.book import ReputationBook
+from hostmesh.reputation.store import SCHEMA_VERSION, OutcomeStore
+from hostmesh.system import System
+
+A, B = PeerId("12D3KooWa"), PeerId("12D3KooWb")
+
+
+def test_a_new_host_has_a_hundred_points_without_evidence() -> None:
+    reputation = ReputationBook().of(A)
+    assert (reputation.points, reputation.n) == (100, 0)
+
+
+def test_outcomes_are_counted_for_each_host() -> None:
+    book = ReputationBook()
+    for _ in range(3):
+        book.record_outcome(A, good=True)
+    after = book.record_outcome(A, good=False)
+    assert (after.good, after.bad, after.n) == (3, 1, 4)
+    assert book.of(B).n == 0
+
+
+def test_outcomes_survive_a_process_that_never_closed(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "reputation.sqlite3"
+    ReputationBook(path).record_outcome(A, good=True)
+    book = ReputationBook(path)
+    assert book.of(A).good == 1
+    book.close()
+    book.close()
+
+
+def test_two_processes_count_into_one_file(tmp_path: Path) -> None:
+    one, two = ReputationBook(tmp_path / "r"), ReputationBook(tmp_path / "r")
+    one.record_outcome(A, good=True)
+    two.record_outcome(A, good=True)
+    assert one.of(A).good == two.of(A).good == 2
+
+
+def test_the_store_is_bounded_and_keeps_the_evidence_that_matters() -> None:
+    store = OutcomeStore(None, max_hosts=3)
+    for _ in range(5):
+        store.add("veteran", good=1, bad=0, now=1.0)
+    for index in range(10):
+        store.add(f"junk{index}", good=0, bad=1, now=10.0 + index)
+        assert len(store) <= 3
+    assert store.counts("veteran") == (5, 0)
+    assert store.counts("junk9") == (0, 1)
+    assert store.counts("junk0") == (0, 0)
+
+
+def test_a_newer_store_is_refused_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "reputation.sqlite3"
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreTooNewError):
+        ReputationBook(path)
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_store_is_a_typed_error(tmp_path: Path) -> None:
+    path = tmp_path / "reputation.sqlite3"
+    path.write_bytes(b"something else entirely" * 100)
+    with pytest.raises(StoreError) as caught:
+        ReputationBook(path, system=System())
+    assert caught.value.path == str(path)
+
+
+def test_a_closed_book_counts_nothing() -> None:
+    book = ReputationBook()
+    book.close()
+    with pytest.raises(StoreError):
+        book.record_outcome(A, good=True)
+    with pytest.raises(StoreError):
+        book.of(A)
