@@ -186,6 +186,26 @@ async def test_what_a_host_sends(nursery, link):
         await link.packet(lambda data: goodbye in data)
 
 
+async def test_announcements_are_repeated_with_the_txt_among_the_answers(nursery, link, monkeypatch):
+    """Where js-libp2p looks for it: it reads the answer section and no other."""
+    monkeypatch.setattr(mdns, "ANNOUNCE_EVERY_S", 0.2)
+    peer_id = new_peer_id()
+    host = source_of(peer_id)
+    await nursery.start(host.run)
+    await host.advertise(advert_of(ADDRESS))
+    with trio.fail_after(20):
+        for _ in range(6):  # three are the first announcement
+            # A response of nothing but answers: no questions, authorities and additionals.
+            await link.packet(
+                lambda data: (
+                    peer_id.encode() in data
+                    and data[2:6] == b"\x84\x00\x00\x00"
+                    and data[6:8] >= b"\x00\x02"
+                    and data[8:12] == bytes(4)
+                )
+            )
+
+
 async def test_advertise_none_says_goodbye_and_the_next_advert_comes_back(nursery, link):
     host_id = new_peer_id()
     host = source_of(host_id)

@@ -44,6 +44,7 @@ from hostmesh.discovery.sources.mdns_records import (
     SERVICE,
     Announcement,
     HeardPeers,
+    MdnsStatistics,
     announcement_of,
     label_from,
     label_of,
@@ -59,6 +60,8 @@ _log = logging.getLogger("hostmesh.discovery")
 
 TTL_S = 120
 """Life of what a host announces: one that died is forgotten after two minutes."""
+ANNOUNCE_EVERY_S = 60.0
+"""An announcement is repeated: js reads a TXT among the answers alone, and replies have it among the additionals."""
 ASK_INTERVALS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Between the first questions, doubling as RFC 6762, section 5.2 says."""
 ASK_EVERY_S = 45.0
@@ -88,16 +91,6 @@ class _Heard:
     ttl_s: float
     txt: bytes | None
     ended: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MdnsStatistics:
-    """What the source knows now."""
-
-    is_listening: bool
-    peers: int
-    malformed: int
-    """TXT strings that were skipped so far."""
 
 
 class _Link(RecordUpdateListener):
@@ -205,12 +198,20 @@ class _Link(RecordUpdateListener):
             self._ask_now.clear()
             _send_question(zeroconf.zeroconf, question)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ask_now.wait(), intervals.pop(0) if intervals else ASK_EVERY_S)
+                # Not wait_for, which in Python 3.11 loses a cancellation that comes together with the event.
+                async with asyncio.timeout(intervals.pop(0) if intervals else ASK_EVERY_S):
+                    await self._ask_now.wait()
 
     async def _announcing(self, zeroconf: AsyncZeroconf) -> None:
         current: ServiceInfo | None = None
         while True:
-            await self._changed.wait()
+            try:
+                async with asyncio.timeout(ANNOUNCE_EVERY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                if current is not None:
+                    zeroconf.zeroconf.async_send(zeroconf.zeroconf.generate_service_broadcast(current, None))
+                continue
             self._changed.clear()
             wanted = self._wanted
             if wanted is None:

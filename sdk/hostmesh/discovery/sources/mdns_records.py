@@ -31,6 +31,16 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MdnsStatistics:
+    """What the source knows now."""
+
+    is_listening: bool
+    peers: int
+    malformed: int
+    """TXT strings that were skipped so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedTxt:
     """What a TXT record says."""
 
