@@ -35,6 +35,7 @@ IDENTIFY_ID = "/ipfs/id/1.0.0"
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_PROTOCOLS = 256
 _TIMEOUT_S = 10.0
+_SETTLE_S = 1.0
 _MAX_PROTOCOL_CHARS = 256
 AGENT = "hostmesh"
 _ED25519_KEY_PREFIX = bytes.fromhex("08011220")
@@ -148,6 +149,7 @@ class Identify:
         self._connection_of = connection_of
         self._learn = learn
         self._identities: dict[PeerId, Identity] = {}
+        self._asking: dict[PeerId, trio.Event] = {}
 
     def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
         """Return what a peer said it speaks; empty until it said so."""
@@ -158,8 +160,24 @@ class Identify:
         """Drop what a peer said: it has no connection any more."""
         self._identities.pop(peer_id, None)
 
+    async def settled(self, peer_id: PeerId) -> None:
+        """Return once a peer has said what it speaks, or will not; after a second at most."""
+        answered = self._asking.get(peer_id)
+        if answered is not None:
+            with trio.move_on_after(_SETTLE_S):
+                await answered.wait()
+
     async def ask(self, connection: Connection) -> None:
         """Ask the peer of a new connection. Never raises: a peer without Identify is a peer."""
+        answered = self._asking[connection.peer_id] = trio.Event()
+        try:
+            await self._ask(connection)
+        finally:
+            answered.set()
+            if self._asking.get(connection.peer_id) is answered:
+                del self._asking[connection.peer_id]
+
+    async def _ask(self, connection: Connection) -> None:
         try:
             with trio.fail_after(_TIMEOUT_S):
                 stream = await connection.open_stream(IDENTIFY_ID)

@@ -24,6 +24,7 @@ from hostmesh.errors import (
     ConnectionLostError,
     InvalidAddressError,
     NodeNotRunningError,
+    ProtocolNotSupportedError,
     ReadyTimeoutError,
     UsageError,
 )
@@ -340,6 +341,11 @@ class Node:
             with trio.move_on_at(deadline):
                 try:
                     return await connection.open_stream(protocol_id)
+                except ProtocolNotSupportedError as error:
+                    # Say what it does speak, which it may be telling just now.
+                    await self._identify.settled(peer_id)
+                    error.offered = self.protocols_of(peer_id)
+                    raise
                 except ConnectionLostError:
                     if is_last or not connection.is_closed:
                         raise
