@@ -69,6 +69,14 @@ if TYPE_CHECKING:
         HostManager,
         Serving,
     )
+    from hostmesh.identity.binding import (
+        save_binding,
+        sign_binding,
+    )
+    from hostmesh.identity.keystore import (
+        create_wallet_file,
+        read_wallet_file,
+    )
     from hostmesh.identity.wallet import Wallet
     from hostmesh.jobs.admission import JobLimits
     from hostmesh.jobs.client import JobManager
@@ -90,6 +98,7 @@ if TYPE_CHECKING:
     from hostmesh.model_kind import ModelKind
     from hostmesh.net.network import Network
     from hostmesh.net.peer_id import PeerId
+    from hostmesh.net.peer_key import open_peer_key
     from hostmesh.sdk import (
         SDK,
         open_sdk,
@@ -184,8 +193,13 @@ __all__ = [
     "Wallet",
     "Work",
     "__version__",
+    "create_wallet_file",
     "load_settings",
+    "open_peer_key",
     "open_sdk",
+    "read_wallet_file",
+    "save_binding",
+    "sign_binding",
 ]
 
 _HOMES = {
@@ -240,6 +254,10 @@ _HOMES = {
     "UsageError": "hostmesh.errors",
     "HostManager": "hostmesh.hosting",
     "Serving": "hostmesh.hosting",
+    "save_binding": "hostmesh.identity.binding",
+    "sign_binding": "hostmesh.identity.binding",
+    "create_wallet_file": "hostmesh.identity.keystore",
+    "read_wallet_file": "hostmesh.identity.keystore",
     "Wallet": "hostmesh.identity.wallet",
     "JobLimits": "hostmesh.jobs.admission",
     "JobManager": "hostmesh.jobs.client",
@@ -258,6 +276,7 @@ _HOMES = {
     "Job": "hostmesh.jobs.job",
     "Network": "hostmesh.net.network",
     "PeerId": "hostmesh.net.peer_id",
+    "open_peer_key": "hostmesh.net.peer_key",
     "SDK": "hostmesh.sdk",
     "open_sdk": "hostmesh.sdk",
     "SessionManager": "hostmesh.sessions.client",
