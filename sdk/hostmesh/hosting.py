@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from hostmesh.discovery.description import HostDescription, ModelOffer
 from hostmesh.discovery.record import HostInfo
-from hostmesh.errors import AlreadyRunningError, ConfigError
+from hostmesh.discovery.supervise import keep_running
+from hostmesh.errors import AlreadyRunningError, ConfigError, HostmeshError
 from hostmesh.identity.operator import OperatorBinding
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import Engine, ModelInfo
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 _SESSION_SERVICE = session_pb2.DESCRIPTOR.services_by_name["SessionService"]
 _JOB_SERVICE = job_pb2.DESCRIPTOR.services_by_name["JobService"]
+
+_log = logging.getLogger("hostmesh.hosting")
 
 HEALTH_CHECK_S = 5.0
 """How often a host asks its engine which models are ready."""
@@ -151,9 +156,8 @@ class Serving:
             self._ready = dict(ready)
             self._stack.status_server.changed()
 
-    async def watch_engine(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def watch_engine(self, task_status: TaskStatus[None]) -> None:
         """Check the engine again and again until cancelled."""
-        await self.check_engine()
         task_status.started()
         while True:
             await trio.sleep(HEALTH_CHECK_S)
@@ -214,20 +218,28 @@ class HostManager:
         stack.serve(_SESSION_SERVICE, sessions)
         stack.serve(_JOB_SERVICE, jobs)
         try:
-            await stack.start_task(lambda task_status: serving.watch_engine(task_status=task_status), scope)
+            await serving.check_engine()
+            await stack.start_task(partial(keep_running, "the engine check", serving.watch_engine), scope)
             await serving.announce(description)
             yield serving
         finally:
             scope.cancel()
             with trio.CancelScope(shield=True):
-                with trio.move_on_after(WITHDRAW_TIMEOUT_S):
-                    await serving.withdraw()
+                await self._leave(serving)
                 await jobs.drain(0)
             stack.withdraw(_JOB_SERVICE)
             stack.withdraw(_SESSION_SERVICE)
             stack.host_status = None
             stop_watching()
             self._serving = None
+
+    async def _leave(self, serving: Serving) -> None:
+        try:
+            with trio.move_on_after(WITHDRAW_TIMEOUT_S):
+                await serving.withdraw()
+        except HostmeshError as error:
+            # The record expires by itself; leaving goes on.
+            _log.warning("no tombstone was published: %s", error.message)
 
     def _servers(self, stack: NodeStack, engine: Engine, limits: JobLimits) -> tuple[JobServer, SessionServer]:
         # The two need each other: a session asks what a model costs, a job asks for its session.

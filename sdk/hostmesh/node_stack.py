@@ -183,7 +183,7 @@ async def run_stack(
     inbox_scope = trio.CancelScope()
     await nursery.start(node.run)
     try:
-        await stack.start_task(lambda task_status: stack.messenger.run(task_status=task_status), inbox_scope)
+        await stack.start_task(stack.messenger.run, inbox_scope)
         yield stack
     finally:
         inbox_scope.cancel()
