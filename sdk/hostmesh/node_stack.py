@@ -92,12 +92,17 @@ class NodeStack:
     host_status: Callable[[], HostStatus] | None = None
     """What the status service tells while this node is a host."""
 
-    async def start_task(self, work: Callable[[TaskStatus[None]], Awaitable[None]], scope: trio.CancelScope) -> None:
-        """Start work in the SDK's nursery that ends when ``scope`` is cancelled; return once it has started."""
+    async def start_task(self, work: Callable[..., Awaitable[None]], scope: trio.CancelScope) -> None:
+        """Start work in the SDK's nursery that ends when ``scope`` is cancelled; return once it has started.
+
+        Args:
+            work: takes a ``task_status`` and calls ``started()`` on it.
+            scope: ends it.
+        """
 
         async def run(*, task_status: TaskStatus[None]) -> None:
             with scope:
-                await work(task_status)
+                await work(task_status=task_status)
 
         await self.nursery.start(run)
 
