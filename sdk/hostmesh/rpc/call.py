@@ -258,20 +258,21 @@ class ServerCall:
         methods: the service's methods by name.
     """
 
-    __slots__ = ("_decoder", "_ended", "_method", "_methods", "_responses", "_started")
+    __slots__ = ("_decoder", "_ended", "_method", "_methods", "_refused", "_started")
 
     def __init__(self, methods: Mapping[str, AnyMethod]) -> None:
         self._methods = methods
         largest = max(method.max_request_bytes for method in methods.values())
         self._decoder = FrameDecoder(largest + HEADER_ALLOWANCE_BYTES)
         self._started = False
+        self._refused = False
         self._ended = False
-        self._responses = 0
         self._method: AnyMethod | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take received bytes."""
-        self._decoder.feed(data)
+        """Take received bytes; after a refusal they are dropped."""
+        if not self._refused:
+            self._decoder.feed(data)
 
     def next_event(self) -> CallStarted | CallRefused | None:
         """Return the call or its refusal once the request is complete, None before that and afterwards.
@@ -279,6 +280,8 @@ class ServerCall:
         Raises:
             MalformedMessageError: bytes after the request, which ends the call.
         """
+        if self._refused:
+            return None
         if self._started:
             if self._decoder.buffered_bytes:
                 raise MalformedMessageError("bytes after the request", field="message")
@@ -287,11 +290,12 @@ class ServerCall:
             data = self._decoder.next_frame()
             if data is None:
                 return None
-            self._started = True
-            return self._start(parse(rpc_pb2.Frame, data, self._decoder.max_frame_bytes))
+            event = self._start(parse(rpc_pb2.Frame, data, self._decoder.max_frame_bytes))
         except RemoteProtocolError as error:
-            self._started = True
-            return CallRefused(_refusal(error), self._method, error)
+            event = CallRefused(_refusal(error), self._method, error)
+        self._started = True
+        self._refused = isinstance(event, CallRefused)
+        return event
 
     def end_of_stream(self) -> None:
         """Say that the caller has closed its side, as it does after its request.
@@ -373,7 +377,7 @@ def _refusal(error: RemoteProtocolError) -> Outcome:
 
 
 def _milliseconds(seconds: float) -> int:
-    return int(min(max(seconds, 0.0), MAX_DEADLINE_S) * 1000)
+    return round(min(max(seconds, 0.0), MAX_DEADLINE_S) * 1000)
 
 
 def _check_own(message: Message) -> None:

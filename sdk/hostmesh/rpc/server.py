@@ -185,28 +185,32 @@ class RpcServer:
         handler = self._bind(service, stream.peer_id, started, sender)
         watch = _Watch(stream, call)
         response: Message | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch.run)
-            # An exception inside a scope that is cancelled too may come out as a group with Cancelled, which only the
-            # scope takes apart; so the boundary stands outside the scopes.
-            late = _deadline_scope(started.header.deadline_left_s)
-            try:
-                with watch.handler_scope, late:
-                    response = await handler()
-                outcome = OK
-                if late.cancelled_caught:
-                    outcome = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed")
-            except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
-                outcome = self._outcome_of(error, method)
-            sent = False
-            if not watch.gone and not sender.broken:
-                with watch.answer_scope:
-                    sent = await self._answer(stream, call, method, outcome, response)
-            nursery.cancel_scope.cancel()
-        if watch.violation:
-            self.counters.violations[service.name] += 1
-        if not sent:
-            self.counters.abandoned[method.full_name] += 1
+        sent = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch.run)
+                # An exception inside a scope that is cancelled too may come out as a group with Cancelled, which only
+                # the scope takes apart; so the boundary stands outside the scopes.
+                late = _deadline_scope(started.header.deadline_left_s)
+                try:
+                    with watch.handler_scope, late:
+                        response = await handler()
+                    outcome = OK
+                    if late.cancelled_caught:
+                        outcome = Outcome(
+                            status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed"
+                        )
+                except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
+                    outcome = self._outcome_of(error, method)
+                if not watch.gone and not sender.broken:
+                    with watch.answer_scope:
+                        sent = await self._answer(stream, call, method, outcome, response)
+                nursery.cancel_scope.cancel()
+        finally:
+            if watch.violation:
+                self.counters.violations[service.name] += 1
+            if not sent:
+                self.counters.abandoned[method.full_name] += 1
         return sent
 
     def _bind(

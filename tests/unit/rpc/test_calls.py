@@ -240,9 +240,16 @@ async def test_a_slow_reader_is_never_timed_out_but_by_itself(autojump_clock: Mo
 
 
 async def test_the_deadline_of_a_stream_never_cancels_the_callers_block(autojump_clock: MockClock, pair: Pair) -> None:
-    async with pair.watch(1, timeout_s=5.0) as stream:
+    async def one(request: object, context: CallContext, send: SendResponse) -> None:
+        await send(status_pb2.StatusSnapshot())
+        await trio.sleep_forever()
+
+    pair.replace("watch_status", one)
+    async with pair.watch(0, timeout_s=5.0) as stream:
         assert (await anext(stream)).active_jobs == 0
+        started = trio.current_time()
         await trio.sleep(60.0)
+        assert trio.current_time() == started + 60.0
         with pytest.raises(DeadlineExceededError):
             await anext(stream)
     await pair.settle()
@@ -337,6 +344,30 @@ async def test_no_leak_after_1000_timeouts(autojump_clock: MockClock, pair: Pair
     tasks = trio.lowlevel.current_statistics().tasks_living
     await pair.settle()
     assert tasks < 20
+
+
+async def test_a_server_that_stops_cancels_its_handlers_and_resets(autojump_clock: MockClock, pair: Pair) -> None:
+    pair.replace("ping", pair.handler.hang)
+    async with trio.open_nursery() as connection:
+        far = MemoryNetwork(connection)
+        far.nodes[pair.far.peer_id] = pair.far
+        near = far.node(1)
+        client = RpcClient(near, prefix="/hostmesh", system=SYSTEM)
+
+        async def stop() -> None:
+            await pair.handler.started.wait()
+            connection.cancel_scope.cancel()
+
+        async def call() -> None:
+            # Not of the server's nursery, so that it lives to see the end.
+            with pytest.raises(ConnectionLostError):
+                await client.unary(pair.far.peer_id, PING, status_pb2.PingRequest(), timeout_s=60.0)
+
+        pair.network.nursery.start_soon(call)
+        connection.start_soon(stop)
+    assert pair.handler.cancelled.is_set()
+    assert pair.server.counters.abandoned == {"StatusService.Ping": 1}
+    await pair.settle()
 
 
 # --- what handlers raise ---
