@@ -97,7 +97,10 @@ if TYPE_CHECKING:
     from hostmesh.jobs.job import Job
     from hostmesh.model_kind import ModelKind
     from hostmesh.net.network import Network
-    from hostmesh.net.peer_id import PeerId
+    from hostmesh.net.peer_id import (
+        PeerId,
+        parse_peer_id,
+    )
     from hostmesh.net.peer_key import open_peer_key
     from hostmesh.sdk import (
         SDK,
@@ -197,6 +200,7 @@ __all__ = [
     "load_settings",
     "open_peer_key",
     "open_sdk",
+    "parse_peer_id",
     "read_wallet_file",
     "save_binding",
     "sign_binding",
@@ -276,6 +280,7 @@ _HOMES = {
     "Job": "hostmesh.jobs.job",
     "Network": "hostmesh.net.network",
     "PeerId": "hostmesh.net.peer_id",
+    "parse_peer_id": "hostmesh.net.peer_id",
     "open_peer_key": "hostmesh.net.peer_key",
     "SDK": "hostmesh.sdk",
     "open_sdk": "hostmesh.sdk",

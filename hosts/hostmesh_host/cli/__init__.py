@@ -1,0 +1,1 @@
+"""The hostmesh-host command."""

@@ -1,0 +1,98 @@
+"""``hostmesh-host bind``: the operator's wallet signs a host's key, and need not be where the host is."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hostmesh.cli import options
+from hostmesh.cli.boundary import print_json
+from hostmesh.cli.options import invocation
+from hostmesh.settings import LoadedSettings
+
+if TYPE_CHECKING:
+    from hostmesh import PeerId
+
+DAY_S = 86_400
+MAX_DAYS = 7
+
+
+def bind(
+    context: typer.Context,
+    days: Annotated[int, typer.Option("--days", min=1, max=MAX_DAYS, help="How long the binding holds.")] = MAX_DAYS,
+    peer_id: Annotated[
+        str | None, typer.Option("--peer-id", metavar="ID", help="The host's id. Default: that of the key here.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write it. Default: where start reads it.")
+    ] = None,
+    wallet: options.WalletFile = None,
+    password_file: options.PasswordFile = None,
+    password_fd: options.PasswordFd = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The host's key; made when missing.")
+    ] = None,
+    network: options.Network = None,
+    revocation_epoch: Annotated[
+        int, typer.Option("--revocation-epoch", min=0, help="Above that of the bindings to revoke.")
+    ] = 0,
+    as_json: options.AsJson = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Sign a host's key with the wallet. Start the host with --no-wallet then; the wallet can be on another machine."""
+    loaded = invocation(context).load(verbose=verbose, key_file=key, wallet_file=wallet, network=network)
+    from hostmesh import parse_peer_id, save_binding, sign_binding
+    from hostmesh_host.cli.places import BINDING_FILE_NAME, for_host, host_dir, open_host_wallet
+
+    target = out or host_dir(loaded) / BINDING_FILE_NAME
+    signer = open_host_wallet(
+        loaded,
+        binding_file=Path(),
+        make_new=False,
+        without=False,
+        password_file=password_file,
+        password_fd=password_fd,
+    )
+    assert signer is not None, "without a wallet and a binding it raises"
+    bound = parse_peer_id(peer_id) if peer_id is not None else _own_peer_id(for_host(loaded))
+    binding = sign_binding(
+        signer,
+        bound,
+        network=loaded.settings.network,
+        now=time.time(),
+        lifetime_s=days * DAY_S,
+        revocation_epoch=revocation_epoch,
+    )
+    save_binding(target, binding)
+    if as_json:
+        print_json(
+            {
+                "peer_id": bound,
+                "operator": signer.address,
+                "expires_at_unix_s": binding.expires_at_unix_s,
+                "path": str(target),
+            }
+        )
+    else:
+        print(f"{signer.address} binds {bound} for {days} days")
+        print(f"in {target}")
+
+
+def _own_peer_id(loaded: LoadedSettings) -> PeerId:
+    """Return the id of this host's key; of a host that runs, which holds the key, it is asked."""
+    from hostmesh import KeyInUseError, PeerId, open_peer_key
+
+    assert loaded.settings.key_file is not None
+    try:
+        with open_peer_key(loaded.settings.key_file) as own:
+            return own.peer_id
+    except KeyInUseError:
+        import trio
+
+        from hostmesh_host.cli.places import host_dir
+        from hostmesh_host.control import ask_daemon
+
+        return PeerId(str(trio.run(ask_daemon, host_dir(loaded), {"do": "status"})["peer_id"]))

@@ -1,0 +1,258 @@
+"""The host: engines, a node, an offer, until it is told to end.
+
+States: starting -> serving -> draining -> gone. The first signal while starting ends at once; while serving it drains:
+no new jobs, a record that says so, those that run may end within a limit, then a tombstone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from hostmesh import (
+    SDK,
+    Engine,
+    HostDescription,
+    JobLimits,
+    Serving,
+    Wallet,
+    open_sdk,
+)
+from hostmesh.errors import UsageError
+from hostmesh_host.control import open_control_socket, serve_control
+from hostmesh_host.engines.child import ChildEngine
+from hostmesh_host.engines.describe import open_engine
+from hostmesh_host.engines.embedded import minilm_spec, smollm2_spec
+from hostmesh_host.engines.group import EngineGroup
+from hostmesh_host.offer import OfferChange, apply_change, describe_host, offered_models, stored_form
+from hostmesh_host.offer_store import OFFER_FILE_NAME, OfferStore
+from hostmesh_host.settings import HostSettings, is_url
+
+if TYPE_CHECKING:
+    from hostmesh.settings import LoadedSettings
+
+logger = logging.getLogger("hostmesh_host.daemon")
+
+MODELS_DIR_NAME = "models"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPlan:
+    """Everything that a host is started with."""
+
+    loaded: LoadedSettings
+    """The node's settings; ``key_file`` is set."""
+    host: HostSettings
+    host_dir: Path
+    """Key, binding, offer and control socket."""
+    location: str | None
+    wallet: Wallet | None
+    """None: the binding alone."""
+    binding_file: Path
+    engine_key: str | None = None
+
+
+class HostDaemon:
+    """One run of a host.
+
+    Args:
+        plan: what to run.
+        on_ready: told once jobs are taken: what ``--json`` prints.
+    """
+
+    def __init__(self, plan: HostPlan, *, on_ready: Callable[[Mapping[str, object]], None]) -> None:
+        self._plan = plan
+        self._on_ready = on_ready
+        self._store = OfferStore(plan.host_dir / OFFER_FILE_NAME)
+        self._stop = trio.Event()
+        self._life = trio.CancelScope(shield=True)
+        self._serving: Serving | None = None
+        self._description: HostDescription | None = None
+        self._children: list[ChildEngine] = []
+        self._peer_id = ""
+        self._addresses: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Run until cancelled.
+
+        Raises:
+            HostmeshError: it could not start: an engine, a key, an address, a price.
+
+        Cancellation: the way to end it. A host that serves drains first, shielded, for at most the limit.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._live)
+            try:
+                await self._stop.wait()
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        """Drain if there is something to drain, else end at once."""
+        if self._serving is None:
+            self._life.cancel()
+        self._stop.set()
+
+    async def _live(self) -> None:
+        # Shielded, so that a signal does not cancel the node under the jobs that may still end.
+        with self._life:
+            async with self._engines() as engine, open_sdk(self._plan.loaded, serve_dht=True) as sdk:
+                await self._serve(sdk, engine)
+        self._stop.set()
+
+    async def _serve(self, sdk: SDK, engine: Engine) -> None:
+        plan = self._plan
+        description = describe_host(
+            offered_models(plan.host, engine.models()),
+            currency=plan.host.currency,
+            location=plan.location,
+            capabilities=plan.host.capabilities,
+        )
+        await sdk.authenticate(wallet=plan.wallet, binding_file=plan.binding_file)
+        discovery = sdk.get_discovery_manager()
+        self._peer_id = await discovery.create_node()
+        self._addresses = discovery.listen_addresses()
+        async with sdk.get_host_manager().serve(description, engine, limits=self._limits()) as serving:
+            self._serving, self._description = serving, description
+            with open_control_socket(plan.host_dir) as listener:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(serve_control, listener, self._command)
+                    self._tell_ready(serving)
+                    await self._stop.wait()
+                    logger.info("draining")
+                    await serving.drain(plan.host.drain_timeout_s)
+                    nursery.cancel_scope.cancel()
+            self._serving = None
+
+    def _tell_ready(self, serving: Serving) -> None:
+        record = serving.record
+        announced = [] if record is None else [f"{address}/p2p/{self._peer_id}" for address in record.addresses]
+        self._on_ready(
+            {
+                "event": "ready",
+                "peer_id": self._peer_id,
+                "addresses": announced or list(self._addresses),
+                "models": [] if record is None else [offer.to_dict() for offer in record.models],
+                "operator": None if record is None else record.operator_address,
+                "pid": os.getpid(),
+            }
+        )
+
+    def _limits(self) -> JobLimits:
+        host = self._plan.host
+        at_once = host.max_concurrent_jobs
+        if at_once is None:
+            at_once = 4 if any(map(is_url, host.engines)) else 1
+        return JobLimits(
+            max_concurrent_jobs=at_once, max_queued_jobs=host.max_queued_jobs, max_output_tokens=host.max_output_tokens
+        )
+
+    @asynccontextmanager
+    async def _engines(self) -> AsyncIterator[Engine]:
+        """Start the engines; end them when the block is left."""
+        host = self._plan.host
+        models_dir = self._plan.host_dir.parent / MODELS_DIR_NAME
+        engines: list[Engine] = []
+        async with AsyncExitStack() as stack:
+            for name in host.engines:
+                if is_url(name):
+                    engines.append(await stack.enter_async_context(self._open_url(name)))
+                    continue
+                spec = (smollm2_spec if name == "smollm2" else minilm_spec)(models_dir=models_dir, threads=host.threads)
+                child = ChildEngine(spec)
+                await stack.enter_async_context(_running(child))
+                self._children.append(child)
+                engines.append(child)
+            yield engines[0] if len(engines) == 1 else EngineGroup(engines)
+
+    def _open_url(self, url: str) -> Any:
+        host = self._plan.host
+        embedded = {"smollm2-135m-instruct": "smollm2", "all-minilm-l6-v2": "minilm"}
+        ids = [model_id for model_id in host.models if embedded.get(model_id) not in host.engines]
+        if not ids:
+            raise UsageError(
+                "no model of the engine is named", remedy="say which to serve, and for how much: --model ID=PRICE"
+            )
+        return open_engine(
+            url,
+            model_ids=ids,
+            embedding_ids=host.embeddings,
+            context_tokens=host.context_tokens,
+            api_key=self._plan.engine_key,
+            allow_remote=host.allow_remote_engine,
+        )
+
+    # --- commands ---
+
+    async def _command(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        serving, description = self._serving, self._description
+        if serving is None or description is None:
+            raise UsageError("the host is ending", remedy="start it again")
+        match request.get("do"):
+            case "status":
+                return self._status(serving)
+            case "announce":
+                change = request.get("change")
+                wanted = apply_change(description, OfferChange(**change) if isinstance(change, dict) else OfferChange())
+                await serving.announce(wanted)
+                self._description = wanted
+                self._store.write(stored_form(wanted))
+                return self._status(serving)
+            case "withdraw":
+                await serving.withdraw()
+                return self._status(serving)
+            case other:
+                raise UsageError(f"the host does not know the command {other!r}", remedy="use commands of one version")
+
+    def _status(self, serving: Serving) -> Mapping[str, object]:
+        stats = serving.stats()
+        record = serving.record
+        return {
+            "peer_id": self._peer_id,
+            "pid": os.getpid(),
+            "addresses": list(self._addresses),
+            "record": None
+            if record is None
+            else {
+                "state": record.state.value,
+                "sequence": record.sequence,
+                "expires_at_unix_s": record.expires_at_unix_s,
+                "addresses": list(record.addresses),
+                "operator": record.operator_address,
+                "location": None if record.place is None else str(record.place),
+                "capabilities": list(record.capabilities),
+                "models": [offer.to_dict() for offer in record.models],
+            },
+            "engine_ready": dict(serving.engine_ready),
+            "engines": [{"pid": child.pid, "starts": child.starts} for child in self._children],
+            "jobs": {
+                "active": stats.active_jobs,
+                "queued": stats.queued_jobs,
+                "max_concurrent": stats.max_concurrent_jobs,
+                "max_queued": stats.max_queued_jobs,
+                "accepted": stats.accepted,
+                "outcomes": {outcome.value: count for outcome, count in stats.outcomes.items()},
+                "refused": dict(stats.refused),
+                "prompt_tokens": stats.prompt_tokens,
+                "completion_tokens": stats.completion_tokens,
+            },
+            "sessions_refused": dict(serving.session_refusals()),
+        }
+
+
+@asynccontextmanager
+async def _running(child: ChildEngine) -> AsyncIterator[None]:
+    """Run a child engine for the life of the block."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(child.run)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel()
