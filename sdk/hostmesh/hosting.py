@@ -102,11 +102,12 @@ class Serving:
 
         Cancellation: safe; the host stays draining.
         """
+        is_listed = self._state is ServingState.AVAILABLE
         self._state = ServingState.DRAINING
         self._jobs.begin_drain()
         self._sessions.drain()
         self._stack.status_server.changed()
-        if self._stack.publisher.current() is not None and self._description is not None:
+        if is_listed and self._stack.publisher.current() is not None:
             with trio.move_on_after(WITHDRAW_TIMEOUT_S):
                 await self._stack.publisher.drain()
         await self._jobs.drain(timeout_s)
