@@ -45,6 +45,12 @@ class LoopbackLink:
         name = f"{label}.{SERVICE}"
         await self.respond(record(SERVICE, PTR, ttl, name_bytes(name)), record(name, TXT, ttl, txt, flush=True))
 
+    async def announce_each(self, label: str, txts: list[bytes]) -> None:
+        """One TXT record for each, as js-libp2p has it."""
+        name = f"{label}.{SERVICE}"
+        each = [record(name, TXT, 120, txt) for txt in txts]
+        await self.respond(record(SERVICE, PTR, 120, name_bytes(name)), *each)
+
     async def announce_name(self, label: str) -> None:
         await self.respond(record(SERVICE, PTR, 120, name_bytes(f"{label}.{SERVICE}")))
 

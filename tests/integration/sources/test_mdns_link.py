@@ -110,7 +110,8 @@ async def test_changed_addresses_arrive(nursery, long_finds):
     await subscription.until(host_id, ADDRESS)
     await host.advertise(advert_of("/ip4/127.0.0.1/tcp/4999"))
     candidate = await subscription.until(host_id, "/ip4/127.0.0.1/tcp/4999")
-    assert candidate.addresses == ("/ip4/127.0.0.1/tcp/4999",)
+    # Within a second of each other the old one may still stand (RFC 6762, section 10.2), behind the new one.
+    assert candidate.addresses[0] == "/ip4/127.0.0.1/tcp/4999"
 
 
 async def test_a_responder_with_ptr_and_txt_alone_is_found(nursery, link, txt, long_finds):
@@ -123,10 +124,24 @@ async def test_a_responder_with_ptr_and_txt_alone_is_found(nursery, link, txt, l
     nursery.start_soon(subscription.run)
     with trio.fail_after(20):
         await link.question()
-    await link.announce("js" + os.urandom(15).hex(), txt(f"dnsaddr={ADDRESS}/p2p/{peer_id}", "other=1", "dnsaddr=bad"))
+    await link.announce("go" + os.urandom(15).hex(), txt(f"dnsaddr={ADDRESS}/p2p/{peer_id}", "other=1", "dnsaddr=bad"))
     candidate = await subscription.until(peer_id)
     assert candidate.addresses == (ADDRESS,)
     assert client.statistics.malformed >= 1
+
+
+async def test_one_txt_record_for_each_address_is_one_peer(nursery, link, txt, long_finds):
+    """js-libp2p sends its addresses so, without the cache-flush bit."""
+    peer_id, label = new_peer_id(), "js" + os.urandom(15).hex()
+    other = "/ip4/127.0.0.1/tcp/4002"
+    client = source_of(new_peer_id())
+    await nursery.start(client.run)
+    await listening(client)
+    subscription = Subscription(client)
+    nursery.start_soon(subscription.run)
+    await link.announce_each(label, [txt(f"dnsaddr={address}/p2p/{peer_id}") for address in (ADDRESS, other)])
+    candidate = await subscription.until(peer_id)
+    assert set(candidate.addresses) == {ADDRESS, other}
 
 
 async def test_the_txt_of_a_name_without_one_is_asked_for(nursery, link, txt, long_finds):
@@ -184,26 +199,6 @@ async def test_what_a_host_sends(nursery, link):
             assert peer_id.encode().lower() not in packet.split(rdata)[0].lower()
             inner.cancel_scope.cancel()
         await link.packet(lambda data: goodbye in data)
-
-
-async def test_announcements_are_repeated_with_the_txt_among_the_answers(nursery, link, monkeypatch):
-    """Where js-libp2p looks for it: it reads the answer section and no other."""
-    monkeypatch.setattr(mdns, "ANNOUNCE_EVERY_S", 0.2)
-    peer_id = new_peer_id()
-    host = source_of(peer_id)
-    await nursery.start(host.run)
-    await host.advertise(advert_of(ADDRESS))
-    with trio.fail_after(20):
-        for _ in range(6):  # three are the first announcement
-            # A response of nothing but answers: no questions, authorities and additionals.
-            await link.packet(
-                lambda data: (
-                    peer_id.encode() in data
-                    and data[2:6] == b"\x84\x00\x00\x00"
-                    and data[6:8] >= b"\x00\x02"
-                    and data[8:12] == bytes(4)
-                )
-            )
 
 
 async def test_advertise_none_says_goodbye_and_the_next_advert_comes_back(nursery, link):

@@ -51,7 +51,7 @@ def test_nothing_outlives_its_ttl(packets):
     now, ends = 0.0, {}
     for label, peer_id, ttl_s, step in packets:
         now += step
-        peers.on_txt(label, encode_txt(peer_id, ["/ip4/10.0.0.1/tcp/1"]), ttl_s=ttl_s, now=now)
+        peers.on_txt(label, encode_txt(peer_id, ["/ip4/10.0.0.1/tcp/1"]), ttl_s=ttl_s, now=now, flush=True)
         if ttl_s > 0:
             ends[label] = (now + ttl_s, peer_id)
     assert len(peers) <= MAX_PEERS

@@ -109,8 +109,8 @@ def test_announcement_carries_ip_addresses_and_a_port_for_those_who_insist():
         announcement_of(ALICE, ["nonsense"])
 
 
-def heard(peers: HeardPeers, label: str, address: str, peer_id=ALICE, *, ttl_s=120.0, now=0.0):
-    return peers.on_txt(label, txt(entry(address, peer_id)), ttl_s=ttl_s, now=now)
+def heard(peers: HeardPeers, label: str, address: str, peer_id=ALICE, *, ttl_s=120.0, now=0.0, flush=True):
+    return peers.on_txt(label, txt(entry(address, peer_id)), ttl_s=ttl_s, now=now, flush=flush)
 
 
 def test_a_peer_lives_as_long_as_its_ttl_and_longer_when_heard_again():
@@ -129,24 +129,40 @@ def test_a_ttl_of_years_is_cut():
     assert peers.peers(4500.0) == {}
 
 
-def test_changed_addresses_are_news_and_replace_the_old_ones():
+def test_a_record_with_the_flush_bit_replaces_those_older_than_a_second():
     peers = HeardPeers(OWN)
     heard(peers, "a", "/ip4/10.0.0.1/tcp/1")
-    assert heard(peers, "a", "/ip4/10.0.0.1/tcp/2") == ALICE
-    assert peers.peers(0) == {ALICE: ("/ip4/10.0.0.1/tcp/2",)}
+    assert heard(peers, "a", "/ip4/10.0.0.1/tcp/2", now=1.5) == ALICE
+    assert peers.peers(2) == {ALICE: ("/ip4/10.0.0.1/tcp/2",)}
+    # Those of one packet stand together.
+    heard(peers, "a", "/ip4/10.0.0.1/tcp/3", now=1.5)
+    assert peers.peers(2) == {ALICE: ("/ip4/10.0.0.1/tcp/3", "/ip4/10.0.0.1/tcp/2")}
 
 
-def test_goodbye_of_the_name_or_of_the_txt_in_force():
+def test_records_without_the_flush_bit_stand_together_and_end_apart():
+    peers = HeardPeers(OWN)
+    assert heard(peers, "a", "/ip4/10.0.0.1/tcp/1", flush=False) == ALICE
+    assert heard(peers, "a", "/ip4/10.0.0.1/tcp/2", flush=False, now=60) == ALICE
+    assert set(peers.peers(100)[ALICE]) == {"/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/2"}
+    assert peers.peers(130) == {ALICE: ("/ip4/10.0.0.1/tcp/2",)}
+    for port in range(100, 200):
+        heard(peers, "a", f"/ip4/10.0.0.1/tcp/{port}", flush=False, now=130)
+    assert peers.peers(130) == {ALICE: tuple(f"/ip4/10.0.0.1/tcp/{port}" for port in range(199, 183, -1))}
+
+
+def test_goodbye_of_the_name_or_of_a_record():
     peers = HeardPeers(OWN)
     heard(peers, "a", "/ip4/10.0.0.1/tcp/1")
-    heard(peers, "a", "/ip4/10.0.0.1/tcp/2")
+    heard(peers, "a", "/ip4/10.0.0.1/tcp/2", now=5)
     peers.on_goodbye("a", txt(entry("/ip4/10.0.0.1/tcp/1")))  # the one that was replaced
-    assert set(peers.peers(0)) == {ALICE}
+    assert peers.peers(5) == {ALICE: ("/ip4/10.0.0.1/tcp/2",)}
     peers.on_goodbye("a", txt(entry("/ip4/10.0.0.1/tcp/2")))
-    assert peers.peers(0) == {}
+    assert peers.peers(5) == {}
+    assert len(peers) == 0
     heard(peers, "a", "/ip4/10.0.0.1/tcp/1")
     peers.on_goodbye("a")
     peers.on_goodbye("never heard")
+    peers.on_goodbye("never heard", b"x")
     assert peers.peers(0) == {}
 
 

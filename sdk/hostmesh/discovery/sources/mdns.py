@@ -60,8 +60,6 @@ _log = logging.getLogger("hostmesh.discovery")
 
 TTL_S = 120
 """Life of what a host announces: one that died is forgotten after two minutes."""
-ANNOUNCE_EVERY_S = 60.0
-"""An announcement is repeated: js reads a TXT among the answers alone, and replies have it among the additionals."""
 ASK_INTERVALS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Between the first questions, doubling as RFC 6762, section 5.2 says."""
 ASK_EVERY_S = 45.0
@@ -90,6 +88,7 @@ class _Heard:
     label: str
     ttl_s: float
     txt: bytes | None
+    flush: bool
     ended: bool
 
 
@@ -205,13 +204,7 @@ class _Link(RecordUpdateListener):
     async def _announcing(self, zeroconf: AsyncZeroconf) -> None:
         current: ServiceInfo | None = None
         while True:
-            try:
-                async with asyncio.timeout(ANNOUNCE_EVERY_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                if current is not None:
-                    zeroconf.zeroconf.async_send(zeroconf.zeroconf.generate_service_broadcast(current, None))
-                continue
+            await self._changed.wait()
             self._changed.clear()
             wanted = self._wanted
             if wanted is None:
@@ -254,7 +247,10 @@ class _Link(RecordUpdateListener):
             else:
                 continue
             if label is not None:
-                self.heard.append(_Heard(label=label, ttl_s=record.ttl, txt=txt, ended=record.is_expired(now)))
+                heard = _Heard(
+                    label=label, ttl_s=record.ttl, txt=txt, flush=record.unique, ended=record.is_expired(now)
+                )
+                self.heard.append(heard)
         if self.heard:
             self._tell(self._on_heard)
 
@@ -391,7 +387,8 @@ class MdnsSource:
             if heard.ended:
                 self._peers.on_goodbye(heard.label, heard.txt)
             elif heard.txt is not None:
-                is_news |= self._peers.on_txt(heard.label, heard.txt, ttl_s=heard.ttl_s, now=now) is not None
+                news = self._peers.on_txt(heard.label, heard.txt, ttl_s=heard.ttl_s, now=now, flush=heard.flush)
+                is_news |= news is not None
         if is_news:
             self._tell_finds()
 

@@ -150,10 +150,12 @@ def label_of(name: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
+class _Record:
+    """A TXT record. A name has one with all addresses (go, hostmesh), or one for each (js)."""
+
     peer_id: PeerId
     addresses: tuple[str, ...]
-    txt: bytes
+    heard_at: float
     expires_at: float
 
 
@@ -168,48 +170,72 @@ class HeardPeers:
     def __init__(self, own: PeerId, *, max_peers: int = MAX_PEERS) -> None:
         self._own = own
         self._max_peers = max_peers
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._names: OrderedDict[str, OrderedDict[bytes, _Record]] = OrderedDict()
         self.malformed = 0
         """TXT strings that were skipped so far."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._names)
 
-    def on_txt(self, label: str, data: bytes, *, ttl_s: float, now: float) -> PeerId | None:
-        """Take a TXT record in; return the peer when it or its addresses are news."""
+    def on_txt(self, label: str, data: bytes, *, ttl_s: float, now: float, flush: bool) -> PeerId | None:
+        """Take a TXT record in; return the peer when it or its addresses are news.
+
+        Args:
+            label: the name that the record is of.
+            data: the record's strings.
+            ttl_s: how long it holds.
+            now: monotonic seconds.
+            flush: the record's cache-flush bit: those of the name that are older than a second no longer hold
+                (RFC 6762, section 10.2).
+        """
         self.expire(now)
         parsed = parse_txt(data)
         self.malformed += parsed.malformed
         if parsed.peer_id is None or parsed.peer_id == self._own or ttl_s <= 0:
             return None
-        before = self._entries.pop(label, None)
-        if before is None and len(self._entries) >= self._max_peers:
-            del self._entries[min(self._entries, key=lambda name: self._entries[name].expires_at)]
-        self._entries[label] = _Entry(
+        if label not in self._names and len(self._names) >= self._max_peers:
+            del self._names[min(self._names, key=self._end_of)]
+        records = self._names.setdefault(label, OrderedDict())
+        self._names.move_to_end(label)
+        is_news = records.pop(data, None) is None
+        if flush:
+            for old in [old for old, record in records.items() if record.heard_at < now - 1]:
+                del records[old]
+        if len(records) >= MAX_ADDRESSES:
+            records.popitem(last=False)
+        records[data] = _Record(
             peer_id=parsed.peer_id,
             addresses=parsed.addresses,
-            txt=data,
+            heard_at=now,
             expires_at=now + min(ttl_s, MAX_LIFETIME_S),
         )
-        is_news = before is None or (before.peer_id, before.addresses) != (parsed.peer_id, parsed.addresses)
         return parsed.peer_id if is_news else None
 
     def on_goodbye(self, label: str, data: bytes | None = None) -> None:
-        """Forget a name: its PTR ended, or its TXT with the ``data`` that is still the one known."""
-        entry = self._entries.get(label)
-        if entry is not None and data in (None, entry.txt):
-            del self._entries[label]
+        """Forget a name, whose PTR ended, or one TXT record of it."""
+        if data is None:
+            self._names.pop(label, None)
+            return
+        records = self._names.get(label, OrderedDict())
+        records.pop(data, None)
+        if not records:
+            self._names.pop(label, None)
 
     def expire(self, now: float) -> None:
         """Forget what is past its time."""
-        for label in [label for label, entry in self._entries.items() if entry.expires_at <= now]:
-            del self._entries[label]
+        for label, records in list(self._names.items()):
+            for data in [data for data, record in records.items() if record.expires_at <= now]:
+                self.on_goodbye(label, data)
 
     def peers(self, now: float) -> dict[PeerId, tuple[str, ...]]:
-        """Return the peers and their addresses, at most 16 each, the peer heard last first."""
+        """Return the peers and their addresses, at most 16 each, what was heard last first."""
         self.expire(now)
         out: dict[PeerId, tuple[str, ...]] = {}
-        for entry in reversed(self._entries.values()):
-            known = out.get(entry.peer_id, ())
-            out[entry.peer_id] = tuple(dict.fromkeys((*known, *entry.addresses)))[:MAX_ADDRESSES]
+        for records in reversed(self._names.values()):
+            for record in reversed(records.values()):
+                known = out.get(record.peer_id, ())
+                out[record.peer_id] = tuple(dict.fromkeys((*known, *record.addresses)))[:MAX_ADDRESSES]
         return out
+
+    def _end_of(self, label: str) -> float:
+        return max(record.expires_at for record in self._names[label].values())
