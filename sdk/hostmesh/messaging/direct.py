@@ -19,7 +19,7 @@ from hostmesh.errors import (
 )
 from hostmesh.messaging.body import JSON, encode_body
 from hostmesh.messaging.deliveries import DeliveryLimits
-from hostmesh.messaging.inbox import Inbox, MessageHandler
+from hostmesh.messaging.inbox import Inbox, Message, MessageHandler
 from hostmesh.messaging.methods import SEND
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.client import RpcClient
@@ -27,6 +27,8 @@ from hostmesh.system import System
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
+
+__all__ = ["Ack", "DirectMessenger", "Message", "MessageHandler"]
 
 _ID_BYTES = 16
 _FIRST_PAUSE_S = 0.1

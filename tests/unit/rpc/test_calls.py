@@ -108,9 +108,8 @@ class Pair:
 
     async def settle(self) -> None:
         """Wait until every stream is over, then check that nothing is left."""
-        while self.near.open_streams or self.far.open_streams:
-            await wait_all_tasks_blocked()
-            await trio.sleep(0.1)
+        await trio.sleep(5.0)
+        assert (self.near.open_streams, self.far.open_streams) == (0, 0)
         assert self.server.active_calls(self.near.peer_id) == 0
         assert self.far.handler_errors == []
 
@@ -569,6 +568,21 @@ async def test_the_prefix_changes_every_protocol_id(autojump_clock: MockClock, p
     with pytest.raises(ProtocolNotSupportedError) as caught:
         await client.unary(pair.far.peer_id, PING, status_pb2.PingRequest(), timeout_s=1.0)
     assert caught.value.offered == ("/hostmesh/status/1.0.0",)
+
+
+async def test_a_service_that_was_removed_may_be_added_again(autojump_clock: MockClock, pair: Pair) -> None:
+    pair.replace("ping", pair.handler.hang)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pair.ping)
+        await pair.handler.started.wait()
+        assert pair.server.remove_service(SERVICE) == PROTOCOL
+        assert pair.server.stream_handlers() == {}
+        assert pair.server.remove_service(SERVICE) == PROTOCOL
+        pair.server.add_service(SERVICE, pair.handler)
+        # What ran goes on.
+        assert pair.server.active_calls(pair.near.peer_id) == 1
+        nursery.cancel_scope.cancel()
+    await pair.settle()
 
 
 # --- limits ---
