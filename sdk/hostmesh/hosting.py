@@ -20,8 +20,10 @@ from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import Engine, ModelInfo
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
+from hostmesh.net.peer_id import PeerId
 from hostmesh.node_stack import NodeStack
 from hostmesh.sessions.authorization import ModelPrice
+from hostmesh.sessions.challenge import network_key_of
 from hostmesh.sessions.server import SessionServer
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
@@ -243,6 +245,10 @@ class HostManager:
             _log.warning("no tombstone was published: %s", error.message)
 
     def _servers(self, stack: NodeStack, engine: Engine, limits: JobLimits) -> tuple[JobServer, SessionServer]:
+        def network_of(peer_id: PeerId) -> str | None:
+            ip = stack.node.remote_ip(peer_id)
+            return None if ip is None else network_key_of(ip)
+
         # The two need each other: a session asks what a model costs, a job asks for its session.
         sessions = SessionServer(
             key=stack.key,
@@ -250,6 +256,7 @@ class HostManager:
             network=self._network,
             price_of=lambda model_id, peer_id: jobs.price_of(model_id, peer_id),
             system=self._system,
+            network_of=network_of,
         )
         jobs = JobServer(
             engine=engine,

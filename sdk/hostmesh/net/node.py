@@ -225,6 +225,11 @@ class Node:
         """Whether there is a live connection to a peer."""
         return self._pool.get(peer_id) is not None
 
+    def remote_ip(self, peer_id: PeerId) -> str | None:
+        """Return the IP address at the other end of the connection to a peer; None when there is none."""
+        connection = self._pool.get(peer_id)
+        return connection.remote[0] if connection is not None and connection.remote is not None else None
+
     def watch_connections(self) -> AbstractContextManager[ConnectionWatch]:
         """Return a block that yields an async iterator of :class:`ConnectionEvent`; of a peer's several, the latest."""
         return self._pool.watch()
