@@ -35,9 +35,9 @@ CURRENCY = "USD"
 CHEAP, DEAR = 50_000, 150_000
 MAX_PRICE = 100_000
 HOSTS = {
-    "host-us": ("--engine", "smollm2", "--price", str(CHEAP), "--location", "US/california"),
-    "host-de": ("--engine", "smollm2", "--price", str(DEAR), "--location", "DE/hesse"),
-    "host-embed": ("--engine", "minilm", "--price", str(CHEAP), "--location", "US/oregon"),
+    "host-us": ("--engine", "smollm2", "--price", str(CHEAP), "--location", "US/california", "--new-wallet"),
+    "host-de": ("--engine", "smollm2", "--price", str(DEAR), "--location", "DE/hesse", "--new-wallet"),
+    "host-embed": ("--engine", "minilm", "--price", str(CHEAP), "--location", "US/oregon", "--new-wallet"),
 }
 SPENDING_LIMIT_MICROS = 1000
 FIND_FOR_S = 20.0

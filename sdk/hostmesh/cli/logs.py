@@ -36,7 +36,8 @@ AREAS = (
     "wire",
 )
 FOREIGN = ("libp2p", "zeroconf", "httpx", "httpcore", "trio")
-"""Areas that are other packages. They keep quiet below an error unless the filter names them."""
+"""Areas that are other packages. What they call an error we handle and report ourselves, so they keep quiet unless the
+filter names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +85,35 @@ def configure_logging(chosen: LogFilter, *, as_json: bool, stream: TextIO | None
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(handler)
-    root.addHandler(_Handler(stream if stream is not None else sys.stderr, as_json=as_json))
+    root.addHandler(_Handler(stream if stream is not None else sys.stderr, chosen, as_json=as_json))
     root.setLevel(logging.WARNING)
     for name in ("hostmesh", "hostmesh_host"):
         logging.getLogger(name).setLevel(chosen.base)
-    for name in FOREIGN:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _set_foreign(chosen)
     for name, level in chosen.areas.items():
         logging.getLogger(name).setLevel(level)
+
+
+def readopt_foreign_loggers() -> None:
+    """Set the levels of other packages again: libp2p, when imported, cuts its loggers off and chooses its own level."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            _set_foreign(handler.chosen)
+
+
+def _set_foreign(chosen: LogFilter) -> None:
+    for name in FOREIGN:
+        logger = logging.getLogger(name)
+        logger.propagate = True
+        logger.setLevel(chosen.areas.get(name, logging.CRITICAL))
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Renders with structlog, which it imports when there is something to render."""
 
-    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
+    def __init__(self, stream: TextIO, chosen: LogFilter, *, as_json: bool) -> None:
         super().__init__(stream)
+        self.chosen = chosen
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:

@@ -43,7 +43,7 @@ MaxPrice = Annotated[
 Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Currency of prices and limits.")]
 Capabilities = Annotated[list[str] | None, typer.Option("--capability", metavar="NAME", help="Repeat: all of them.")]
 AcceptUnmeasured = Annotated[bool, typer.Option("--accept-unmeasured", help="Keep hosts of unknown latency, last.")]
-TimeoutS = Annotated[float, typer.Option("--timeout-s", metavar="S", help="Seconds for finding.")]
+TimeoutS = Annotated[float, typer.Option("--timeout-s", min=0.01, metavar="S", help="Seconds for finding.")]
 
 WalletFile = Annotated[Path | None, typer.Option("--wallet", metavar="FILE", help="Wallet file.")]
 PasswordFile = Annotated[

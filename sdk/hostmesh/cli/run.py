@@ -28,7 +28,9 @@ _PromptFile = Annotated[
 _Limit = Annotated[
     int, typer.Option("--limit-micros", min=0, metavar="N", help="Most that the job may cost, in micro-units.")
 ]
-_JobTimeout = Annotated[float | None, typer.Option("--job-timeout-s", metavar="S", help="Seconds for the answer.")]
+_JobTimeout = Annotated[
+    float | None, typer.Option("--job-timeout-s", min=0.01, metavar="S", help="Seconds for the answer.")
+]
 
 
 def run(

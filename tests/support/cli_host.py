@@ -96,6 +96,7 @@ async def main() -> None:
         description = HostDescription(
             models=[offer],
             location=options.get("location"),
+            capabilities=options.get("capabilities", ()),
             software=options.get("software"),
             max_concurrent_jobs=4,
             max_queued_jobs=4,
