@@ -37,7 +37,7 @@ NEGOTIATION_TIMEOUT_S = 10.0
 """How long an inbound stream may take to name its protocol."""
 _NEGOTIATION_BYTES = 8192
 """What a peer may send to agree on a protocol; ids are shorter than 256 bytes."""
-_RESET_S = 2.0
+_HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0"})
 
 _STREAM_ERRORS = (MuxedStreamError, IOException)
 _NEGOTIATION_ERRORS = (
@@ -187,7 +187,7 @@ class Connection:
         self.origin = origin
         self.remote = remote
         self.streams: set[NodeStream] = set()
-        """Open streams of the node's users; a connection without any is idle."""
+        """Open streams with a protocol."""
         self.used_at_s = trio.current_time()
         """When a stream was opened or closed last, in trio's clock."""
         self._muxed = muxed
@@ -201,6 +201,11 @@ class Connection:
     def is_outbound(self) -> bool:
         """Whether this side dialled."""
         return self.address is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody would miss the connection: no streams but the node's own housekeeping."""
+        return all(stream.protocol_id in _HOUSEKEEPING for stream in self.streams)
 
     @property
     def is_closed(self) -> bool:

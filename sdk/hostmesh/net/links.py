@@ -57,8 +57,9 @@ class Link(ReadWriteCloser):
         await self._send(data)
 
     async def close(self) -> None:
-        """Close the stream. Idempotent."""
-        await trio.aclose_forcefully(self._stream)
+        """Close the stream. Idempotent, shielded."""
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(self._stream)
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """Return the peer's IP address and port."""

@@ -130,9 +130,10 @@ class Listening:
                 nursery.start_soon(self._serve, endpoint, bound.listener)
 
     async def close(self) -> None:
-        """Close the sockets. Idempotent."""
-        for _, bound in self._bound:
-            await trio.aclose_forcefully(bound.listener)
+        """Close the sockets. Idempotent, shielded."""
+        with trio.CancelScope(shield=True):
+            for _, bound in self._bound:
+                await trio.aclose_forcefully(bound.listener)
 
     async def _serve(self, endpoint: Endpoint, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
         async with listener, trio.open_nursery() as nursery:

@@ -81,7 +81,7 @@ class ConnectionPool:
     @property
     def is_full(self) -> bool:
         """Whether there is no room."""
-        return len(self) >= self._max_connections
+        return sum(not each.is_closed for each in self) >= self._max_connections
 
     def peers(self) -> tuple[PeerId, ...]:
         """Return the peers that can be spoken to."""
@@ -102,7 +102,7 @@ class ConnectionPool:
             DialError: every connection is in use; ``stage`` is ``limit``.
         """
         while self.is_full:
-            idle = [each for each in self if not each.streams and each.peer_id not in self._protected]
+            idle = [each for each in self if each.is_idle and each.peer_id not in self._protected]
             if not idle:
                 raise DialError(
                     f"all {self._max_connections} connections are in use",

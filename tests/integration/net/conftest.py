@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -39,7 +39,6 @@ class MemoryNetwork:
         self.black_holes: set[str] = set()
         self.interfaces: tuple[str, ...] = ("127.0.0.1", "::1")
         self.dialled: list[tuple[str, int]] = []
-        self.open_streams: list[trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]] = []
         self._next_port = 4001
 
     async def dial(self, host: str, port: int) -> trio.abc.Stream:
@@ -51,7 +50,6 @@ class MemoryNetwork:
         if listener is None:
             raise ConnectionRefusedError(111, "Connection refused")
         ours, theirs = memory_stream_pair()
-        self.open_streams.append(ours)
         await listener.send.send(theirs)
         return ours
 
@@ -94,9 +92,7 @@ StartNode = Callable[..., Awaitable[Node]]
 def start_node(nursery: trio.Nursery) -> StartNode:
     """Start a node that serves an echo; keyword arguments go into its NodeConfig."""
 
-    async def start(
-        *, network: MemoryNetwork | None = None, key: PeerKey | None = None, **config: object
-    ) -> Node:
+    async def start(*, network: MemoryNetwork | None = None, key: PeerKey | None = None, **config: object) -> Node:
         settings = {"enable_dht": False, **config}
         node = Node(NodeConfig(**settings), key or PeerKey.generate(), network=network)  # type: ignore[arg-type]
         node.set_stream_handler(ECHO, echo)
@@ -107,7 +103,5 @@ def start_node(nursery: trio.Nursery) -> StartNode:
 
 
 @pytest.fixture
-def memory_network() -> Iterator[MemoryNetwork]:
-    network = MemoryNetwork()
-    yield network
-    assert network.listeners.keys() >= set()
+def memory_network() -> MemoryNetwork:
+    return MemoryNetwork()

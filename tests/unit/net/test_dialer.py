@@ -46,11 +46,12 @@ class World:
         self.open.add(address)
         try:
             await trio.sleep(delay_s)
-            if error is not None:
-                raise error
         except BaseException:
             self.open.remove(address)
             raise
+        if error is not None:
+            self.open.remove(address)
+            raise error
         return address
 
     async def discard(self, address: str) -> None:

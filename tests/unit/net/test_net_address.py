@@ -1,4 +1,4 @@
-"""Addresses: grammar, binary form, scopes and the dial policy. Truth: the multiaddr library, and tables written by hand."""
+"""Addresses: grammar, bytes, scopes and the dial policy. Truth: the multiaddr library, and tables written by hand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BAD = [
     "/ip4/192.0.2.1/tcp/-1",
     "/ip4/192.0.2.1/tcp/04001",
     "/ip4/192.0.2.1/tcp/+1",
-    "/ip4/192.0.2.1/tcp/４００１",
+    "/ip4/192.0.2.1/tcp/\uff14\uff10\uff10\uff11",
     "/ip4/192.0.2.1/tcp/4001/",
     "/ip4/192.0.2.1/tcp/4001/wss",
     "/ip4/192.0.2.1/tcp/4001/ws/ws",

@@ -101,6 +101,7 @@ try:
 except KeyInUseError as error:
     print(error.code, error.message)
 """
+
     def other() -> str:
         return subprocess.run(
             [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True, timeout=30

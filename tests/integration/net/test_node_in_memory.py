@@ -1,0 +1,246 @@
+"""Nodes on a network in memory, in virtual time: what takes minutes on real sockets."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+import trio
+
+from hostmesh.errors import ConnectionLostError, DialError
+from hostmesh.net.address import AddressOrigin, AddressScope
+from hostmesh.net.links import Link
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.stream import Stream
+from hostmesh.net.upgrade import Upgrader
+
+ECHO = "/test/echo/1"
+CONFIGURED, REMOTE = AddressOrigin.CONFIGURED, AddressOrigin.REMOTE
+
+
+async def _pair(start_node, network):
+    server = await start_node(network=network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
+    client = await start_node(network=network, listen_addresses=())
+    await client.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
+    return client, server
+
+
+async def _echo_works(client, server) -> None:
+    stream = await client.open_stream(server.peer_id, ECHO)
+    await stream.send(b"hello")
+    assert await stream.receive() == b"hello"
+    await stream.close()
+
+
+async def _drain(stream) -> None:
+    while await stream.receive():
+        pass
+
+
+async def test_no_socket_is_opened(autojump_clock, start_node, memory_network, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(trio.socket, "socket", refuse)
+    client, server = await _pair(start_node, memory_network)
+    await _echo_works(client, server)
+    assert memory_network.dialled == [("9.9.9.9", 4001)]
+
+
+async def test_reader_that_pauses_for_minutes_gets_everything(autojump_clock, start_node, memory_network):
+    """Stock Yamux gives up after 5 s and does not say so (G4)."""
+    client, server = await _pair(start_node, memory_network)
+    data = bytes(range(256)) * 8192
+    finished = trio.Event()
+
+    async def send_much(stream: Stream) -> None:
+        await stream.send(data)
+        finished.set()
+
+    server.set_stream_handler("/test/much/1", send_much)
+    stream = await client.open_stream(server.peer_id, "/test/much/1")
+    received = b""
+    for _ in range(4):
+        received += await stream.receive(1000)
+        await trio.sleep(300)
+        assert not finished.is_set()
+    await _echo_works(client, server)
+    while chunk := await stream.receive():
+        received += chunk
+    assert received == data
+    assert finished.is_set()
+
+
+async def test_a_writer_that_gives_up_tells_the_reader(autojump_clock, start_node, memory_network):
+    client, server = await _pair(start_node, memory_network)
+    gave_up_at_s: list[float] = []
+
+    async def give_up(stream: Stream) -> None:
+        with trio.move_on_after(60):
+            await stream.send(bytes(10_000_000))
+        gave_up_at_s.append(trio.current_time())
+        await trio.sleep_forever()
+
+    server.set_stream_handler("/test/give-up/1", give_up)
+    stream = await client.open_stream(server.peer_id, "/test/give-up/1")
+    began = trio.current_time()
+    await trio.sleep(100)
+    assert gave_up_at_s == [pytest.approx(began + 60)]
+    with trio.fail_after(1), pytest.raises(ConnectionLostError):
+        await _drain(stream)
+    await _echo_works(client, server)
+
+
+async def test_buffered_bytes_are_bounded_by_the_window(autojump_clock, start_node, memory_network):
+    client, server = await _pair(start_node, memory_network)
+    sent = 0
+
+    async def count(stream: Stream) -> None:
+        nonlocal sent
+        while True:
+            await stream.send(bytes(1024))
+            sent += 1024
+
+    server.set_stream_handler("/test/count/1", count)
+    await client.open_stream(server.peer_id, "/test/count/1")
+    await trio.sleep(60)
+    assert sent <= 256 * 1024
+
+
+async def test_a_silent_peer_is_missed_within_a_minute(autojump_clock, start_node, memory_network):
+    client, server = await _pair(start_node, memory_network)
+    stream = await client.open_stream(server.peer_id, ECHO)
+    await trio.sleep(600)
+    assert client.is_connected(server.peer_id), "pings keep an idle connection"
+    # The peer's machine loses its power: nothing comes any more, and nothing says so.
+
+    async def nothing(max_bytes: int | None = None) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    (connection,) = client._pool.of(server.peer_id)
+    connection._muxed._link._stream.receive_some = nothing
+    began = trio.current_time()
+    with pytest.raises(ConnectionLostError):
+        await stream.receive()
+    assert trio.current_time() - began < 65
+
+
+async def test_streams_that_the_peer_never_closes_are_dropped(autojump_clock, start_node, memory_network):
+    client, server = await _pair(start_node, memory_network)
+
+    async def leave(stream: Stream) -> None:
+        await stream.receive(1)
+
+    server.set_stream_handler("/test/leave/1", leave)
+    await trio.sleep(1)
+    streams = []
+    for _ in range(20):
+        stream = await client.open_stream(server.peer_id, "/test/leave/1")
+        await stream.send(b"more than is read")
+        streams.append(stream)
+    await trio.sleep(5)
+    (connection,) = server._pool.of(client.peer_id)
+    assert connection._muxed.inbound_streams == 20
+    await trio.sleep(60)
+    assert connection._muxed.inbound_streams == 0
+    assert connection._muxed.stream_buffers == {}
+    with pytest.raises(ConnectionLostError):
+        await _drain(streams[0])
+
+
+async def test_a_peer_that_sends_past_the_window_is_dropped(autojump_clock, start_node, memory_network, caplog):
+    client, server = await _pair(start_node, memory_network)
+
+    async def never_read(stream: Stream) -> None:
+        await trio.sleep_forever()
+
+    server.set_stream_handler("/test/never/1", never_read)
+    stream = await client.open_stream(server.peer_id, "/test/never/1")
+    stream._muxed.send_window = 10_000_000
+    with trio.fail_after(5), pytest.raises(ConnectionLostError):
+        await stream.send(bytes(10_000_000))
+    await server.wait_disconnected(client.peer_id)
+    assert "past its window" in caplog.text
+
+
+async def test_a_peer_that_reads_nothing_cannot_fill_the_queue(autojump_clock, start_node, memory_network):
+    """A flood of pings whose answers nobody reads: the queue of answers is bounded, then the peer is dropped."""
+    server = await start_node(network=memory_network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
+    raw = await memory_network.dial("9.9.9.9", 4001)
+    muxed = await Upgrader(PeerKey.generate()).outbound(Link(raw, None), server.peer_id)
+
+    async def never() -> None:
+        await trio.sleep_forever()
+
+    await trio.testing.wait_all_tasks_blocked()
+    (connection,) = server._pool
+    connection._muxed._link._stream.send_stream.send_all_hook = never
+    ping = struct.pack("!BBHII", 0, 2, 1, 0, 7)
+
+    async def flood() -> None:
+        for _ in range(200):
+            await muxed.secured_conn.write(ping * 100)
+            await trio.sleep(0.01)
+
+    with trio.fail_after(60), pytest.raises(Exception, match=r"broke|closed"):
+        await flood()
+    assert server.connected_peers() == ()
+
+
+async def test_a_call_that_times_out_on_a_dead_line_takes_the_connection_with_it(
+    autojump_clock, start_node, memory_network
+):
+    client, server = await _pair(start_node, memory_network)
+    (connection,) = client._pool.of(server.peer_id)
+    dead = connection._muxed._link._stream
+
+    async def nothing(*_: object) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    await trio.sleep(1)
+    dead.receive_some = nothing
+    dead.send_stream.send_all_hook = nothing
+    with pytest.raises(ConnectionLostError) as caught:
+        await client.open_stream(server.peer_id, ECHO, timeout_s=10)
+    assert not caught.value.may_have_executed
+    await _echo_works(client, server)
+    assert len(memory_network.dialled) == 2
+
+
+async def test_a_name_that_strangers_gave_is_resolved_and_checked(autojump_clock, start_node, memory_network):
+    server = await start_node(network=memory_network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
+    client = await start_node(network=memory_network, listen_addresses=())
+    memory_network.names = {"good.example": ("9.9.9.9",), "evil.example": ("127.0.0.1", "169.254.169.254")}
+    with pytest.raises(DialError) as caught:
+        await client.connect(server.peer_id, ["/dns4/evil.example/tcp/4001"], origin=REMOTE)
+    assert caught.value.stage == "dns"
+    assert memory_network.dialled == []
+    await client.connect(server.peer_id, ["/dns4/evil.example/tcp/4001", "/dns4/good.example/tcp/4001"], origin=REMOTE)
+    assert memory_network.dialled == [("9.9.9.9", 4001)]
+
+
+async def test_black_holes_are_left_behind(autojump_clock, start_node, memory_network):
+    server = await start_node(network=memory_network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
+    client = await start_node(network=memory_network, listen_addresses=())
+    memory_network.black_holes = {"9.9.9.1", "9.9.9.2"}
+    addresses = ["/ip4/9.9.9.1/tcp/1", "/ip4/9.9.9.2/tcp/1", *server.listen_addresses()]
+    began = trio.current_time()
+    await client.connect(server.peer_id, addresses, origin=REMOTE)
+    assert trio.current_time() - began == pytest.approx(0.5)
+    assert client.addresses_of(server.peer_id)[0] == "/ip4/9.9.9.9/tcp/4001", "what worked is tried first"
+
+
+async def test_own_scopes_follow_listeners_and_configured_peers(autojump_clock, start_node, memory_network):
+    memory_network.interfaces = ("127.0.0.1", "10.0.0.5")
+    everywhere = await start_node(network=memory_network, listen_addresses=("/ip4/0.0.0.0/tcp/4001",))
+    assert everywhere.own_scopes() == {AddressScope.LOOPBACK, AddressScope.PRIVATE}
+    private = await start_node(network=memory_network, listen_addresses=("/ip4/10.0.0.7/tcp/4001",))
+    client = await start_node(network=memory_network, listen_addresses=())
+    with pytest.raises(DialError):
+        await client.connect(private.peer_id, private.listen_addresses(), origin=REMOTE)
+    await client.connect(private.peer_id, private.listen_addresses(), origin=CONFIGURED)
+    assert client.own_scopes() == {AddressScope.PRIVATE}
+    await client.disconnect(private.peer_id)
+    assert client.own_scopes() == frozenset()

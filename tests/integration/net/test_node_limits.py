@@ -1,0 +1,195 @@
+"""Limits: connections, handshakes, garbage, silence."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import trio
+
+from hostmesh.errors import ConnectionLostError, DialError
+from hostmesh.net import listening
+from hostmesh.net.address import AddressOrigin
+
+ECHO = "/test/echo/1"
+CONFIGURED = AddressOrigin.CONFIGURED
+
+
+async def _connect(client, server) -> None:
+    await client.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
+
+
+async def test_least_recently_used_idle_connection_makes_room(start_node):
+    client = await start_node(max_connections=3)
+    servers = [await start_node() for _ in range(5)]
+    for server in servers[:3]:
+        await _connect(client, server)
+        while not client.protocols_of(server.peer_id):
+            await trio.lowlevel.checkpoint()
+    stream = await client.open_stream(servers[0].peer_id, ECHO)
+    await stream.send(b"x")
+    await _connect(client, servers[3])
+    assert set(client.connected_peers()) == {servers[index].peer_id for index in (0, 2, 3)}
+    await _connect(client, servers[4])
+    assert len(client.connected_peers()) == 3
+    assert await stream.receive() == b"x"
+    assert client.is_connected(servers[0].peer_id)
+    with trio.fail_after(1):
+        await servers[1].wait_disconnected(client.peer_id)
+
+
+async def test_connections_in_use_are_not_trimmed(start_node):
+    client = await start_node(max_connections=2)
+    servers = [await start_node() for _ in range(3)]
+    streams = []
+    for server in servers[:2]:
+        await _connect(client, server)
+        streams.append(await client.open_stream(server.peer_id, ECHO))
+    with pytest.raises(DialError) as caught:
+        await _connect(client, servers[2])
+    assert caught.value.stage == "limit"
+    assert "max_connections" in caught.value.remedy
+    for stream in streams:
+        await stream.send(b"x")
+        assert await stream.receive() == b"x"
+    await streams[0].close()
+    await _connect(client, servers[2])
+
+
+async def test_bootstrap_connections_are_kept(start_node):
+    bootstrap = await start_node()
+    client = await start_node(max_connections=2, bootstrap_addresses=bootstrap.peer_addresses())
+    await client.wait_connected(1, 2.0)
+    for _ in range(4):
+        await _connect(client, await start_node())
+    assert client.is_connected(bootstrap.peer_id)
+
+
+async def test_inbound_beyond_the_limit_is_refused(start_node):
+    server = await start_node(max_connections=3)
+    clients = [await start_node() for _ in range(4)]
+    for client in clients[:3]:
+        await _connect(client, server)
+    clients[3].add_addresses(server.peer_id, server.listen_addresses(), CONFIGURED)
+    with pytest.raises((DialError, ConnectionLostError)):
+        await clients[3].open_stream(server.peer_id, ECHO)
+    assert len(server.connected_peers()) == 3
+    stream = await clients[0].open_stream(server.peer_id, ECHO)
+    await stream.send(b"x")
+    assert await stream.receive() == b"x"
+    await clients[1].disconnect(server.peer_id)
+    await server.wait_disconnected(clients[1].peer_id)
+    await _connect(clients[3], server)
+
+
+@pytest.mark.parametrize("listen", ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"])
+async def test_garbage_does_not_disturb(start_node, listen):
+    server, client = await start_node(listen_addresses=(listen,)), await start_node()
+    port = int(server.listen_addresses()[0].split("/")[4])
+    garbage = [
+        b"",
+        b"\x00" * 1000,
+        os.urandom(5000),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" + b"x" * 1000,
+        b"\x13/multistream/1.0.0\n" + b"\xff" * 200,
+        b"\x13/multistream/1.0.0\n\x07/noise\n" + b"\x00\x20" + os.urandom(32) + b"\x00\xff" + os.urandom(255),
+        b"\x13/multistream/1.0.0\n" + b"\x03ls\n" * 500,
+    ]
+    for data in garbage * 5:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        try:
+            await stream.send_all(data)
+            await stream.send_eof()
+            with trio.fail_after(2):
+                while await stream.receive_some():
+                    pass
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            await stream.aclose()
+    await _connect(client, server)
+    stream = await client.open_stream(server.peer_id, ECHO)
+    await stream.send(b"x")
+    assert await stream.receive() == b"x"
+    assert server.connected_peers() == (client.peer_id,)
+
+
+async def test_too_much_before_the_handshake_is_cut_off(start_node):
+    server = await start_node()
+    stream = await trio.open_tcp_stream("127.0.0.1", int(server.listen_addresses()[0].split("/")[4]))
+    # A length prefix of 2**60 asks for memory without end.
+    await stream.send_all(b"\x80\x80\x80\x80\x80\x80\x80\x80\x10")
+    sent = 0
+
+    async def send_on() -> None:
+        nonlocal sent
+        while sent < 100_000_000:
+            await stream.send_all(bytes(65536))
+            sent += 65536
+
+    with trio.fail_after(2), pytest.raises(trio.BrokenResourceError):
+        await send_on()
+    await stream.aclose()
+
+
+async def test_idle_connections_do_not_keep_others_out(start_node):
+    server, client = await start_node(max_connections=10), await start_node()
+    port = int(server.listen_addresses()[0].split("/")[4])
+    idle = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(200)]
+    with trio.fail_after(2):
+        await _connect(client, server)
+    ended = 0
+
+    async def wait_for_the_end(stream: trio.SocketStream) -> None:
+        nonlocal ended
+        try:
+            while await stream.receive_some():
+                pass
+        except trio.BrokenResourceError:
+            pass
+        ended += 1
+
+    with trio.move_on_after(0.2):
+        async with trio.open_nursery() as nursery:
+            for stream in idle:
+                nursery.start_soon(wait_for_the_end, stream)
+    for stream in idle:
+        await stream.aclose()
+    assert ended >= 200 - listening.MAX_HANDSHAKES
+
+
+async def test_an_idle_connection_is_closed_by_the_handshake_timeout(start_node, monkeypatch):
+    monkeypatch.setattr(listening, "HANDSHAKE_TIMEOUT_S", 0.1)
+    server = await start_node()
+    stream = await trio.open_tcp_stream("127.0.0.1", int(server.listen_addresses()[0].split("/")[4]))
+    with trio.fail_after(2):
+        while await stream.receive_some():
+            pass
+    await stream.aclose()
+
+
+async def test_every_connection_event_is_told_once(start_node):
+    client, server = await start_node(), await start_node()
+    with client.watch_connections() as watch:
+        events = aiter(watch)
+        await _connect(client, server)
+        event = await anext(events)
+        assert (event.peer_id, event.connected) == (server.peer_id, True)
+        await client.disconnect(server.peer_id)
+        event = await anext(events)
+        assert (event.peer_id, event.connected) == (server.peer_id, False)
+
+
+async def test_a_slow_watcher_gets_the_latest_of_each_peer(start_node):
+    client, server = await start_node(), await start_node()
+    with client.watch_connections() as watch:
+        for _ in range(5):
+            await _connect(client, server)
+            await client.disconnect(server.peer_id)
+        await _connect(client, server)
+        event = await anext(aiter(watch))
+        assert event.connected
+        with trio.move_on_after(0) as scope:
+            await anext(aiter(watch))
+        assert scope.cancelled_caught
