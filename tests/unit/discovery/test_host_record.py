@@ -301,3 +301,17 @@ def test_capabilities_are_those_of_the_record() -> None:
     """D28: what the client wanted is never echoed as what the host has."""
     info = make_info("host", make_description("m", capabilities=["a"]))
     assert info.capabilities == ("a",)
+
+
+def test_a_stock_libp2p_reads_the_envelope() -> None:
+    """Another implementation agrees on the bytes that are signed."""
+    from libp2p.peer.envelope import unmarshal_envelope
+
+    signed = real_record()
+    envelope = unmarshal_envelope(signed.envelope)
+    assert envelope.payload_type == PAYLOAD_TYPE
+    envelope.validate("hostmesh:testnet:host-record")
+    with pytest.raises(ValueError, match="signature"):
+        envelope.validate("hostmesh:othernet:host-record")
+    body = pb.HostRecord.FromString(envelope.raw_payload)
+    assert (body.network, body.sequence) == ("testnet", 42)

@@ -1,0 +1,112 @@
+"""The pages on discovery say what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from discovery_world import EPOCH, FakeReputation, make_description, make_info
+
+from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.funnel import sift
+from hostmesh.discovery.manager import _no_host
+from hostmesh.discovery.matching import CRITERIA, HostView, ProbeResult
+from hostmesh.discovery.measurement import Measurement, Origin
+from hostmesh.discovery.probe import ProbeConfig
+from hostmesh.discovery.publisher import PublisherConfig
+from hostmesh.discovery.ranking import AUTO, SCALE, RankingConfig
+from hostmesh.discovery.record import GRACE_S, MAX_ENVELOPE_BYTES, MAX_LIFE_S, MAX_RECORD_BYTES
+from hostmesh.discovery.search import SearchConfig
+from hostmesh.discovery.sweep import SweepConfig
+from hostmesh.discovery.table import MAX_PER_INTRODUCER
+from hostmesh.discovery.terms import Price
+from hostmesh.reputation.score import points
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+GUIDE = (DOCS / "discovery.md").read_text(encoding="utf-8")
+PROTOCOL = (DOCS / "protocols" / "discovery.md").read_text(encoding="utf-8")
+
+
+def view(index: int, model: str = "m", price: int = 1, reputation: int = 100, latency_ms: float = 700) -> HostView:
+    latency = Measurement(value=latency_ms, unit="ms", at_unix_s=EPOCH, samples=3, origin=Origin.MEASURED)
+    return HostView(
+        info=make_info(f"h{index}", make_description(model, price=price)),
+        uptime=None,
+        reputation=FakeReputation(points=reputation),
+        probe=ProbeResult(latency=latency, readiness=None),
+        sources=(),
+    )
+
+
+def test_the_example_of_a_funnel_is_what_the_code_says() -> None:
+    views = [view(index, model="other") for index in range(29)]
+    views += [view(100 + index, price=9) for index in range(3)]
+    views += [view(200 + index, reputation=10) for index in range(6)]
+    views += [view(300), view(301), view(302, latency_ms=611.5)]
+    criteria = HostCriteria(
+        required_models=["m"],
+        max_price=Price(micros_per_mtok=5, currency="USD"),
+        min_reputation=100,
+        max_latency_ms=500,
+    )
+    error = _no_host(sift(views, criteria)[1])
+    assert f"    {error.message}\n    {error.remedy}\n" in GUIDE
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("reputation | points / 1000 | {} ‰", AUTO.reputation),
+        ("million tokens | {} ‰", AUTO.price),
+        ("1 day) | {} ‰", AUTO.uptime),
+        ("latency) | {} ‰", AUTO.latency),
+        ("points from 0 to {:,}", SCALE),
+        ("latency | {} ms / (", RankingConfig().latency_anchor_us // 1000),
+        ("at most {} a search", SweepConfig().max_candidates),
+        ("For {:.0f} s after a search", SearchConfig().warm_s),
+        ("{:.0f} s after a first host matched", SearchConfig().settle_s),
+        ("younger than {:.0f} s", ProbeConfig().max_age_s),
+        ("five at a time, at most {}", ProbeConfig().max_probes),
+        ("{} after ten failures", points(0, 10)),
+        ("{} after ninety good jobs", points(90, 0)),
+    ],
+)
+def test_the_guide_names_the_numbers_of_the_code(text: str, value: float) -> None:
+    assert text.format(value) in GUIDE.replace("\n", " ").replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1 to {} s after it was issued", MAX_LIFE_S),
+        ("accepted for {} s more", GRACE_S),
+        ("gone everywhere within {} s", MAX_LIFE_S + GRACE_S),
+        ("at most {:,} bytes", MAX_RECORD_BYTES),
+        ("its envelope {:,}", MAX_ENVELOPE_BYTES),
+        ("may bring {} other hosts", MAX_PER_INTRODUCER),
+        ("renewed every {:.0f} s", PublisherConfig().renew_every_s),
+        ("tries again every {:.0f} s", PublisherConfig().retry_every_s),
+        ("at most {} connected peers", PublisherConfig().max_pushed),
+    ],
+)
+def test_the_protocol_page_names_the_numbers_of_the_code(text: str, value: float) -> None:
+    assert text.format(value) in PROTOCOL.replace("\n", " ").replace("  ", " ")
+
+
+def test_the_guide_lists_every_criterion_in_the_order_of_asking() -> None:
+    names = {
+        "listed": "`include`, `exclude`",
+        "state": "*state*",
+        "model": "`required_models`",
+        "kind": "`kind`",
+        "price": "`max_price`",
+        "location": "`location`",
+        "uptime": "`min_uptime_s`",
+        "capabilities": "`capabilities`",
+        "reputation": "`min_reputation`",
+        "reachable": "*reachable*",
+        "ready": "*ready*",
+        "latency": "`max_latency_ms`",
+    }
+    places = [GUIDE.index(f"| {names[criterion]} |") for criterion in CRITERIA]
+    assert places == sorted(places)
