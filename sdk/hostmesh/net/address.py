@@ -57,7 +57,7 @@ class AddressScope(Enum):
 
     PUBLIC = "public"
     PRIVATE = "private"
-    """RFC 1918, unique local IPv6, and the shared space of carrier-grade NAT."""
+    """RFC 1918, unique local IPv6, the space of carrier-grade NAT, and what else is routed inside a network only."""
     LOOPBACK = "loopback"
     LINK_LOCAL = "link-local"
     METADATA = "metadata"
@@ -65,7 +65,7 @@ class AddressScope(Enum):
     NAME = "name"
     """A DNS name: its answers have scopes, it has none."""
     UNUSABLE = "unusable"
-    """Unspecified, multicast, broadcast, reserved or documentation space, or port 0."""
+    """Unspecified, multicast, broadcast, no unicast space at all, or port 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +122,9 @@ _METADATA = frozenset(
         "168.63.129.16",  # Azure's host
     )
 )
-_SHARED = ipaddress.ip_network("100.64.0.0/10")
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
 _UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
-_RFC1918 = tuple(ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
@@ -320,16 +320,15 @@ def scope_of_ip(ip: IpAddress) -> AddressScope:
             return scope_of_ip(inner)
     if ip in _METADATA:
         return AddressScope.METADATA
-    if ip.is_unspecified or ip.is_multicast:
+    if ip.is_unspecified or ip.is_multicast or ip in _THIS_NETWORK or ip == _BROADCAST:
         return AddressScope.UNUSABLE
     if ip.is_loopback:
         return AddressScope.LOOPBACK
     if ip.is_link_local:
         return AddressScope.LINK_LOCAL
-    if ip in _SHARED or ip in _UNIQUE_LOCAL or any(ip in network for network in _RFC1918) or ip in _NAT64_LOCAL:
-        return AddressScope.PRIVATE
-    is_assigned = ip.version == 4 or ip in _GLOBAL_UNICAST
-    return AddressScope.PUBLIC if ip.is_global and is_assigned else AddressScope.UNUSABLE
+    if ip.version == 6 and not any(ip in network for network in (_GLOBAL_UNICAST, _UNIQUE_LOCAL, _NAT64_LOCAL)):
+        return AddressScope.UNUSABLE
+    return AddressScope.PUBLIC if ip.is_global and ip not in _NAT64_LOCAL else AddressScope.PRIVATE
 
 
 def scope_of(address: str) -> AddressScope:
