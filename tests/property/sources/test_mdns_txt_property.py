@@ -53,7 +53,7 @@ def test_nothing_outlives_its_ttl(packets):
         now += step
         peers.on_txt(label, encode_txt(peer_id, ["/ip4/10.0.0.1/tcp/1"]), ttl_s=ttl_s, now=now, flush=True)
         if ttl_s > 0:
-            ends[label] = (now + ttl_s, peer_id)
+            ends[label, peer_id] = now + ttl_s
     assert len(peers) <= MAX_PEERS
     alive = peers.peers(now)
-    assert set(alive) <= {peer_id for end, peer_id in ends.values() if end > now}
+    assert set(alive) <= {peer_id for (_, peer_id), end in ends.items() if end > now}
