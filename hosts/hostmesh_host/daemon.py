@@ -31,9 +31,9 @@ from hostmesh_host.engines.child import ChildEngine
 from hostmesh_host.engines.describe import open_engine
 from hostmesh_host.engines.embedded import minilm_spec, smollm2_spec
 from hostmesh_host.engines.group import EngineGroup
-from hostmesh_host.offer import OfferChange, apply_change, describe_host, offered_models, stored_form
+from hostmesh_host.offer import OfferChange, apply_change, describe_host, merge_stored, offered_models
 from hostmesh_host.offer_store import OFFER_FILE_NAME, OfferStore
-from hostmesh_host.settings import HostSettings, is_url
+from hostmesh_host.settings import LoadedHostSettings, is_url
 
 if TYPE_CHECKING:
     from hostmesh.settings import LoadedSettings
@@ -49,7 +49,7 @@ class HostPlan:
 
     loaded: LoadedSettings
     """The node's settings; ``key_file`` is set."""
-    host: HostSettings
+    host: LoadedHostSettings
     host_dir: Path
     """Key, binding, offer and control socket."""
     location: str | None
@@ -69,6 +69,7 @@ class HostDaemon:
 
     def __init__(self, plan: HostPlan, *, on_ready: Callable[[Mapping[str, object]], None]) -> None:
         self._plan = plan
+        self._host = plan.host.settings
         self._on_ready = on_ready
         self._store = OfferStore(plan.host_dir / OFFER_FILE_NAME)
         self._stop = trio.Event()
@@ -110,10 +111,10 @@ class HostDaemon:
     async def _serve(self, sdk: SDK, engine: Engine) -> None:
         plan = self._plan
         description = describe_host(
-            offered_models(plan.host, engine.models()),
-            currency=plan.host.currency,
+            offered_models(plan.host, self._store.read(), engine.models()),
+            currency=self._host.currency,
             location=plan.location,
-            capabilities=plan.host.capabilities,
+            capabilities=self._host.capabilities,
         )
         await sdk.authenticate(wallet=plan.wallet, binding_file=plan.binding_file)
         discovery = sdk.get_discovery_manager()
@@ -127,7 +128,7 @@ class HostDaemon:
                     self._tell_ready(serving)
                     await self._stop.wait()
                     logger.info("draining")
-                    await serving.drain(plan.host.drain_timeout_s)
+                    await serving.drain(self._host.drain_timeout_s)
                     nursery.cancel_scope.cancel()
             self._serving = None
 
@@ -146,7 +147,7 @@ class HostDaemon:
         )
 
     def _limits(self) -> JobLimits:
-        host = self._plan.host
+        host = self._host
         at_once = host.max_concurrent_jobs
         if at_once is None:
             at_once = 4 if any(map(is_url, host.engines)) else 1
@@ -157,7 +158,7 @@ class HostDaemon:
     @asynccontextmanager
     async def _engines(self) -> AsyncIterator[Engine]:
         """Start the engines; end them when the block is left."""
-        host = self._plan.host
+        host = self._host
         models_dir = self._plan.host_dir.parent / MODELS_DIR_NAME
         engines: list[Engine] = []
         async with AsyncExitStack() as stack:
@@ -173,7 +174,7 @@ class HostDaemon:
             yield engines[0] if len(engines) == 1 else EngineGroup(engines)
 
     def _open_url(self, url: str) -> Any:
-        host = self._plan.host
+        host = self._host
         embedded = {"smollm2-135m-instruct": "smollm2", "all-minilm-l6-v2": "minilm"}
         ids = [model_id for model_id in host.models if embedded.get(model_id) not in host.engines]
         if not ids:
@@ -200,10 +201,12 @@ class HostDaemon:
                 return self._status(serving)
             case "announce":
                 change = request.get("change")
-                wanted = apply_change(description, OfferChange(**change) if isinstance(change, dict) else OfferChange())
+                asked = OfferChange(**change) if isinstance(change, dict) else OfferChange()
+                wanted = apply_change(description, asked)
                 await serving.announce(wanted)
                 self._description = wanted
-                self._store.write(stored_form(wanted))
+                if not asked.is_empty:
+                    self._store.write(merge_stored(self._store.read(), asked))
                 return self._status(serving)
             case "withdraw":
                 await serving.withdraw()
@@ -217,6 +220,7 @@ class HostDaemon:
         return {
             "peer_id": self._peer_id,
             "pid": os.getpid(),
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
             "addresses": list(self._addresses),
             "record": None
             if record is None
