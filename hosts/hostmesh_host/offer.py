@@ -8,7 +8,7 @@ from typing import Any
 
 from hostmesh import HostDescription, ModelInfo, ModelOffer, Price, __version__
 from hostmesh.errors import ConfigError
-from hostmesh_host.settings import HostSettings
+from hostmesh_host.settings import LoadedHostSettings
 
 SOFTWARE = f"hostmesh-host/{__version__}"
 
@@ -40,25 +40,48 @@ class OfferChange:
         }
 
 
-def offered_models(settings: HostSettings, known: Sequence[ModelInfo]) -> dict[str, int]:
-    """Return the price of each model that the settings offer.
+def offered_models(loaded: LoadedHostSettings, stored: Mapping[str, Any], known: Sequence[ModelInfo]) -> dict[str, int]:
+    """Return the price of each model to offer.
+
+    An argument or environment variable beats what ``update`` kept, which beats ``host.toml``.
+
+    Args:
+        loaded: the settings.
+        stored: what ``update`` kept; models in it that no engine has are left out.
+        known: what the engines have.
 
     Raises:
-        ConfigError: a model that no engine has, or one without a price.
+        ConfigError: a model that no engine has, or one without a price, or no model.
     """
+    settings = loaded.settings
     ids = [model.model_id for model in known]
     for model_id in settings.models:
         if model_id not in ids:
             raise ConfigError(
                 f"no engine here has the model {model_id!r}",
                 name="models",
-                source="argument",
+                source=loaded.origins["models"],
                 remedy=f"offer one of: {', '.join(ids)}",
             )
+    kept: Mapping[str, int] = stored.get("prices", {})
+    if stored.get("currency", settings.currency) != settings.currency:
+        kept = {}  # prices in another currency than is asked for now
+    said_models, said_price = loaded.said_now("models"), loaded.said_now("price")
+    removed = () if said_models else stored.get("removed", ())
+    wanted = [*(settings.models or ids), *(model_id for model_id in kept if model_id in ids)]
     prices: dict[str, int] = {}
-    for model_id in settings.models or ids:
+    for model_id in dict.fromkeys(wanted):
+        if model_id in removed:
+            continue
         own = settings.models.get(model_id)
-        price = settings.price if own is None else own
+        order = (
+            own if said_models else None,
+            settings.price if said_price else None,
+            kept.get(model_id),
+            own,
+            settings.price,
+        )
+        price = next((price for price in order if price is not None), None)
         if price is None:
             raise ConfigError(
                 f"no price for {model_id!r}",
@@ -67,6 +90,8 @@ def offered_models(settings: HostSettings, known: Sequence[ModelInfo]) -> dict[s
                 remedy=f"say --model {model_id}=PRICE or --price PRICE, in micro-units per million tokens; 0 is free",
             )
         prices[model_id] = price
+    if not prices:
+        raise ConfigError("no model is offered", name="models", source="stored offer", remedy="say --model ID=PRICE")
     return prices
 
 
@@ -119,23 +144,15 @@ def apply_change(description: HostDescription, change: OfferChange) -> HostDescr
     )
 
 
-def stored_form(description: HostDescription) -> dict[str, object]:
-    """Return what is kept of a description."""
-    prices = {offer.model_id: offer.price for offer in description.models if offer.price is not None}
-    return {
-        "models": {model_id: price.micros_per_mtok for model_id, price in prices.items()},
-        "currency": next(iter(prices.values())).currency,
-        "location": description.location,
-        "capabilities": list(description.capabilities),
-    }
-
-
 def merge_stored(stored: Mapping[str, Any], change: OfferChange) -> dict[str, object]:
-    """Return what is kept with the change made: for a host that does not run now."""
-    models = {**stored.get("models", {}), **(change.models or {})}
+    """Return what is kept for the next start, with the change made."""
+    set_now = dict(change.models or {})
+    prices = {**stored.get("prices", {}), **set_now}
+    removed = [model_id for model_id in stored.get("removed", ()) if model_id not in set_now]
     for model_id in change.remove_models:
-        models.pop(model_id, None)
-    merged: dict[str, object] = {**stored, "models": models}
+        prices.pop(model_id, None)
+        removed.append(model_id)
+    merged: dict[str, object] = {**stored, "prices": prices, "removed": list(dict.fromkeys(removed))}
     if change.currency is not None:
         merged["currency"] = change.currency
     if change.location is not None:

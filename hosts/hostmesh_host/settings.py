@@ -80,6 +80,10 @@ class LoadedHostSettings:
     origins: Mapping[str, str]
     """Per setting: ``argument``, ``environment NAME``, ``stored offer``, the TOML file's path, or ``default``."""
 
+    def said_now(self, name: str) -> bool:
+        """Tell whether this start said it: by an argument or the environment."""
+        return self.origins[name].startswith(("argument", "environment"))
+
 
 def load_host_settings(
     overrides: Mapping[str, object],
@@ -94,7 +98,7 @@ def load_host_settings(
     Args:
         overrides: settings by name; None counts as not given.
         config_dir: where ``host.toml`` is looked for.
-        stored: what the stored offer says.
+        stored: settings that the stored offer keeps.
         file: read this file, which must exist; None = ``HOSTMESH_HOST_CONFIG``, else ``host.toml`` if there is one.
         env: None = the process's own.
 

@@ -113,7 +113,7 @@ def start(
 
     folder = host_dir(loaded)
     stored = OfferStore(folder / OFFER_FILE_NAME).read()
-    place = stored.pop("location", None)
+    place = stored.get("location")
     host = load_host_settings(
         {
             "engines": listed(engine),
@@ -132,9 +132,9 @@ def start(
             "drain_timeout_s": drain_s,
         },
         config_dir=loaded.paths.config_dir,
-        stored=stored,
+        stored={name: stored[name] for name in ("currency", "capabilities") if name in stored},
         file=host_config,
-    ).settings
+    )
     if place is None or loaded.origins["location"].startswith(("argument", "environment")):
         place = loaded.settings.location
     binding_file = folder / BINDING_FILE_NAME
@@ -146,7 +146,7 @@ def start(
         password_file=password_file,
         password_fd=password_fd,
     )
-    engine_key = _read_engine_key(host)
+    engine_key = _read_engine_key(host.settings)
     from hostmesh_host.daemon import HostDaemon, HostPlan
 
     plan = HostPlan(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hostmesh import EngineEvent, ModelInfo, ModelKind, Work
-from hostmesh.errors import EngineError, ModelNotReadyError
+from hostmesh.errors import ConfigError, EngineError, ModelNotReadyError
 from hostmesh.system import System
 from hostmesh_host.engines.dialect import PARAMETERS, Dialect
 from hostmesh_host.engines.endpoint import Endpoint, check_engine_url
@@ -176,7 +176,7 @@ class ChildEngine:
             if patience.cancelled_caught:
                 raise EngineError(f"the engine {self._spec.name} did not load in {self._spec.start_timeout_s:g} s")
             url = answer.get("url")
-            self._endpoint = Endpoint(base_url=check_engine_url(url if isinstance(url, str) else ""), api_key=key)
+            self._endpoint = Endpoint(base_url=_own_url(url), api_key=key)
             await http.ask("/health")
             models = _read_models(answer, self._spec)
             first = self._engine is None
@@ -310,6 +310,13 @@ class _Process:
         text = bytes(line[:MAX_STDERR_LINE_BYTES]).decode(errors="replace").strip()
         self._last_lines.append(text)
         logger.debug("engine %s: %s", self._name, text)
+
+
+def _own_url(url: object) -> str:
+    try:
+        return check_engine_url(url if isinstance(url, str) else "")
+    except ConfigError as error:
+        raise EngineError(f"the child engine listens where it may not: {error.message}") from error
 
 
 def _read_models(answer: Mapping[str, object], spec: ChildSpec) -> tuple[ModelInfo, ...]:

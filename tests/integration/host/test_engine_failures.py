@@ -82,11 +82,13 @@ async def test_a_failing_engine_ends_the_job_with_an_error_of_ours(
 
 async def test_events_before_a_failure_stand(recorded: RunningEngine) -> None:
     seen: list[EngineEvent] = []
-    async with open_engine(recorded.url, model_ids=["fail-event"], api_key=recorded.key) as opened:
-        async with opened.generate(chat("fail-event")) as stream:
-            seen += [await anext(stream) for _ in range(3)]
-            with pytest.raises(EngineError):
-                await anext(stream)
+    async with (
+        open_engine(recorded.url, model_ids=["fail-event"], api_key=recorded.key) as opened,
+        opened.generate(chat("fail-event")) as stream,
+    ):
+        seen += [await anext(stream) for _ in range(3)]
+        with pytest.raises(EngineError):
+            await anext(stream)
     assert [type(event) for event in seen] == [TextPiece] * 3
 
 
