@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 from libp2p.custom_types import StreamHandlerFn, TProtocol
-from libp2p.exceptions import ParseError
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import IOException
-from libp2p.protocol_muxer.exceptions import (
-    MultiselectClientError,
-    MultiselectCommunicatorError,
-    MultiselectError,
-)
 from libp2p.protocol_muxer.exceptions import ProtocolNotSupportedError as StockProtocolNotSupportedError
 from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
@@ -40,14 +34,6 @@ _NEGOTIATION_BYTES = 8192
 _HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0"})
 
 _STREAM_ERRORS = (MuxedStreamError, IOException)
-_NEGOTIATION_ERRORS = (
-    MultiselectClientError,
-    MultiselectError,
-    MultiselectCommunicatorError,
-    ParseError,
-    UnicodeDecodeError,
-    *_STREAM_ERRORS,
-)
 
 
 class NodeStream:
@@ -297,7 +283,7 @@ class Connection:
                 needed=protocol_id,
                 remedy="the peer runs another version, or another network's protocol prefix",
             ) from error
-        except _NEGOTIATION_ERRORS as error:
+        except Exception as error:  # libp2p raises what it likes at what a peer says
             muxed.abandon()
             raise self._lost(error) from error
         except BaseException:
@@ -319,7 +305,7 @@ async def serve_stream(connection: Connection, muxed: PatientStream, protocols: 
             protocol, handler = await protocols.negotiate(
                 MultiselectCommunicator(_Negotiating(muxed)), 2 * int(NEGOTIATION_TIMEOUT_S)
             )
-    except (*_NEGOTIATION_ERRORS, trio.TooSlowError) as error:
+    except Exception as error:  # noqa: BLE001 # libp2p raises what it likes at what a peer says
         _log.debug("a stream from %s came to nothing: %r", connection.peer_id, error)
         muxed.abandon()
         return

@@ -171,6 +171,8 @@ class Listening:
             is_adopted = True
         except (HandshakeError, ConnectionClosedError, DialError) as error:
             _log.debug("inbound connection refused: %s", error, extra={"remote": remote})
+        except Exception:  # noqa: BLE001 # the supervisor of inbound handshakes: whatever a stranger does ends its own
+            _log.exception("an inbound handshake failed", extra={"remote": remote})
         finally:
             self._handshakes.pop(link, None)
             if not is_adopted:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
+import struct
 
 import pytest
 import trio
+from libp2p.io.exceptions import IOException
 
 from hostmesh.errors import ConnectionLostError, DialError
 from hostmesh.net import listening
 from hostmesh.net.address import AddressOrigin
+from hostmesh.net.links import Link
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.upgrade import Upgrader
 
 ECHO = "/test/echo/1"
 CONFIGURED = AddressOrigin.CONFIGURED
@@ -193,3 +199,85 @@ async def test_a_slow_watcher_gets_the_latest_of_each_peer(start_node):
         with trio.move_on_after(0) as scope:
             await anext(aiter(watch))
         assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00",
+        b"\x01",
+        b"\x01\n",
+        b"\x05abc",
+        b"\x04abcd",
+        b"\x02\xff\n",
+        b"\xff" * 30,
+        b"\x80\x80\x80\x80\x80\x80\x80\x80\x10",
+        b"\x13/multistream/1.0.0\n\x00",
+        b"\x13/multistream/1.0.0\n\x01\n",
+        b"\x13/multistream/1.0.0\n\x02\xff\n",
+        b"\x13/multistream/1.0.0\n" + b"\x03ls\n" * 5000,
+        b"\x13/multistream/1.0.0\n\x15/test/does-not-exist\n",
+    ],
+)
+@pytest.mark.parametrize("is_ended", [True, False])
+async def test_a_stream_that_names_no_protocol_ends_alone(start_node, data, is_ended):
+    server, client = await start_node(), await start_node()
+    await _connect(client, server)
+    sibling = await client.open_stream(server.peer_id, ECHO)
+    (connection,) = client._pool.of(server.peer_id)
+    raw = await connection._muxed.open_stream()
+    await raw.write(data)
+    if is_ended:
+        await raw.close()
+    else:
+        raw.abandon()
+    await sibling.send(b"x")
+    assert await sibling.receive() == b"x"
+    assert server.is_connected(client.peer_id)
+
+
+async def test_both_dial_at_once(start_node):
+    one, two = await start_node(), await start_node()
+    for _ in range(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_connect, one, two)
+            nursery.start_soon(_connect, two, one)
+        for caller, callee in ((one, two), (two, one)):
+            stream = await caller.open_stream(callee.peer_id, ECHO)
+            await stream.send(b"x")
+            assert await stream.receive() == b"x"
+            await stream.close()
+        await one.disconnect(two.peer_id)
+        await two.disconnect(one.peer_id)
+
+
+async def test_random_frames_of_a_proven_peer_hurt_nobody_else(start_node):
+    server, client = await start_node(), await start_node()
+    await _connect(client, server)
+    choice = random.Random(20240607)
+    port = int(server.listen_addresses()[0].split("/")[4])
+    for _ in range(30):
+        link = Link(await trio.open_tcp_stream("127.0.0.1", port), None)
+        muxed = await Upgrader(PeerKey.generate()).outbound(link, server.peer_id)
+        for _ in range(20):
+            size = choice.choice([0, 1, 5, 300, 2**31])
+            header = struct.pack(
+                "!BBHII",
+                choice.choice([0, 0, 0, 1, 255]),
+                choice.randrange(5),
+                choice.randrange(16),
+                choice.randrange(6),
+                size,
+            )
+            try:
+                await muxed.secured_conn.write(header + choice.randbytes(min(size, 300)))
+            except IOException:
+                break
+        await link.close()
+    stream = await client.open_stream(server.peer_id, ECHO)
+    await stream.send(b"x")
+    assert await stream.receive() == b"x"
+    with trio.fail_after(3):
+        while len(server._pool) > 1:
+            await trio.lowlevel.checkpoint()
+    assert server.connected_peers() == (client.peer_id,)
