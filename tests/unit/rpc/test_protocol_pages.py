@@ -1,0 +1,65 @@
+"""The examples in the docstrings of wire/ and rpc/, and the bytes and limits in the protocol's page, are true."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hostmesh.messaging.body import MAX_BODY_BYTES
+from hostmesh.messaging.deliveries import DeliveryLimits
+from hostmesh.rpc import method
+from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall, Header, ServerCall
+from hostmesh.rpc.limits import RpcLimits
+from hostmesh.rpc.outcome import OK
+from hostmesh.status.server import MAX_WATCHERS, MAX_WATCHERS_PER_PEER, MIN_WATCH_INTERVAL_S
+from hostmesh.v1 import status_pb2
+from hostmesh.wire import bounds, framing
+
+PAGES = Path(__file__).resolve().parents[3] / "docs" / "protocols"
+
+
+@pytest.mark.parametrize("module", [bounds, framing, method], ids=lambda module: module.__name__)
+def test_docstring_examples(module: ModuleType) -> None:
+    failed, attempted = doctest.testmod(module)
+    assert attempted > 0
+    assert failed == 0
+
+
+def test_the_bytes_of_the_page() -> None:
+    page = (PAGES / "rpc.md").read_text()
+    service = status_pb2.DESCRIPTOR.services_by_name["StatusService"]
+    ping = method.method(service, "Ping", status_pb2.PingRequest, status_pb2.PingResponse)
+    request = ClientCall(ping, Header(method="Ping"), status_pb2.PingRequest(nonce=b"abcdefgh")).start(5.0)
+    server = ServerCall({"Ping": ping})
+    server.feed(request)
+    assert server.next_event() is not None
+    response = server.end(OK, status_pb2.PingResponse(nonce=b"abcdefgh"))
+    for data in (request, response):
+        assert f"\n    {data.hex()}\n" in page
+
+
+def test_the_limits_of_the_pages() -> None:
+    limits, ids = RpcLimits(), DeliveryLimits()
+    peer, service = limits.per_peer, limits.per_service
+    rpc = (PAGES / "rpc.md").read_text()
+    for who in (peer, service):
+        assert f"{who.max_concurrent} at once, {who.calls_per_s:.0f} a second, {who.burst} in a burst" in rpc
+    assert f"within {limits.request_timeout_s:.0f} s | reset" in rpc
+    assert f"for {limits.linger_timeout_s:.0f} s and 2 MiB" in rpc
+    assert f"waits for {limits.max_lingering} such callers" in rpc
+    assert f"{limits.max_tracked_peers}, the least recently seen" in rpc
+    assert f"and {HEADER_ALLOWANCE_BYTES // 1024} KiB |" in rpc
+    assert f"nesting of messages | {bounds.MAX_DEPTH} |" in rpc
+    message = (PAGES / "message.md").read_text()
+    assert (
+        f"{ids.ttl_s / 60:.0f} minutes; the last {ids.max_per_sender:,} of a sender, the last {ids.max_total:,}"
+        in message
+    )
+    assert f"| {ids.max_in_progress}; further messages" in message
+    assert f"body | {MAX_BODY_BYTES:,} bytes" in message
+    status = (PAGES / "status.md").read_text()
+    assert f"{MIN_WATCH_INTERVAL_S * 1000:.0f} ms |" in status
+    assert f"{MAX_WATCHERS_PER_PEER} a peer, {MAX_WATCHERS} in all" in status
