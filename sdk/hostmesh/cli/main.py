@@ -40,7 +40,8 @@ def run_app(app: typer.Typer, name: str, argv: Sequence[str] | None = None) -> i
         argv = sys.argv[1:]
         _report_uncaught()
     as_json = "--json" in argv
-    for stream in (sys.stdout, sys.stderr):
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     interrupts = Interrupts()
@@ -51,6 +52,11 @@ def run_app(app: typer.Typer, name: str, argv: Sequence[str] | None = None) -> i
             return code
     except Interrupted as interrupted:
         return interrupted.exit_code
+    except SystemExit as exit_:
+        if not isinstance(exit_.__context__, BrokenPipeError):  # typer's answer to a broken pipe
+            raise
+        sys.stdout, sys.stderr = streams
+        return _leave_pipe()
     except BrokenPipeError:
         return _leave_pipe()
     except Abort:  # Ctrl-D at a prompt
