@@ -55,6 +55,9 @@ class ProbeConfig:
     max_age_s: float = 30.0
     """A measurement this young is used again while the host stays connected."""
     max_parallel: int = 5
+    """Not counting the slow ones."""
+    slow_after_s: float = 0.5
+    """A probe that takes longer lets the next one begin, and goes on."""
     max_probes: int = 32
     """Most hosts probed in one search."""
     max_remembered: int = 4096

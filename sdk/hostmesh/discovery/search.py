@@ -6,9 +6,9 @@ The order of things::
     sources -> fetch ---+-> static criteria -> probe, best possible score first -> all criteria -> ranking
 
 A host whose best possible score, with the latency of a perfect path, is below that of a host already measured cannot
-win and is not probed. After the first match, the sources have ``settle_s`` more. When nothing matched, the sources are
-asked again without the models and the country, so that the funnel and the relaxation speak of every host there is, and
-hosts that fail a single criterion are probed, so that the relaxation is true.
+win and is not probed. After the first measured match, sources and probes have ``settle_s`` more. When nothing matched,
+the sources are asked again without the models and the country, so that the funnel and the relaxation speak of every
+host there is, and hosts that fail a single criterion are probed, so that the relaxation is true.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from hostmesh.discovery.measurement import Measurement, Origin
 from hostmesh.discovery.probe import Prober
 from hostmesh.discovery.ranking import RankingConfig, best_possible, rank, score
 from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.slots import Slots
 from hostmesh.discovery.source import SourceQuery
 from hostmesh.discovery.sweep import Sweep, SweepConfig, SweepCounts
 from hostmesh.discovery.table import KnownHost
@@ -52,7 +53,7 @@ class SearchConfig:
     warm_s: float = 60.0
     """So long after a sweep the table answers by itself, if it has a match. A miss always sweeps."""
     settle_s: float = 2.0
-    """How long the sources may go on once a host matched."""
+    """How long sources and probes may go on once a measured host matched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +226,9 @@ class _Search:
 
     async def probe_known(self) -> None:
         """Probe what the table holds."""
-        await self._probe_worthwhile(lambda: True)
+        self._settle = trio.CancelScope()
+        with self._settle:
+            await self._probe_worthwhile(lambda: True)
 
     async def probe_during(self, sweep: Sweep, queries: Sequence[SourceQuery]) -> None:
         """Sweep, and probe what it brings while it goes on."""
@@ -235,14 +238,14 @@ class _Search:
 
         async def run_sweep() -> None:
             nonlocal is_over
-            with self._settle:
-                await sweep.run(queries)
+            await sweep.run(queries)
             is_over = True
             self._wake()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_sweep)
-            await self._probe_worthwhile(lambda: is_over)
+        with self._settle:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_sweep)
+                await self._probe_worthwhile(lambda: is_over)
 
     async def probe_near_misses(self) -> None:
         """Probe the hosts that fail one criterion of the record, so that what is said of relaxing it is true."""
@@ -280,17 +283,23 @@ class _Search:
 
     async def _probe_worthwhile(self, is_over: Callable[[], bool]) -> None:
         limits = self._searcher.prober.config
+        slots = Slots(
+            quick=limits.max_parallel,
+            most=limits.max_probes,
+            slow_after_s=limits.slow_after_s,
+            on_change=self._wake,
+        )
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
-                while len(self._in_flight) < limits.max_parallel:
+                while slots.has_room:
                     peer_id = self._next_worthwhile()
                     if peer_id is None:
                         break
                     # Now, not when the task first runs: the loop looks again before that.
                     self._in_flight.add(peer_id)
-                    nursery.start_soon(self._probe, peer_id)
-                if not self._in_flight and is_over():
+                    slots.start(nursery, self._probe, peer_id)
+                if slots.is_idle and is_over():
                     return
                 await self._changed.wait()
 
@@ -329,7 +338,7 @@ class _Search:
         self._arm_settle()
 
     def _arm_settle(self) -> None:
-        if self._only_best and self.has_match:
+        if self._only_best and self._best_total >= 0:
             latest = trio.current_time() + self._searcher.config.settle_s
             self._settle.deadline = min(self._settle.deadline, latest)
 

@@ -13,6 +13,7 @@ import trio
 from hostmesh.discovery.calls import fetch_record
 from hostmesh.discovery.collaborators import RunningNode
 from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.slots import Slots
 from hostmesh.discovery.source import Candidate, Source, SourceQuery
 from hostmesh.discovery.stats import SourceStats
 from hostmesh.discovery.supervise import contain
@@ -31,6 +32,11 @@ class SweepConfig:
     max_candidates: int = 256
     """Most candidates asked in one sweep; further ones are dropped and counted."""
     max_parallel_fetches: int = 8
+    """Not counting the slow ones."""
+    max_fetches_in_flight: int = 64
+    """Counting them."""
+    slow_after_s: float = 0.5
+    """A fetch that takes longer lets the next candidate begin, and goes on."""
     fetch_timeout_s: float = 5.0
     """For one record, the dial included."""
     fresh_s: float = 5.0
@@ -83,6 +89,7 @@ class Sweep:
         self._on_record = on_record
         self._progress: dict[PeerId, _Progress] = {}
         self._addresses: dict[PeerId, frozenset[str]] = {}
+        self._room = trio.Event()
         self._send, self._receive = trio.open_memory_channel[PeerId](config.max_candidates)
 
     async def run(self, queries: Sequence[SourceQuery]) -> None:
@@ -94,8 +101,7 @@ class Sweep:
         Cancellation: safe; what was fetched is in the record book.
         """
         async with trio.open_nursery() as fetchers:
-            for _ in range(self._config.max_parallel_fetches):
-                fetchers.start_soon(self._fetch_all)
+            fetchers.start_soon(self._fetch_all)
             async with self._send, trio.open_nursery() as askers:
                 for source in self._running.sources:
                     for query in queries:
@@ -153,12 +159,25 @@ class Sweep:
             self._counts.fetches["dropped"] += 1
 
     async def _fetch_all(self) -> None:
-        async for peer_id in self._receive:
+        slots = Slots(
+            quick=self._config.max_parallel_fetches,
+            most=self._config.max_fetches_in_flight,
+            slow_after_s=self._config.slow_after_s,
+            on_change=lambda: self._room.set(),
+        )
+        async with trio.open_nursery() as fetches:
+            async for peer_id in self._receive:
+                while not slots.has_room:
+                    self._room = trio.Event()
+                    await self._room.wait()
+                slots.start(fetches, self._fetch_and_note, peer_id)
+
+    async def _fetch_and_note(self, peer_id: PeerId) -> None:
+        outcome = await self._fetch(peer_id)
+        if outcome and self._progress[peer_id] is _Progress.AGAIN:
+            self._progress[peer_id] = _Progress.BUSY
             outcome = await self._fetch(peer_id)
-            if outcome and self._progress[peer_id] is _Progress.AGAIN:
-                self._progress[peer_id] = _Progress.BUSY
-                outcome = await self._fetch(peer_id)
-            self._progress[peer_id] = _Progress.FAILED if outcome else _Progress.DONE
+        self._progress[peer_id] = _Progress.FAILED if outcome else _Progress.DONE
 
     async def _fetch(self, peer_id: PeerId) -> str:
         """Ask one candidate; return why another address might help, or nothing when it would not."""

@@ -235,6 +235,62 @@ async def test_dead_and_silent_candidates_cost_their_own_time_only(autojump_cloc
         assert trio.current_time() - began < 2.5
 
 
+async def test_hosts_that_fell_silent_do_not_hold_the_answer_up(autojump_clock: MockClock) -> None:
+    """Their records would rank first, so they are probed; nobody waits for twenty timeouts."""
+    world = World()
+    silent = [world.host(f"silent{index}", "m", price=0) for index in range(20)]
+    peer = world.host("host", "m", price=10**9)
+    async with world.client() as discovery:
+        assert len(await discovery.find_all_hosts(limit=50)) == 21
+        for each in silent:
+            each.is_silent = True
+        await trio.sleep(31)
+        began = trio.current_time()
+        assert (await discovery.find_host(timeout_s=60)).peer_id == peer.peer_id
+        # Five begin every half second, then the one that answers is reached; two seconds later the answer is out.
+        assert trio.current_time() - began < 4.5
+        assert sum(each.asked for each in silent) == 20
+
+
+async def test_candidates_that_are_long_gone_do_not_hold_the_living_up(autojump_clock: MockClock) -> None:
+    """The DHT names hosts for half an hour after their death."""
+    world = World()
+    for index in range(60):
+        world.host(f"gone{index}", "m").is_silent = True
+    peer = world.host("host", "m")
+    async with world.client() as discovery:
+        began = trio.current_time()
+        assert (await discovery.find_host()).peer_id == peer.peer_id
+        assert trio.current_time() - began < 7
+
+
+async def test_fetches_in_flight_are_bounded(autojump_clock: MockClock) -> None:
+    world = World(
+        DiscoveryConfig(
+            search=SearchConfig(sweep=SweepConfig(max_parallel_fetches=2, max_fetches_in_flight=6, slow_after_s=0.1))
+        )
+    )
+    for index in range(20):
+        world.host(f"gone{index}", "m").is_silent = True
+    async with world.client() as discovery:
+        running = most = 0
+        unary = world.node.unary
+
+        async def counted(peer_id: Any, method: Any, request: Any, *, timeout_s: float) -> Any:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            try:
+                return await unary(peer_id, method, request, timeout_s=timeout_s)
+            finally:
+                running -= 1
+
+        world.node.unary = counted  # type: ignore[method-assign]
+        assert await discovery.find_all_hosts(timeout_s=30) == []
+        assert most == 6
+        assert discovery.stats().fetches["DEADLINE_EXCEEDED"] == 20
+
+
 async def test_a_killed_host_is_not_returned(autojump_clock: MockClock) -> None:
     """D9: its record still holds, but it does not answer."""
     world = World()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,22 @@ from hostmesh.reputation.store import SCHEMA_VERSION, OutcomeStore
 from hostmesh.system import System
 
 A, B = PeerId("12D3KooWa"), PeerId("12D3KooWb")
+
+
+@pytest.fixture(autouse=True)
+def closed_after_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tests do not close their stores, as a killed process does not; Python would complain of the open files."""
+    made: list[OutcomeStore] = []
+    make = OutcomeStore.__init__
+
+    def remember(self: OutcomeStore, *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
+        made.append(self)
+
+    monkeypatch.setattr(OutcomeStore, "__init__", remember)
+    yield
+    for store in made:
+        store.close()
 
 
 def test_a_new_host_has_a_hundred_points_without_evidence() -> None:
