@@ -201,7 +201,7 @@ class HostDaemon:
                 return self._status(serving)
             case "announce":
                 change = request.get("change")
-                asked = OfferChange(**change) if isinstance(change, dict) else OfferChange()
+                asked = OfferChange.from_dict(change) if isinstance(change, dict) else OfferChange()
                 wanted = apply_change(description, asked)
                 await serving.announce(wanted)
                 self._description = wanted

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from hostmesh import HostDescription, ModelInfo, ModelOffer, Price, __version__
-from hostmesh.errors import ConfigError
+from hostmesh.errors import ConfigError, UsageError
 from hostmesh_host.settings import LoadedHostSettings
 
 SOFTWARE = f"hostmesh-host/{__version__}"
@@ -29,15 +29,17 @@ class OfferChange:
         """Nothing changes."""
         return self == OfferChange()
 
-    def to_dict(self) -> dict[str, object]:
-        """Return what travels to the daemon."""
-        return {
-            "models": None if self.models is None else dict(self.models),
-            "remove_models": list(self.remove_models),
-            "currency": self.currency,
-            "location": self.location,
-            "capabilities": None if self.capabilities is None else list(self.capabilities),
-        }
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> OfferChange:
+        """Read what a command sends.
+
+        Raises:
+            UsageError: it names what this version does not know.
+        """
+        unknown = set(document) - {item.name for item in fields(cls)}
+        if unknown:
+            raise UsageError(f"the host cannot change {min(unknown)!r}", remedy="use commands of one version")
+        return cls(**document)
 
 
 def offered_models(loaded: LoadedHostSettings, stored: Mapping[str, Any], known: Sequence[ModelInfo]) -> dict[str, int]:

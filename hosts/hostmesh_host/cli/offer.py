@@ -61,11 +61,15 @@ def update(
     try:
         _tell(context, folder, {"do": "announce", "change": change}, as_json=as_json)
     except NodeNotRunningError as error:
-        from hostmesh_host.offer import OfferChange, merge_stored
+        from hostmesh_host.offer import OfferChange, describe_host, merge_stored
         from hostmesh_host.offer_store import OFFER_FILE_NAME, OfferStore
 
         store = OfferStore(folder / OFFER_FILE_NAME)
-        store.write(merge_stored(store.read(), OfferChange(**change)))
+        asked = OfferChange.from_dict(change)
+        describe_host(
+            {"x": 0}, currency=asked.currency or "USD", location=asked.location, capabilities=asked.capabilities or ()
+        )
+        store.write(merge_stored(store.read(), asked))
         raise NodeNotRunningError(
             f"{error.message}; the change is kept for the next start", remedy=error.remedy
         ) from error
