@@ -317,18 +317,14 @@ class Dht:
         self._wake_checker.set()
 
     async def _check_peers(self) -> None:
-        """Ask new peers for our own neighbourhood: who answers is a server, and names others."""
+        """Ask new peers for our own neighbourhood: who answers is a server. Lookups go on to whom it names."""
         own_key = peer_id_to_bytes(self._node.peer_id)
 
         async def check(peer_id: PeerId) -> None:
             try:
-                closer = await self._find_node(peer_id, own_key)
+                await self._find_node(peer_id, own_key)
             except HostmeshError as error:
                 self._on_failed(peer_id, error)
-            else:
-                for other in closer:
-                    if other != self._node.peer_id:
-                        self._want_check(other)
             finally:
                 self._checking.discard(peer_id)
                 self._wake_checker.set()
