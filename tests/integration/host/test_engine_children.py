@@ -11,17 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from engine_process import RunningEngine
 
 from hostmesh import ChatMessage, ChatWork, EngineError, Finished, ModelNotReadyError, Role, TextPiece
 from hostmesh_host.engines.child import ChildEngine, ChildSpec
 from hostmesh_host.engines.embedded import minilm_spec, smollm2_spec
-
-if TYPE_CHECKING:
-    from conftest import RunningEngine  # type: ignore[import-not-found]
 
 MODEL = "smollm2-135m-instruct"
 

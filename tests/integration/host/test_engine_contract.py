@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import openai
 import pytest
 import trio
+from engine_process import RunningEngine
 
 from hostmesh import (
     ChatMessage,
@@ -25,9 +26,6 @@ from hostmesh import (
 )
 from hostmesh_host.engines.describe import open_engine
 from hostmesh_host.engines.openai import OpenAIEngine
-
-if TYPE_CHECKING:
-    from conftest import RunningEngine  # type: ignore[import-not-found]
 
 PROMPTS = ("What is a peer?", "Count from one to five.", "Schreibe ein Wort mit Umlaut. \U0001f600")
 LONG_ANSWER = "Write a very long story about a fox, a raven and the sea. Do not stop."

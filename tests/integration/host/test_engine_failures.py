@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from engine_process import RunningEngine
 
 from hostmesh import (
     ChatMessage,
@@ -24,9 +24,6 @@ from hostmesh import (
 )
 from hostmesh_host.engines.describe import open_engine
 from hostmesh_host.engines.http import EngineTimeouts
-
-if TYPE_CHECKING:
-    from conftest import RunningEngine  # type: ignore[import-not-found]
 
 QUICK = EngineTimeouts(connect_s=2, first_event_s=0.3, idle_s=0.3, probe_s=2)
 SECRET = "my secret prompt"

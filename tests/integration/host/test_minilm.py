@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 import socket
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
 import openai
 import pytest
 import trio
+from engine_process import RunningEngine
 
 from hostmesh import ContextExceededError, EmbeddingWork, Finished, ModelKind, Vector
 from hostmesh_host.engines.describe import open_engine
-
-if TYPE_CHECKING:
-    from conftest import RunningEngine  # type: ignore[import-not-found]
 
 MODEL = "all-minilm-l6-v2"
 CAT, KITTEN, BANK = "A cat sits on the mat.", "A kitten rests on the rug.", "The bank raised its interest rates."
