@@ -216,6 +216,7 @@ class _Search:
             return
         if peer_id in self._probed:
             self._recount()  # a newer record may say something else
+            self._wake()
             return
         view = self._searcher.view(known, None)
         if failing(view, self._criteria, questions=STATIC_CRITERIA, first_only=True):

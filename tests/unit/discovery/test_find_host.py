@@ -426,6 +426,20 @@ async def test_a_host_that_changed_its_price_during_the_search_is_judged_by_the_
         assert (await discovery.find_host()).peer_id == other.peer_id
 
 
+async def test_a_newer_record_that_comes_after_the_probe_still_counts(autojump_clock: MockClock) -> None:
+    """The best host by its old record became dear; one that seemed hopeless beside it wins."""
+    world = World(DiscoveryConfig(probe=ProbeConfig(max_parallel=1)))
+    changing = world.host("changing", "m", price=1, after_s=0.5)
+    other = world.host("other", "m", price=110_000, after_s=0.5)
+    async with world.client() as discovery:
+        assert (await discovery.find_host()).peer_id == changing.peer_id
+        world.network.add_host("changing", make_description("m", price=10**9))
+        await trio.sleep(61)
+        pings = other.pinged
+        assert (await discovery.find_host()).peer_id == other.peer_id
+        assert other.pinged > pings
+
+
 async def test_the_answer_does_not_wait_for_a_slow_source_for_ever(autojump_clock: MockClock) -> None:
     world = World()
     peer = world.host("host", "m")
@@ -579,6 +593,7 @@ async def test_a_host_does_not_find_itself(autojump_clock: MockClock) -> None:
         with pytest.raises(NoHostFoundError) as caught:
             await discovery.find_host()
         assert caught.value.seen == 0
+        assert discovery.stats().fetches == {}, "nor does it ask itself"
 
 
 async def test_a_cancelled_search_leaves_no_task_and_keeps_what_it_learnt(autojump_clock: MockClock) -> None:

@@ -239,6 +239,13 @@ def test_a_host_that_fails_twice_offers_no_single_change() -> None:
     assert funnel.relaxation is None
 
 
+def test_a_change_that_another_criterion_would_undo_is_not_offered() -> None:
+    """Without the model that it lacks, the host's only offer is in question, and that is too dear."""
+    dear = view(description=make_description("m", price=900))
+    matched, funnel = sift([dear], HostCriteria(required_models=["x"], max_price=usd(100)))
+    assert (matched, funnel.rejected, funnel.relaxation) == ([], {"model": 1}, None)
+
+
 def test_nobody_can_relax_being_unreachable_or_unlisted() -> None:
     gone = view(probe=ProbeResult(latency=None, readiness=None, unreachable="gone"))
     assert sift([gone], HostCriteria())[1].relaxation is None

@@ -70,6 +70,15 @@ def test_a_tombstone_that_comes_first_counts_too() -> None:
     assert table.live(EPOCH) == []
 
 
+def test_a_short_lived_tombstone_that_comes_first_outlasts_what_it_replaced() -> None:
+    """The record that it replaced was never seen here; it could still be replayed for most of two minutes."""
+    table = HostTable()
+    table.merge(make_info(sequence=6, state=HostState.WITHDRAWN, life_s=1), now=EPOCH)
+    table.purge(EPOCH + 100)
+    assert table.merge(make_info(sequence=5), now=EPOCH + 100) is Merge.OLDER
+    assert table.live(EPOCH + 100) == []
+
+
 def test_a_short_record_does_not_bring_a_longer_old_one_back() -> None:
     table = HostTable()
     long_lived, short = make_info(sequence=1, life_s=120), make_info(sequence=2, life_s=5)

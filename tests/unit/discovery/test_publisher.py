@@ -193,6 +193,22 @@ async def test_a_wrong_clock_publishes_nothing(ahead_s: float, autojump_clock: M
     assert (source.adverts, boot.got) == ([], [])
 
 
+async def test_a_clock_that_goes_wrong_ends_the_renewal_until_it_is_set(autojump_clock: MockClock) -> None:
+    publisher, _, _, boot = setup()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(publisher.run)
+        await publisher.announce(make_description("m"))
+        boot.clock_ahead_s = 100
+        await trio.sleep(130)
+        assert isinstance(publisher.problem, ClockSkewError)
+        assert publisher.current() is None
+        boot.clock_ahead_s = 0
+        await trio.sleep(6)
+        assert publisher.problem is None
+        assert current(publisher) is not None
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_slightly_wrong_clock_is_good_enough(autojump_clock: MockClock) -> None:
     publisher, _, _, boot = setup()
     boot.clock_ahead_s = 29
