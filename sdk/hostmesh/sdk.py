@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -29,6 +30,9 @@ from hostmesh.sessions.client import SessionManager
 from hostmesh.settings import LoadedSettings, load_settings
 from hostmesh.status.client import StatusClient
 from hostmesh.system import System
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 
 class SDK:
@@ -327,7 +331,8 @@ async def open_sdk(
         raise UsageError("open_sdk takes settings or overrides, not both", remedy="load_settings(overrides)")
     failure: BaseException | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as outer:
+            nursery: trio.Nursery = await outer.start(_hold_tasks)
             with ExitStack() as stores:
                 sdk = SDK(
                     loaded,
@@ -355,6 +360,14 @@ async def open_sdk(
         raise _unwrapped(group) from group
     if failure is not None:
         raise failure
+
+
+async def _hold_tasks(*, task_status: TaskStatus[trio.Nursery]) -> None:
+    """Hold the nursery of the SDK's tasks. A cancellation from outside ends the block first, which says goodbye."""
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as nursery:
+            task_status.started(nursery)
+            await trio.sleep_forever()
 
 
 def _unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+UV = Path(sys.executable).with_name("uv")
 
 pytestmark = pytest.mark.interop
 
@@ -26,7 +27,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    run("uv", "build", "--wheel", "--out-dir", out, ROOT, cwd=out)
+    run(UV, "build", "--wheel", "--out-dir", out, ROOT, cwd=out)
     (path,) = out.glob("*.whl")
     return path
 
@@ -46,7 +47,7 @@ def first_steps(bin_dir: Path, cwd: Path) -> None:
     run(bin_dir / "hostmesh", "wallet", "new", "--no-password", cwd=cwd, **home)
     assert "0x" in run(bin_dir / "hostmesh", "wallet", "address", cwd=cwd, **home)
     result = subprocess.run(
-        [bin_dir / "hostmesh", "find", "--no-mdns", "--timeout", "1"],
+        [bin_dir / "hostmesh", "find", "--no-mdns", "--timeout-s", "1"],
         cwd=cwd,
         env=os.environ | home,
         capture_output=True,
@@ -60,7 +61,7 @@ def test_uv_tool_install(wheel: Path, tmp_path: Path) -> None:
     overrides = tmp_path / "overrides.txt"
     overrides.write_text("fastecdsa>=4\n")
     run(
-        "uv", "tool", "install", "--python", sys.executable, "--overrides", overrides, wheel,
+        UV, "tool", "install", "--python", sys.executable, "--overrides", overrides, wheel,
         cwd=tmp_path, UV_TOOL_DIR=str(tmp_path / "tools"), UV_TOOL_BIN_DIR=str(tmp_path / "bin"),
     )  # fmt: skip
     first_steps(tmp_path / "bin", tmp_path)
