@@ -9,33 +9,26 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
-from hostmesh import (
-    SDK,
-    Engine,
-    HostDescription,
-    JobLimits,
-    Serving,
-    Wallet,
-    open_sdk,
-)
+import hostmesh
 from hostmesh.errors import UsageError
 from hostmesh_host.control import open_control_socket, serve_control
 from hostmesh_host.engines.child import ChildEngine
 from hostmesh_host.engines.describe import open_engine
 from hostmesh_host.engines.embedded import minilm_spec, smollm2_spec
 from hostmesh_host.engines.group import EngineGroup
-from hostmesh_host.offer import OfferChange, apply_change, describe_host, merge_stored, offered_models
+from hostmesh_host.offer import OfferChange, apply_change, describe_host, merge_stored, models_at_url
 from hostmesh_host.offer_store import OFFER_FILE_NAME, OfferStore
-from hostmesh_host.settings import LoadedHostSettings, is_url
+from hostmesh_host.settings import EMBEDDED, HostSettings, is_url
 
 if TYPE_CHECKING:
+    from hostmesh import SDK, Engine, HostDescription, JobLimits, Serving, Wallet
     from hostmesh.settings import LoadedSettings
 
 logger = logging.getLogger("hostmesh_host.daemon")
@@ -49,7 +42,9 @@ class HostPlan:
 
     loaded: LoadedSettings
     """The node's settings; ``key_file`` is set."""
-    host: LoadedHostSettings
+    host: HostSettings
+    prices: Mapping[str, int]
+    """The models to offer."""
     host_dir: Path
     """Key, binding, offer and control socket."""
     location: str | None
@@ -69,7 +64,7 @@ class HostDaemon:
 
     def __init__(self, plan: HostPlan, *, on_ready: Callable[[Mapping[str, object]], None]) -> None:
         self._plan = plan
-        self._host = plan.host.settings
+        self._host = plan.host
         self._on_ready = on_ready
         self._store = OfferStore(plan.host_dir / OFFER_FILE_NAME)
         self._stop = trio.Event()
@@ -104,14 +99,14 @@ class HostDaemon:
     async def _live(self) -> None:
         # Shielded, so that a signal does not cancel the node under the jobs that may still end.
         with self._life:
-            async with self._engines() as engine, open_sdk(self._plan.loaded, serve_dht=True) as sdk:
+            async with self._engines() as engine, hostmesh.open_sdk(self._plan.loaded, serve_dht=True) as sdk:
                 await self._serve(sdk, engine)
         self._stop.set()
 
     async def _serve(self, sdk: SDK, engine: Engine) -> None:
         plan = self._plan
         description = describe_host(
-            offered_models(plan.host, self._store.read(), engine.models()),
+            plan.prices,
             currency=self._host.currency,
             location=plan.location,
             capabilities=self._host.capabilities,
@@ -151,7 +146,7 @@ class HostDaemon:
         at_once = host.max_concurrent_jobs
         if at_once is None:
             at_once = 4 if any(map(is_url, host.engines)) else 1
-        return JobLimits(
+        return hostmesh.JobLimits(
             max_concurrent_jobs=at_once, max_queued_jobs=host.max_queued_jobs, max_output_tokens=host.max_output_tokens
         )
 
@@ -160,30 +155,27 @@ class HostDaemon:
         """Start the engines; end them when the block is left."""
         host = self._host
         models_dir = self._plan.host_dir.parent / MODELS_DIR_NAME
-        engines: list[Engine] = []
         async with AsyncExitStack() as stack:
-            for name in host.engines:
-                if is_url(name):
-                    engines.append(await stack.enter_async_context(self._open_url(name)))
-                    continue
-                spec = (smollm2_spec if name == "smollm2" else minilm_spec)(models_dir=models_dir, threads=host.threads)
-                child = ChildEngine(spec)
-                await stack.enter_async_context(_running(child))
-                self._children.append(child)
-                engines.append(child)
+            engines: list[Engine] = [
+                await stack.enter_async_context(self._open_url(url)) for url in filter(is_url, host.engines)
+            ]
+            for name in (name for name in host.engines if name in EMBEDDED):
+                make = smollm2_spec if name == "smollm2" else minilm_spec
+                self._children.append(ChildEngine(make(models_dir=models_dir, threads=host.threads)))
+            nursery = await stack.enter_async_context(_tasks())
+            async with trio.open_nursery() as starting:
+                for child in self._children:
+                    starting.start_soon(nursery.start, child.run)
+                # Importing libp2p takes seconds, in which the children load.
+                starting.start_soon(trio.to_thread.run_sync, _import_sdk)
+            engines += self._children
             yield engines[0] if len(engines) == 1 else EngineGroup(engines)
 
-    def _open_url(self, url: str) -> Any:
+    def _open_url(self, url: str) -> AbstractAsyncContextManager[Engine]:
         host = self._host
-        embedded = {"smollm2-135m-instruct": "smollm2", "all-minilm-l6-v2": "minilm"}
-        ids = [model_id for model_id in host.models if embedded.get(model_id) not in host.engines]
-        if not ids:
-            raise UsageError(
-                "no model of the engine is named", remedy="say which to serve, and for how much: --model ID=PRICE"
-            )
         return open_engine(
             url,
-            model_ids=ids,
+            model_ids=models_at_url(host),
             embedding_ids=host.embeddings,
             context_tokens=host.context_tokens,
             api_key=self._plan.engine_key,
@@ -252,11 +244,14 @@ class HostDaemon:
 
 
 @asynccontextmanager
-async def _running(child: ChildEngine) -> AsyncIterator[None]:
-    """Run a child engine for the life of the block."""
+async def _tasks() -> AsyncIterator[trio.Nursery]:
+    """Hold tasks for the life of the block."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(child.run)
         try:
-            yield
+            yield nursery
         finally:
             nursery.cancel_scope.cancel()
+
+
+def _import_sdk() -> None:
+    _ = hostmesh.open_sdk

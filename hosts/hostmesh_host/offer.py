@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from hostmesh import HostDescription, ModelInfo, ModelOffer, Price, __version__
+from hostmesh import HostDescription, ModelOffer, Price, __version__
 from hostmesh.errors import ConfigError, UsageError
-from hostmesh_host.settings import LoadedHostSettings
+from hostmesh_host.settings import EMBEDDED, HostSettings, LoadedHostSettings, is_url
 
 SOFTWARE = f"hostmesh-host/{__version__}"
 
@@ -42,7 +42,24 @@ class OfferChange:
         return cls(**document)
 
 
-def offered_models(loaded: LoadedHostSettings, stored: Mapping[str, Any], known: Sequence[ModelInfo]) -> dict[str, int]:
+def models_at_url(settings: HostSettings) -> tuple[str, ...]:
+    """Return the models that the engine at a URL shall serve: those named and not of an embedded engine.
+
+    Raises:
+        UsageError: there is such an engine and no model is named: it may have many, and each needs a price.
+    """
+    if not any(map(is_url, settings.engines)):
+        return ()
+    embedded = {EMBEDDED[name] for name in settings.engines if name in EMBEDDED}
+    named = tuple(model_id for model_id in settings.models if model_id not in embedded)
+    if not named:
+        raise UsageError(
+            "no model of the engine is named", remedy="say which to serve, and the price: --model ID=PRICE"
+        )
+    return named
+
+
+def offered_models(loaded: LoadedHostSettings, stored: Mapping[str, Any]) -> dict[str, int]:
     """Return the price of each model to offer.
 
     An argument or environment variable beats what ``update`` kept, which beats ``host.toml``.
@@ -50,13 +67,13 @@ def offered_models(loaded: LoadedHostSettings, stored: Mapping[str, Any], known:
     Args:
         loaded: the settings.
         stored: what ``update`` kept; models in it that no engine has are left out.
-        known: what the engines have.
 
     Raises:
         ConfigError: a model that no engine has, or one without a price, or no model.
+        UsageError: see :func:`models_at_url`.
     """
     settings = loaded.settings
-    ids = [model.model_id for model in known]
+    ids = [*(EMBEDDED[name] for name in settings.engines if name in EMBEDDED), *models_at_url(settings)]
     for model_id in settings.models:
         if model_id not in ids:
             raise ConfigError(

@@ -23,6 +23,8 @@ PREFIX = "HOSTMESH_HOST_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 FILE_NAME = "host.toml"
 MAX_ITEMS = 64
+EMBEDDED = {"smollm2": "smollm2-135m-instruct", "minilm": "all-minilm-l6-v2"}
+"""The embedded engines, and the one model that each has."""
 MAX_UINT64 = 2**64 - 1
 
 
@@ -239,7 +241,7 @@ def _names(value: object) -> tuple[str, ...]:
 
 def _engines(value: object) -> tuple[str, ...]:
     names = _names(value)
-    if not names or not all(name in ("smollm2", "minilm") or is_url(name) for name in names):
+    if not names or not all(name in EMBEDDED or is_url(name) for name in names):
         raise ValueError
     return names
 

@@ -44,7 +44,7 @@ def bind(
 ) -> None:
     """Sign a host's key with the wallet. Start the host with --no-wallet then; the wallet can be on another machine."""
     loaded = invocation(context).load(verbose=verbose, key_file=key, wallet_file=wallet, network=network)
-    from hostmesh import parse_peer_id, save_binding, sign_binding
+    from hostmesh import InvalidAddressError, UsageError, parse_peer_id, save_binding, sign_binding
     from hostmesh_host.cli.places import BINDING_FILE_NAME, for_host, host_dir, open_host_wallet
 
     target = out or host_dir(loaded) / BINDING_FILE_NAME
@@ -57,7 +57,10 @@ def bind(
         password_fd=password_fd,
     )
     assert signer is not None, "without a wallet and a binding it raises"
-    bound = parse_peer_id(peer_id) if peer_id is not None else _own_peer_id(for_host(loaded))
+    try:
+        bound = parse_peer_id(peer_id) if peer_id is not None else _own_peer_id(for_host(loaded))
+    except InvalidAddressError as error:
+        raise UsageError(error.message, remedy="give the id that the host's start prints: 12D3KooW...") from error
     binding = sign_binding(
         signer,
         bound,

@@ -108,8 +108,10 @@ def start(
         location=location,
     )
     from hostmesh_host.cli.places import BINDING_FILE_NAME, for_host, host_dir, open_host_wallet
+    from hostmesh_host.engines.endpoint import check_engine_url
+    from hostmesh_host.offer import offered_models
     from hostmesh_host.offer_store import OFFER_FILE_NAME, OfferStore
-    from hostmesh_host.settings import load_host_settings
+    from hostmesh_host.settings import is_url, load_host_settings
 
     folder = host_dir(loaded)
     stored = OfferStore(folder / OFFER_FILE_NAME).read()
@@ -135,6 +137,9 @@ def start(
         stored={name: stored[name] for name in ("currency", "capabilities") if name in stored},
         file=host_config,
     )
+    prices = offered_models(host, stored)
+    for url in filter(is_url, host.settings.engines):
+        check_engine_url(url, allow_remote=host.settings.allow_remote_engine)
     if place is None or loaded.origins["location"].startswith(("argument", "environment")):
         place = loaded.settings.location
     binding_file = folder / BINDING_FILE_NAME
@@ -151,7 +156,8 @@ def start(
 
     plan = HostPlan(
         loaded=for_host(loaded),
-        host=host,
+        host=host.settings,
+        prices=prices,
         host_dir=folder,
         location=None if place is None else str(place),
         wallet=signer,

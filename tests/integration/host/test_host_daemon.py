@@ -129,12 +129,14 @@ async def test_draining_has_a_limit(start_host: StartHost, recorded: RunningEngi
     ready = await host.ready()
     async with client(tmp_path / "client", ready["addresses"][0]) as sdk:
         choice = await find(sdk, "fail-hang")
-        async with sdk.get_session_manager().open_session(choice, spending_limit_micros=10_000) as session:
-            async with sdk.get_job_manager().run(session, prompt="x") as job:
-                await recorded.stats(wait="requests:1")
-                host.process.terminate()
-                with pytest.raises(HostmeshError):
-                    await anext(aiter(job))
+        async with (
+            sdk.get_session_manager().open_session(choice, spending_limit_micros=10_000) as session,
+            sdk.get_job_manager().run(session, prompt="x") as job,
+        ):
+            await recorded.stats(wait="requests:1")
+            host.process.terminate()
+            with pytest.raises(HostmeshError):
+                await anext(aiter(job))
         with trio.fail_after(10):
             assert await host.wait() == 143
     assert (await recorded.stats(wait="cancelled:1"))["cancelled"] == 1
@@ -145,16 +147,18 @@ async def test_a_second_signal_ends_at_once(start_host: StartHost, recorded: Run
     ready = await host.ready()
     async with client(tmp_path / "client", ready["addresses"][0]) as sdk:
         choice = await find(sdk, "fail-hang")
-        async with sdk.get_session_manager().open_session(choice, spending_limit_micros=10_000) as session:
-            async with sdk.get_job_manager().run(session, prompt="x") as job:
-                await recorded.stats(wait="requests:1")
-                host.process.send_signal(signal.SIGINT)
-                with trio.fail_after(20):
-                    while (await sdk.get_status_client().get_snapshot(choice.peer_id)).state.value != "draining":
-                        pass
-                host.process.send_signal(signal.SIGINT)
-                with pytest.raises(HostmeshError):
-                    await anext(aiter(job))
+        async with (
+            sdk.get_session_manager().open_session(choice, spending_limit_micros=10_000) as session,
+            sdk.get_job_manager().run(session, prompt="x") as job,
+        ):
+            await recorded.stats(wait="requests:1")
+            host.process.send_signal(signal.SIGINT)
+            with trio.fail_after(20):
+                while (await sdk.get_status_client().get_snapshot(choice.peer_id)).state.value != "draining":
+                    pass
+            host.process.send_signal(signal.SIGINT)
+            with pytest.raises(HostmeshError):
+                await anext(aiter(job))
         with trio.fail_after(5):
             assert await host.wait() == 130
 

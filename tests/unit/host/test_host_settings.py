@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hostmesh import ConfigError, ModelInfo, ModelKind, StoreError, StoreTooNewError, UsageError
-from hostmesh_host.offer import OfferChange, apply_change, describe_host, merge_stored, offered_models
+from hostmesh import ConfigError, StoreError, StoreTooNewError, UsageError
+from hostmesh_host.offer import OfferChange, apply_change, describe_host, merge_stored, models_at_url, offered_models
 from hostmesh_host.offer_store import OfferStore
 from hostmesh_host.settings import HostSettings, LoadedHostSettings, load_host_settings, parse_model
 
@@ -144,38 +144,46 @@ def test_what_is_no_model_is_refused(text: str) -> None:
 # --- the offer ---
 
 
-def known(*ids: str) -> list[ModelInfo]:
-    return [ModelInfo(model_id=name, kind=ModelKind.CHAT, context_tokens=10, engine="e") for name in ids]
+URL = "http://127.0.0.1:1"
 
 
 def test_without_a_price_nothing_is_offered(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no price for 'a'") as caught:
-        offered_models(load(tmp_path), {}, known("a"))
+    with pytest.raises(ConfigError, match="no price for 'smollm2-135m-instruct'") as caught:
+        offered_models(load(tmp_path), {})
     assert "--price" in caught.value.remedy
-    assert offered_models(load(tmp_path, price=0), {}, known("a")) == {"a": 0}
+    assert offered_models(load(tmp_path, price=0), {}) == {"smollm2-135m-instruct": 0}
+
+
+def test_an_engine_at_a_url_needs_its_models_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model of the engine"):
+        offered_models(load(tmp_path, engines=["smollm2", URL], models=["smollm2-135m-instruct=1"]), {})
+    loaded = load(tmp_path, engines=["smollm2", URL], models=["smollm2-135m-instruct=1", "a=2"])
+    assert models_at_url(loaded.settings) == ("a",)
+    assert offered_models(loaded, {}) == {"smollm2-135m-instruct": 1, "a": 2}
 
 
 def test_a_models_own_price_comes_before_the_common_one(tmp_path: Path) -> None:
-    assert offered_models(load(tmp_path, price=7, models=["a=0", "b"]), {}, known("a", "b", "c")) == {"a": 0, "b": 7}
+    assert offered_models(load(tmp_path, engines=[URL], price=7, models=["a=0", "b"]), {}) == {"a": 0, "b": 7}
 
 
 def test_what_update_kept_beats_the_file_and_not_the_arguments(tmp_path: Path) -> None:
-    kept = {"prices": {"a": 9, "gone": 1}, "removed": ["b"]}
-    both = known("a", "b")
-    assert offered_models(load(tmp_path, toml="price = 5"), kept, both) == {"a": 9}
-    assert offered_models(load(tmp_path, price=6), kept, both) == {"a": 6}
-    assert offered_models(load(tmp_path, models=["a=1", "b=2"]), kept, both) == {"a": 1, "b": 2}
+    kept = {"prices": {"smollm2-135m-instruct": 9, "gone": 1}, "removed": ["all-minilm-l6-v2"]}
+    toml = 'engines = ["smollm2", "minilm"]\nprice = 5'
+    assert offered_models(load(tmp_path, toml=toml), kept) == {"smollm2-135m-instruct": 9}
+    assert offered_models(load(tmp_path, price=6), kept) == {"smollm2-135m-instruct": 6}
+    said = {"smollm2-135m-instruct": 1, "all-minilm-l6-v2": 2}
+    assert offered_models(load(tmp_path, models=[f"{name}={price}" for name, price in said.items()]), kept) == said
 
 
 def test_kept_prices_do_not_change_currency(tmp_path: Path) -> None:
-    kept = {"prices": {"a": 9}, "currency": "EUR"}
-    assert offered_models(load(tmp_path, toml="price = 5"), kept, known("a")) == {"a": 5}
+    kept = {"prices": {"smollm2-135m-instruct": 9}, "currency": "EUR"}
+    assert offered_models(load(tmp_path, toml="price = 5"), kept) == {"smollm2-135m-instruct": 5}
 
 
 def test_a_model_that_no_engine_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has the model 'x'") as caught:
-        offered_models(load(tmp_path, models=["x=1"]), {}, known("a"))
-    assert "a" in caught.value.remedy
+        offered_models(load(tmp_path, models=["x=1"]), {})
+    assert "smollm2-135m-instruct" in caught.value.remedy
 
 
 def test_changes_are_made_to_a_copy() -> None:
