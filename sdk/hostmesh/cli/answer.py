@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from hostmesh.cli.terminal import escape
 
 if TYPE_CHECKING:
     from hostmesh.discovery.choice import HostChoice
@@ -39,6 +41,32 @@ class AnswerReport:
         }
 
 
+class AnswerWriter:
+    """Writes an answer on standard output as it comes, harmless to a terminal. What follows starts on a new line.
+
+    Args:
+        is_quiet: write nothing.
+    """
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
+        self._is_mid_line = False
+
+    def show(self, text: str) -> None:
+        """Write a piece, at once."""
+        if text and not self._is_quiet:
+            sys.stdout.write(escape(text, keep_layout=True))
+            sys.stdout.flush()
+            self._is_mid_line = not text.endswith("\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self._is_mid_line and not isinstance(error, BrokenPipeError):
+            print(flush=True)
+
+
 async def answer(
     sdk: SDK,
     choice: HostChoice,
@@ -49,11 +77,11 @@ async def answer(
     max_output_tokens: int | None,
     spending_limit_micros: int,
     timeout_s: float | None,
-    show: Callable[[str], None] | None,
+    writer: AnswerWriter,
 ) -> AnswerReport:
     """Open a session on a host and run one prompt.
 
-    ``show`` gets each piece of the answer as it comes; the rest is as the session and job managers take it.
+    ``writer`` shows the answer as it comes; the rest is as the session and job managers take it.
 
     Raises:
         SessionError, JobError, TransportError, RemoteProtocolError: see the managers.
@@ -67,9 +95,10 @@ async def answer(
         timings[step] = round((time.monotonic() - began) * 1000, 1)
 
     pieces: list[str] = []
-    async with sdk.get_session_manager().open_session(choice, spending_limit_micros=spending_limit_micros) as session:
+    sessions, jobs = sdk.get_session_manager(), sdk.get_job_manager()
+    async with sessions.open_session(choice, spending_limit_micros=spending_limit_micros) as session:
         took("session")
-        async with sdk.get_job_manager().run(
+        async with jobs.run(
             session,
             prompt=prompt,
             system_prompt=system_prompt,
@@ -78,12 +107,12 @@ async def answer(
             timeout_s=timeout_s,
         ) as job:
             took("accepted")
-            async for delta in job:
-                if not pieces:
-                    took("first_token")
-                pieces.append(delta.text)
-                if show is not None:
-                    show(delta.text)
+            with writer:
+                async for delta in job:
+                    if not pieces:
+                        took("first_token")
+                    pieces.append(delta.text)
+                    writer.show(delta.text)
             took("answer")
             return AnswerReport(
                 text="".join(pieces), usage=job.usage, finish_reason=job.finish_reason.value, timings_ms=timings
@@ -91,8 +120,7 @@ async def answer(
 
 
 def print_report(report: AnswerReport) -> None:
-    """End the answer's line, and print on standard error what it used."""
-    print()
+    """Print on standard error what an answer used."""
     usage = report.usage
     print(
         f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {usage.cost_micros} micro-{usage.currency}, "

@@ -21,6 +21,7 @@ from hostmesh.cli import options
 from hostmesh.cli.boundary import print_json
 from hostmesh.cli.options import Invocation, invocation
 from hostmesh.cli.terminal import field
+from hostmesh.settings import Paths
 
 if TYPE_CHECKING:
     from hostmesh.cli.answer import AnswerReport
@@ -115,9 +116,8 @@ async def _play(
         loaded = state.load(
             verbose=verbose, home=home / "client", bootstrap_nodes=[address], enable_mdns=False, **overrides
         )
-        from hostmesh.cli.answer import answer
+        from hostmesh.cli.answer import AnswerWriter, answer
         from hostmesh.cli.client import ExplainedNoHostError, client_sdk, fresh_wallet, host_criteria
-        from hostmesh.cli.run import show_piece
         from hostmesh.cli.show import print_choices, print_funnel
 
         criteria = host_criteria(models=[model], max_price_micros=MAX_PRICE, currency=CURRENCY)
@@ -146,7 +146,7 @@ async def _play(
                 max_output_tokens=max_tokens,
                 spending_limit_micros=SPENDING_LIMIT_MICROS,
                 timeout_s=None,
-                show=None if as_json else show_piece,
+                writer=AnswerWriter(is_quiet=as_json),
             )
     timings_ms = steps.timings_ms | {step: round(before_ms + ms, 1) for step, ms in report.timings_ms.items()}
     if as_json:
@@ -168,11 +168,15 @@ async def _start_network(children: Children, loaded: LoadedSettings, steps: Step
     assert isinstance(addresses, list), "our own program's line"
     address = str(addresses[0])
     steps.took("bootstrap_ready", f"bootstrap node ready: {address}")
+    # The one thing of the user's that they share: weights that `hostmesh-host models install` put down.
+    models = Paths.from_environment().data_dir / "models"
+    weights = {"models": models} if models.is_dir() else {}
     hosts = [
         children.start(
             name,
             ("-m", "hostmesh_host.cli.main", "start", *listen, "--bootstrap", address, *arguments, "--json"),
             env,
+            links=weights,
         )
         for name, arguments in HOSTS.items()
     ]

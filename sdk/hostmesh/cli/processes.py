@@ -88,19 +88,24 @@ class Children:
         self._home = home
         self._all: list[Child] = []
 
-    def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> Child:
+    def start(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], *, links: Mapping[str, Path] | None = None
+    ) -> Child:
         """Start a Python program as a child, with a home directory and a log of its own.
 
         Args:
             name: a word for people, also that of its home under ours.
             command: arguments after the interpreter, such as ``-m hostmesh.cli.main``.
             env: its whole environment but ``HOSTMESH_HOME`` and ``TMPDIR``.
+            links: what its home shares with others: folders by the name that they have there.
 
         The fork happens in the calling thread, which must be one that lives as long as this process: the kernel's
         signal at a parent's death is one at the death of the thread that forked.
         """
         home = self._home / name
         home.mkdir(mode=0o700)
+        for link, target in (links or {}).items():
+            (home / link).symlink_to(target, target_is_directory=True)
         log = home / "log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(  # noqa: S603 - our own programs

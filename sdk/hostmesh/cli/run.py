@@ -11,7 +11,7 @@ import typer
 from hostmesh.cli import options
 from hostmesh.cli.boundary import print_json
 from hostmesh.cli.options import invocation, listed
-from hostmesh.cli.terminal import escape, field
+from hostmesh.cli.terminal import field
 from hostmesh.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(
         wallet_file=wallet,
     )
     text = read_prompt(prompt, prompt_file)
-    from hostmesh.cli.answer import answer, print_report
+    from hostmesh.cli.answer import AnswerWriter, answer, print_report
     from hostmesh.cli.client import client_sdk, host_criteria
     from hostmesh.discovery.terms import ModelKind
 
@@ -117,7 +117,7 @@ def run(
                 max_output_tokens=max_tokens,
                 spending_limit_micros=limit_micros,
                 timeout_s=job_timeout_s,
-                show=None if as_json else show_piece,
+                writer=AnswerWriter(is_quiet=as_json),
             )
         if as_json:
             print_json({"choice": choice.to_dict(), **report.to_dict()})
@@ -125,12 +125,6 @@ def run(
             print_report(report)
 
     state.interrupts.run(find_and_run)
-
-
-def show_piece(text: str) -> None:
-    """Write a piece of the answer at once, harmless to a terminal."""
-    sys.stdout.write(escape(text, keep_layout=True))
-    sys.stdout.flush()
 
 
 def read_prompt(prompt: str | None, file: str | None) -> str:

@@ -93,12 +93,15 @@ async def test_one_that_ends_early_says_why(tmp_path: Path) -> None:
 
 
 async def test_each_child_has_its_own_home(tmp_path: Path) -> None:
+    shared = tmp_path / "elsewhere"
+    shared.mkdir()
     code = "import json, os; print(json.dumps({'event': 'ready', **os.environ}), flush=True)"
     async with running_children(tmp_path) as children:
-        line = await children.start("one", ("-c", code), {"ONLY": "this"}).ready()
+        line = await children.start("one", ("-c", code), {"ONLY": "this"}, links={"shared": shared}).ready()
     assert line["HOSTMESH_HOME"] == line["TMPDIR"] == str(tmp_path / "one")
     assert line["ONLY"] == "this"
     assert "PATH" not in line
+    assert (tmp_path / "one" / "shared").resolve() == shared
     assert (tmp_path / "one").stat().st_mode & 0o777 == 0o700
 
 
