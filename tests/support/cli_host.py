@@ -21,6 +21,7 @@ from hostmesh import (
     FinishReason,
     HostDescription,
     ModelInfo,
+    ModelKind,
     ModelOffer,
     Price,
     TextPiece,
@@ -28,7 +29,6 @@ from hostmesh import (
     Work,
     open_sdk,
 )
-from hostmesh.jobs.engine import ModelKind
 
 
 class ScriptedEngine:

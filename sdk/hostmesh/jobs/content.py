@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from hostmesh.errors import JobError, UsageError
-from hostmesh.jobs.engine import ChatMessage, ChatWork, EmbeddingWork, ModelInfo, ModelKind, ParameterValue, Role, Work
+from hostmesh.jobs.engine import ChatMessage, ChatWork, EmbeddingWork, ModelInfo, ParameterValue, Role, Work
 from hostmesh.jobs.reasons import job_refused
+from hostmesh.model_kind import ModelKind
 from hostmesh.v1 import job_pb2
 
 MAX_MESSAGES = 256

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeAlias
 
-from hostmesh.model_kind import ModelKind as ModelKind
+from hostmesh.model_kind import ModelKind
 
 ParameterValue: TypeAlias = float | int | str | bool | tuple[str, ...]
 """One setting of the work, in the form that :mod:`hostmesh.jobs.parameters` lets through."""

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from hostmesh.errors import ParameterError
 from hostmesh.jobs.admission import JobLimits
-from hostmesh.jobs.engine import ModelInfo, ModelKind
+from hostmesh.jobs.engine import ModelInfo
 from hostmesh.jobs.parameters import decode_parameters
 from hostmesh.jobs.quotes import QuoteBook, QuotedTerms
 from hostmesh.jobs.reasons import job_refused
+from hostmesh.model_kind import ModelKind
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.v1 import job_pb2

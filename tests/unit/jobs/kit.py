@@ -18,13 +18,13 @@ from hostmesh.jobs.engine import (
     Finished,
     FinishReason,
     ModelInfo,
-    ModelKind,
     TextPiece,
     Vector,
     Work,
 )
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
+from hostmesh.model_kind import ModelKind
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
