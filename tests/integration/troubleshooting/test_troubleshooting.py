@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -168,6 +168,72 @@ async def test_nobody_there() -> None:
         with pytest.raises(hostmesh.NoHostFoundError) as raised:
             await sdk.get_discovery_manager().find_host(HostCriteria(), timeout_s=2)
         assert raised.value.seen == 0
+
+
+class Idle:
+    """An engine that is never asked to work here."""
+
+    def models(self) -> tuple[hostmesh.ModelInfo, ...]:
+        kind = hostmesh.ModelKind.CHAT
+        return (hostmesh.ModelInfo(model_id="idle", kind=kind, context_tokens=1, engine="idle"),)
+
+    async def ready(self) -> dict[str, bool]:
+        return {"idle": True}
+
+    async def count_prompt_tokens(self, work: hostmesh.Work) -> int:
+        raise AssertionError
+
+    def generate(self, work: hostmesh.Work) -> AbstractAsyncContextManager[AsyncIterator[hostmesh.EngineEvent]]:
+        raise AssertionError
+
+
+@asynccontextmanager
+async def a_network() -> AsyncIterator[tuple[str, SDK]]:
+    """A bootstrap node, and a host that it knows."""
+    offer = hostmesh.ModelOffer(model_id="idle", price=hostmesh.Price(micros_per_mtok=500, currency="USD"))
+    async with an_sdk(serve_dht=True) as bootstrap:
+        await bootstrap.get_discovery_manager().create_node()
+        address = bootstrap.get_discovery_manager().listen_addresses()[0]
+        async with an_sdk(serve_dht=True, bootstrap_nodes=[address]) as host:
+            await host.get_discovery_manager().create_node()
+            await host.get_discovery_manager().wait_ready(timeout_s=10)
+            async with host.get_host_manager().serve(hostmesh.HostDescription(models=[offer]), Idle()):
+                yield address, host
+
+
+async def test_dht_off() -> None:
+    async with a_network() as (address, _):
+        for enable_dht, seen in ((False, 0), (True, 1)):
+            async with an_sdk(bootstrap_nodes=[address], enable_dht=enable_dht) as sdk:
+                discovery = sdk.get_discovery_manager()
+                await discovery.create_node()
+                await discovery.wait_ready(timeout_s=10)
+                explanation = await discovery.explain(HostCriteria(required_models=["idle"]))
+                assert explanation.funnel.seen == seen
+
+
+async def test_a_criterion_that_is_too_strict_is_named_with_what_would_do() -> None:
+    async with a_network() as (address, _), an_sdk(bootstrap_nodes=[address]) as sdk:
+        discovery = sdk.get_discovery_manager()
+        await discovery.create_node()
+        await discovery.wait_ready(timeout_s=10)
+        with pytest.raises(hostmesh.NoHostFoundError) as raised:
+            await discovery.find_host(HostCriteria(required_models=["idle"], min_reputation=500))
+        assert raised.value.seen == sum(raised.value.rejected.values()) == 1
+        assert raised.value.rejected["reputation"] == 1
+        assert "100" in raised.value.relaxation
+        await discovery.find_host(HostCriteria(required_models=["idle"], min_reputation=100))
+
+
+async def test_a_host_that_left_is_gone() -> None:
+    async with an_sdk() as sdk:
+        discovery = sdk.get_discovery_manager()
+        await discovery.create_node()
+        async with a_network() as (_, host):
+            await discovery.connect_to_peer(host.get_discovery_manager().listen_addresses()[0])
+            await discovery.find_host(HostCriteria(required_models=["idle"]))
+        with pytest.raises(hostmesh.NoHostFoundError):
+            await discovery.find_host(HostCriteria(required_models=["idle"]), timeout_s=2)
 
 
 # --- messages ---
