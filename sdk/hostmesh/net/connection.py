@@ -93,8 +93,8 @@ class NodeStream:
     async def close(self) -> None:
         """Close both sides in order. Idempotent. What the peer still sends is dropped."""
         self._forget()
+        self._muxed.stop_reading()
         if not self._muxed.closed:
-            self._muxed.stop_reading()
             await self.close_write()
 
     async def reset(self) -> None:

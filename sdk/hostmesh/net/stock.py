@@ -61,6 +61,7 @@ _FAREWELL_S = 0.5
 _REPLACED: tuple[tuple[type, str, str], ...] = (
     (Yamux, "__init__", "(self, secured_conn, peer_id, is_initiator=None, on_close=None)"),
     (Yamux, "_write_frame", "(self, data)"),
+    (Yamux, "_read_data_body", "(self, length)"),
     (Yamux, "_cleanup_on_error", "(self)"),
     (Yamux, "_handle_incoming_with_ready_signal", "(self, task_status=TASK_STATUS_IGNORED)"),
     (Yamux, "_finalize_stream_locked", "(self, stream, fully_closed)"),
@@ -200,6 +201,8 @@ class PatientStream(YamuxStream):
     def abandon(self) -> None:
         """Drop the stream at once and tell the peer. Never waits, never raises."""
         if self.closed:
+            self._drop_unread()
+            self.conn.forget(self)
             return
         self.conn.queue_frame(yamux.TYPE_WINDOW_UPDATE, self.stream_id, 0, flags=yamux.FLAG_RST)
         self._drop_unread()
@@ -211,6 +214,8 @@ class PatientStream(YamuxStream):
         """Drop what is unread, and what still comes."""
         self.abandoned_at_s = trio.current_time()
         self._drop_unread()
+        if self.closed:
+            self.conn.forget(self)
 
     def _drop_unread(self) -> None:
         buffer = self.conn.stream_buffers.get(self.stream_id)
@@ -287,8 +292,9 @@ class SteadyYamux(Yamux):
         return sum(not stream.is_initiator for stream in self.streams.values())
 
     def forget(self, stream: PatientStream) -> None:
-        """Give the stream's slot back and drop its table entries."""
-        self._finalize_stream_locked(stream, fully_closed=True)
+        """Give the stream's slot back and drop its table entries, unless the id is another stream's by now."""
+        if self.streams.get(stream.stream_id) is stream:
+            self._finalize_stream_locked(stream, fully_closed=True)
 
     def queue_frame(self, kind: int, stream_id: int, length: int, *, flags: int = 0, payload: bytes = b"") -> Outgoing:
         """Hand a frame to the writer without waiting. On a dead connection it is settled as not sent."""
@@ -308,6 +314,14 @@ class SteadyYamux(Yamux):
         except BaseException:
             frame.withdraw()
             raise
+
+    async def _read_data_body(self, length: int) -> bytes:
+        # The stock code would take 16 MiB in before it compares them with the window.
+        if length > _WINDOW_BYTES:
+            _log.warning("peer %s announced a frame over its window; closing the connection", self.peer_id)
+            self.event_shutting_down.set()
+            raise RawConnError("a frame over the window")
+        return await super()._read_data_body(length)
 
     async def _write_frame(self, data: bytes) -> None:
         # The stock code's own frames. The read loop comes through here and must never wait for the peer to read, lest

@@ -281,3 +281,22 @@ async def test_random_frames_of_a_proven_peer_hurt_nobody_else(start_node):
         while len(server._pool) > 1:
             await trio.lowlevel.checkpoint()
     assert server.connected_peers() == (client.peer_id,)
+
+
+@pytest.mark.parametrize("flags", [0, 1, 2])
+async def test_a_frame_over_the_window_is_not_taken_in(start_node, flags):
+    server = await start_node()
+    link = Link(await trio.open_tcp_stream("127.0.0.1", int(server.listen_addresses()[0].split("/")[4])), None)
+    muxed = await Upgrader(PeerKey.generate()).outbound(link, server.peer_id)
+    if not flags & 1:
+        await muxed.secured_conn.write(struct.pack("!BBHII", 0, 1, 1, 1, 0))
+    await muxed.secured_conn.write(struct.pack("!BBHII", 0, 0, flags, 1, 16 * 1024 * 1024))
+
+    # Nothing of the frame was sent: its announcement alone ends the connection.
+    async def read_on() -> None:
+        while True:
+            await muxed.secured_conn.read(12)
+
+    with trio.fail_after(2), pytest.raises(IOException):
+        await read_on()
+    await link.close()

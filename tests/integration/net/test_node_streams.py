@@ -356,3 +356,50 @@ async def test_protocols_of_a_peer_are_learnt(start_node):
     assert set(client.listen_addresses()) <= set(server.addresses_of(client.peer_id))
     await client.disconnect(server.peer_id)
     assert client.protocols_of(server.peer_id) == ()
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+async def test_a_stream_left_with_unread_bytes_is_forgotten(start_node, how):
+    server, client = await start_node(), await start_node()
+
+    async def say_more_than_is_read(stream: Stream) -> None:
+        while await stream.receive():
+            pass
+        await stream.send(bytes(1000))
+
+    server.set_stream_handler("/test/more/1", say_more_than_is_read)
+    await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
+    (connection,) = client._pool.of(server.peer_id)
+    stream = await client.open_stream(server.peer_id, "/test/more/1")
+    await stream.close_write()
+    with trio.fail_after(2):
+        while not stream._muxed.closed:
+            await trio.lowlevel.checkpoint()
+    await getattr(stream, how)()
+    assert stream._muxed.stream_id not in connection._muxed.streams
+    assert stream._muxed.stream_id not in connection._muxed.stream_buffers
+
+
+async def test_a_stream_that_its_opener_reset_is_forgotten_with_its_handler(start_node):
+    server, client = await start_node(), await start_node()
+    leave, left = trio.Event(), trio.Event()
+
+    async def read_nothing(stream: Stream) -> None:
+        await leave.wait()
+        left.set()
+
+    server.set_stream_handler("/test/nothing/1", read_nothing)
+    await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
+    stream = await client.open_stream(server.peer_id, "/test/nothing/1")
+    await stream.send(bytes(1000))
+    await stream.reset()
+    (connection,) = server._pool.of(client.peer_id)
+    with trio.fail_after(2):
+        while not all(each.closed for each in connection._muxed.streams.values()):
+            await trio.lowlevel.checkpoint()
+    leave.set()
+    with trio.fail_after(2):
+        while connection._muxed.streams:
+            await trio.lowlevel.checkpoint()
+    assert left.is_set()
+    assert not connection._muxed.stream_buffers
