@@ -141,7 +141,7 @@ class WebSocketLink(Link):
     def _feed(self, data: bytes) -> None:
         try:
             self._machine.receive_data(data or None)
-        except ProtocolError as error:
+        except (ProtocolError, ValueError) as error:  # ValueError: header values that wsproto cannot decode
             raise ConnectionClosedError("the peer does not speak WebSocket") from error
         if not data:
             self._has_ended = True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import pytest
 import trio
 from libp2p.io.exceptions import ConnectionClosedError
@@ -201,3 +204,42 @@ async def test_garbage_after_the_handshake_ends_the_link(server_link):
     await other._stream.send_all(b"\xff" * 50)
     with pytest.raises(ConnectionClosedError):
         await link.read(1)
+
+
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "header", [b"Host: \xff", b"Host: xn--\xff", b"Sec-WebSocket-Protocol: \xff", b"Sec-WebSocket-Extensions: \xff"]
+)
+async def test_a_client_whose_headers_cannot_be_decoded_is_refused(streams, header):
+    ours, theirs = streams
+    link = WebSocketLink(ours, None, is_client=False)
+    host = b"" if header.startswith(b"Host") else b"Host: x\r\n"
+    await theirs.send_all(b"GET / HTTP/1.1\r\n" + host + header + b"\r\n" + UPGRADE)
+    with pytest.raises(ConnectionClosedError):
+        await link.accept()
+
+
+@pytest.mark.parametrize("header", [b"Sec-WebSocket-Protocol: \xff", b"Sec-WebSocket-Extensions: \xff"])
+async def test_a_server_whose_headers_cannot_be_decoded_is_refused(streams, nursery, header):
+    ours, theirs = streams
+    link = WebSocketLink(ours, None, is_client=True)
+
+    async def answer() -> None:
+        asked = b""
+        while b"\r\n\r\n" not in asked:
+            asked += bytes(await theirs.receive_some())
+        (key,) = (line[19:] for line in asked.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key: "))
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        await theirs.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n" + header + b"\r\n\r\n"
+        )
+
+    nursery.start_soon(answer)
+    with pytest.raises(ConnectionClosedError):
+        await link.open("host.example")
