@@ -95,7 +95,7 @@ class Dialer:
 
         Args:
             open_connection: connects to an IP endpoint and shakes hands; raises :class:`AttemptFailedError` or OSError.
-            discard: closes a connection that came too late.
+            discard: closes a connection that nobody wants any more; bounded in time.
             addresses: where to try and who said so, best first; at most 16 are tried.
             own_scopes: scopes that this node lives in.
             timeout_s: seconds for everything.
@@ -109,12 +109,19 @@ class Dialer:
         Cancellation: safe; nothing is left open.
         """
         race: _Race[T] = _Race(open_connection, discard)
-        with trio.move_on_after(timeout_s):
-            async with trio.open_nursery() as nursery:
-                for text, origin in addresses[:MAX_ADDRESSES_PER_PEER]:
-                    self._enter(race, nursery, text, origin, own_scopes)
-                await self._start_attempts(race, nursery, timeout_s)
-                nursery.cancel_scope.cancel()
+        try:
+            with trio.move_on_after(timeout_s):
+                async with trio.open_nursery() as nursery:
+                    for text, origin in addresses[:MAX_ADDRESSES_PER_PEER]:
+                        self._enter(race, nursery, text, origin, own_scopes)
+                    await self._start_attempts(race, nursery, timeout_s)
+                    nursery.cancel_scope.cancel()
+        except BaseException:
+            # The caller was cancelled after an attempt had won, and takes no connection any more.
+            if race.winner is not None:
+                with trio.CancelScope(shield=True):
+                    await discard(race.winner[0])
+            raise
         if race.winner is not None:
             return race.winner
         stage = max((stage for stage, _ in race.attempts.values()), key=_STAGES.index, default="address")

@@ -264,3 +264,24 @@ async def test_cancellation_leaves_nothing_open(autojump_clock, world):
         await world.dial(_ip(1), _ip(2), _ip(3))
     assert len(world.started) == 3
     assert not world.open
+
+
+async def test_cancelled_after_an_attempt_won_leaves_nothing_open(autojump_clock, world):
+    world.behaviours = {_ip(1): (0.1, None), _ip(2): (float("inf"), None)}
+    with trio.CancelScope() as scope:
+        # The cancellation comes with the success: the winner is known, and nobody has taken it yet.
+        async def cancel_with_the_winner(endpoint: Endpoint) -> str:
+            address = await world.open_connection(endpoint)
+            scope.cancel()
+            return address
+
+        await world.dialer.dial(
+            [(_ip(1), CONFIGURED), (_ip(2), CONFIGURED)],
+            cancel_with_the_winner,
+            world.discard,
+            own_scopes=NOWHERE,
+            timeout_s=5.0,
+        )
+    assert scope.cancelled_caught
+    assert world.discarded == [_ip(1)]
+    assert world.open == set()
