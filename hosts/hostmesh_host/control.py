@@ -90,7 +90,7 @@ async def _answer(line: bytes, handle: Handler) -> Mapping[str, object]:
         return {"error": {"code": error.code, "message": error.message, "remedy": error.remedy}}
 
 
-class DaemonError(HostmeshError):
+class DaemonError(UsageError):
     """The daemon refused a command; ``daemon_code`` is its own error's code."""
 
     code = "HOST_REFUSED"

@@ -29,8 +29,9 @@ def run_child(start: Callable[[Mapping[str, Any]], Mapping[str, object]]) -> NoR
         start: gets the options, starts the engine on threads of its own, returns what the parent is told.
     """
     answers = _claim_stdout()
-    # A Ctrl-C in a terminal reaches the whole group; the parent says when its engine ends.
+    # A Ctrl-C or a service manager may signal every process; the parent, which drains, says when its engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _die_with_parent()
     line = sys.stdin.buffer.readline(MAX_OPTIONS_BYTES)
     try:
