@@ -25,6 +25,12 @@ class NodeConfig:
     protocol_prefix: str = "/hostmesh"
     max_connections: int = 10
     """Connections in both directions together. Source: seed 002."""
+    max_inbound_share: float = 0.25
+    """Part of ``max_connections`` that peers of one network (IPv4 /24, IPv6 /48) may hold by dialling us, 4 at least.
+
+    Loopback is exempt. 1.0: no bound of its own. Chosen here: one stranger's addresses cannot fill a node, and a few
+    hundred machines behind one address still reach a host.
+    """
     connection_timeout_s: float = 30.0
     """Dialling and opening a stream, unless the caller says otherwise. Source: seed 002."""
     bootstrap_first_retry_s: float = FIRST_RETRY_S
@@ -52,3 +58,5 @@ class NodeConfig:
                 )
         if self.max_connections < 1 or self.connection_timeout_s <= 0 or self.bootstrap_first_retry_s <= 0:
             raise UsageError("max_connections must be at least 1, and every time more than 0")
+        if not 0 < self.max_inbound_share <= 1:
+            raise UsageError("max_inbound_share must be above 0 and at most 1")

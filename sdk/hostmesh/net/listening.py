@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from libp2p.io.exceptions import ConnectionClosedError
 
 from hostmesh.errors import DialError, InvalidAddressError, StartFailedError
 from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, AddressScope, Endpoint, parse_address, scope_of_ip
+from hostmesh.net.dial_policy import target_network
 from hostmesh.net.links import Link, WebSocketLink
 from hostmesh.net.network import BoundListener, Network
 from hostmesh.net.stock import SteadyYamux
@@ -24,7 +25,8 @@ _log = logging.getLogger("hostmesh.net")
 HANDSHAKE_TIMEOUT_S = 10.0
 """An inbound connection that has not proven its peer by then is closed."""
 MAX_HANDSHAKES = 128
-"""Inbound handshakes at once; one more ends the oldest, so that idle connections cannot keep others out."""
+"""Inbound handshakes at once; one more ends the oldest of the network that has most, so that idle connections cannot
+keep others out."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _EXHAUSTED_PAUSE_S = 0.1
@@ -48,7 +50,7 @@ class Listening:
         network: the sockets.
         upgrader: shakes hands.
         adopt: takes an authenticated connection over; raises DialError when there is no room.
-        is_full: whether there is no room for a connection now.
+        has_room_for: whether a connection from this IP address and port would be taken in now.
     """
 
     def __init__(
@@ -56,14 +58,15 @@ class Listening:
         network: Network,
         upgrader: Upgrader,
         adopt: Callable[[SteadyYamux, tuple[str, int] | None], Awaitable[None]],
-        is_full: Callable[[], bool],
+        has_room_for: Callable[[tuple[str, int] | None], bool],
     ) -> None:
         self._network = network
         self._upgrader = upgrader
         self._adopt = adopt
-        self._is_full = is_full
+        self._has_room_for = has_room_for
         self._bound: list[tuple[Endpoint, BoundListener]] = []
-        self._handshakes: OrderedDict[Link, trio.CancelScope] = OrderedDict()
+        self._handshakes: dict[Link, tuple[trio.CancelScope, str | None]] = {}
+        """Oldest first, each with the network it comes from."""
 
     async def bind(self, addresses: Iterable[str]) -> None:
         """Bind every address, or none.
@@ -153,13 +156,12 @@ class Listening:
         link = WebSocketLink(stream, remote, is_client=False) if is_websocket else Link(stream, remote)
         is_adopted = False
         try:
-            if self._is_full():
+            if not self._has_room_for(remote):
                 _log.debug("inbound connection refused: no room", extra={"remote": remote})
                 return
             with trio.move_on_after(HANDSHAKE_TIMEOUT_S) as scope:
-                self._handshakes[link] = scope
-                if len(self._handshakes) > MAX_HANDSHAKES:
-                    next(iter(self._handshakes.values())).cancel()
+                self._handshakes[link] = scope, None if remote is None else target_network(remote[0])
+                self._make_room()
                 if isinstance(link, WebSocketLink):
                     await link.accept()
                 muxed = await self._upgrader.inbound(link)
@@ -177,6 +179,11 @@ class Listening:
             self._handshakes.pop(link, None)
             if not is_adopted:
                 await link.close()
+
+    def _make_room(self) -> None:
+        if len(self._handshakes) > MAX_HANDSHAKES:
+            ((crowd, _),) = Counter(network for _, network in self._handshakes.values()).most_common(1)
+            next(scope for scope, network in self._handshakes.values() if network == crowd).cancel()
 
 
 def _is_told(ip: str | None) -> bool:

@@ -85,7 +85,8 @@ class Node:
         self._network: Network = network or SocketNetwork()
         bootstrap = [(address, peer_id) for address, peer_id in map(split_peer_address, config.bootstrap_addresses)]
         peers = [(address, peer_id) for address, peer_id in bootstrap if peer_id not in (None, self.peer_id)]
-        self._pool = ConnectionPool(config.max_connections, frozenset(peer_id for _, peer_id in peers if peer_id))
+        protected = frozenset(peer_id for _, peer_id in peers if peer_id)
+        self._pool = ConnectionPool(config.max_connections, protected, max_inbound_share=config.max_inbound_share)
         self._upgrader = Upgrader(key)
         self._protocols = Multiselect()
         self._book = AddressBook()
@@ -97,9 +98,7 @@ class Node:
             self.add_addresses,
         )
         self._keeper = ConnectionKeeper(self._pool, self._protocols, self._identify, self._on_connected)
-        self._listening = Listening(
-            self._network, self._upgrader, self._keeper.adopt_inbound, lambda: self._pool.is_full
-        )
+        self._listening = Listening(self._network, self._upgrader, self._keeper.adopt_inbound, self._pool.has_room_for)
         self._connector = Connector(
             self.peer_id,
             self._network,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import ipaddress
+import math
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import trio
 
 from hostmesh.errors import DialError
 from hostmesh.net.connection import Connection
+from hostmesh.net.dial_policy import target_network
 from hostmesh.net.peer_id import PeerId
 
 MAX_PER_PEER = 4
@@ -60,11 +63,17 @@ class ConnectionPool:
     Args:
         max_connections: in both directions together, >= 1.
         protected: peers whose connections are never trimmed.
+        max_inbound_share: part of ``max_connections`` that peers of one network (IPv4 /24, IPv6 /48) may hold by
+            dialling us, at least :data:`MAX_PER_PEER`: keys cost a stranger nothing, addresses do. Loopback is exempt.
     """
 
-    def __init__(self, max_connections: int, protected: frozenset[PeerId] = frozenset()) -> None:
+    def __init__(
+        self, max_connections: int, protected: frozenset[PeerId] = frozenset(), *, max_inbound_share: float = 1.0
+    ) -> None:
         self._max_connections = max_connections
         self._protected = protected
+        self._max_inbound = max(MAX_PER_PEER, math.ceil(max_connections * max_inbound_share))
+        self._inbound: Counter[str] = Counter()
         self._connections: dict[PeerId, list[Connection]] = {}
         self._watches: set[ConnectionWatch] = set()
         self._changed = trio.Event()
@@ -82,6 +91,11 @@ class ConnectionPool:
     def is_full(self) -> bool:
         """Whether there is no room."""
         return sum(not each.is_closed for each in self) >= self._max_connections
+
+    def has_room_for(self, remote: tuple[str, int] | None) -> bool:
+        """Whether a connection that a peer makes from this IP address and port would be taken in."""
+        network = None if remote is None else inbound_network(remote[0])
+        return not self.is_full and (network is None or self._inbound[network] < self._max_inbound)
 
     def peers(self) -> tuple[PeerId, ...]:
         """Return the peers that can be spoken to."""
@@ -118,6 +132,11 @@ class ConnectionPool:
         connections = self._connections.get(connection.peer_id, [])
         if self.is_full or len(connections) >= MAX_PER_PEER:
             return False
+        network = _network_of(connection)
+        if network is not None:
+            if self._inbound[network] >= self._max_inbound:
+                return False
+            self._inbound[network] += 1
         self._connections[connection.peer_id] = [*connections, connection]
         if not connections:
             self._tell(connection.peer_id, connected=True)
@@ -129,6 +148,11 @@ class ConnectionPool:
         if connection not in connections:
             return
         connections.remove(connection)
+        network = _network_of(connection)
+        if network is not None:
+            self._inbound[network] -= 1
+            if not self._inbound[network]:
+                del self._inbound[network]
         if not connections:
             del self._connections[connection.peer_id]
             self._tell(connection.peer_id, connected=False)
@@ -152,3 +176,19 @@ class ConnectionPool:
             yield watch
         finally:
             self._watches.discard(watch)
+
+
+def inbound_network(host: str) -> str | None:
+    """Return the network that an inbound connection counts for, or None for loopback.
+
+    >>> inbound_network("192.0.2.77"), inbound_network("127.0.0.1")
+    ('192.0.2.0/24', None)
+    """
+    network = target_network(host)
+    return None if ipaddress.ip_network(network).is_loopback or host == "::1" else network
+
+
+def _network_of(connection: Connection) -> str | None:
+    if connection.is_outbound or connection.remote is None:
+        return None
+    return inbound_network(connection.remote[0])

@@ -38,6 +38,8 @@ class MemoryNetwork:
         """DNS answers; None never answers."""
         self.black_holes: set[str] = set()
         self.interfaces: tuple[str, ...] = ("127.0.0.1", "::1")
+        self.inbound_ip = "198.51.100.1"
+        """Where connections seem to come from."""
         self.dialled: list[tuple[str, int]] = []
         self._next_port = 4001
 
@@ -74,7 +76,7 @@ class MemoryNetwork:
         return tuple(each for each in answers if version is None or (version == 6) == (":" in each))
 
     def remote_endpoint(self, stream: trio.abc.Stream) -> tuple[str, int] | None:
-        return ("198.51.100.1", 5000)
+        return (self.inbound_ip, 5000)
 
     def interface_addresses(self) -> tuple[str, ...]:
         return self.interfaces
