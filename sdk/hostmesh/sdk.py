@@ -19,7 +19,8 @@ from hostmesh.hosting import HostManager
 from hostmesh.identity.binding import verify_binding
 from hostmesh.identity.keystore import load_wallet
 from hostmesh.identity.operator import OperatorBinding
-from hostmesh.identity.wallet import Wallet
+from hostmesh.identity.secret import Secret, as_secret
+from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.jobs.client import JobManager
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.network import Network
@@ -74,10 +75,10 @@ class SDK:
     async def authenticate(
         self,
         *,
-        private_key: str | bytes | None = None,
+        private_key: Secret | str | bytes | None = None,
         keystore: Path | str | None = None,
-        password: str | None = None,
-        mnemonic: str | None = None,
+        password: Secret | str | None = None,
+        mnemonic: Secret | str | None = None,
         account_index: int = 0,
         wallet: Wallet | None = None,
         binding_file: Path | str | None = None,
@@ -103,20 +104,24 @@ class SDK:
 
         Cost: a keystore takes about a second of CPU in a worker thread (scrypt).
         """
-        given = [way for way in (private_key, keystore, mnemonic, wallet) if way is not None]
-        if len(given) > 1 or (not given and binding_file is None):
+        # From here on no local of this frame holds a secret in the clear: a traceback may show locals.
+        private_key = None if private_key is None else wrap_private_key(private_key)
+        password = None if password is None else as_secret(password)
+        mnemonic = None if mnemonic is None else as_secret(mnemonic)
+        ways = sum(way is not None for way in (private_key, keystore, mnemonic, wallet))
+        if ways > 1 or (ways == 0 and binding_file is None):
             raise UsageError(
                 "authenticate takes one of private_key, keystore, mnemonic and wallet",
                 remedy='sdk.authenticate(keystore="wallet.json", password="...")',
             )
-        if self._binding is not None:
-            raise UsageError("this SDK is authenticated already", remedy="open another SDK for another wallet")
+        self._refuse_second_wallet()
         if private_key is not None:
             wallet = Wallet.from_private_key(private_key)
         elif mnemonic is not None:
             wallet = Wallet.from_mnemonic(mnemonic, account_index)
         elif keystore is not None:
             wallet = await load_wallet(Path(keystore), None if password is None else lambda: password)
+            self._refuse_second_wallet()
         self._wallet = wallet
         self._binding = OperatorBinding(
             network=self.settings.network,
@@ -213,6 +218,10 @@ class SDK:
         self._stores.close()
 
     # --- inside ---
+
+    def _refuse_second_wallet(self) -> None:
+        if self._binding is not None:
+            raise UsageError("this SDK is authenticated already", remedy="open another SDK for another wallet")
 
     def _require_authentication(self) -> OperatorBinding:
         if self._binding is None:
@@ -330,36 +339,47 @@ async def open_sdk(
     if settings is not None and overrides:
         raise UsageError("open_sdk takes settings or overrides, not both", remedy="load_settings(overrides)")
     failure: BaseException | None = None
+    crash: BaseException | None = None
     try:
-        async with trio.open_nursery() as outer:
-            nursery: trio.Nursery = await outer.start(_hold_tasks)
-            with ExitStack() as stores:
-                sdk = SDK(
-                    loaded,
-                    nursery,
-                    stores,
-                    system=system or System(),
-                    network=network,
-                    sources=sources,
-                    ephemeral_key=ephemeral_key,
-                    serve_dht=serve_dht,
-                )
+        try:
+            async with trio.open_nursery() as outer:
+                nursery: trio.Nursery = await outer.start(_hold_tasks)
                 try:
-                    yield sdk
-                except trio.Cancelled:
-                    raise  # a scope waits for it
-                except BaseException as error:  # noqa: BLE001 - raised again below
-                    # Kept aside, so that the caller meets its own error and not a group around it.
-                    failure = error
+                    with ExitStack() as stores:
+                        sdk = SDK(
+                            loaded,
+                            nursery,
+                            stores,
+                            system=system or System(),
+                            network=network,
+                            sources=sources,
+                            ephemeral_key=ephemeral_key,
+                            serve_dht=serve_dht,
+                        )
+                        try:
+                            yield sdk
+                        except trio.Cancelled:
+                            raise  # a scope waits for it
+                        except BaseException as error:  # noqa: BLE001 - raised again below
+                            # Kept aside, so that the caller meets its own error and not a group around it.
+                            failure = error
+                        finally:
+                            with trio.CancelScope(shield=True):
+                                await sdk.close()
                 finally:
-                    with trio.CancelScope(shield=True):
-                        await sdk.close()
+                    # Whatever happened: no cancellation from outside reaches these tasks.
                     nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        # A task of the SDK itself failed: that is what ended the block.
-        raise _unwrapped(group) from group
-    if failure is not None:
-        raise failure
+        except BaseExceptionGroup as group:
+            # A task of the SDK itself failed: that is what ended the block.
+            crash = _unwrapped(group)
+        # Raised out here, so that the group is neither cause nor context.
+        if crash is not None:
+            raise crash
+        if failure is not None:
+            raise failure
+    finally:
+        # An error's traceback holds this frame; the frame is not to hold the error.
+        del failure, crash
 
 
 async def _hold_tasks(*, task_status: TaskStatus[trio.Nursery]) -> None:

@@ -23,6 +23,13 @@ _DRAWS = 4
 _HEX_KEY = re.compile(rb"(0[xX])?[0-9a-fA-F]{64}\Z")
 
 
+def wrap_private_key(value: Secret | str | bytes) -> Secret:
+    """Wrap a private key in the one form that :meth:`Wallet.from_private_key` takes wrapped: as text."""
+    if isinstance(value, bytes) and len(value) == PRIVATE_KEY_BYTES:
+        return Secret(value.hex())
+    return as_secret(value)
+
+
 class Wallet:
     """A local signer. Make one with a ``from_...`` method or :meth:`generate`.
 
@@ -164,7 +171,9 @@ class Wallet:
         return self._secret
 
     def __repr__(self) -> str:
-        return f"Wallet({self.address}, {REDACTED})"
+        # A traceback with locals shows a wallet whose key was refused, too.
+        address = self.address if hasattr(self, "_address_bytes") else "no key"
+        return f"Wallet({address}, {REDACTED})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Wallet):
