@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ FIRST = ("CREATE TABLE things (name TEXT PRIMARY KEY) STRICT",)
 SECOND = ("ALTER TABLE things ADD COLUMN size INTEGER NOT NULL DEFAULT 0", "CREATE INDEX by_size ON things (size)")
 
 
+def ask(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(sql).fetchall()
+
+
 def open_store(path: Path | None, *migrations: tuple[str, ...]) -> Store:
     return Store(path, what="the test store", migrations=migrations or (FIRST,))
 
@@ -26,8 +32,8 @@ def test_modes_and_version(tmp_path: Path) -> None:
     open_store(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (1,)
-    assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert ask(path, "PRAGMA user_version") == [(1,)]
+    assert ask(path, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
@@ -37,14 +43,13 @@ def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
         db.execute("INSERT INTO things VALUES ('a')")
     store.close()
     open_store(path, FIRST, SECOND).close()
-    assert sqlite3.connect(path).execute("SELECT * FROM things").fetchall() == [("a", 0)]
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (2,)
+    assert ask(path, "SELECT * FROM things") == [("a", 0)]
+    assert ask(path, "PRAGMA user_version") == [(2,)]
 
 
 def test_a_newer_file_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "things.sqlite3"
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 7")
+    ask(path, "PRAGMA user_version = 7")
     before = path.read_bytes()
     with pytest.raises(StoreTooNewError, match="schema 7, this hostmesh knows 1") as raised:
         open_store(path)
@@ -56,8 +61,8 @@ def test_a_step_that_fails_leaves_the_version_before(tmp_path: Path) -> None:
     path = tmp_path / "things.sqlite3"
     with pytest.raises(StoreError, match="cannot be used"):
         open_store(path, FIRST, ("CREATE TABLE more (n)", "no SQL"))
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (1,)
-    tables = sqlite3.connect(path).execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    assert ask(path, "PRAGMA user_version") == [(1,)]
+    tables = ask(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
     assert tables == [("things",)]
 
 
@@ -113,4 +118,4 @@ def test_many_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
     for process in processes:
         process.communicate(timeout=30)
         assert process.returncode == 0
-    assert sqlite3.connect(path).execute("SELECT count(*) FROM things").fetchone() == (8,)
+    assert ask(path, "SELECT count(*) FROM things") == [(8,)]
