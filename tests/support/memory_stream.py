@@ -99,6 +99,10 @@ class MemoryStream:
                 return b""
             await pipe.changed.wait()
 
+    async def wait_reset(self) -> None:
+        while not self._incoming.lost:
+            await self._incoming.changed.wait()
+
     async def close_write(self) -> None:
         await trio.lowlevel.checkpoint()
         if self._outgoing.lost:

@@ -83,6 +83,10 @@ class NodeStream:
         except _STREAM_ERRORS as error:
             raise self._lost(error) from error
 
+    async def wait_reset(self) -> None:
+        """Return once the stream is lost; see :meth:`hostmesh.net.stream.Stream.wait_reset`."""
+        await self._muxed.was_reset.wait()
+
     async def close_write(self) -> None:
         """Half-close; see :meth:`hostmesh.net.stream.Stream.close_write`."""
         try:

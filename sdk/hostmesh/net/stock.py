@@ -124,6 +124,7 @@ class PatientStream(YamuxStream):
         self._changed = trio.Event()
         self._rest: bytearray | None = None
         self._is_lost = False
+        self.was_reset = trio.Event()
         self.abandoned_at_s: float | None = None
         """When this side was done with the stream, in trio's clock."""
         super().__init__(stream_id, conn, is_initiator)
@@ -136,6 +137,8 @@ class PatientStream(YamuxStream):
             self._changed.set()
             if name == "closed" and value and self.abandoned_at_s is not None:
                 self._drop_unread()
+        elif name == "reset_received" and value:
+            self.was_reset.set()
         elif name == "recv_window" and value < 0:
             _log.warning("peer %s sent past its window; closing the connection", self.conn.peer_id)
             self.conn.event_shutting_down.set()
@@ -201,6 +204,7 @@ class PatientStream(YamuxStream):
     def abandon(self) -> None:
         """Drop the stream at once and tell the peer. Never waits, never raises."""
         if self.closed:
+            self.reset_received = True
             self._drop_unread()
             self.conn.forget(self)
             return

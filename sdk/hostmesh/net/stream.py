@@ -39,6 +39,15 @@ class Stream(Protocol):
         """
         ...
 
+    async def wait_reset(self) -> None:
+        """Return once the stream was reset or its connection ended; reads nothing.
+
+        It does not return for a stream that both sides closed in order.
+
+        Cancellation: safe.
+        """
+        ...
+
     async def close_write(self) -> None:
         """Half-close: the peer sees the end, and may go on sending."""
         ...

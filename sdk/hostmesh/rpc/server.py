@@ -30,8 +30,6 @@ from hostmesh.system import System
 _log = logging.getLogger("hostmesh.rpc")
 
 _LINGER_BYTES = 2 * 1024 * 1024
-_WATCH_FIRST_S = 0.02
-_WATCH_MOST_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,8 +305,7 @@ class _Watch:
     """Sees the caller leave while the handler runs, and cancels the handler.
 
     The caller half-closes after its request, which is no sign of anything; its reset, the end of the connection or
-    another byte is. After the half-close a stream is asked again and again, at growing intervals up to a quarter of a
-    second: libp2p's streams tell of a reset only when they are read.
+    another byte is.
     """
 
     def __init__(self, stream: Stream, call: ServerCall) -> None:
@@ -320,16 +317,11 @@ class _Watch:
         self.violation = False
 
     async def run(self) -> None:
-        interval_s = _WATCH_FIRST_S
         try:
-            while True:
-                data = await self._stream.receive()
-                if data:
-                    self._call.feed(data)
-                    self._call.next_event()
-                else:
-                    await trio.sleep(interval_s)
-                    interval_s = min(interval_s * 1.5, _WATCH_MOST_S)
+            while data := await self._stream.receive():
+                self._call.feed(data)
+                self._call.next_event()
+            await self._stream.wait_reset()
         except ConnectionLostError:
             pass
         except RemoteProtocolError:

@@ -334,6 +334,9 @@ class MemoryStream:
         data, self._buffer = self._buffer[:max_bytes], self._buffer[max_bytes:]
         return data
 
+    async def wait_reset(self) -> None:
+        await self._is_reset.wait()
+
     async def close_write(self) -> None:
         self._put.close()
 

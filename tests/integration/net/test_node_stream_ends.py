@@ -1,0 +1,116 @@
+"""How streams between two real nodes end, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from hostmesh.net.address import AddressOrigin
+from hostmesh.net.stream import Stream
+
+ECHO = "/test/echo/1"
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+async def test_a_stream_left_with_unread_bytes_is_forgotten(start_node, how):
+    server, client = await start_node(), await start_node()
+
+    async def say_more_than_is_read(stream: Stream) -> None:
+        while await stream.receive():
+            pass
+        await stream.send(bytes(1000))
+
+    server.set_stream_handler("/test/more/1", say_more_than_is_read)
+    await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
+    (connection,) = client._pool.of(server.peer_id)
+    stream = await client.open_stream(server.peer_id, "/test/more/1")
+    await stream.close_write()
+    with trio.fail_after(2):
+        while not stream._muxed.closed:
+            await trio.lowlevel.checkpoint()
+    await getattr(stream, how)()
+    assert stream._muxed.stream_id not in connection._muxed.streams
+    assert stream._muxed.stream_id not in connection._muxed.stream_buffers
+
+
+async def test_a_stream_that_its_opener_reset_is_forgotten_with_its_handler(start_node):
+    server, client = await start_node(), await start_node()
+    leave, left = trio.Event(), trio.Event()
+
+    async def read_nothing(stream: Stream) -> None:
+        await leave.wait()
+        left.set()
+
+    server.set_stream_handler("/test/nothing/1", read_nothing)
+    await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
+    stream = await client.open_stream(server.peer_id, "/test/nothing/1")
+    await stream.send(bytes(1000))
+    await stream.reset()
+    (connection,) = server._pool.of(client.peer_id)
+    with trio.fail_after(2):
+        while not all(each.closed for each in connection._muxed.streams.values()):
+            await trio.lowlevel.checkpoint()
+    leave.set()
+    with trio.fail_after(2):
+        while connection._muxed.streams:
+            await trio.lowlevel.checkpoint()
+    assert left.is_set()
+    assert not connection._muxed.stream_buffers
+
+
+@pytest.mark.parametrize("how", ["reset", "disconnect", "own reset"])
+async def test_a_lost_stream_is_told_to_one_that_read_to_the_end(start_node, how):
+    server, client = await start_node(), await start_node()
+    waiting, told = trio.Event(), trio.Event()
+
+    async def wait(stream: Stream) -> None:
+        assert await stream.receive() == b""
+        waiting.set()
+        try:
+            if how == "own reset":
+                await stream.reset()
+            await stream.wait_reset()
+        finally:
+            told.set()
+
+    server.set_stream_handler("/test/wait/1", wait)
+    await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
+    stream = await client.open_stream(server.peer_id, "/test/wait/1")
+    await stream.close_write()
+    await waiting.wait()
+    if how == "reset":
+        await trio.testing.wait_all_tasks_blocked()
+        assert not told.is_set()
+        await stream.reset()
+    elif how == "disconnect":
+        await client.disconnect(server.peer_id)
+    with trio.fail_after(1):
+        await told.wait()
+
+
+async def test_an_opener_that_closed_its_side_is_told_of_a_lost_connection(start_node):
+    server, client = await start_node(), await start_node()
+    await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
+
+    async def stay(stream: Stream) -> None:
+        await trio.sleep_forever()
+
+    server.set_stream_handler("/test/still/1", stay)
+    stream = await client.open_stream(server.peer_id, "/test/still/1")
+    await stream.close_write()
+    await server.disconnect(client.peer_id)
+    with trio.fail_after(1):
+        await stream.wait_reset()
+
+
+async def test_streams_closed_in_order_are_not_reset(start_node):
+    server, client = await start_node(), await start_node()
+    await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
+    stream = await client.open_stream(server.peer_id, ECHO)
+    await stream.close_write()
+    assert await stream.receive() == b""
+    await stream.close()
+    with trio.move_on_after(0) as scope:
+        await stream.wait_reset()
+    assert scope.cancelled_caught
