@@ -14,7 +14,7 @@ import trio
 from hostmesh.discovery.description import HostDescription, ModelOffer
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.supervise import keep_running
-from hostmesh.errors import AlreadyRunningError, ConfigError, HostmeshError
+from hostmesh.errors import AlreadyRunningError, ConfigError, HostmeshError, UsageError
 from hostmesh.identity.operator import OperatorBinding
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import Engine, ModelInfo
@@ -41,6 +41,8 @@ HEALTH_CHECK_S = 5.0
 """How often a host asks its engine which models are ready."""
 WITHDRAW_TIMEOUT_S = 3.0
 """Most time that leaving spends on telling peers."""
+STOP_TIMEOUT_S = 5.0
+"""Most time that leaving waits for jobs that were told to stop; an engine has a second for it."""
 
 
 class Serving:
@@ -51,7 +53,6 @@ class Serving:
         self._engine = engine
         self._jobs = jobs
         self._sessions = sessions
-        self._description: HostDescription | None = None
         self._ready: Mapping[str, bool] = {}
         self._state = ServingState.AVAILABLE
 
@@ -81,12 +82,14 @@ class Serving:
 
         Raises:
             ConfigError: a model that the engine does not have.
+            UsageError: the host drains; it would be listed and refuse every job.
             HostmeshError: see :meth:`hostmesh.DiscoveryManager.announce`; what stood before stands.
         """
+        if self._jobs.stats().is_draining:
+            raise UsageError("the host drains and takes no new jobs", remedy="serve again to be listed again")
         description = self._complete(description)
         info = await self._stack.publisher.announce(description)
         self._jobs.set_prices(prices_of(description))
-        self._description = description
         self._state = ServingState.AVAILABLE
         self._stack.status_server.changed()
         return info
@@ -104,15 +107,24 @@ class Serving:
 
         Cancellation: safe; the host stays draining.
         """
+        deadline = trio.current_time() + timeout_s
         is_listed = self._state is ServingState.AVAILABLE
         self._state = ServingState.DRAINING
+        self.refuse_new_work()
+        if is_listed and self._stack.publisher.current() is not None:
+            try:
+                with trio.move_on_after(WITHDRAW_TIMEOUT_S):
+                    await self._stack.publisher.drain()
+            except HostmeshError as error:
+                # The jobs that run matter more; the record expires by itself.
+                _log.warning("no draining record was published: %s", error.message)
+        await self._jobs.drain(max(0.0, deadline - trio.current_time()))
+
+    def refuse_new_work(self) -> None:
+        """Refuse new quotes, jobs and sessions with DRAINING from now on; what runs goes on. Idempotent."""
         self._jobs.begin_drain()
         self._sessions.drain()
         self._stack.status_server.changed()
-        if is_listed and self._stack.publisher.current() is not None:
-            with trio.move_on_after(WITHDRAW_TIMEOUT_S):
-                await self._stack.publisher.drain()
-        await self._jobs.drain(timeout_s)
 
     def _complete(self, description: HostDescription) -> HostDescription:
         """Add what the engine and the node know and the operator need not say."""
@@ -215,11 +227,11 @@ class HostManager:
         serving = Serving(stack, engine, jobs, sessions)
         started_s = self._system.monotonic_s()
         scope = trio.CancelScope()
-        self._serving = serving
-        stop_watching = jobs.on_change(stack.status_server.changed)
-        stack.host_status = lambda: serving.status(self._system, started_s)
         stack.serve(_SESSION_SERVICE, sessions)
         stack.serve(_JOB_SERVICE, jobs)
+        stop_watching = jobs.on_change(stack.status_server.changed)
+        stack.host_status = lambda: serving.status(self._system, started_s)
+        self._serving = serving
         try:
             await serving.check_engine()
             await stack.start_task(partial(keep_running, "the engine check", serving.watch_engine), scope)
@@ -227,9 +239,12 @@ class HostManager:
             yield serving
         finally:
             scope.cancel()
+            # What came now would only be cut.
+            serving.refuse_new_work()
             with trio.CancelScope(shield=True):
                 await self._leave(serving)
-                await jobs.drain(0)
+                with trio.move_on_after(STOP_TIMEOUT_S):
+                    await jobs.drain(0)
             stack.withdraw(_JOB_SERVICE)
             stack.withdraw(_SESSION_SERVICE)
             stack.host_status = None
