@@ -36,6 +36,7 @@ class Child:
         self.name = name
         self.process = process
         self._log = log
+        self._is_closed = False
         self._pipe = process.stdout
         self._stream = trio.lowlevel.FdStream(os.dup(process.stdout.fileno()))
 
@@ -64,11 +65,18 @@ class Child:
 
     def signal_group(self, number: int) -> None:
         """Signal the process and all that it started, while it is there."""
+        if self._is_closed:  # its id may be another's by now
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     async def close(self) -> None:
-        """Wait for the end of the process and of all that hold its output, and close the pipe. Cancellation: safe."""
+        """Wait for the end of the process and of all that hold its output, and close the pipe.
+
+        Idempotent. Cancellation: safe; close it again.
+        """
+        if self._is_closed:
+            return
         while await self._stream.receive_some():
             pass
         ended = os.pidfd_open(self.process.pid)
@@ -77,8 +85,9 @@ class Child:
         finally:
             os.close(ended)
         self.process.wait()
-        await self._stream.aclose()
+        self._is_closed = True
         self._pipe.close()
+        await self._stream.aclose()
 
 
 class Children:

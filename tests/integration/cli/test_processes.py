@@ -79,8 +79,10 @@ async def test_an_error_or_a_cancellation_ends_them_too(tmp_path: Path) -> None:
 async def test_one_that_does_not_obey_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hostmesh.cli.processes.END_TIMEOUT_S", 0.2)
     async with running_children(tmp_path) as children:
+        pids = started(await children.start("obedient", ("-c", READY), os.environ).ready())
         child = children.start("deaf", ("-c", DEAF), os.environ)
-        pids = started(await child.ready())
+        pids += started(await child.ready())
+        pids += started(await children.start("obedient too", ("-c", READY), os.environ).ready())
     assert child.process.returncode == -signal.SIGKILL
     await wait_gone(*pids)
 
