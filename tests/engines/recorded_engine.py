@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import hashlib
 import json
 import os
 import select
@@ -27,11 +26,11 @@ import threading
 import time
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-RECORDED = Path(__file__).with_name("recorded.json")
+from recording import Recording, event_text, recorded_tokens
+
 CHAT_MODELS = ("recorded", "recorded-slow", "smollm2-135m-instruct")
 EMBEDDING_MODELS = ("recorded-embedding", "all-minilm-l6-v2")
 SLOW_TOKENS_PER_SECOND = 20.0
@@ -68,7 +67,7 @@ class RecordedEngine(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, recording: dict[str, Any], options: argparse.Namespace) -> None:
+    def __init__(self, recording: Recording, options: argparse.Namespace) -> None:
         super().__init__(("127.0.0.1", options.port), Handler)
         self.recording = recording
         self.options = options
@@ -129,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
             case "/apply-template":
                 self.send(200, {"prompt": json.dumps(body["messages"])})
             case "/tokenize":
-                self.send(200, {"tokens": list(range(self.count_tokens(body["content"])))})
+                self.send(200, {"tokens": list(range(self.server.recording.count_tokens(body["content"])))})
             case _:
                 self.send(404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}})
 
@@ -150,11 +149,11 @@ class Handler(BaseHTTPRequestHandler):
         model = body["model"]
         if model not in CHAT_MODELS and self.fail_at_once(model):
             return "failed"
-        prompt_tokens = self.count_tokens(json.dumps(body["messages"]))
+        prompt_tokens = self.server.recording.count_tokens(json.dumps(body["messages"]))
         if prompt_tokens > self.server.options.context_tokens:
             self.too_long(prompt_tokens)
             return "failed"
-        chat = self.pick(body["messages"])
+        chat = self.server.recording.pick(body["messages"])
         texts = [text for event in chat["events"] if (text := event_text(event))][: body.get("max_tokens") or None]
         reason = chat["answer"]["choices"][0]["finish_reason"] if len(texts) == recorded_tokens(chat) else "length"
         usage = {
@@ -198,7 +197,7 @@ class Handler(BaseHTTPRequestHandler):
         data = []
         total = 0
         for index, text in enumerate(texts):
-            entry = self.pick_embedding(text)
+            entry = self.server.recording.pick_embedding(text)
             total += entry["usage"]["prompt_tokens"]
             vector: Any = entry["vector"]
             if body.get("encoding_format") == "base64":
@@ -226,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
             case "fail-busy":
                 self.send(429, {"error": {"message": "Rate limit reached", "type": "requests"}})
             case "fail-context":
-                recorded = self.server.recording["errors"]["context"]
+                recorded = self.server.recording.errors["context"]
                 self.send(recorded["status"], recorded["body"])
             case "fail-hang":
                 self.wait_for_client_to_leave(None)
@@ -268,39 +267,13 @@ class Handler(BaseHTTPRequestHandler):
                 return False
         return True
 
-    # --- recordings ---
-
-    def pick(self, messages: list[dict[str, str]]) -> dict[str, Any]:
-        chats = self.server.recording["chats"]
-        for chat in chats:
-            if chat["request"]["messages"] == messages:
-                return chat
-        return chats[hash_of(json.dumps(messages)) % len(chats)]
-
-    def pick_embedding(self, text: str) -> dict[str, Any]:
-        entries = self.server.recording["embeddings"]
-        for entry in entries:
-            if entry["text"] == text:
-                return entry
-        return entries[hash_of(text) % len(entries)]
-
-    def count_tokens(self, text: str) -> int:
-        """As recorded, where it is; else its words, and for a prompt the template's 30."""
-        for chat in self.server.recording["chats"]:
-            if text == json.dumps(chat["request"]["messages"]):
-                return chat["template_tokens"]
-            if text == chat["answer"]["choices"][0]["message"]["content"]:
-                return chat["answer"]["usage"]["completion_tokens"]
-        for entry in self.server.recording["embeddings"]:
-            if text == entry["text"]:
-                return len(entry["tokens"])
-        return len(text.split()) + (30 if text.startswith("[{") else 0)
+    # --- lists ---
 
     def model_names(self) -> list[str]:
         return [*CHAT_MODELS, *EMBEDDING_MODELS, *FAILURES]
 
     def listed(self, name: str) -> dict[str, Any]:
-        entry = dict(self.server.recording["models"]["body"]["data"][0])
+        entry = dict(self.server.recording.listed)
         entry |= {"id": name, "owned_by": self.server.options.owner}
         meta = {"n_ctx": self.server.options.context_tokens, "ftype": "Q4_1"}
         entry["meta"] = meta | ({"kind": "embedding"} if name in EMBEDDING_MODELS else {})
@@ -319,12 +292,12 @@ class Handler(BaseHTTPRequestHandler):
     def has_key(self) -> bool:
         if self.server.key is None or self.headers.get("Authorization") == f"Bearer {self.server.key}":
             return True
-        recorded = self.server.recording["errors"]["no_key"]
+        recorded = self.server.recording.errors["no_key"]
         self.send(recorded["status"], recorded["body"])
         return False
 
     def too_long(self, prompt_tokens: int) -> None:
-        recorded = self.server.recording["errors"]["context"]
+        recorded = self.server.recording.errors["context"]
         error = recorded["body"]["error"] | {
             "n_prompt_tokens": prompt_tokens,
             "n_ctx": self.server.options.context_tokens,
@@ -372,23 +345,9 @@ class Handler(BaseHTTPRequestHandler):
                 raise ClientLeftError
 
 
-def event_text(event: Any) -> str | None:
-    if not isinstance(event, dict) or not event["choices"]:
-        return None
-    return event["choices"][0]["delta"].get("content")
-
-
-def recorded_tokens(chat: dict[str, Any]) -> int:
-    return sum(1 for event in chat["events"] if event_text(event))
-
-
 def chunk(model: str, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta, "finish_reason": reason}
     return {"object": "chat.completion.chunk", "model": model, "choices": [choice]}
-
-
-def hash_of(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
 def main() -> None:
@@ -399,7 +358,7 @@ def main() -> None:
     parser.add_argument("--context-tokens", type=int, default=2048)
     parser.add_argument("--until-eof", action="store_true")
     options = parser.parse_args()
-    engine = RecordedEngine(json.loads(RECORDED.read_text(encoding="utf-8")), options)
+    engine = RecordedEngine(Recording.load(), options)
     threading.Thread(target=engine.serve_forever, daemon=True).start()
     print(json.dumps({"event": "ready", "url": f"http://127.0.0.1:{engine.server_port}"}), flush=True)
     if options.until_eof:

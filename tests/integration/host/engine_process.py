@@ -29,11 +29,11 @@ class RunningEngine:
         return {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
 
     async def get(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30, verify=False) as client:
             return await client.get(self.url + path, headers=self.headers)
 
     async def post(self, path: str, body: Mapping[str, object]) -> Any:
-        async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=120, verify=False) as client:
             response = await client.post(self.url + path, json=body, headers=self.headers)
             response.raise_for_status()
             return response.json()
