@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -19,6 +19,7 @@ import trio
 from hostmesh.errors import (
     ConnectionLostError,
     DeadlineExceededError,
+    MalformedMessageError,
     RemoteProtocolError,
     RpcError,
     SessionError,
@@ -26,7 +27,7 @@ from hostmesh.errors import (
     UsageError,
 )
 from hostmesh.identity.binding import verify_binding
-from hostmesh.identity.typed_data import MAX_UINT64, SessionAuthorization
+from hostmesh.identity.typed_data import NONCE_BYTES, SIGNATURE_BYTES, SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.rpc.method import Method, RequestT, ResponseT, method
@@ -36,6 +37,7 @@ from hostmesh.sessions.reasons import GrantFault, Reason
 from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Caller, Session
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
+from hostmesh.wire.bounds import check_bounds
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["SessionService"]
 GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.Challenge)
@@ -199,27 +201,27 @@ class SessionManager:
         unit = currency or (price.currency if price is not None else "")
         if not unit:
             raise UsageError("the host states no currency", remedy="give currency")
-        if not 1 <= lifetime_s <= MAX_LIFETIME_S:
-            raise UsageError("a session lives between 1 s and one day")
-        if not 0 <= spending_limit_micros <= MAX_UINT64 or not 0 <= ceiling <= MAX_UINT64:
-            raise UsageError("an amount of money is between 0 and 2**64 - 1 micro-units")
+        if type(lifetime_s) is not int or not 1 <= lifetime_s <= MAX_LIFETIME_S:
+            raise UsageError("a session lives between 1 s and one day, in whole seconds")
+        draft = SessionAuthorization(
+            client=self._wallet.address_bytes,
+            operator=choice.operator,
+            client_peer_id=peer_id_to_bytes(self._peer_id),
+            host_peer_id=peer_id_to_bytes(choice.peer_id),
+            nonce=bytes(NONCE_BYTES),
+            model_id=model_id or choice.model_id,
+            max_price_micros_per_mtok=ceiling,
+            currency=unit,
+            spending_limit_micros=spending_limit_micros,
+            issued_at_unix_s=0,
+            expires_at_unix_s=lifetime_s,
+        )
+        _check_fits(draft)
         deadline = trio.current_time() + timeout_s
         try:
             challenge = await self._challenge(choice, deadline)
             now = int(self._system.unix_s())
-            terms = SessionAuthorization(
-                client=self._wallet.address_bytes,
-                operator=choice.operator,
-                client_peer_id=peer_id_to_bytes(self._peer_id),
-                host_peer_id=peer_id_to_bytes(choice.peer_id),
-                nonce=challenge.nonce,
-                model_id=model_id or choice.model_id,
-                max_price_micros_per_mtok=ceiling,
-                currency=unit,
-                spending_limit_micros=spending_limit_micros,
-                issued_at_unix_s=now,
-                expires_at_unix_s=now + lifetime_s,
-            )
+            terms = replace(draft, nonce=challenge.nonce, issued_at_unix_s=now, expires_at_unix_s=now + lifetime_s)
             return await self._authorize(choice.peer_id, terms, deadline)
         except RpcError as error:
             refused = _session_error(error)
@@ -277,6 +279,18 @@ class SessionManager:
         if left_s <= 0:
             raise DeadlineExceededError("no session was opened in time")
         return await self._caller.unary(host, remote, request, timeout_s=left_s)
+
+
+def _check_fits(terms: SessionAuthorization) -> None:
+    """Check that the wire carries these terms.
+
+    Raises:
+        UsageError: a text that is too long, or no text.
+    """
+    try:
+        check_bounds(message_from_terms(terms, bytes(SIGNATURE_BYTES)))
+    except (MalformedMessageError, ValueError) as error:
+        raise UsageError("the model's id or the currency is no text that a host could take") from error
 
 
 def _micros(price: PriceLike | None) -> int | None:

@@ -138,7 +138,7 @@ class SessionTable:
         return record
 
     def check_room(self, peer_id: PeerId, now: float, network_key: str | None = None) -> None:
-        """Check that one more session fits, making room as the bounds allow.
+        """Check that one more session fits, or that room can be made for it. No session goes yet.
 
         Raises:
             RefusedError: TOO_MANY_SESSIONS.
@@ -148,7 +148,7 @@ class SessionTable:
             network_key is not None and self._of_network[network_key] >= self._limits.per_network
         ):
             raise RefusedError(Reason.TOO_MANY_SESSIONS, "too many sessions are open; close one", retry_after_s=10.0)
-        if len(self._by_id) >= self._limits.total and not self._evict(now):
+        if len(self._by_id) >= self._limits.total and self._victim(now) is None:
             raise RefusedError(Reason.TOO_MANY_SESSIONS, "this host is full of sessions", retry_after_s=60.0)
 
     def open(
@@ -162,7 +162,7 @@ class SessionTable:
         now: float,
         network_key: str | None = None,
     ) -> SessionRecord:
-        """Open a session whose authorisation was verified.
+        """Open a session whose authorisation was verified, making room for it as the bounds allow.
 
         Raises:
             RefusedError: TOO_MANY_SESSIONS, or REPLAYED when the nonce opened one already.
@@ -173,6 +173,8 @@ class SessionTable:
             raise RefusedError(Reason.REPLAYED, "this challenge was used already")
         if len(session_id) != SESSION_ID_BYTES or session_id in self._by_id:
             raise UsageError("a session needs 16 fresh random bytes")
+        if len(self._by_id) >= self._limits.total:
+            self._make_room(now)
         record = SessionRecord(
             session_id=session_id,
             peer_id=peer_id,
@@ -321,19 +323,21 @@ class SessionTable:
             if not self._of_network[record.network_key]:
                 del self._of_network[record.network_key]
 
-    def _evict(self, now: float) -> bool:
-        """Make room for one; False when every session is in use."""
+    def _victim(self, now: float) -> SessionRecord | None:
+        """Return the session that goes when one more must fit; None when every one is in use."""
         idle: SessionRecord | None = None
         for record in self._by_id.values():
             if record.reserved:
                 continue
             if record.state is not SessionState.ACTIVE:
-                self._drop(record)
-                return True
+                return record
             if idle is None or record.last_used_unix_s < idle.last_used_unix_s:
                 idle = record
-        if idle is None or now - idle.last_used_unix_s < self._limits.idle_s:
-            return False
-        self._forget_active(idle)
-        self._drop(idle)
-        return True
+        return None if idle is None or now - idle.last_used_unix_s < self._limits.idle_s else idle
+
+    def _make_room(self, now: float) -> None:
+        victim = self._victim(now)
+        assert victim is not None  # check_room saw to it
+        if victim.state is SessionState.ACTIVE:
+            self._forget_active(victim)
+        self._drop(victim)

@@ -104,6 +104,13 @@ UNUSABLE: dict[str, dict[str, Any]] = {
     "debt": {"spending_limit_micros": -1},
     "too much": {"spending_limit_micros": 2**64},
     "price": {"max_price_micros_per_mtok": -1},
+    "part of a unit": {"spending_limit_micros": 1.0},
+    "yes": {"spending_limit_micros": True},
+    "part of a price": {"max_price_micros_per_mtok": 150_000.0},
+    "part of a second": {"lifetime_s": 60.5},
+    "no model": {"model_id": "m" * 129},
+    "no currency": {"currency": "c" * 17},
+    "no text": {"model_id": "\ud800"},
 }
 
 

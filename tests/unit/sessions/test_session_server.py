@@ -537,3 +537,34 @@ def test_limits_are_above_nothing() -> None:
         SessionServerLimits(max_lifetime_s=0)
     with pytest.raises(ConfigError):
         SessionServerLimits(tracked_peers=0)
+
+
+async def test_nobody_loses_a_session_to_one_who_cannot_sign(world: World) -> None:
+    """A full host makes room only for an authorisation that holds."""
+    world.limits = SessionServerLimits(sessions=SessionLimits(total=2, idle_s=100.0))
+    world.server = world.new_server()
+    held = [await opened(world), await opened(world)]
+    world.clock.advance(101)
+    forged = world.terms(await world.nonce())
+    with pytest.raises(RpcError) as refused:
+        await authorize(world, forged, signature=world.operator.sign(forged, NETWORK))
+    assert refused.value.reason == "BAD_SIGNATURE"
+    for call in held:
+        world.server.require_session(call, MODEL)
+    # Who signs gets the place of the one that is idle longest.
+    world.clock.advance(101)
+    world.server.require_session(held[0], MODEL)
+    await opened(world)
+    world.server.require_session(held[0], MODEL)
+    with pytest.raises(RpcError) as gone:
+        world.server.require_session(held[1], MODEL)
+    assert gone.value.details == {"cause": "UNKNOWN_SESSION"}
+
+
+async def test_an_authorisation_is_over_in_the_second_that_it_names(world: World) -> None:
+    terms = world.terms(await world.nonce(), expires_at_unix_s=int(world.clock.unix) + 10)
+    world.clock.advance(10)
+    with pytest.raises(RpcError) as refused:
+        await authorize(world, terms)
+    assert refused.value.reason == "EXPIRED"
+    assert world.server.refusals == {"EXPIRED": 1}
