@@ -113,7 +113,7 @@ def _turn(message: MessageLike) -> ChatMessage:
         return message
     try:
         return ChatMessage(role=Role(message["role"]), content=message["content"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
             "a message has a role (system, user or assistant) and a content", remedy="Correct the messages."
         ) from error

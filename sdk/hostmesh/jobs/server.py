@@ -264,6 +264,8 @@ class JobServer:
         job_id = self._system.random_bytes(JOB_ID_BYTES)
         self._quoter.book.look_up(terms.quote_id, context.peer_id, now)
         self._admission.check(context.peer_id)
+        # Counting may have taken minutes: the session may be over.
+        session = self._require_session(context, terms.model_id)
         reservation = session.reserve(cost_micros(most, terms.price_micros_per_mtok))
         self._quoter.book.consume(terms.quote_id, context.peer_id, now)
         job = _Job(

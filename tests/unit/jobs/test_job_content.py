@@ -67,6 +67,8 @@ def test_texts_become_work_in_their_order() -> None:
         {"prompt": b"bytes"},
         {"messages": [{"role": "tool", "content": "a"}]},
         {"messages": [{"role": "user"}]},
+        {"messages": "Hello"},
+        {"messages": [None]},
         {"messages": [{"role": "user", "content": 1}]},
     ],
 )

@@ -240,6 +240,22 @@ async def test_an_engine_that_fails_before_the_job_is_in(error: HostmeshError, r
         await host.server.run(chat_request(await quote(host)), context(), never)
 
 
+async def test_a_session_that_ends_while_the_prompt_is_counted(autojump_clock: trio.testing.MockClock) -> None:
+    """No new work begins in a session that is over, however long the engine took to count."""
+    host = make_host()
+    host.engine.count_delay_s = 10.0
+    request = chat_request(await quote(host))
+
+    async def end_session() -> None:
+        await trio.sleep(5)
+        host.purses.clear()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end_session)
+        async with refusing(host, "UNAUTHORIZED", StatusCode.UNAUTHENTICATED):
+            await host.server.run(request, context(), never)
+
+
 async def test_an_engine_that_never_counts(autojump_clock: trio.testing.MockClock) -> None:
     host = make_host(limits=JobLimits(engine_silence_s=20.0))
     host.engine.count_delay_s = 1000.0
