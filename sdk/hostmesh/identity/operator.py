@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostmesh.errors import NotAuthenticatedError
+from hostmesh.errors import NotAuthenticatedError, RemoteProtocolError
 from hostmesh.identity.binding import load_binding, save_binding, sign_binding, verify_binding
 from hostmesh.identity.wallet import Wallet
-from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
+from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
 
@@ -51,7 +51,7 @@ class OperatorBinding:
                 )
             verify_binding(found, peer_id=peer_id, network=self._network, now=now)
             return found
-        if found is not None and self._is_ours(found, peer_id) and found.expires_at_unix_s - now > _RENEW_BEFORE_S:
+        if found is not None and self._is_good(found, peer_id, now):
             return found
         fresh = sign_binding(
             self._wallet,
@@ -70,6 +70,11 @@ class OperatorBinding:
             return self._kept
         return load_binding(self._path)
 
-    def _is_ours(self, binding: pb.PeerBinding, peer_id: PeerId) -> bool:
+    def _is_good(self, binding: pb.PeerBinding, peer_id: PeerId, now: float) -> bool:
+        """Whether others will believe it for a day more; a wallet at hand signs another if not."""
         assert self._wallet is not None
-        return bool(binding.peer_id == peer_id_to_bytes(peer_id) and binding.operator == self._wallet.address_bytes)
+        try:
+            signer = verify_binding(binding, peer_id=peer_id, network=self._network, now=now)
+        except RemoteProtocolError:
+            return False
+        return signer == self._wallet.address_bytes and binding.expires_at_unix_s - now > _RENEW_BEFORE_S
