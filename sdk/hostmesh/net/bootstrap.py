@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from hostmesh.errors import DialError
+from hostmesh.errors import DialError, NodeNotRunningError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
@@ -47,7 +47,7 @@ class BootstrapNode(Protocol):
     """What the loop needs of the node."""
 
     async def connect_configured(self, peer_id: PeerId, address: str, *, timeout_s: float) -> None:
-        """Dial this address; raises DialError."""
+        """Dial this address; raises DialError, or NodeNotRunningError once the node stops."""
         ...
 
     async def wait_disconnected(self, peer_id: PeerId) -> None:
@@ -96,6 +96,9 @@ class BootstrapLoop:
             except DialError as error:
                 self._outcomes[label] = error.stage
                 failures += 1
+            except NodeNotRunningError:
+                # It stops at this moment; the cancellation comes next.
+                return
             else:
                 self._outcomes[label] = "connected"
                 failures = 0

@@ -10,6 +10,7 @@ import trio
 from hostmesh.errors import ConnectionLostError, DialError
 from hostmesh.net.address import AddressOrigin, AddressScope
 from hostmesh.net.links import Link
+from hostmesh.net.node import Node, NodeConfig
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
 from hostmesh.net.upgrade import Upgrader
@@ -244,3 +245,16 @@ async def test_own_scopes_follow_listeners_and_configured_peers(autojump_clock, 
     assert client.own_scopes() == {AddressScope.PRIVATE}
     await client.disconnect(private.peer_id)
     assert client.own_scopes() == frozenset()
+
+
+async def test_a_node_that_is_stopped_as_soon_as_it_runs_stops_in_order(autojump_clock, memory_network):
+    absent = PeerKey.generate().peer_id
+    bootstrap = (f"/ip4/127.0.0.1/tcp/1/p2p/{absent}",)
+    # The order in which trio runs the tasks of a node is random: of 20 starts, some meet the bad one.
+    for _ in range(20):
+        config = NodeConfig(bootstrap_addresses=bootstrap)
+        node = Node(config, PeerKey.generate(), network=memory_network)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            await node.stop()
+        assert not node.is_running
