@@ -8,7 +8,7 @@ further messages are refused.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,6 +24,8 @@ class DeliveryLimits:
     max_per_sender: int = 1024
     max_total: int = 16384
     max_in_progress: int = 64
+    max_in_progress_per_sender: int = 32
+    """One sender to slow handlers does not keep the others out."""
 
 
 class Claim(Enum):
@@ -45,6 +47,7 @@ class DeliveryTable:
     def __init__(self, limits: DeliveryLimits) -> None:
         self._limits = limits
         self._in_progress: set[MessageKey] = set()
+        self._in_progress_of: Counter[str] = Counter()
         # Oldest first, each with the time of its delivery.
         self._delivered: OrderedDict[MessageKey, float] = OrderedDict()
         self._of_sender: dict[str, OrderedDict[bytes, None]] = {}
@@ -66,15 +69,19 @@ class DeliveryTable:
             return Claim.DELIVERED
         if key in self._in_progress:
             return Claim.IN_PROGRESS
-        if len(self._in_progress) >= self._limits.max_in_progress:
+        if (
+            len(self._in_progress) >= self._limits.max_in_progress
+            or self._in_progress_of[key[0]] >= self._limits.max_in_progress_per_sender
+        ):
             return Claim.FULL
         self._in_progress.add(key)
+        self._in_progress_of[key[0]] += 1
         return Claim.NEW
 
     def delivered(self, key: MessageKey, now: float) -> None:
         """Note that a claimed message was delivered."""
         sender, message_id = key
-        self._in_progress.discard(key)
+        self._end(key)
         self._delivered[key] = now
         own = self._of_sender.setdefault(sender, OrderedDict())
         own[message_id] = None
@@ -85,7 +92,14 @@ class DeliveryTable:
 
     def dropped(self, key: MessageKey) -> None:
         """Note that a claimed message was not delivered; it may come again."""
-        self._in_progress.discard(key)
+        self._end(key)
+
+    def _end(self, key: MessageKey) -> None:
+        if key in self._in_progress:
+            self._in_progress.remove(key)
+            self._in_progress_of[key[0]] -= 1
+            if not self._in_progress_of[key[0]]:
+                del self._in_progress_of[key[0]]
 
     def _forget(self, key: MessageKey) -> None:
         sender, message_id = key

@@ -130,7 +130,7 @@ class DirectMessenger:
             try:
                 await self._rpc.unary(peer_id, SEND, request, timeout_s=share_s, idempotency_key=message_id)
                 return Ack(message_id=message_id, attempts=attempt)
-            except (DialError, ConnectionLostError, DeadlineExceededError, RpcError) as error:
+            except HostmeshError as error:
                 may_have_executed = may_have_executed or error.may_have_executed
                 pause_s = self._pause_s(attempt, error)
                 out_of_time = trio.current_time() + pause_s >= deadline
@@ -157,4 +157,4 @@ def _worth_another_try(error: HostmeshError) -> bool:
             StatusCode.RESOURCE_EXHAUSTED,
             StatusCode.CANCELLED,
         )
-    return True
+    return isinstance(error, DialError | ConnectionLostError | DeadlineExceededError)

@@ -78,3 +78,15 @@ def test_deliveries_in_progress_are_bounded_and_never_forgotten() -> None:
     assert table.claim(("a", identity(1)), 1000.0) is Claim.IN_PROGRESS
     table.delivered(("a", identity(1)), 1000.0)
     assert table.claim(("a", identity(3)), 1000.0) is Claim.NEW
+
+
+def test_deliveries_of_one_sender_leave_room_for_others() -> None:
+    table = DeliveryTable(DeliveryLimits(max_in_progress=4, max_in_progress_per_sender=2))
+    assert [table.claim(("a", identity(number)), 0.0) for number in range(3)] == [Claim.NEW, Claim.NEW, Claim.FULL]
+    assert table.claim(("b", identity(0)), 0.0) is Claim.NEW
+    table.dropped(("a", identity(0)))
+    table.dropped(("a", identity(0)))
+    assert table.claim(("a", identity(3)), 0.0) is Claim.NEW
+    assert table.claim(("a", identity(4)), 0.0) is Claim.FULL
+    table.delivered(("a", identity(3)), 0.0)
+    assert table.claim(("a", identity(4)), 0.0) is Claim.NEW

@@ -90,6 +90,9 @@ class Muted:
     async def send(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
 
+    async def wait_reset(self) -> None:
+        await self._stream.wait_reset()
+
     async def close_write(self) -> None:
         await trio.lowlevel.checkpoint()
 
@@ -310,6 +313,43 @@ async def test_a_later_failure_does_not_hide_an_earlier_delivery(autojump_clock:
         await world.a.messenger.send(world.to, b"x")
     assert caught.value.may_have_executed
     assert not caught.value.retry_safe
+
+
+async def test_a_peer_that_takes_no_messages_any_more_does_not_hide_an_earlier_delivery(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.b.messenger.on_message(lambda message: world.b.node.handlers.clear())
+    world.lose_answers(1)
+    with pytest.raises(ProtocolNotSupportedError) as caught:
+        await world.a.messenger.send(world.to, b"x")
+    assert caught.value.may_have_executed
+    assert not caught.value.retry_safe
+
+
+async def test_one_sender_to_a_slow_handler_does_not_keep_others_out(autojump_clock: MockClock, world: World) -> None:
+    release = trio.Event()
+
+    async def slow(message: Message) -> None:
+        if message.body == b"slow":
+            await release.wait()
+
+    world.b.messenger.on_message(slow)
+    refused: list[str] = []
+
+    async def occupy() -> None:
+        try:
+            await world.a.messenger.send(world.to, b"slow", retries=0, timeout_s=60.0)
+        except RpcError as error:
+            refused.append(error.reason)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(80):
+            nursery.start_soon(occupy)
+        await trio.sleep(1.0)
+        assert refused == ["BUSY"] * (80 - DeliveryLimits().max_in_progress_per_sender)
+        other = Peer(world.network, 3)
+        await other.messenger.send(world.to, b"quick", retries=0, timeout_s=1.0)
+        release.set()
 
 
 async def test_a_peer_that_never_answers_takes_the_time_and_no_more(autojump_clock: MockClock, world: World) -> None:
