@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Protocol
 
-from hostmesh.errors import ConfigError, MalformedMessageError, RpcError, StatusCode
+from hostmesh.errors import ConfigError, HostmeshError, MalformedMessageError, RpcError, StatusCode
 from hostmesh.identity.typed_data import NONCE_BYTES, SessionAuthorization
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
@@ -263,7 +263,12 @@ class SessionServer:
     def _binding(self) -> discovery_pb2.PeerBinding:
         now = self._system.monotonic_s()
         if self._binding_kept is None or now - self._binding_kept[0] >= _BINDING_KEPT_S:
-            self._binding_kept = (now, self._binding_source())
+            try:
+                self._binding_kept = (now, self._binding_source())
+            except HostmeshError as error:
+                # The host's own fault; its text tells of paths.
+                logger.warning("no session can be opened: %s", error.message, extra={"error_code": error.code})
+                raise RpcError("this host has no valid binding now", status=StatusCode.UNAVAILABLE) from error
         return self._binding_kept[1]
 
     def _limit_checks(self, peer_id: PeerId, monotonic: float) -> None:

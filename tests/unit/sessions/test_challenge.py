@@ -111,6 +111,14 @@ def test_a_repeating_source_of_randomness_is_found_out() -> None:
         table.issue(BOB, nonce=nonce(1), now=1.0)
 
 
+def test_limits_of_one_are_limits() -> None:
+    table = ChallengeTable(ChallengeLimits(per_peer=1, per_network=1, total=1, lifetime_s=0.5))
+    assert table.issue(ALICE, nonce=nonce(1), now=0.0, network_key="n") == 0.5
+    with pytest.raises(RefusedError):
+        table.issue(ALICE, nonce=nonce(2), now=0.4, network_key="n")
+    table.issue(ALICE, nonce=nonce(2), now=0.5, network_key="n")
+
+
 @pytest.mark.parametrize(
     "limits", [{"per_peer": 0}, {"per_network": 0}, {"total": 0}, {"lifetime_s": 0.0}, {"lifetime_s": 61.0}]
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hostmesh.errors import ConfigError, MalformedMessageError, RpcError, StatusCode
+from hostmesh.errors import ConfigError, MalformedMessageError, RecordExpiredError, RpcError, StatusCode
 from hostmesh.identity.typed_data import SECP256K1_ORDER, SessionAuthorization, typed_digest
 from hostmesh.net.envelope import open_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
@@ -568,3 +568,20 @@ async def test_an_authorisation_is_over_in_the_second_that_it_names(world: World
         await authorize(world, terms)
     assert refused.value.reason == "EXPIRED"
     assert world.server.refusals == {"EXPIRED": 1}
+
+
+async def test_a_host_whose_binding_fails_says_that_it_is_its_own_fault(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def binding() -> Any:
+        raise RecordExpiredError("the binding in /secret/path has expired", field="binding.expires_at_unix_s")
+
+    world.binding = binding  # type: ignore[method-assign]
+    world.server = world.new_server()
+    for call in (world.nonce, lambda: authorize(world, world.terms(bytes(32)))):
+        with pytest.raises(RpcError) as refused:
+            await call()
+        assert refused.value.status is StatusCode.UNAVAILABLE
+        assert refused.value.retry_safe
+        assert "path" not in refused.value.message
+    assert "/secret/path" in caplog.text

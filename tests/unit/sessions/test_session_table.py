@@ -251,3 +251,45 @@ def test_an_id_is_16_fresh_bytes(bad: bytes) -> None:
 def test_limits_are_above_nothing(name: str) -> None:
     with pytest.raises(ConfigError):
         SessionLimits(**{name: 0})  # type: ignore[arg-type]
+
+
+def test_limits_of_one_are_limits() -> None:
+    table = SessionTable(SessionLimits(per_peer=1, per_network=1, total=1, reservations=1, idle_s=0.5))
+    record = open_one(table, 1, key="n")
+    table.reserve(record, 1)
+    assert word_of(table.reserve, record, 1) is Reason.SPENDING_LIMIT
+    assert word_of(open_one, table, 2, BOB, key="m", now=100.0) is Reason.TOO_MANY_SESSIONS
+
+
+@pytest.mark.parametrize("end", ["settle", "release"])
+def test_an_expired_session_is_gone_with_its_last_work(end: str) -> None:
+    table = SessionTable()
+    record = open_one(table, 1)
+    first, last = table.reserve(record, 10), table.reserve(record, 10)
+    table.expire(1000.0)
+    table.release(record, first)
+    assert len(table) == 1
+    if end == "settle":
+        assert table.settle(record, last, 10) == 10
+    else:
+        table.release(record, last)
+    assert len(table) == 0
+
+
+def test_a_repetition_after_the_end_finds_nothing() -> None:
+    """Its session is forgotten; that the authorisation is over is for its times to say."""
+    table = SessionTable()
+    open_one(table, 1)
+    assert table.repeated(terms_of(1), b"signature", ALICE, 1000.0) is None
+    assert len(table) == 0
+
+
+def test_checking_for_room_makes_none() -> None:
+    table = SessionTable(SessionLimits(total=1, idle_s=10.0))
+    open_one(table, 1)
+    table.check_room(BOB, 10.0)
+    assert table.use(id_of(1), ALICE, MODEL, 10.0)
+    assert word_of(table.check_room, BOB, 19.0) is Reason.TOO_MANY_SESSIONS
+    table.check_room(BOB, 20.0)
+    open_one(table, 2, BOB, now=20.0)
+    assert word_of(table.use, id_of(1), ALICE, MODEL, 20.0) is Reason.UNKNOWN_SESSION
