@@ -184,6 +184,7 @@ class SDK:
                 peer_id=stack.node.peer_id,
                 network=self.settings.network,
                 outcomes=self._open_reputation(),
+                is_leaving=lambda: self._stack is not stack,
                 system=self._system,
             )
         return self._jobs

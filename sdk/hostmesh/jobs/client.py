@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -123,6 +123,7 @@ class JobManager:
         peer_id: this node's; quotes are bound to it.
         network: the network's name.
         outcomes: told of every job that a host brought to a good end or failed by its own fault; None = nobody.
+        is_leaving: whether this node is stopping: the connections that it ends itself count against nobody.
         system: the wall clock judges quotes.
     """
 
@@ -133,12 +134,14 @@ class JobManager:
         peer_id: PeerId,
         network: str,
         outcomes: OutcomeBook | None = None,
+        is_leaving: Callable[[], bool] = lambda: False,
         system: System | None = None,
     ) -> None:
         self._caller = caller
         self._peer_id = peer_id
         self._network = network
         self._outcomes = outcomes
+        self._is_leaving = is_leaving
         self._system = system or System()
         # The sessions used last: one that is pushed out only loses the check of its sum.
         self._spent: OrderedDict[bytes, int] = OrderedDict()
@@ -306,7 +309,7 @@ class JobManager:
             )
 
     def _record(self, peer_id: PeerId, *, good: bool) -> None:
-        if self._outcomes is None:
+        if self._outcomes is None or (self._is_leaving() and not good):
             return
         try:
             self._outcomes.record_outcome(peer_id, good=good)

@@ -316,3 +316,18 @@ async def test_a_node_that_stops_under_a_host_ends_its_jobs(world: World) -> Non
     await world.host.get_discovery_manager().create_node()
     async with world.host.get_host_manager().serve(description(), world.engine):
         pass
+
+
+async def test_a_client_that_stops_its_own_node_blames_no_host(world: World) -> None:
+    async with world.host.get_host_manager().serve(description(), world.engine):
+        choice = await found(world)
+        assert choice.reputation.n == 0
+        async with (
+            world.client.get_session_manager().open_session(choice, spending_limit_micros=100) as session,
+            world.client.get_job_manager().run(session, prompt="x") as job,
+        ):
+            assert (await anext(job)).text == "first "
+            await world.client.get_discovery_manager().stop()
+            with pytest.raises(HostmeshError):
+                await job.read_text()
+        assert world.client._open_reputation().of(world.host_id).n == 0
