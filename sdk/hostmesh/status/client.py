@@ -76,6 +76,7 @@ class StatusClient:
         """
         interval_ms = min(max(math.ceil(min_interval_s * 1000), 0), 2**32 - 1)
         request = status_pb2.WatchStatusRequest(min_interval_ms=interval_ms)
+        failure: BaseException | None = None
         try:
             async with AsyncExitStack() as stack:
                 with trio.move_on_after(timeout_s) as scope:
@@ -86,13 +87,17 @@ class StatusClient:
                     raise DeadlineExceededError(f"no status of {peer_id} within {timeout_s} s")
                 nursery = await stack.enter_async_context(trio.open_nursery())
                 nursery.start_soon(watch.follow)
-                yield watch
+                try:
+                    yield watch
+                except trio.Cancelled:
+                    raise  # a scope waits for it
+                except BaseException as error:  # noqa: BLE001 - raised again below
+                    failure = error
                 nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            # The nursery wraps what the caller's own block raised.
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise
+        finally:
+            if failure is not None:
+                # The caller meets its own error, and not a group that the nursery makes of it.
+                raise failure
 
 
 class StatusWatch:

@@ -258,6 +258,19 @@ async def test_the_callers_own_error_comes_out_as_it_is(autojump_clock: MockCloc
     await world.settle()
 
 
+async def test_an_error_that_answers_a_cancellation_comes_out_as_it_is(autojump_clock: MockClock, world: World) -> None:
+    async def watch_until_cancelled() -> None:
+        async with world.client.watch_status(world.host):
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                raise KeyError("mine") from None
+
+    with pytest.raises(KeyError, match="mine"), trio.move_on_after(1.0):
+        await watch_until_cancelled()
+    await world.settle()
+
+
 async def test_cancelling_a_watch_leaves_nothing(autojump_clock: MockClock, world: World) -> None:
     with trio.move_on_after(3.0) as scope:
         async with world.client.watch_status(world.host) as watch:
