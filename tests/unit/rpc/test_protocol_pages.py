@@ -58,7 +58,7 @@ def test_the_limits_of_the_pages() -> None:
         f"{ids.ttl_s / 60:.0f} minutes; the last {ids.max_per_sender:,} of a sender, the last {ids.max_total:,}"
         in message
     )
-    assert f"| {ids.max_in_progress}; further messages" in message
+    assert f"| {ids.max_in_progress}, {ids.max_in_progress_per_sender} of one sender; further messages" in message
     assert f"body | {MAX_BODY_BYTES:,} bytes" in message
     status = (PAGES / "status.md").read_text()
     assert f"{MIN_WATCH_INTERVAL_S * 1000:.0f} ms |" in status
