@@ -81,7 +81,7 @@ class Serving:
             The signed record.
 
         Raises:
-            ConfigError: a model that the engine does not have.
+            ConfigError: a model that the engine does not have, or more than it does with one.
             UsageError: the host drains; it would be listed and refuse every job.
             HostmeshError: see :meth:`hostmesh.DiscoveryManager.announce`; what stood before stands.
         """
@@ -137,6 +137,7 @@ class Serving:
                     source="argument",
                     remedy=f"offer {', '.join(sorted(known))}",
                 )
+            _check_offer(offer, known[offer.model_id])
         stats = self._jobs.stats()
         return replace(
             description,
@@ -283,6 +284,29 @@ class HostManager:
             system=self._system,
         )
         return jobs, sessions
+
+
+def _check_offer(offer: ModelOffer, model: ModelInfo) -> None:
+    """Check that an operator promises no more than the engine does: clients would come and be refused.
+
+    Raises:
+        ConfigError: ``name`` is the field.
+    """
+    context = model.context_tokens
+    most = context if model.max_output_tokens is None else min(context, model.max_output_tokens)
+    for name, is_kept in (
+        ("kind", offer.kind in (None, model.kind)),
+        ("context_tokens", (offer.context_tokens or 0) <= context),
+        ("max_output_tokens", (offer.max_output_tokens or 0) <= most),
+        ("parameters", set(offer.parameters) <= model.parameters),
+    ):
+        if not is_kept:
+            raise ConfigError(
+                f"the engine does not do what {name} of {offer.model_id!r} promises",
+                name=name,
+                source="argument",
+                remedy=f"leave {name} out: the engine's own is taken",
+            )
 
 
 def complete_offer(offer: ModelOffer, model: ModelInfo) -> ModelOffer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import trio
@@ -17,6 +17,7 @@ from hostmesh import (
     HostCriteria,
     HostmeshError,
     JobError,
+    ModelKind,
     NodeNotRunningError,
     NoHostFoundError,
     ProtocolNotSupportedError,
@@ -331,3 +332,24 @@ async def test_a_client_that_stops_its_own_node_blames_no_host(world: World) -> 
             with pytest.raises(HostmeshError):
                 await job.read_text()
         assert world.client._open_reputation().of(world.host_id).n == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", ModelKind.EMBEDDING),
+        ("context_tokens", 65),
+        ("max_output_tokens", 65),
+        ("parameters", ("temperature",)),
+    ],
+)
+async def test_a_host_promises_no_more_than_its_engine_does(world: World, field: str, value: object) -> None:
+    """A record that says otherwise brings clients whose quotes are then refused."""
+    honest = description()
+    wrong = replace(honest, models=[replace(honest.models[0], **{field: value})])
+    async with world.host.get_host_manager().serve(honest, world.engine) as serving:
+        before = serving.record
+        with pytest.raises(ConfigError, match=field) as refused:
+            await serving.announce(wrong)
+        assert refused.value.name == field
+        assert serving.record == before
