@@ -79,3 +79,14 @@ def test_prices_are_those_of_the_peers_open_quotes_for_the_model() -> None:
     assert sorted(book.prices(ANN, "m", 1.0)) == [(6, "USD"), (7, "USD")]
     assert book.prices(ANN, "m", 5.0) == [(7, "USD")]
     assert book.prices(PeerId("eve"), "m", 1.0) == []
+
+
+def test_a_full_book_forgets_what_has_expired_before_anybodys_open_quote() -> None:
+    book = QuoteBook(max_quotes=3)
+    # The one that holds most holds open quotes; the expired one is another's.
+    book.issue(terms(1, BOB, expires_at_s=5.0), 0.0)
+    book.issue(terms(2), 0.0)
+    book.issue(terms(3), 0.0)
+    book.issue(terms(4), 5.0)
+    assert [book.look_up(terms(number).quote_id, ANN, 5.0).quote_id for number in (2, 3, 4)]
+    assert len(book) == 3
