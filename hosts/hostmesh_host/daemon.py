@@ -166,8 +166,9 @@ class HostDaemon:
             async with trio.open_nursery() as starting:
                 for child in self._children:
                     starting.start_soon(nursery.start, child.run)
-                # Importing libp2p takes seconds, in which the children load.
-                starting.start_soon(trio.to_thread.run_sync, _import_sdk)
+                for child in self._children:
+                    await child.wait_loading()
+                _import_sdk()
             engines += self._children
             yield engines[0] if len(engines) == 1 else EngineGroup(engines)
 
@@ -254,4 +255,9 @@ async def _tasks() -> AsyncIterator[trio.Nursery]:
 
 
 def _import_sdk() -> None:
+    """Import libp2p while the children load: it takes seconds.
+
+    On this thread, which has nothing else to do: two threads that import modules which need each other can meet one of
+    them half made.
+    """
     _ = hostmesh.open_sdk

@@ -82,6 +82,7 @@ class ChildEngine:
         self._pid: int | None = None
         self._starts = 0
         self._changed = trio.Event()
+        self._is_loading = trio.Event()
         self._scope: trio.CancelScope | None = None
         self._ended = trio.Event()
 
@@ -105,6 +106,10 @@ class ChildEngine:
         if self._endpoint is None:
             raise ModelNotReadyError(f"the engine {self._spec.name} is starting", remedy="wait until it has loaded")
         return self._endpoint
+
+    async def wait_loading(self) -> None:
+        """Wait until the first child has its options and loads by itself. Cancellation: safe."""
+        await self._is_loading.wait()
 
     async def wait_change(self) -> None:
         """Wait until the child becomes ready or ends. Cancellation: safe."""
@@ -171,6 +176,7 @@ class ChildEngine:
         process = _Process(self._spec)
         try:
             await process.write_options({**self._spec.options, "api_key": key})
+            self._is_loading.set()
             with trio.move_on_after(self._spec.start_timeout_s) as patience:
                 answer = await process.read_answer()
             if patience.cancelled_caught:
