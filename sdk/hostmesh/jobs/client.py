@@ -123,7 +123,7 @@ class JobManager:
         peer_id: this node's; quotes are bound to it.
         network: the network's name.
         outcomes: told of every job that a host brought to a good end or failed by its own fault; None = nobody.
-        is_leaving: whether this node is stopping: the connections that it ends itself count against nobody.
+        is_leaving: whether this node is stopping: the connections that it ends itself count against nobody; None = never.
         system: the wall clock judges quotes.
     """
 
@@ -134,7 +134,7 @@ class JobManager:
         peer_id: PeerId,
         network: str,
         outcomes: OutcomeBook | None = None,
-        is_leaving: Callable[[], bool] = lambda: False,
+        is_leaving: Callable[[], bool] | None = None,
         system: System | None = None,
     ) -> None:
         self._caller = caller
@@ -309,7 +309,8 @@ class JobManager:
             )
 
     def _record(self, peer_id: PeerId, *, good: bool) -> None:
-        if self._outcomes is None or (self._is_leaving() and not good):
+        is_own_doing = self._is_leaving is not None and self._is_leaving()
+        if self._outcomes is None or (is_own_doing and not good):
             return
         try:
             self._outcomes.record_outcome(peer_id, good=good)
