@@ -123,7 +123,7 @@ class JobManager:
         peer_id: this node's; quotes are bound to it.
         network: the network's name.
         outcomes: told of every job that a host brought to a good end or failed by its own fault; None = nobody.
-        is_leaving: whether this node is stopping: the connections that it ends itself count against nobody; None = never.
+        is_leaving: whether this node is stopping: the connections it ends itself count against nobody; None = never.
         system: the wall clock judges quotes.
     """
 
