@@ -6,7 +6,6 @@ An engine is trusted with prompts, not with memory: whatever it sends, the outco
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from hostmesh import FinishReason, ModelInfo, TextPiece
 from hostmesh.errors import ContextExceededError, EngineError, ModelNotReadyError
+from hostmesh.json_text import parse_json
 
 MAX_PIECE_BYTES = 65_536
 """Of one :class:`TextPiece`."""
@@ -33,16 +33,12 @@ def read_json(body: bytes | str) -> Mapping[str, object]:
         EngineError: no JSON, no object, NaN or Infinity in it, or nested too deeply.
     """
     try:
-        document = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(body if isinstance(body, str) else body.decode())
+    except ValueError as error:
         raise EngineError("the engine's answer is no JSON") from error
     if not isinstance(document, dict):
         raise EngineError("the engine's answer is no JSON object")
     return document
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 import trio
 
 from hostmesh.errors import KeyFileError, UsageError
+from hostmesh.identity.accounts import load_account
 from hostmesh.identity.files import create_owner_file, read_owner_file
 from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet
@@ -141,20 +142,20 @@ def _raw_wallet(content: Secret, path: Path) -> Wallet:
 
 
 def _encrypt(wallet: Wallet, password: Secret, scrypt_n: int) -> Secret:
-    from eth_account import Account
+    account = load_account()
 
-    document = Account.encrypt(wallet.secret_key().reveal(), password.reveal_text(), kdf="scrypt", iterations=scrypt_n)
+    document = account.encrypt(wallet.secret_key().reveal(), password.reveal_text(), kdf="scrypt", iterations=scrypt_n)
     return Secret(json.dumps(document, indent=2) + "\n")
 
 
 def _decrypt(content: Secret, password: Secret, path: Path) -> Wallet:
-    from eth_account import Account
+    account = load_account()
 
     document = _parse(content, path)
     key: Secret | None = None
     malformed = False
     try:
-        key = Secret(Account.decrypt(document, password.reveal_text()))
+        key = Secret(account.decrypt(document, password.reveal_text()))
     except ValueError as error:
         malformed = str(error) != "MAC mismatch"
     except (KeyError, TypeError, AttributeError, OverflowError, NotImplementedError, MemoryError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostmesh.errors import UsageError
+from hostmesh.identity.accounts import load_account
 from hostmesh.identity.address import address_to_text
 from hostmesh.identity.secret import REDACTED, Secret, as_secret
 from hostmesh.identity.typed_data import SECP256K1_ORDER, TypedStruct, address_of_public_key, typed_digest
@@ -127,15 +128,15 @@ class Wallet:
         del words
         if not 0 <= account_index <= MAX_ACCOUNT_INDEX:
             raise UsageError("an account index is between 0 and 2**31 - 1")
-        from eth_account import Account
+        account = load_account()
         from eth_utils.exceptions import ValidationError
 
-        Account.enable_unaudited_hdwallet_features()
+        account.enable_unaudited_hdwallet_features()
         key: Secret | None = None
         # Not chained: the library's error repeats the words, and its frames hold them.
         with contextlib.suppress(ValueError, ValidationError):
             key = Secret(
-                Account.from_mnemonic(
+                account.from_mnemonic(
                     " ".join(secret.reveal_text().split()), account_path=f"m/44'/60'/0'/0/{account_index}"
                 ).key
             )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hostmesh.errors import FrameTooLargeError, MalformedMessageError, UsageError
+from hostmesh.json_text import parse_json
 from hostmesh.v1 import message_pb2
 
 MAX_BODY_BYTES = 256 * 1024
@@ -49,8 +50,8 @@ def decode_body(request: message_pb2.SendRequest) -> Body:
             return request.data
         case "json":
             try:
-                value = json.loads(request.json, parse_constant=_refuse_constant)
-            except (ValueError, RecursionError) as error:
+                value = parse_json(request.json)
+            except ValueError as error:
                 raise MalformedMessageError("the message is no JSON", field="json") from error
             if not isinstance(value, dict):
                 raise MalformedMessageError("the message is no JSON object", field="json")
@@ -67,7 +68,3 @@ def _check_size(size: int) -> None:
             limit_bytes=MAX_BODY_BYTES,
             remedy="send less in one message",
         )
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
