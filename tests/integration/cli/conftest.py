@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -50,8 +49,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run ``hostmesh`` in this process."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
 
     def run(*argv: str) -> Outcome:
         code = main(argv)
@@ -59,5 +56,3 @@ def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]
         return Outcome(code, out, err)
 
     yield run
-    root.handlers[:] = handlers
-    root.setLevel(level)
