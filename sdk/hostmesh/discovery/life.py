@@ -9,7 +9,7 @@ import trio
 
 from hostmesh.discovery.collaborators import NodeFactory, NodeOptions, RunningNode
 from hostmesh.discovery.supervise import contain, keep_running, plain_errors
-from hostmesh.errors import AlreadyRunningError, NodeNotRunningError
+from hostmesh.errors import AlreadyRunningError, NodeNotRunningError, UsageError
 from hostmesh.net.peer_id import PeerId
 
 if TYPE_CHECKING:
@@ -75,8 +75,11 @@ class NodeLife:
 
         Raises:
             AlreadyRunningError: one runs, starts or has not ended yet.
+            UsageError: the nursery has ended.
             HostmeshError: what entering the node raised; nothing was left behind.
         """
+        if self._nursery.cancel_scope.cancel_called:
+            raise UsageError("the SDK is closed", remedy="open another with open_sdk()")
         if self._is_busy:
             raise AlreadyRunningError("the node runs already", remedy="stop() it first")
         self._is_busy = True

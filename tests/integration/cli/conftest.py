@@ -47,7 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run ``hostmesh`` in this process."""
 
     def run(*argv: str) -> Outcome:
@@ -55,4 +55,4 @@ def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]
         out, err = capsys.readouterr()
         return Outcome(code, out, err)
 
-    yield run
+    return run

@@ -20,6 +20,7 @@ from hostmesh import (
     PeerId,
     SourceQuery,
     StoreError,
+    UsageError,
     Wallet,
     open_sdk,
 )
@@ -281,3 +282,11 @@ async def test_stores_are_closed_on_leaving(open_one: Open, tmp_path: Path) -> N
     async with open_one() as sdk:
         await start(sdk)
         assert sdk._open_reputation().of(PEER).good == 1
+
+
+async def test_a_node_after_the_block_is_a_typed_error(open_one: Open) -> None:
+    async with open_one() as sdk:
+        await sdk.authenticate(wallet=Wallet.generate())
+        discovery = sdk.get_discovery_manager()
+    with pytest.raises(UsageError, match="closed"):
+        await discovery.create_node()
