@@ -61,6 +61,9 @@ class Lan:
         for address in addresses:
             # Without duplicate address detection, which would keep an IPv6 address from use for a second.
             ip("-n", name, "address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
+        if not any(":" in address for address in addresses):
+            # Without a link-local address either: what is said to go over IPv4 cannot go over IPv6.
+            ip("-n", name, "link", "set", "eth0", "addrgenmode", "none")
         ip("-n", name, "link", "set", "eth0", "up")
 
     def unplug(self, name: str) -> None:

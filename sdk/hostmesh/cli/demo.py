@@ -77,13 +77,13 @@ def demo(
     Everything runs on this machine and ends with the command.
     """
     state = invocation(context)
-    with tempfile.TemporaryDirectory(prefix="hostmesh-demo-") as folder:
-        home = Path(folder)
 
-        async def play() -> None:
+    async def play() -> None:
+        # Inside the run, where a signal cancels: outside it would end the removal of the folder half-way.
+        with tempfile.TemporaryDirectory(prefix="hostmesh-demo-") as folder:
             await _play(
                 state,
-                home,
+                Path(folder),
                 prompt=prompt,
                 model=model,
                 max_tokens=max_tokens,
@@ -92,7 +92,7 @@ def demo(
                 verbose=verbose,
             )
 
-        state.interrupts.run(play)
+    state.interrupts.run(play)
 
 
 async def _play(

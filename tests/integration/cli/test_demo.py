@@ -38,15 +38,16 @@ class Demo:
         )
 
     def wait_for(self, words: str) -> None:
-        """Read standard error up to a line with these words."""
+        """Read standard error until these words came."""
         stream = self.process.stderr
         assert stream is not None
-        while select.select([stream], [], [], 60)[0]:
-            line = stream.readline()
-            assert line, "it ended before"
-            if words in line:
-                return
-        raise AssertionError(f"{words!r} did not come in time")
+        # The descriptor itself: a buffered reader would hide lines from select().
+        seen = b""
+        while words.encode() not in seen:
+            assert select.select([stream.fileno()], [], [], 60)[0], f"{words!r} did not come in time"
+            data = os.read(stream.fileno(), 4096)
+            assert data, f"it ended before {words!r}"
+            seen += data
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=90)
