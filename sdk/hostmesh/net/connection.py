@@ -59,11 +59,13 @@ class NodeStream:
         """The negotiated protocol."""
         return self._protocol_id
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, end: bool = False) -> None:
         """Send all bytes; see :meth:`hostmesh.net.stream.Stream.send`. A cancelled send resets the stream."""
         try:
             await self._muxed.write(data)
             await trio.lowlevel.checkpoint()
+            if end:
+                await self._muxed.close()
         except _STREAM_ERRORS as error:
             raise self._lost(error) from error
         except BaseException:
@@ -86,6 +88,12 @@ class NodeStream:
     async def wait_reset(self) -> None:
         """Return once the stream is lost; see :meth:`hostmesh.net.stream.Stream.wait_reset`."""
         await self._muxed.was_reset.wait()
+
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Call back once the stream is lost; see :meth:`hostmesh.net.stream.Stream.on_lost`."""
+        self._muxed.on_reset = callback
+        if callback is not None and self._muxed.was_reset.is_set():
+            callback()
 
     async def close_write(self) -> None:
         """Half-close; see :meth:`hostmesh.net.stream.Stream.close_write`."""

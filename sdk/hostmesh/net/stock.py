@@ -125,6 +125,7 @@ class PatientStream(YamuxStream):
         self._rest: bytearray | None = None
         self._is_lost = False
         self.was_reset = trio.Event()
+        self.on_reset: Callable[[], None] | None = None
         self.abandoned_at_s: float | None = None
         """When this side was done with the stream, in trio's clock."""
         super().__init__(stream_id, conn, is_initiator)
@@ -139,6 +140,9 @@ class PatientStream(YamuxStream):
                 self._drop_unread()
         elif name == "reset_received" and value:
             self.was_reset.set()
+            callback, self.on_reset = self.on_reset, None
+            if callback is not None:
+                callback()
         elif name == "recv_window" and value < 0:
             _log.warning("peer %s sent past its window; closing the connection", self.conn.peer_id)
             self.conn.event_shutting_down.set()

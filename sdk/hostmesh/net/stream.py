@@ -25,17 +25,29 @@ class Stream(Protocol):
         """The negotiated protocol."""
         ...
 
-    async def send(self, data: bytes) -> None:
-        """Send all bytes; waits while the peer's window is full, with no timeout of its own.
+    async def send(self, data: bytes, *, end: bool = False) -> None:
+        """Hand all bytes to the connection; with ``end``, half-close right after them.
+
+        Waits while the peer's window or the connection's queue is full, with no timeout of its own. Where there is room
+        it returns without a pass of the scheduler, but yields often enough that a loop of sends starves nobody.
 
         Cancellation: the stream is unusable afterwards and must be reset.
         """
         ...
 
-    async def receive(self, max_bytes: int = 65536) -> bytes:
+    async def receive(self, max_bytes: int = 1 << 20) -> bytes:
         """Return 1 to ``max_bytes`` bytes, or ``b""`` once the peer has closed its side.
 
+        Where bytes are there it returns without a pass of the scheduler.
+
         Cancellation: safe, no byte is lost.
+        """
+        ...
+
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Call back once, when the peer resets the stream or its connection ends; at once if that was before.
+
+        The callback runs in the network's task: it must neither raise nor block. None takes it back.
         """
         ...
 
