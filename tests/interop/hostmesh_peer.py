@@ -1,0 +1,61 @@
+"""hostmesh's Node as an interop peer; see :mod:`tests.interop.scenarios`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from tests.interop import scenarios
+
+from hostmesh.errors import ConnectionLostError, ProtocolNotSupportedError
+from hostmesh.net.address import AddressOrigin, split_peer_address
+from hostmesh.net.config import NodeConfig
+from hostmesh.net.node import Node
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.ping import PING_ID, Ping
+
+
+@asynccontextmanager
+async def running_node(*listen_addresses: str) -> AsyncIterator[Node]:
+    node = Node(NodeConfig(listen_addresses=listen_addresses, enable_dht=False), PeerKey.generate())
+    for protocol, handler in scenarios.HANDLERS.items():
+        node.set_stream_handler(protocol, handler)
+    node.set_stream_handler(PING_ID, Ping().answer)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        yield node
+        await node.stop()
+
+
+async def serve() -> None:
+    async with running_node("/ip4/127.0.0.1/tcp/0") as node:
+        await scenarios.serve_until_stdin_ends(node.peer_id, node.peer_addresses())
+
+
+async def dial(address: str, scenario: str) -> dict[str, Any]:
+    _, peer_id = split_peer_address(address)
+    assert peer_id is not None
+    async with running_node() as node:
+        await node.connect(peer_id, (address,), origin=AddressOrigin.CONFIGURED)
+
+        async def open_stream(protocol: str) -> scenarios.PeerStream:
+            return await node.open_stream(peer_id, protocol)
+
+        facts = await scenarios.SCENARIOS[scenario](scenarios.Dialer(open_stream, ConnectionLostError))
+        if scenario == "identify":
+            # A refusal tells what the node's own identify has learned, once it has.
+            try:
+                await open_stream("/interop/nobody-serves-this/1")
+            except ProtocolNotSupportedError as error:
+                scenarios.check(set(error.offered) == set(facts["protocols"]), f"the node knows of {error.offered}")
+            else:
+                raise AssertionError("the peer agreed to a protocol that it cannot know")
+        return facts
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    scenarios.main(serve, dial)
