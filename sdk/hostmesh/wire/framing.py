@@ -9,12 +9,31 @@ Source: libp2p specs, "Connections" (varint length prefixes); multiformats, "uns
 
 from __future__ import annotations
 
+from collections import deque
+
 from hostmesh.errors import FrameTooLargeError, MalformedMessageError, RemoteProtocolError
 
 MAX_PREFIX_BYTES = 5
 """35 bits: enough to tell how large a refused frame claims to be, no more."""
 
-_COMPACT_BYTES = 65536
+_SMALL_PIECE_BYTES = 1024
+"""Pieces below this are gathered as they come, so that a frame which dribbles in costs no object a byte."""
+
+
+def encode_length(size: int) -> bytes:
+    """Return a length as an unsigned LEB128 varint in its shortest form.
+
+    >>> encode_length(300).hex()
+    'ac02'
+    """
+    if size < 0x80:
+        return bytes((size,))
+    prefix = bytearray()
+    while size >= 0x80:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    prefix.append(size)
+    return bytes(prefix)
 
 
 def encode_frame(payload: bytes) -> bytes:
@@ -33,15 +52,7 @@ def encode_frame(payload: bytes) -> bytes:
     >>> encode_frame(bytes(300))[:2].hex()
     'ac02'
     """
-    size = len(payload)
-    if size < 0x80:
-        return bytes((size,)) + payload
-    prefix = bytearray()
-    while size >= 0x80:
-        prefix.append(size & 0x7F | 0x80)
-        size >>= 7
-    prefix.append(size)
-    return bytes(prefix) + payload
+    return encode_length(len(payload)) + payload
 
 
 class FrameDecoder:
@@ -50,35 +61,57 @@ class FrameDecoder:
     Feed what was received, then take frames until there is none; between two calls it holds less than one frame and one
     piece. The first error ends the decoder: it is raised again by every later call.
 
+    A reader that can do without the first bytes of a frame asks for :meth:`next_size`, looks with :meth:`peek` and
+    leaves them out with :meth:`take`; all others call :meth:`next_frame`.
+
     Args:
         max_frame_bytes: the cap on one frame's payload.
 
-    Cost: each byte is copied twice, whatever the pieces.
+    Cost: each byte is copied once, into its frame; the bytes of pieces under 1 KiB that hold no whole frame, twice.
     """
 
-    __slots__ = ("_buffer", "_error", "_offset", "max_frame_bytes")
+    __slots__ = ("_at", "_chunk", "_error", "_later", "_missing", "_parts", "_prefix_bytes", "_size", "max_frame_bytes")
 
     def __init__(self, max_frame_bytes: int) -> None:
         if max_frame_bytes < 0:
             raise ValueError("max_frame_bytes must not be negative")
         self.max_frame_bytes = max_frame_bytes
-        self._buffer = bytearray()
-        self._offset = 0
+        self._chunk = b""
+        self._at = 0
+        """Where in the chunk the first unread byte is."""
+        self._later: deque[bytes] | None = None
+        """Chunks after this one; there are none where frames are taken after each :meth:`feed`."""
+        self._prefix_bytes = 0
+        """How much of the frame's length was read."""
+        self._size = 0
+        """The frame's size, once its length was read; before that, what was read of it."""
+        self._missing = -1
+        """Bytes of the frame that are not among the parts; negative until its length was read."""
+        self._parts: list[bytes | bytearray | memoryview] | None = None
+        """The beginning of a frame that goes on after its chunk."""
         self._error: RemoteProtocolError | None = None
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes received and not yet given out as frames."""
-        return len(self._buffer) - self._offset
+        begun = self._prefix_bytes + (self._size - self._missing if self._missing >= 0 else 0)
+        return begun + len(self._chunk) - self._at + sum(map(len, self._later or ()))
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take received bytes; they are copied."""
+        """Take received bytes. ``bytes`` are kept as they are, others are copied."""
         if self._error is not None:
             raise self._error
-        self._buffer += data
+        if not isinstance(data, bytes):
+            data = bytes(data)
+        if self._at == len(self._chunk) and not self._later:
+            self._chunk, self._at = data, 0
+        elif data:
+            if self._later is None:
+                self._later = deque()
+            self._later.append(data)
 
-    def next_frame(self) -> bytes | None:
-        """Return the next frame's payload, or None while it is not complete.
+    def next_size(self) -> int | None:
+        """Return the size of the next frame's payload, or None while it is not complete; takes nothing.
 
         Raises:
             FrameTooLargeError: a frame announces more than ``max_frame_bytes``; raised as soon as its length is read.
@@ -86,37 +119,58 @@ class FrameDecoder:
         """
         if self._error is not None:
             raise self._error
-        buffer, start = self._buffer, self._offset
-        available = len(buffer) - start
-        size = shift = used = 0
-        while True:
-            if used == available:
-                return None
-            byte = buffer[start + used]
-            used += 1
-            size |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if used == MAX_PREFIX_BYTES:
-                raise self._fail(MalformedMessageError("a frame's length has more than 5 bytes", field="length"))
-        if used > 1 and buffer[start + used - 1] == 0:
-            raise self._fail(MalformedMessageError("a frame's length is not in its shortest form", field="length"))
-        if size > self.max_frame_bytes:
-            raise self._fail(
-                FrameTooLargeError(
-                    f"a frame of {size} bytes is over the limit of {self.max_frame_bytes}",
-                    size_bytes=size,
-                    limit_bytes=self.max_frame_bytes,
-                )
-            )
-        if available - used < size:
+        if self._missing < 0 and not self._read_length():
             return None
-        start += used
-        with memoryview(buffer) as view:
-            frame = bytes(view[start : start + size])
-        self._consume(start + size)
+        while True:
+            here = len(self._chunk) - self._at
+            if here >= self._missing:
+                return self._size
+            if here:
+                self._set_aside(here)
+            if not self._next_chunk():
+                return None
+
+    def peek(self, count: int) -> bytes:
+        """Return the first bytes of the frame that :meth:`next_size` told, up to ``count``."""
+        rest = self._chunk[self._at : self._at + min(count, self._missing)]
+        if self._parts is None:
+            return rest
+        head = b""
+        for part in (*self._parts, rest):
+            head += part[: count - len(head)]
+            if len(head) == count:
+                break
+        return head
+
+    def take(self, skip: int = 0) -> bytes:
+        """Return the payload of the frame that :meth:`next_size` told, without its first ``skip`` bytes."""
+        chunk, start, parts = self._chunk, self._at, self._parts
+        end = start + self._missing
+        if parts is None:
+            frame = chunk[start + skip : end]
+        else:
+            parts.append(memoryview(chunk)[start:end])
+            while skip and skip >= len(parts[0]):
+                skip -= len(parts.pop(0))
+            if skip:
+                parts[0] = memoryview(parts[0])[skip:]
+            frame = b"".join(parts)
+            self._parts = None
+        if end == len(chunk):
+            # What was given out is not kept.
+            self._chunk, end = b"", 0
+        self._at = end
+        self._size = self._prefix_bytes = 0
+        self._missing = -1
         return frame
+
+    def next_frame(self) -> bytes | None:
+        """Return the next frame's payload, or None while it is not complete.
+
+        Raises:
+            As :meth:`next_size`.
+        """
+        return None if self.next_size() is None else self.take()
 
     def finish(self) -> None:
         """Say that the bytes have ended.
@@ -129,17 +183,60 @@ class FrameDecoder:
         if self.buffered_bytes:
             raise self._fail(MalformedMessageError("the bytes end inside a frame", field="length"))
 
-    def _consume(self, offset: int) -> None:
-        if offset == len(self._buffer):
-            self._buffer.clear()
-            offset = 0
-        elif offset >= _COMPACT_BYTES:
-            del self._buffer[:offset]
-            offset = 0
-        self._offset = offset
+    def _read_length(self) -> bool:
+        """Read the length, as far as it is there; say whether it was."""
+        chunk, at = self._chunk, self._at
+        while True:
+            if at == len(chunk):
+                self._at = at
+                if not self._next_chunk():
+                    return False
+                chunk, at = self._chunk, 0
+            byte = chunk[at]
+            at += 1
+            self._size |= (byte & 0x7F) << 7 * self._prefix_bytes
+            self._prefix_bytes += 1
+            if byte < 0x80:
+                break
+            if self._prefix_bytes == MAX_PREFIX_BYTES:
+                raise self._fail(MalformedMessageError("a frame's length has more than 5 bytes", field="length"))
+        self._at = at
+        if byte == 0 and self._prefix_bytes > 1:
+            raise self._fail(MalformedMessageError("a frame's length is not in its shortest form", field="length"))
+        if self._size > self.max_frame_bytes:
+            raise self._fail(
+                FrameTooLargeError(
+                    f"a frame of {self._size} bytes is over the limit of {self.max_frame_bytes}",
+                    size_bytes=self._size,
+                    limit_bytes=self.max_frame_bytes,
+                )
+            )
+        self._missing = self._size
+        return True
+
+    def _set_aside(self, here: int) -> None:
+        """Keep the rest of the chunk, which is of the frame that goes on after it."""
+        if self._parts is None:
+            self._parts = []
+        rest = memoryview(self._chunk)[self._at :]
+        if here >= _SMALL_PIECE_BYTES:
+            self._parts.append(rest)
+        elif self._parts and isinstance(self._parts[-1], bytearray):
+            self._parts[-1] += rest
+        else:
+            self._parts.append(bytearray(rest))
+        self._missing -= here
+        self._chunk, self._at = b"", 0
+
+    def _next_chunk(self) -> bool:
+        """Go on with the next chunk, if there is one."""
+        if not self._later:
+            return False
+        self._chunk, self._at = self._later.popleft(), 0
+        return True
 
     def _fail(self, error: RemoteProtocolError) -> RemoteProtocolError:
         self._error = error
-        self._buffer.clear()
-        self._offset = 0
+        self._chunk, self._at, self._later, self._parts = b"", 0, None, None
+        self._size, self._prefix_bytes, self._missing = 0, 0, -1
         return error

@@ -1,0 +1,540 @@
+"""Yamux: many streams on one connection. Pure: plaintext in, events out; plaintext to send out.
+
+Participants: two sides; the one that dialled opens odd stream ids, the other even ones.
+
+::
+
+    open      SYN on the stream's first frame (with data, or a window update); the other side's first frame has ACK
+    data      DATA, never more than the receiver's window
+    credit    WINDOW_UPDATE, sent as the reader consumes, once half of the window was used
+    half-close  FIN, on a window update of its own: js-libp2p loses the payload of a data frame that has one
+    reset     RST: both directions end at once
+    ping      answered with the same value; go away: no new streams
+
+State of a stream: ``is_write_closed`` and ``is_read_closed`` grow true, once each; both, or a reset, and it is over.
+
+Limits: streams in each direction; a receive window of 256 KiB a stream that grows to ``max_window_bytes`` while the
+connection's ``window_growth_bytes`` last; ``max_unread_bytes`` delivered and not yet consumed, over which the stream
+with most of them is reset; ``MAX_CONTROL_BYTES`` of answers that the peer does not read. A violation is one
+:class:`MalformedMessageError`; GoAway is then ready to be sent, and the session is dead.
+
+Non-goals: more than one meaning of a frame's length; waiting for ACK, which js-libp2p may never send.
+
+Source: hashicorp/yamux, spec.md; libp2p specs, "yamux".
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from hostmesh.errors import MalformedMessageError, RemoteProtocolError
+
+YAMUX_ID = "/yamux/1.0.0"
+HEADER_BYTES = 12
+INITIAL_WINDOW_BYTES = 256 * 1024
+"""What a side may send on a new stream before it hears more. Source: spec.md."""
+MAX_FRAME_BYTES = 65507
+"""Of data in a frame that we send: with its header, one Noise message."""
+MAX_CONTROL_BYTES = 256 * 1024
+"""Pongs, resets and window updates that wait to be sent. A peer that causes more does not read."""
+
+DATA: Final = 0
+WINDOW_UPDATE: Final = 1
+PING: Final = 2
+GO_AWAY: Final = 3
+
+SYN: Final = 1
+ACK: Final = 2
+FIN: Final = 4
+RST: Final = 8
+
+NORMAL: Final = 0
+PROTOCOL_ERROR: Final = 1
+INTERNAL_ERROR: Final = 2
+
+_HEADER = struct.Struct(">BBHII")
+_MAX_SEND_WINDOW = 2**32 - 1
+_SMALL_BYTES = 4096
+"""Pieces up to this size are put together into one frame while they wait."""
+
+
+class YamuxStream:
+    """A stream's state. Only :class:`Yamux` changes it; ``owner`` is the driver's."""
+
+    __slots__ = (
+        "flags",
+        "id",
+        "is_discarding",
+        "is_inbound",
+        "is_read_closed",
+        "is_reset",
+        "is_write_closed",
+        "owner",
+        "receive_window",
+        "send_window",
+        "unread_bytes",
+        "window_bytes",
+    )
+
+    def __init__(self, stream_id: int, *, is_inbound: bool) -> None:
+        self.id = stream_id
+        self.is_inbound = is_inbound
+        self.flags = ACK if is_inbound else SYN
+        """What our next frame of this stream carries besides its own."""
+        self.send_window = INITIAL_WINDOW_BYTES
+        """Bytes that we may send."""
+        self.receive_window = INITIAL_WINDOW_BYTES
+        """Bytes that the peer may send."""
+        self.window_bytes = INITIAL_WINDOW_BYTES
+        """What ``receive_window`` is filled up to."""
+        self.unread_bytes = 0
+        """Delivered and not consumed."""
+        self.is_write_closed = False
+        self.is_read_closed = False
+        self.is_reset = False
+        self.is_discarding = False
+        """What still comes is dropped: nobody reads it."""
+        self.owner: Any = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no frame of this stream will be sent or taken any more."""
+        return self.is_reset or (self.is_write_closed and self.is_read_closed)
+
+    def __repr__(self) -> str:
+        return f"<YamuxStream {self.id}{' over' if self.is_over else ''}>"
+
+
+class StreamOpened(NamedTuple):
+    """The peer opened a stream."""
+
+    stream: YamuxStream
+
+
+class DataReceived(NamedTuple):
+    """Bytes of a stream, at least one."""
+
+    stream: YamuxStream
+    data: bytes
+
+
+class StreamEnded(NamedTuple):
+    """The peer closed its side of a stream."""
+
+    stream: YamuxStream
+
+
+class StreamReset(NamedTuple):
+    """A stream was reset: by the peer, or because nobody read it (``is_overflow``)."""
+
+    stream: YamuxStream
+    is_overflow: bool
+
+
+class WindowOpened(NamedTuple):
+    """The peer lets more be sent on a stream."""
+
+    stream: YamuxStream
+
+
+class Pong(NamedTuple):
+    """The peer answered a ping."""
+
+    value: int
+
+
+class GoneAway(NamedTuple):
+    """The peer will take no new streams; its reason code."""
+
+    code: int
+
+
+Event = StreamOpened | DataReceived | StreamEnded | StreamReset | WindowOpened | Pong | GoneAway
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YamuxLimits:
+    """Bounds of one connection."""
+
+    max_inbound_streams: int = 256
+    max_outbound_streams: int = 256
+    max_window_bytes: int = 4 * 1024 * 1024
+    """Receive window of a stream that moves much."""
+    window_growth_bytes: int = 16 * 1024 * 1024
+    """What all windows together may grow beyond their first size."""
+    max_unread_bytes: int = 64 * 1024 * 1024
+    """Received and not consumed, over all streams."""
+
+
+class StreamLimitError(Exception):
+    """This side has as many streams open as it may, or the peer takes no new ones. Stays below the node."""
+
+
+class Yamux:
+    """One side of a connection.
+
+    Args:
+        is_initiator: whether this side dialled.
+        limits: bounds.
+    """
+
+    __slots__ = (
+        "_body_left",
+        "_body_stream",
+        "_control_bytes",
+        "_error",
+        "_growth_left",
+        "_highest_inbound",
+        "_inbound",
+        "_is_initiator",
+        "_limits",
+        "_next_id",
+        "_out",
+        "_partial",
+        "_remote_gone",
+        "_tail",
+        "_tail_stream",
+        "queued_bytes",
+        "refused_streams",
+        "streams",
+        "unread_bytes",
+    )
+
+    def __init__(self, *, is_initiator: bool, limits: YamuxLimits | None = None) -> None:
+        self._limits = limits or YamuxLimits()
+        self._is_initiator = is_initiator
+        self._next_id = 1 if is_initiator else 2
+        self._highest_inbound = 0
+        self._inbound = 0
+        self._growth_left = self._limits.window_growth_bytes
+        self._out: list[bytes | memoryview | bytearray] = []
+        self._tail: bytearray | None = None
+        self._tail_stream: YamuxStream | None = None
+        self._control_bytes = 0
+        self._partial = b""
+        self._body_left = 0
+        self._body_stream: YamuxStream | None = None
+        self._remote_gone = False
+        self._error: RemoteProtocolError | None = None
+        self.streams: dict[int, YamuxStream] = {}
+        """Streams that are not over."""
+        self.queued_bytes = 0
+        """Bytes that :meth:`data_to_send` would return, about."""
+        self.unread_bytes = 0
+        """Delivered and not consumed, over all streams."""
+        self.refused_streams = 0
+        """Streams of the peer that were over the limit."""
+
+    # --- what this side does ---
+
+    @property
+    def inbound_streams(self) -> int:
+        """Streams of the peer that are not over."""
+        return self._inbound
+
+    @property
+    def outbound_streams(self) -> int:
+        """Streams of ours that are not over."""
+        return len(self.streams) - self._inbound
+
+    def open_stream(self) -> YamuxStream:
+        """Return a new stream; its first frame tells the peer.
+
+        Raises:
+            StreamLimitError: ``max_outbound_streams`` are open, the peer has gone away, or the ids are used up.
+        """
+        if self._remote_gone or self._error is not None:
+            raise StreamLimitError("the peer takes no new streams")
+        if len(self.streams) - self._inbound >= self._limits.max_outbound_streams:
+            raise StreamLimitError(f"{self._limits.max_outbound_streams} streams are open")
+        if self._next_id > 0xFFFFFFFF:
+            raise StreamLimitError("the connection's stream ids are used up")
+        stream = self.streams[self._next_id] = YamuxStream(self._next_id, is_inbound=False)
+        self._next_id += 2
+        return stream
+
+    def send(self, stream: YamuxStream, data: bytes | memoryview) -> int:
+        """Queue as much of the data as the peer's window takes, and return how much that was.
+
+        ``data`` is kept, not copied: it must not change.
+
+        Raises:
+            ValueError: this side of the stream is closed.
+        """
+        if stream.is_write_closed or stream.is_reset:
+            raise ValueError("the stream is closed for sending")
+        size = len(data)
+        if size > stream.send_window:
+            size = stream.send_window
+            data = memoryview(data)[:size]
+        if not size:
+            return 0
+        stream.send_window -= size
+        if size <= _SMALL_BYTES:
+            self._send_small(stream, data, size)
+            return size
+        self._end_tail()
+        if size <= MAX_FRAME_BYTES:
+            self._send_frame(stream, data, size)
+            return size
+        view = memoryview(data)
+        for start in range(0, size, MAX_FRAME_BYTES):
+            piece = view[start : start + MAX_FRAME_BYTES]
+            self._send_frame(stream, piece, len(piece))
+        return size
+
+    def _send_frame(self, stream: YamuxStream, data: bytes | memoryview, size: int) -> None:
+        self._out += (_HEADER.pack(0, DATA, stream.flags, stream.id, size), data)
+        stream.flags = 0
+        self.queued_bytes += HEADER_BYTES + size
+
+    def _send_small(self, stream: YamuxStream, data: bytes | memoryview, size: int) -> None:
+        tail = self._tail
+        if tail is not None:
+            if stream is self._tail_stream and len(tail) + size <= MAX_FRAME_BYTES + HEADER_BYTES:
+                tail += data
+                self.queued_bytes += size
+                return
+            self._end_tail()
+        tail = self._tail = bytearray(_HEADER.pack(0, DATA, stream.flags, stream.id, 0))
+        tail += data
+        stream.flags = 0
+        self._tail_stream = stream
+        self.queued_bytes += HEADER_BYTES + size
+
+    def _end_tail(self) -> None:
+        tail = self._tail
+        if tail is not None:
+            tail[8:12] = (len(tail) - HEADER_BYTES).to_bytes(4, "big")
+            self._out.append(tail)
+            self._tail = self._tail_stream = None
+
+    def close_write(self, stream: YamuxStream) -> None:
+        """Half-close a stream. Idempotent."""
+        if stream.is_write_closed or stream.is_reset:
+            return
+        stream.is_write_closed = True
+        self._queue(WINDOW_UPDATE, stream.flags | FIN, stream.id, 0)
+        stream.flags = 0
+        if stream.is_read_closed:
+            self._forget(stream)
+
+    def reset(self, stream: YamuxStream) -> None:
+        """Drop a stream. Idempotent; nothing is sent for a stream that is over, or that the peer never heard of."""
+        if not stream.is_over and stream.flags & SYN == 0:
+            self._answer(WINDOW_UPDATE, stream.flags | RST, stream.id, 0)
+        self._drop(stream)
+
+    def discard(self, stream: YamuxStream) -> None:
+        """Say that nobody will read what still comes on a stream, nor what was delivered."""
+        self.unread_bytes -= stream.unread_bytes
+        stream.unread_bytes = 0
+        stream.is_discarding = True
+
+    def consume(self, stream: YamuxStream, size: int) -> bool:
+        """Say that ``size`` delivered bytes were read. Returns whether credit was queued for the peer."""
+        size = min(size, stream.unread_bytes)
+        stream.unread_bytes -= size
+        self.unread_bytes -= size
+        if stream.is_read_closed or stream.is_reset:
+            return False
+        credit = stream.window_bytes - stream.receive_window - stream.unread_bytes
+        if credit < stream.window_bytes >> 1:
+            return False
+        growth = min(stream.window_bytes, self._limits.max_window_bytes - stream.window_bytes, self._growth_left)
+        if growth > 0:
+            stream.window_bytes += growth
+            self._growth_left -= growth
+            credit += growth
+        stream.receive_window += credit
+        self._queue(WINDOW_UPDATE, stream.flags, stream.id, credit)
+        stream.flags = 0
+        return True
+
+    def ping(self, value: int) -> None:
+        """Ask for a :class:`Pong` with this value, 32 bits."""
+        self._queue(PING, SYN, 0, value)
+
+    def go_away(self, code: int = NORMAL) -> None:
+        """Tell the peer that no new streams are taken."""
+        self._queue(GO_AWAY, 0, 0, code)
+
+    def data_to_send(self) -> bytes:
+        """Return what must be sent and was not taken yet; call it when the connection can take more.
+
+        Cost: one copy.
+        """
+        self._end_tail()
+        data = b"".join(self._out)
+        self._out.clear()
+        self.queued_bytes = self._control_bytes = 0
+        return data
+
+    def _queue(self, kind: int, flags: int, stream_id: int, length: int) -> None:
+        # A frame must not overtake the data before it.
+        self._end_tail()
+        self._out.append(_HEADER.pack(0, kind, flags, stream_id, length))
+        self.queued_bytes += HEADER_BYTES
+
+    # --- what the peer does ---
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take received plaintext, in whatever pieces, and return what it means.
+
+        Raises:
+            MalformedMessageError: the peer broke the protocol. Events of this piece are lost with the session.
+        """
+        if self._error is not None:
+            raise self._error
+        events: list[Event] = []
+        try:
+            self._parse(data, events)
+            if self._control_bytes > MAX_CONTROL_BYTES:
+                raise MalformedMessageError("the peer does not read what it asks for")
+        except RemoteProtocolError as error:
+            self._error = error
+            self.go_away(PROTOCOL_ERROR)
+            raise
+        return events
+
+    def _parse(self, data: bytes, events: list[Event]) -> None:
+        offset = 0
+        if self._body_left:
+            offset = self._take_body(data, 0, events)
+        elif self._partial:
+            data = self._partial + data
+            self._partial = b""
+        end = len(data)
+        streams = self.streams
+        unpack = _HEADER.unpack_from
+        while end - offset >= HEADER_BYTES:
+            version, kind, flags, stream_id, length = unpack(data, offset)
+            offset += HEADER_BYTES
+            if version:
+                raise MalformedMessageError("another version of Yamux", field="version")
+            if kind <= WINDOW_UPDATE:
+                stream = streams.get(stream_id)
+                if stream is None or flags & SYN:
+                    stream = self._open_inbound(stream_id, flags, events)
+                if kind == DATA:
+                    if length:
+                        if stream is not None:
+                            if stream.is_read_closed:
+                                raise MalformedMessageError("data on a stream after its end", field="flags")
+                            if length > stream.receive_window:
+                                raise MalformedMessageError("data over the window", field="length")
+                            stream.receive_window -= length
+                        self._body_left = length
+                        self._body_stream = stream
+                        offset = self._take_body(data, offset, events, flags & (FIN | RST))
+                    elif stream is not None and flags & (FIN | RST):
+                        self._end(stream, flags, events)
+                elif stream is not None:
+                    if length:
+                        stream.send_window += length
+                        if stream.send_window > _MAX_SEND_WINDOW:
+                            raise MalformedMessageError("a window that overflows", field="length")
+                        events.append(WindowOpened(stream))
+                    if flags & (FIN | RST):
+                        self._end(stream, flags, events)
+            elif stream_id:
+                raise MalformedMessageError("a frame of the connection with a stream id", field="stream_id")
+            elif kind == PING:
+                if flags & SYN:
+                    self._answer(PING, ACK, 0, length)
+                elif flags & ACK:
+                    events.append(Pong(length))
+            elif kind == GO_AWAY:
+                self._remote_gone = True
+                events.append(GoneAway(length))
+            else:
+                raise MalformedMessageError("an unknown kind of frame", field="type")
+        if offset < end:
+            self._partial = data[offset:]
+
+    def _take_body(self, data: bytes, offset: int, events: list[Event], last_flags: int = 0) -> int:
+        """Deliver what is here of a frame's payload, and return where it ends."""
+        left = self._body_left
+        available = len(data) - offset
+        size = min(left, available)
+        stream = self._body_stream
+        if last_flags and stream is not None:
+            # Kept until the last byte of the payload is here; no other frame of the stream can come between.
+            stream.flags |= last_flags << 8
+        if size and stream is not None and not stream.is_reset:
+            if stream.is_discarding:
+                pass
+            else:
+                stream.unread_bytes += size
+                self.unread_bytes += size
+                events.append(DataReceived(stream, data if size == len(data) else data[offset : offset + size]))
+                if self.unread_bytes > self._limits.max_unread_bytes:
+                    self.shed(events)
+        self._body_left = left - size
+        if left == size:
+            self._body_stream = None
+            if stream is not None and stream.flags >> 8:
+                flags = stream.flags >> 8
+                stream.flags &= 0xFF
+                if not stream.is_reset:
+                    self._end(stream, flags, events)
+        return offset + size
+
+    def _open_inbound(self, stream_id: int, flags: int, events: list[Event]) -> YamuxStream | None:
+        """Return the stream that a frame opens; None for a frame of a stream that is over, or refused."""
+        is_own = bool(stream_id & 1) is self._is_initiator
+        if not stream_id:
+            raise MalformedMessageError("a frame of no stream", field="stream_id")
+        if not flags & SYN:
+            if stream_id >= self._next_id if is_own else stream_id > self._highest_inbound:
+                raise MalformedMessageError("a frame of a stream that was never opened", field="stream_id")
+            return None
+        if is_own or stream_id in self.streams:
+            raise MalformedMessageError("a stream id that is not the peer's to open", field="stream_id")
+        self._highest_inbound = max(self._highest_inbound, stream_id)
+        if flags & RST:
+            return None
+        if self._inbound >= self._limits.max_inbound_streams:
+            self.refused_streams += 1
+            self._answer(WINDOW_UPDATE, RST, stream_id, 0)
+            return None
+        stream = self.streams[stream_id] = YamuxStream(stream_id, is_inbound=True)
+        self._inbound += 1
+        events.append(StreamOpened(stream))
+        return stream
+
+    def _end(self, stream: YamuxStream, flags: int, events: list[Event]) -> None:
+        if flags & RST:
+            self._drop(stream)
+            events.append(StreamReset(stream, False))
+        elif not stream.is_read_closed:
+            stream.is_read_closed = True
+            events.append(StreamEnded(stream))
+            if stream.is_write_closed:
+                self._forget(stream)
+
+    def _answer(self, kind: int, flags: int, stream_id: int, length: int) -> None:
+        self._queue(kind, flags, stream_id, length)
+        self._control_bytes += HEADER_BYTES
+
+    def shed(self, events: list[Event]) -> None:
+        """Reset the stream with most unread bytes, and say so. For a driver whose own bound was passed."""
+        stream = max(self.streams.values(), key=lambda each: each.unread_bytes, default=None)
+        if stream is not None:
+            self.reset(stream)
+            events.append(StreamReset(stream, True))
+
+    def _drop(self, stream: YamuxStream) -> None:
+        stream.is_reset = True
+        self.discard(stream)
+        self._forget(stream)
+
+    def _forget(self, stream: YamuxStream) -> None:
+        if self.streams.get(stream.id) is stream:
+            del self.streams[stream.id]
+            self._growth_left += stream.window_bytes - INITIAL_WINDOW_BYTES
+            stream.window_bytes = INITIAL_WINDOW_BYTES
+            if stream.is_inbound:
+                self._inbound -= 1
