@@ -1,0 +1,126 @@
+"""hostmesh: typed calls through the node, client and server that ``open_sdk`` composes.
+
+Everything is as an application has it: authentication, bounds, limits, deadlines, accounting, DHT. Three things differ:
+the key is new each time and kept nowhere, mDNS is off (it would bring in whoever else is on the link), and the server
+has the two settings of a host, 1000 connections and a DHT that answers.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import trio
+from tests.benchmarks.transport.peers.endpoint import CALL_TIMEOUT_S, Call, Served, check_request, respond
+from tests.benchmarks.transport.peers.messages import SERVICE, Count, Payload
+
+import hostmesh
+from hostmesh.node_stack import NodeStack
+from hostmesh.rpc.method import AnyMethod, method
+from hostmesh.rpc.server import CallContext, SendResponse
+
+_UNARY = method(SERVICE, "Unary", Payload, Payload)
+_STREAMS: dict[Call, AnyMethod] = {
+    Call.BURST: method(SERVICE, "Burst", Count, Payload),
+    Call.PACED: method(SERVICE, "Paced", Count, Payload),
+    Call.BULK: method(SERVICE, "Bulk", Count, Payload),
+    Call.HOLD: method(SERVICE, "Hold", Count, Payload),
+}
+_HOST_CONNECTIONS = 1000
+_SETTLE_POLL_S = 0.005
+
+
+class HostmeshStack:
+    """Two SDKs."""
+
+    backend: Literal["trio"] = "trio"
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[Served]:
+        async with _open(serve_dht=True, max_connections=_HOST_CONNECTIONS) as (sdk, stack):
+            stack.serve(SERVICE, _Handler())
+            settings = {
+                "hostmesh": hostmesh.__version__,
+                "trio": trio.__version__,
+                "open_sdk": {"ephemeral_key": True, "enable_mdns": False},
+                "server": {"serve_dht": True, "max_connections": _HOST_CONNECTIONS},
+                "call": f"RpcClient.unary and .server_stream, timeout_s={CALL_TIMEOUT_S:g} each",
+            }
+            yield Served(sdk.get_discovery_manager().listen_addresses()[0], settings)
+
+    @asynccontextmanager
+    async def endpoint(self) -> AsyncIterator[HostmeshEndpoint]:
+        async with _open() as (sdk, stack):
+            yield HostmeshEndpoint(sdk, stack)
+
+
+@asynccontextmanager
+async def _open(*, serve_dht: bool = False, **overrides: object) -> AsyncIterator[tuple[hostmesh.SDK, NodeStack]]:
+    with tempfile.TemporaryDirectory(prefix="hostmesh-bench-") as home:
+        settings = hostmesh.load_settings({"enable_mdns": False, **overrides}, env={"HOSTMESH_HOME": home})
+        async with hostmesh.open_sdk(settings, ephemeral_key=True, serve_dht=serve_dht) as sdk:
+            await sdk.authenticate(private_key=secrets.token_bytes(32))
+            await sdk.get_discovery_manager().create_node()
+            # The features call through this; an application reaches it only by way of them.
+            yield sdk, sdk._running()
+
+
+class HostmeshEndpoint:
+    """One SDK with its node."""
+
+    def __init__(self, sdk: hostmesh.SDK, stack: NodeStack) -> None:
+        self._discovery = sdk.get_discovery_manager()
+        self._node = stack.node
+        self._rpc = stack.rpc
+        self._server = hostmesh.PeerId("")
+
+    async def dial(self, address: str) -> None:
+        self._server = await self._discovery.connect_to_peer(address)
+
+    async def settle(self) -> None:
+        while not self._node.protocols_of(self._server):  # noqa: ASYNC110 - identify has no event
+            await trio.sleep(_SETTLE_POLL_S)
+
+    async def unary(self, request: bytes) -> bytes:
+        response: Any = await self._rpc.unary(self._server, _UNARY, Payload(data=request), timeout_s=CALL_TIMEOUT_S)
+        return response.data
+
+    @asynccontextmanager
+    async def stream(self, call: Call, count: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._rpc.server_stream(
+            self._server, _STREAMS[call], Count(count=count), timeout_s=CALL_TIMEOUT_S
+        ) as responses:
+            yield _data_of(responses)
+
+
+async def _data_of(responses: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    async for response in responses:
+        yield response.data
+
+
+class _Handler:
+    """Serves the benchmark."""
+
+    async def unary(self, request: Any, context: CallContext) -> Any:
+        return Payload(data=check_request(request.data))
+
+    async def burst(self, request: Any, context: CallContext, send: SendResponse) -> None:
+        await self._respond(Call.BURST, request, send)
+
+    async def paced(self, request: Any, context: CallContext, send: SendResponse) -> None:
+        await self._respond(Call.PACED, request, send)
+
+    async def bulk(self, request: Any, context: CallContext, send: SendResponse) -> None:
+        await self._respond(Call.BULK, request, send)
+
+    async def hold(self, request: Any, context: CallContext, send: SendResponse) -> None:
+        await self._respond(Call.HOLD, request, send)
+
+    async def _respond(self, call: Call, request: Any, send: SendResponse) -> None:
+        async def send_payload(data: bytes) -> None:
+            await send(Payload(data=data))
+
+        await respond(call, request.count, send_payload)
