@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import tracemalloc
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -155,6 +156,38 @@ def test_unknown_fields_are_dropped_and_unknown_enums_stay() -> None:
     snapshot = parse(status_pb2.StatusSnapshot, bytes.fromhex("08637807"), 64)
     assert snapshot.state == 99
     assert snapshot.SerializeToString().hex() == "0863"
+
+
+def test_what_cannot_break_a_bound_is_not_copied_to_look_at_it() -> None:
+    data = rpc_pb2.Frame(message=bytes(262144)).SerializeToString()
+    parse(rpc_pb2.Frame, data, 300_000)
+    tracemalloc.start()
+    try:
+        parse(rpc_pb2.Frame, data, 300_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000
+
+
+def test_a_type_that_holds_one_without_bounds_is_a_bug_each_time() -> None:
+    file = descriptor_pb2.FileDescriptorProto(name="t/mutual.proto", package="t", syntax="proto3")
+    optional = descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL
+    for name, other in (("Left", "Right"), ("Right", "Left")):
+        message = file.message_type.add(name=name)
+        message.field.add(
+            name="other",
+            number=1,
+            type=descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE,
+            label=optional,
+            type_name=f".t.{other}",
+        )
+        message.field.add(name="text", number=2, type=descriptor_pb2.FieldDescriptorProto.TYPE_STRING, label=optional)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    for name in ("t.Left", "t.Right", "t.Left"):
+        with pytest.raises(TypeError, match="has no bound"):
+            check_bounds(message_factory.GetMessageClass(pool.FindMessageTypeByName(name))())
 
 
 def test_depth_is_bounded() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
+from typing import Any
 
 import pytest
 
@@ -125,3 +127,97 @@ def test_what_was_given_out_is_not_kept() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000
+
+
+# --- what it costs ---
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are cut out as a copy."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        if isinstance(part, bytes):
+            Counted.copied += len(part)
+            return Counted(part)
+        return part
+
+
+def frames_of(decoder: FrameDecoder, chunks: list[bytes]) -> list[bytes]:
+    frames = []
+    for chunk in chunks:
+        decoder.feed(chunk)
+        while (frame := decoder.next_frame()) is not None:
+            frames.append(frame)
+    return frames
+
+
+def test_small_frames_of_one_chunk_are_cut_out_once_each() -> None:
+    Counted.copied = 0
+    frames = frames_of(FrameDecoder(100), [Counted(encode_frame(bytes(40)) * 1500)])
+    assert frames == [bytes(40)] * 1500
+    assert all(isinstance(frame, Counted) for frame in frames)
+    assert Counted.copied == 1500 * 40
+
+
+def test_a_large_frame_is_joined_once_and_copied_nowhere_else() -> None:
+    payload = bytes(index % 251 for index in range(262144))
+    data = encode_frame(payload) * 2
+    Counted.copied = 0
+    chunks: list[bytes] = [Counted(data[start : start + 65536]) for start in range(0, len(data), 65536)]
+    tracemalloc.start()
+    try:
+        frames = frames_of(FrameDecoder(262144), chunks)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert frames == [payload] * 2
+    # What was joined is no longer of the chunks' kind, and no slice was taken on the way there.
+    assert {type(frame) for frame in frames} == {bytes}
+    assert Counted.copied == 0
+    assert kept == pytest.approx(2 * 262144, abs=4096)
+    assert peak < kept + 4096
+
+
+def test_a_frame_can_be_taken_without_its_first_bytes_at_no_cost() -> None:
+    data = encode_frame(b"head" + bytes(range(256)) * 16)
+    for cuts in ([], [1], [3], [4, 6], [7, 2000], [2, 3, 4, 5, 6, 7, 8]):
+        places = [0, *cuts, len(data)]
+        decoder = FrameDecoder(5000)
+        for start, end in itertools.pairwise(places):
+            assert decoder.next_size() is None
+            decoder.feed(data[start:end])
+        for _ in range(2):
+            assert decoder.next_size() == 4100
+            assert decoder.peek(6) == b"head\0\1"
+            assert decoder.peek(9000)[:4100] == data[2:]
+        assert decoder.take(4) == bytes(range(256)) * 16
+        assert decoder.buffered_bytes == 0
+        decoder.finish()
+
+
+def test_chunks_may_wait_for_each_other() -> None:
+    data = b"".join(encode_frame(bytes([number]) * number) for number in range(200))
+    decoder = FrameDecoder(200)
+    for start in range(0, len(data), 7):
+        decoder.feed(data[start : start + 7])
+    assert decoder.buffered_bytes == len(data)
+    assert [decoder.next_frame() for _ in range(200)] == [bytes([number]) * number for number in range(200)]
+    decoder.finish()
+
+
+def test_a_frame_that_dribbles_in_takes_no_more_memory_than_itself() -> None:
+    data = encode_frame(bytes(200_000))
+    decoder = FrameDecoder(200_000)
+    tracemalloc.start()
+    try:
+        for start in range(0, len(data), 2):
+            assert decoder.next_frame() is None
+            decoder.feed(data[start : start + 2])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1.25 * len(data)
+    assert decoder.next_frame() == bytes(200_000)
