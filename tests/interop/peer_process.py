@@ -58,12 +58,12 @@ class Server:
     def log_size(self) -> int:
         return os.fstat(self._log.fileno()).st_size
 
-    def log_since(self, offset: int) -> str:
-        return _tail(self._log, offset)
+    def state(self, since: int) -> str:
+        """Return whether the peer runs, and what it logged since it had logged so many bytes."""
+        return f"{'runs' if self.runs() else f'ended with {self._process.returncode}'}\n{_tail(self._log, since)}"
 
-    def check_runs(self) -> None:
-        status = self._process.poll()
-        assert status is None, f"the serving peer ended with {status}"
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
 
 @contextmanager
@@ -97,12 +97,11 @@ def run_scenario(peer: Sequence[str], server: Server, scenario: str) -> dict[str
             problem = _problem(process.returncode, output)
         except subprocess.TimeoutExpired:
             output, problem = b"", f"not done after {SCENARIO_LIMIT_S:g} s"
-        if problem:
+        if problem or not server.runs():
             raise AssertionError(
-                f"{scenario}: {problem}\n--- the dialling peer\n{_tail(log)}\n--- the serving peer\n"
-                f"{server.log_since(offset)}"
+                f"{scenario}: {problem or 'done'}\n--- the dialling peer\n{_tail(log)}\n--- the serving peer "
+                f"{server.state(offset)}"
             )
-    server.check_runs()
     return json.loads(output)
 
 
