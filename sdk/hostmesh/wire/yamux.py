@@ -181,6 +181,7 @@ class Yamux:
     """
 
     __slots__ = (
+        "_body_flags",
         "_body_left",
         "_body_stream",
         "_control_bytes",
@@ -190,6 +191,7 @@ class Yamux:
         "_inbound",
         "_is_initiator",
         "_limits",
+        "_lingering",
         "_next_id",
         "_out",
         "_partial",
@@ -216,10 +218,14 @@ class Yamux:
         self._partial = b""
         self._body_left = 0
         self._body_stream: YamuxStream | None = None
+        self._body_flags = 0
+        """How the stream ends with the last byte of the payload that is being read."""
         self._remote_gone = False
         self._error: RemoteProtocolError | None = None
         self.streams: dict[int, YamuxStream] = {}
         """Streams that are not over."""
+        self._lingering: set[YamuxStream] = set()
+        """Streams that are over and have unread bytes."""
         self.queued_bytes = 0
         """Bytes that :meth:`data_to_send` would return, about."""
         self.unread_bytes = 0
@@ -332,6 +338,7 @@ class Yamux:
         self.unread_bytes -= stream.unread_bytes
         stream.unread_bytes = 0
         stream.is_discarding = True
+        self._lingering.discard(stream)
 
     def consume(self, stream: YamuxStream, size: int) -> bool:
         """Say that ``size`` delivered bytes were read. Returns whether credit was queued for the peer."""
@@ -339,6 +346,8 @@ class Yamux:
         stream.unread_bytes -= size
         self.unread_bytes -= size
         if stream.is_read_closed or stream.is_reset:
+            if not stream.unread_bytes:
+                self._lingering.discard(stream)
             return False
         credit = stream.window_bytes - stream.receive_window - stream.unread_bytes
         if credit < stream.window_bytes >> 1:
@@ -349,7 +358,7 @@ class Yamux:
             self._growth_left -= growth
             credit += growth
         stream.receive_window += credit
-        self._queue(WINDOW_UPDATE, stream.flags, stream.id, credit)
+        self._answer(WINDOW_UPDATE, stream.flags, stream.id, credit)
         stream.flags = 0
         return True
 
@@ -428,7 +437,8 @@ class Yamux:
                             stream.receive_window -= length
                         self._body_left = length
                         self._body_stream = stream
-                        offset = self._take_body(data, offset, events, flags & (FIN | RST))
+                        self._body_flags = flags & (FIN | RST)
+                        offset = self._take_body(data, offset, events)
                     elif stream is not None and flags & (FIN | RST):
                         self._end(stream, flags, events)
                 elif stream is not None:
@@ -454,32 +464,23 @@ class Yamux:
         if offset < end:
             self._partial = data[offset:]
 
-    def _take_body(self, data: bytes, offset: int, events: list[Event], last_flags: int = 0) -> int:
+    def _take_body(self, data: bytes, offset: int, events: list[Event]) -> int:
         """Deliver what is here of a frame's payload, and return where it ends."""
         left = self._body_left
         available = len(data) - offset
         size = min(left, available)
         stream = self._body_stream
-        if last_flags and stream is not None:
-            # Kept until the last byte of the payload is here; no other frame of the stream can come between.
-            stream.flags |= last_flags << 8
-        if size and stream is not None and not stream.is_reset:
-            if stream.is_discarding:
-                pass
-            else:
-                stream.unread_bytes += size
-                self.unread_bytes += size
-                events.append(DataReceived(stream, data if size == len(data) else data[offset : offset + size]))
-                if self.unread_bytes > self._limits.max_unread_bytes:
-                    self.shed(events)
+        if size and stream is not None and not stream.is_discarding:
+            stream.unread_bytes += size
+            self.unread_bytes += size
+            events.append(DataReceived(stream, data if size == len(data) else data[offset : offset + size]))
+            if self.unread_bytes > self._limits.max_unread_bytes:
+                self.shed(events)
         self._body_left = left - size
         if left == size:
             self._body_stream = None
-            if stream is not None and stream.flags >> 8:
-                flags = stream.flags >> 8
-                stream.flags &= 0xFF
-                if not stream.is_reset:
-                    self._end(stream, flags, events)
+            if self._body_flags and stream is not None and not stream.is_reset:
+                self._end(stream, self._body_flags, events)
         return offset + size
 
     def _open_inbound(self, stream_id: int, flags: int, events: list[Event]) -> YamuxStream | None:
@@ -521,8 +522,8 @@ class Yamux:
 
     def shed(self, events: list[Event]) -> None:
         """Reset the stream with most unread bytes, and say so. For a driver whose own bound was passed."""
-        stream = max(self.streams.values(), key=lambda each: each.unread_bytes, default=None)
-        if stream is not None:
+        stream = max((*self.streams.values(), *self._lingering), key=lambda each: each.unread_bytes, default=None)
+        if stream is not None and stream.unread_bytes:
             self.reset(stream)
             events.append(StreamReset(stream, True))
 
@@ -538,3 +539,5 @@ class Yamux:
             stream.window_bytes = INITIAL_WINDOW_BYTES
             if stream.is_inbound:
                 self._inbound -= 1
+            if stream.unread_bytes:
+                self._lingering.add(stream)
