@@ -84,8 +84,9 @@ async def open_pair(name: str, argv: Sequence[str], sizes: Sizes, folder: Path) 
     async with _open_server(name, argv, folder) as (server, ready), _open_client(name, argv, ready, folder) as client:
         await client.ask({"cmd": "warmup"}, within_s=START_S)
         await client.ask({"cmd": "run", "work": "verify"}, within_s=RUN_S)
-        ramp = {"cmd": "run", "work": "unary", "concurrency": 32, "seconds": sizes.ramp_s}
-        await client.ask(ramp, within_s=sizes.ramp_s + RUN_S)
+        if sizes.ramp_s > 0:
+            ramp = {"cmd": "run", "work": "unary", "concurrency": 32, "seconds": sizes.ramp_s}
+            await client.ask(ramp, within_s=sizes.ramp_s + RUN_S)
         yield Pair(server, client, ready.get("settings", {}))
 
 
@@ -120,7 +121,7 @@ async def measure_memory(name: str, argv: Sequence[str], work: Work, sizes: Size
 async def _open_server(
     name: str, argv: Sequence[str], folder: Path
 ) -> AsyncIterator[tuple[PeerProcess, dict[str, Any]]]:
-    async with open_peer(f"{name} server", [*argv, "bench-server"], folder / f"{name}-server.log") as server:
+    async with open_peer(f"{name} server", [*argv, "bench-server"], folder) as server:
         ready = await server.read(within_s=START_S)
         if not isinstance(ready.get("address"), str):
             raise PeerError(f"{name} server told no address: {ready}")
@@ -131,8 +132,7 @@ async def _open_server(
 async def _open_client(
     name: str, argv: Sequence[str], ready: dict[str, Any], folder: Path
 ) -> AsyncIterator[PeerProcess]:
-    log = folder / f"{name}-client.log"
-    async with open_peer(f"{name} client", [*argv, "bench-client", ready["address"]], log) as client:
+    async with open_peer(f"{name} client", [*argv, "bench-client", ready["address"]], folder) as client:
         yield client
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,25 +102,25 @@ class PeerProcess:
 
 
 @asynccontextmanager
-async def open_peer(name: str, argv: Sequence[str], log: Path) -> AsyncIterator[PeerProcess]:
+async def open_peer(name: str, argv: Sequence[str], folder: Path) -> AsyncIterator[PeerProcess]:
     """Run a peer for the life of the block.
 
     Args:
         name: for errors.
         argv: the program.
-        log: gets its standard error.
+        folder: gets a file with its standard error.
 
     Raises:
         PeerError: the program cannot be started.
     """
-    with log.open("ab") as errors:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name} ", suffix=".log", delete=False) as errors:
         try:
             process = await trio.lowlevel.open_process(
                 list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
             )
         except OSError as error:
             raise PeerError(f"{name} does not start: {error}") from error
-    peer = PeerProcess(name, process, log)
+    peer = PeerProcess(name, process, Path(errors.name))
     try:
         yield peer
     except trio.Cancelled:

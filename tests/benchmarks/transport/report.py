@@ -60,7 +60,7 @@ def format_text(report: Mapping[str, Any]) -> str:
             "CPU per operation and ratios say more."
         )
     if report["failures"]:
-        parts.append("Failed or missing:\n" + "\n".join(f"  {line}" for line in report["failures"]))
+        parts.append(_failures_text(rows, report))
     return "\n\n".join(parts)
 
 
@@ -185,6 +185,21 @@ def _targets_markdown(found: Iterable[Verdict]) -> str:
             f"| {sign} {number(target.aim)} | {_mark(verdict.aim_met)} |"
         )
     return "\n".join(lines)
+
+
+def _failures_text(rows: Sequence[Row], report: Mapping[str, Any]) -> str:
+    """Say what has no figure, each reason once with the works that it cost."""
+    by_run = {(row.stack, row.work, row.rep): row for row in rows}
+    works_of: dict[tuple[str, str], dict[str, None]] = {}
+    for rep in range(1, report["reps"] + 1):
+        for stack in report["stacks"]:
+            for work in report["works"]:
+                row = by_run.get((stack, work, rep))
+                if row is None or not row.ok:
+                    reason = "no row" if row is None else row.error
+                    works_of.setdefault((stack, reason), {})[work] = None
+    lines = [f"  {stack}: {reason} ({', '.join(works)})" for (stack, reason), works in works_of.items()]
+    return "Failed or missing:\n" + "\n".join(lines)
 
 
 def _target_title(verdict: Verdict) -> str:

@@ -60,7 +60,7 @@ class Sizes:
     held_before: int
     """Held by another client while memory is first measured: they take what is free since the start."""
     ramp_s: float
-    """Untimed calls, 32 at once, before the first figure: for compilers that compile while they run."""
+    """Untimed calls, 32 at once, before the first figure, for compilers that compile while they run; 0 = none."""
 
 
 FULL = Sizes(
