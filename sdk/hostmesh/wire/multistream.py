@@ -80,9 +80,9 @@ class _Lines:
             raise MalformedMessageError("a line too long to agree on a protocol")
         if len(buffer) < start + size:
             return None
-        if buffer[start + size - 1] != 0x0A:
-            raise MalformedMessageError("a line without its newline")
         line = bytes(buffer[start : start + size - 1])
+        if buffer[start + size - 1] != 0x0A or b"\n" in line:
+            raise MalformedMessageError("a line without its newline, or with two")
         del buffer[: start + size]
         self._budget -= start + size
         if self._budget < 0:
