@@ -31,6 +31,13 @@ class NodeConfig:
     Loopback is exempt. 1.0: no bound of its own. Chosen here: one stranger's addresses cannot fill a node, and a few
     hundred machines behind one address still reach a host.
     """
+    max_streams: int = 256
+    """Streams that each side may have open on one connection, and one peer with one protocol.
+
+    Source: Yamux of libp2p (go and js use 256 too). One over it is refused with an error.
+    """
+    max_unread_bytes: int = 256 * 1024 * 1024
+    """What peers may have sent and nobody has read yet, over all connections; over it the fullest stream is reset."""
     connection_timeout_s: float = 30.0
     """Dialling and opening a stream, unless the caller says otherwise. Source: seed 002."""
     bootstrap_first_retry_s: float = FIRST_RETRY_S
@@ -58,5 +65,7 @@ class NodeConfig:
                 )
         if self.max_connections < 1 or self.connection_timeout_s <= 0 or self.bootstrap_first_retry_s <= 0:
             raise UsageError("max_connections must be at least 1, and every time more than 0")
+        if self.max_streams < 1 or self.max_unread_bytes < 1024 * 1024:
+            raise UsageError("max_streams must be at least 1, and max_unread_bytes at least 1 MiB")
         if not 0 < self.max_inbound_share <= 1:
             raise UsageError("max_inbound_share must be above 0 and at most 1")

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 import trio
-from libp2p.custom_types import StreamHandlerFn, TProtocol
-from libp2p.io.abc import ReadWriteCloser
-from libp2p.io.exceptions import IOException
-from libp2p.protocol_muxer.exceptions import ProtocolNotSupportedError as StockProtocolNotSupportedError
-from libp2p.protocol_muxer.multiselect import Multiselect
-from libp2p.protocol_muxer.multiselect_client import MultiselectClient
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamError
 
-from hostmesh.errors import ConnectionLostError, DialError, ProtocolNotSupportedError
+from hostmesh.errors import ConnectionLostError, DialError, MalformedMessageError, RemoteProtocolError
 from hostmesh.net.address import AddressOrigin
+from hostmesh.net.ledger import Ledger
+from hostmesh.net.muxer import Muxer
+from hostmesh.net.node_stream import NodeStream
 from hostmesh.net.peer_id import PeerId
-from hostmesh.net.stock import MAX_STREAMS, PatientStream, SteadyYamux, TooManyStreamsError
 from hostmesh.net.stream import StreamHandler
+from hostmesh.net.upgrade import SecuredLink
+from hostmesh.wire.multistream import Proposer, Responder, parse_proposal, proposal
+from hostmesh.wire.yamux import StreamLimitError, YamuxLimits, YamuxStream
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -29,167 +27,49 @@ _log = logging.getLogger("hostmesh.net")
 
 NEGOTIATION_TIMEOUT_S = 10.0
 """How long an inbound stream may take to name its protocol."""
-_NEGOTIATION_BYTES = 8192
-"""What a peer may send to agree on a protocol; ids are shorter than 256 bytes."""
+_LINGER_S = 30.0
+"""How long a stream that we closed waits for the peer to close it too."""
 _HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0"})
-
-_STREAM_ERRORS = (MuxedStreamError, IOException)
-
-
-class NodeStream:
-    """A stream as :class:`hostmesh.net.stream.Stream` describes it."""
-
-    def __init__(self, muxed: PatientStream, connection: Connection, protocol_id: str) -> None:
-        self._muxed = muxed
-        self._connection = connection
-        self._protocol_id = protocol_id
-        self._is_reset = False
-        connection.streams.add(self)
-
-    def __repr__(self) -> str:
-        return f"<NodeStream {self._protocol_id} {self._muxed.stream_id} with {self.peer_id}>"
-
-    @property
-    def peer_id(self) -> PeerId:
-        """The peer, as the Noise handshake proved it."""
-        return self._connection.peer_id
-
-    @property
-    def protocol_id(self) -> str:
-        """The negotiated protocol."""
-        return self._protocol_id
-
-    async def send(self, data: bytes, *, end: bool = False) -> None:
-        """Send all bytes; see :meth:`hostmesh.net.stream.Stream.send`. A cancelled send resets the stream."""
-        try:
-            await self._muxed.write(data)
-            await trio.lowlevel.checkpoint()
-            if end:
-                await self._muxed.close()
-        except _STREAM_ERRORS as error:
-            raise self._lost(error) from error
-        except BaseException:
-            self._drop()
-            raise
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Return bytes, or ``b""`` at the end; see :meth:`hostmesh.net.stream.Stream.receive`."""
-        if max_bytes < 1:
-            raise ValueError("max_bytes must be at least 1")
-        try:
-            return await self._muxed.read(max_bytes)
-        except MuxedStreamEOF:
-            if self._is_reset:
-                raise self._lost(None) from None
-            return b""
-        except _STREAM_ERRORS as error:
-            raise self._lost(error) from error
-
-    async def wait_reset(self) -> None:
-        """Return once the stream is lost; see :meth:`hostmesh.net.stream.Stream.wait_reset`."""
-        await self._muxed.was_reset.wait()
-
-    def on_lost(self, callback: Callable[[], None] | None) -> None:
-        """Call back once the stream is lost; see :meth:`hostmesh.net.stream.Stream.on_lost`."""
-        self._muxed.on_reset = callback
-        if callback is not None and self._muxed.was_reset.is_set():
-            callback()
-
-    async def close_write(self) -> None:
-        """Half-close; see :meth:`hostmesh.net.stream.Stream.close_write`."""
-        try:
-            await self._muxed.close()
-        except _STREAM_ERRORS as error:
-            raise self._lost(error) from error
-
-    async def close(self) -> None:
-        """Close both sides in order. Idempotent. What the peer still sends is dropped."""
-        self._forget()
-        self._muxed.stop_reading()
-        if not self._muxed.closed:
-            await self.close_write()
-
-    async def reset(self) -> None:
-        """Drop the stream at once. Idempotent, never raises, never waits."""
-        self._drop()
-
-    def _drop(self) -> None:
-        self._is_reset = True
-        self._muxed.abandon()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._connection.streams.discard(self)
-        self._connection.touch()
-
-    def _lost(self, error: Exception | None) -> ConnectionLostError:
-        self._forget()
-        return ConnectionLostError(
-            f"the stream to {self.peer_id} ended early ({_shortly(error) if error else 'it was reset'})",
-            remedy="the peer reset it, or the connection broke; open another",
-        )
-
-
-class _Negotiating(ReadWriteCloser):
-    """A stream while its protocol is agreed on: what is read is bounded."""
-
-    def __init__(self, stream: PatientStream) -> None:
-        self._stream = stream
-        self._budget = _NEGOTIATION_BYTES
-
-    async def read(self, n: int | None = None) -> bytes:
-        try:
-            data = await self._stream.read(min(self._budget, self._budget if n is None else n))
-        except MuxedStreamError as error:
-            raise IOException(str(error)) from error
-        self._budget -= len(data)
-        if self._budget <= 0:
-            raise IOException("the peer says too much before it agrees on a protocol")
-        return data
-
-    async def write(self, data: bytes) -> None:
-        try:
-            await self._stream.write(data)
-        except MuxedStreamError as error:
-            raise IOException(str(error)) from error
-
-    async def close(self) -> None:
-        await self._stream.close()
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        return None
 
 
 class Connection:
     """A connection to a peer that has proven who it is.
 
     Args:
-        muxed: the multiplexed connection, not started.
-        peer_id: whose it is.
+        opened: the link after its handshake; closed when the connection ends.
+        protocols: who serves which protocol.
+        ledger: the node's accounts.
+        limits: bounds of the streams.
         address: the address that was dialled, or None for an inbound connection.
         origin: who named that address.
-        remote: the peer's IP address and port.
     """
 
     def __init__(
         self,
-        muxed: SteadyYamux,
-        peer_id: PeerId,
+        opened: SecuredLink,
+        protocols: Mapping[str, StreamHandler],
+        ledger: Ledger,
         *,
+        limits: YamuxLimits,
         address: str | None,
         origin: AddressOrigin,
-        remote: tuple[str, int] | None,
     ) -> None:
-        self.peer_id = peer_id
+        self.peer_id: PeerId = opened.peer_id
         self.address = address
         self.origin = origin
-        self.remote = remote
+        self.remote = opened.link.remote
+        """The peer's IP address and port."""
         self.streams: set[NodeStream] = set()
         """Open streams with a protocol."""
         self.used_at_s = trio.current_time()
         """When a stream was opened or closed last, in trio's clock."""
-        self._muxed = muxed
-        self._client = MultiselectClient()
+        self.spoken: frozenset[str] = frozenset()
+        """Protocols that the peer said it speaks: no need to wait for its word on each stream."""
+        self.muxer = Muxer(opened, limits=limits, ledger=ledger, accept=self._accept)
+        self._protocols = protocols
+        self._ledger = ledger
+        self._limits = limits
+        self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
         way = "to" if self.address else "from"
@@ -208,62 +88,69 @@ class Connection:
     @property
     def is_closed(self) -> bool:
         """Whether no stream can be opened any more."""
-        return self._muxed.event_shutting_down.is_set()
+        return self.muxer.is_closed
 
     @property
     def last_heard_s(self) -> float:
         """When bytes of the peer came last, in trio's clock."""
-        return self._muxed.last_heard_s
+        return self.muxer.last_heard_s
 
-    def touch(self) -> None:
-        """Note that the connection is in use."""
-        self.used_at_s = trio.current_time()
+    @property
+    def rtt_s(self) -> float | None:
+        """Round-trip time of the last ping; None before the first answer."""
+        return self.muxer.rtt_s
+
+    def outbound_streams(self) -> Counter[str]:
+        """Return the streams of ours by protocol."""
+        return Counter(stream.protocol_id for stream in self.streams if not stream.is_inbound)
+
+    # --- life ---
 
     async def run(
         self,
-        serve: Callable[[Connection, PatientStream], Awaitable[None]],
         greet: Callable[[Connection], Awaitable[None]],
         *,
         task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Run the connection until it ends.
-
-        ``greet`` is called once; ``serve`` gets every stream that the peer opens. Each call has a task of its own.
-        """
+        """Run the connection until it ends; ``greet`` is called once. Each handler has a task of its own."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._run_muxer)
-                await self._muxed.event_started.wait()
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(greet, self)
                 task_status.started()
-                nursery.start_soon(greet, self)
-                while True:
-                    try:
-                        muxed = await self._muxed.accept_stream()
-                    except MuxedConnUnavailable:
-                        break
-                    assert isinstance(muxed, PatientStream)
-                    if self._muxed.inbound_streams > MAX_STREAMS:
-                        muxed.abandon()
-                    else:
-                        nursery.start_soon(serve, self, muxed)
-                nursery.cancel_scope.cancel()
+                self.muxer.ping(trio.current_time())
+                await self.muxer.run()
+                self._nursery.cancel_scope.cancel()
         finally:
-            await self._muxed.close()
+            await self.muxer.close()
 
-    async def _run_muxer(self) -> None:
-        try:
-            await self._muxed.start()
-        finally:
-            # Whoever waits for the connection to start, or for a stream, is let go however it ended.
-            self._muxed.event_started.set()
-            self._muxed.new_stream_send_channel.close()
+    def tick(self, now: float) -> None:
+        """Ping, and end what has waited for too long. Call it every few seconds.
+
+        Args:
+            now: trio's clock.
+        """
+        self.muxer.tick(now)
+        if self.muxer.is_closed:
+            return
+        for yamux_stream in list(self.muxer.yamux.streams.values()):
+            owner = yamux_stream.owner
+            if isinstance(owner, _Arrival):
+                if now - owner.came_at_s > NEGOTIATION_TIMEOUT_S:
+                    owner.refuse("it named no protocol in time")
+            elif owner.closed_at_s is not None and now - owner.closed_at_s > _LINGER_S:
+                self.muxer.yamux.reset(yamux_stream)
+        self.muxer.flush_soon()
 
     async def close(self) -> None:
         """Say goodbye, for half a second at most, and close. Idempotent, shielded."""
-        await self._muxed.close()
+        await self.muxer.close()
+
+    # --- streams of ours ---
 
     async def open_stream(self, protocol_id: str) -> NodeStream:
-        """Open a stream and agree on the protocol. Nothing of the caller's was sent if this fails.
+        """Open a stream. Nothing of the caller's was sent if this fails.
+
+        If the peer said that it speaks the protocol, its word is not waited for: a mismatch then comes from the stream.
 
         Raises:
             ProtocolNotSupportedError: the peer said no.
@@ -272,84 +159,153 @@ class Connection:
 
         Cancellation: safe; the stream is reset, the connection stays.
         """
-        self.touch()
+        stream = self.start_stream(protocol_id)
+        if protocol_id in self.spoken:
+            return stream
         try:
-            muxed = await self._muxed.open_stream()
-        except TooManyStreamsError as error:
-            raise DialError(
-                f"{MAX_STREAMS} streams to {self.peer_id} are open",
-                stage="limit",
-                remedy="end some calls first, or make fewer at once",
-            ) from error
-        except MuxedStreamError as error:
-            raise self._lost(error) from error
-        assert isinstance(muxed, PatientStream)
-        try:
-            communicator = MultiselectCommunicator(_Negotiating(muxed))
-            await self._client.handshake(communicator)
-            await self._client.try_select(communicator, TProtocol(protocol_id))
-        except StockProtocolNotSupportedError as error:
-            muxed.abandon()
-            raise ProtocolNotSupportedError(
-                f"{self.peer_id} does not speak {protocol_id}",
-                needed=protocol_id,
-                remedy="the peer runs another version, or another network's protocol prefix",
-            ) from error
-        except Exception as error:  # libp2p raises what it likes at what a peer says
-            muxed.abandon()
-            raise self._lost(error) from error
+            await stream.agreed()
+        except ConnectionLostError as error:
+            await stream.reset()
+            raise self._not_sent(error.message) from error
+        except RemoteProtocolError as error:
+            await stream.reset()
+            raise self._not_sent(error.message) from error
         except BaseException:
-            muxed.abandon()
+            await stream.reset()
             raise
-        return NodeStream(muxed, self, protocol_id)
+        return stream
 
-    def _lost(self, error: Exception) -> ConnectionLostError:
+    def start_stream(self, protocol_id: str) -> NodeStream:
+        """Return a new stream whose protocol is not agreed on; raises as :meth:`open_stream`."""
+        self.touch()
+        if self.muxer.is_closed:
+            raise self._not_sent("it is closed")
+        try:
+            yamux_stream = self.muxer.yamux.open_stream()
+        except StreamLimitError as error:
+            if self.muxer.yamux.outbound_streams < self._limits.max_outbound_streams:
+                raise self._not_sent(str(error)) from error
+            raise DialError(
+                f"{self._limits.max_outbound_streams} streams to {self.peer_id} are open",
+                stage="limit",
+                remedy="end some calls first, make fewer at once, or raise max_streams",
+            ) from error
+        return NodeStream(yamux_stream, self, protocol_id, prefix=proposal(protocol_id), proposer=Proposer(protocol_id))
+
+    def _not_sent(self, why: str) -> ConnectionLostError:
         return ConnectionLostError(
-            f"the connection to {self.peer_id} ended before the request was sent ({_shortly(error)})",
-            may_have_executed=False,
+            f"the connection to {self.peer_id} ended before the request was sent ({why})", may_have_executed=False
         )
 
+    def touch(self) -> None:
+        """Note that the connection is in use."""
+        self.used_at_s = trio.current_time()
 
-async def serve_stream(connection: Connection, muxed: PatientStream, protocols: Multiselect) -> None:
-    """Agree on a protocol with the opener of a stream and run its handler. What goes wrong ends this stream only."""
-    try:
-        with trio.fail_after(NEGOTIATION_TIMEOUT_S):
-            protocol, handler = await protocols.negotiate(
-                MultiselectCommunicator(_Negotiating(muxed)), 2 * int(NEGOTIATION_TIMEOUT_S)
-            )
-    except Exception as error:  # noqa: BLE001 # libp2p raises what it likes at what a peer says
-        _log.debug("a stream from %s came to nothing: %r", connection.peer_id, error)
-        muxed.abandon()
-        return
-    except BaseException:
-        muxed.abandon()
-        raise
-    stream = NodeStream(muxed, connection, str(protocol))
-    try:
-        assert handler is not None
-        await as_stream_handler(handler)(stream)
-        await stream.close()
-    except ConnectionLostError:
-        await stream.reset()
-    except Exception:  # noqa: BLE001 # a handler's fault ends its stream and nothing else
-        _log.exception("a handler of %s failed", protocol, extra={"peer_id": connection.peer_id})
-        await stream.reset()
-    except BaseException:
-        await stream.reset()
-        raise
+    def release(self, stream: NodeStream) -> None:
+        """Take a stream off the books. Its stream calls this once."""
+        self.streams.discard(stream)
+        self.used_at_s = trio.current_time()
+        if stream.is_inbound:
+            self._ledger.release(self.peer_id, stream.protocol_id)
+
+    def disbelieve(self, protocol_id: str) -> None:
+        """Note that the peer does not speak a protocol after all."""
+        self.spoken -= {protocol_id}
+
+    # --- streams of the peer's ---
+
+    def _accept(self, yamux_stream: YamuxStream) -> None:
+        yamux_stream.owner = _Arrival(yamux_stream, self)
+
+    def serves(self, protocol_id: str) -> bool:
+        """Whether somebody here serves a protocol."""
+        return protocol_id in self._protocols
+
+    def start_serving(self, yamux_stream: YamuxStream, protocol_id: str, answer: bytes, rest: bytes) -> None:
+        """Start the handler of an inbound stream whose protocol is agreed on.
+
+        Args:
+            yamux_stream: the stream.
+            protocol_id: served here.
+            answer: what agrees to it.
+            rest: what came after the agreement. If there is none, the peer waits for the answer.
+        """
+        if self._nursery is None or not self._ledger.admit(self.peer_id, protocol_id):
+            self.muxer.yamux.reset(yamux_stream)
+            return
+        self.used_at_s = trio.current_time()
+        stream = NodeStream(yamux_stream, self, protocol_id, prefix=answer)
+        if rest:
+            stream.take_data(rest)
+        else:
+            stream.send_prefix()
+        self._nursery.start_soon(self._serve, stream, self._protocols[protocol_id])
+
+    async def _serve(self, stream: NodeStream, handler: StreamHandler) -> None:
+        """Run a handler. What goes wrong ends its stream only."""
+        try:
+            await handler(stream)
+            await stream.close()
+        except ConnectionLostError:
+            await stream.reset()
+        except Exception:  # noqa: BLE001 # a handler's fault ends its stream and nothing else
+            _log.exception("a handler of %s failed", stream.protocol_id, extra={"peer_id": self.peer_id})
+            await stream.reset()
+        except BaseException:
+            await stream.reset()
+            raise
 
 
-def _shortly(error: Exception) -> str:
-    # libp2p quotes what the peer said.
-    text = str(error) or type(error).__name__
-    return text if len(text) <= 120 else f"{text[:120]}..."
+class _Arrival:
+    """An inbound stream until its protocol is agreed on: no task, and little memory."""
 
+    __slots__ = ("_connection", "_responder", "_yamux_stream", "came_at_s")
 
-def as_table_entry(handler: StreamHandler) -> StreamHandlerFn:
-    """Give a handler the type that libp2p's protocol table wants; the table only hands it back."""
-    return cast("StreamHandlerFn", handler)
+    def __init__(self, yamux_stream: YamuxStream, connection: Connection) -> None:
+        self._yamux_stream = yamux_stream
+        self._connection = connection
+        self._responder: Responder | None = None
+        self.came_at_s = trio.current_time()
 
+    def take_data(self, data: bytes) -> None:
+        """Read on what the peer proposes."""
+        connection = self._connection
+        if self._responder is None:
+            proposed = parse_proposal(data)
+            if proposed is not None and connection.serves(proposed[0]):
+                protocol_id, size = proposed
+                connection.muxer.yamux.consume(self._yamux_stream, size)
+                connection.start_serving(self._yamux_stream, protocol_id, data[:size], data[size:])
+                return
+            self._responder = Responder(connection.serves)
+        responder = self._responder
+        try:
+            protocol_id_or_none = responder.receive(data)
+        except MalformedMessageError as error:
+            self.refuse(error.message)
+            return
+        connection.muxer.yamux.consume(self._yamux_stream, len(data) - len(responder.rest))
+        answer = responder.data_to_send()
+        if protocol_id_or_none is not None:
+            connection.start_serving(self._yamux_stream, protocol_id_or_none, answer, responder.rest)
+        elif answer:
+            # A few lines at most, as many as the peer proposed.
+            connection.muxer.yamux.send(self._yamux_stream, answer)
 
-def as_stream_handler(entry: StreamHandlerFn) -> StreamHandler:
-    """Give a table's entry its own type back."""
-    return cast("StreamHandler", entry)
+    def refuse(self, why: str) -> None:
+        """Reset the stream."""
+        _log.debug("a stream from %s came to nothing: %s", self._connection.peer_id, why)
+        self._connection.muxer.yamux.reset(self._yamux_stream)
+
+    def take_end(self) -> None:
+        """Give up: nobody will name a protocol any more."""
+        self.refuse("it ended before it named a protocol")
+
+    def take_reset(self, *, is_overflow: bool) -> None:
+        """Forget it."""
+
+    def take_window(self) -> None:
+        """Nothing waits."""
+
+    def take_connection_end(self) -> None:
+        """Forget it."""

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
-from libp2p.protocol_muxer.multiselect import Multiselect
 
 from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.connection import Connection, serve_stream
+from hostmesh.net.connection import Connection
 from hostmesh.net.identify import Identify
-from hostmesh.net.peer_id import PeerId, peer_id_from_bytes
+from hostmesh.net.ledger import Ledger
+from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionPool
-from hostmesh.net.stock import PatientStream, SteadyYamux
+from hostmesh.net.stream import StreamHandler
+from hostmesh.net.upgrade import SecuredLink
+from hostmesh.wire.yamux import YamuxLimits
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 _log = logging.getLogger("hostmesh.net")
 
+TICK_S = 4.0
+"""How often connections are looked after: pings, silence, streams that nobody ends."""
 GOODBYE_S = 1.0
 """How long ending may take to tell the peers."""
 
@@ -32,6 +36,8 @@ class ConnectionKeeper:
     Args:
         pool: the connections that there are.
         protocols: who serves which protocol.
+        ledger: the node's accounts.
+        limits: bounds of each connection's streams.
         identify: asks every new peer.
         on_connected: is told of every new connection.
     """
@@ -39,14 +45,19 @@ class ConnectionKeeper:
     def __init__(
         self,
         pool: ConnectionPool,
-        protocols: Multiselect,
+        protocols: Mapping[str, StreamHandler],
         identify: Identify,
         on_connected: Callable[[PeerId], None],
+        *,
+        ledger: Ledger,
+        limits: YamuxLimits,
     ) -> None:
         self._pool = pool
         self._protocols = protocols
         self._identify = identify
         self._on_connected = on_connected
+        self._ledger = ledger
+        self._limits = limits
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope(shield=True)
 
@@ -60,7 +71,11 @@ class ConnectionKeeper:
         with self._scope:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
-                await trio.sleep_forever()
+                while True:
+                    await trio.sleep(TICK_S)
+                    now = trio.current_time()
+                    for connection in list(self._pool):
+                        connection.tick(now)
 
     async def end(self) -> None:
         """Say goodbye to all peers, for a second at most, and end every connection. Shielded."""
@@ -72,17 +87,24 @@ class ConnectionKeeper:
                         goodbye.start_soon(connection.close)
             self._scope.cancel()
 
-    async def adopt_inbound(self, muxed: SteadyYamux, remote: tuple[str, int] | None) -> None:
+    async def adopt_inbound(self, opened: SecuredLink) -> None:
         """Take in a connection that a peer made; see :meth:`adopt`."""
-        peer_id = peer_id_from_bytes(muxed.peer_id.to_bytes())
-        await self.adopt(Connection(muxed, peer_id, address=None, origin=AddressOrigin.REMOTE, remote=remote))
+        await self.adopt(opened, None, AddressOrigin.REMOTE)
 
-    async def adopt(self, connection: Connection) -> None:
-        """Take in an authenticated connection and run it.
+    async def adopt(self, opened: SecuredLink, address: str | None, origin: AddressOrigin) -> Connection:
+        """Make a connection of a link whose peer is known, and run it.
+
+        Args:
+            opened: the link; closed if this fails.
+            address: what was dialled; None for an inbound connection.
+            origin: who named that address.
 
         Raises:
             DialError: there is no room, or the node is ending; the connection was closed.
         """
+        connection = Connection(
+            opened, self._protocols, self._ledger, limits=self._limits, address=address, origin=origin
+        )
         if self._nursery is None or not self._pool.add(connection):
             await connection.close()
             raise DialError(
@@ -93,17 +115,14 @@ class ConnectionKeeper:
         await self._nursery.start(self._supervise, connection)
         _log.info("connected", extra={"peer_id": connection.peer_id, "address": connection.address})
         self._on_connected(connection.peer_id)
+        return connection
 
     async def _supervise(
         self, connection: Connection, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Run one connection: whatever happens on it, it ends alone."""
-
-        async def serve(connection: Connection, muxed: PatientStream) -> None:
-            await serve_stream(connection, muxed, self._protocols)
-
         try:
-            await connection.run(serve, self._identify.ask, task_status=task_status)
+            await connection.run(self._identify.ask, task_status=task_status)
         except Exception:  # noqa: BLE001 # the supervisor of connections
             _log.exception("a connection failed", extra={"peer_id": connection.peer_id})
         finally:

@@ -6,18 +6,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import trio
-from libp2p.io.exceptions import ConnectionClosedError
 
 from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin, AddressScope, Endpoint
 from hostmesh.net.connection import Connection
 from hostmesh.net.dialer import AttemptFailedError, Dialer
-from hostmesh.net.links import Link, WebSocketLink
+from hostmesh.net.links import LinkBrokenError, WebSocketLink, link_over
 from hostmesh.net.network import Network
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionPool
-from hostmesh.net.stock import SteadyYamux
-from hostmesh.net.upgrade import HandshakeError, Upgrader
+from hostmesh.net.upgrade import HandshakeError, SecuredLink, Upgrader
 from hostmesh.system import System
 
 
@@ -39,7 +37,8 @@ class Connector:
         upgrader: shakes hands.
         pool: the connections that there are.
         own_scopes: scopes that this node lives in, asked for each dial.
-        adopt: takes a new connection over; raises DialError when there is no room.
+        adopt: makes a connection of a link to a dialled address and takes it over; raises DialError when there is no
+            room.
         system: the clock of the rate limits.
     """
 
@@ -50,7 +49,7 @@ class Connector:
         upgrader: Upgrader,
         pool: ConnectionPool,
         own_scopes: Callable[[], frozenset[AddressScope]],
-        adopt: Callable[[Connection], Awaitable[None]],
+        adopt: Callable[[SecuredLink, str, AddressOrigin], Awaitable[Connection]],
         *,
         system: System,
     ) -> None:
@@ -96,43 +95,40 @@ class Connector:
     async def _dial(
         self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float
     ) -> Connection:
-        async def open_connection(endpoint: Endpoint) -> tuple[SteadyYamux, tuple[str, int] | None]:
+        async def open_connection(endpoint: Endpoint) -> SecuredLink:
             return await self._shake_hands(endpoint, peer_id)
 
-        async def discard(opened: tuple[SteadyYamux, tuple[str, int] | None]) -> None:
-            await opened[0].close()
+        async def discard(opened: SecuredLink) -> None:
+            await opened.link.close()
 
         dialing = self._dialing[peer_id] = _Dialing(frozenset(address for address, _ in addresses), trio.Event())
         try:
-            (muxed, remote), address = await self._dialer.dial(
+            opened, address = await self._dialer.dial(
                 addresses, open_connection, discard, own_scopes=self._own_scopes(), timeout_s=max(0.0, timeout_s)
             )
             try:
                 await self._pool.make_room()
             except BaseException:
-                await muxed.close()
+                await opened.link.close()
                 raise
             origin = dict(addresses).get(address, AddressOrigin.REMOTE)
-            connection = Connection(muxed, peer_id, address=address, origin=origin, remote=remote)
-            await self._adopt(connection)
+            return await self._adopt(opened, address, origin)
         except DialError as error:
             dialing.error = _copy(error, prefix=f"{peer_id}: ")
             raise _copy(dialing.error) from error
-        else:
-            return connection
         finally:
             del self._dialing[peer_id]
             dialing.done.set()
 
-    async def _shake_hands(self, endpoint: Endpoint, peer_id: PeerId) -> tuple[SteadyYamux, tuple[str, int] | None]:
+    async def _shake_hands(self, endpoint: Endpoint, peer_id: PeerId) -> SecuredLink:
         stream = await self._network.dial(endpoint.dial_host, endpoint.port)
-        remote = self._network.remote_endpoint(stream)
-        link = WebSocketLink(stream, remote, is_client=True) if endpoint.is_websocket else Link(stream, remote)
+        raw = link_over(stream, self._network.remote_endpoint(stream))
+        link = WebSocketLink(raw, is_client=True) if endpoint.is_websocket else raw
         try:
             if isinstance(link, WebSocketLink):
                 await link.open(f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host)
-            return await self._upgrader.outbound(link, peer_id), remote
-        except (HandshakeError, ConnectionClosedError) as error:
+            return await self._upgrader.outbound(link, peer_id)
+        except (HandshakeError, LinkBrokenError) as error:
             await link.close()
             raise AttemptFailedError("handshake", str(error)) from error
         except BaseException:

@@ -4,7 +4,7 @@ Participants: every node answers ``/ipfs/id/1.0.0`` and asks it once on every co
 about itself only: its addresses are claims (``AddressOrigin.REMOTE``). The observed address is sent, and ignored when
 received: nothing of ours depends on it. Limits: a message of 64 KiB, 256 protocols, 16 addresses.
 
-Source: libp2p specs, "identify". The message is read by libp2p's own generated code.
+Source: libp2p specs, "identify".
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import trio
-from google.protobuf.message import DecodeError
-from libp2p.identity.identify.pb.identify_pb2 import Identify as IdentifyMessage
 
 from hostmesh.errors import HostmeshError, InvalidAddressError, MalformedMessageError
 from hostmesh.net.address import (
@@ -28,6 +26,9 @@ from hostmesh.net.address import (
 from hostmesh.net.connection import Connection
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
+from hostmesh.v1.identify_pb2 import Identify as IdentifyMessage
+from hostmesh.wire.bounds import parse
+from hostmesh.wire.framing import encode_frame
 
 _log = logging.getLogger("hostmesh.net")
 
@@ -70,12 +71,7 @@ def encode_identity(identity: Identity, *, public_key: bytes, observed: tuple[st
         observed_addr=seen,
         protocols=identity.protocols,
     ).SerializeToString()
-    size, prefix = len(message), bytearray()
-    while size > 0x7F:
-        prefix.append(size & 0x7F | 0x80)
-        size >>= 7
-    prefix.append(size)
-    return bytes(prefix) + message
+    return encode_frame(message)
 
 
 def decode_identity(data: bytes) -> Identity:
@@ -84,10 +80,7 @@ def decode_identity(data: bytes) -> Identity:
     Raises:
         MalformedMessageError: not an Identify message.
     """
-    try:
-        message = IdentifyMessage.FromString(data)
-    except DecodeError as error:
-        raise MalformedMessageError("not an Identify message") from error
+    message = parse(IdentifyMessage, data, MAX_MESSAGE_BYTES)
     addresses = []
     for raw in message.listen_addrs[: 4 * MAX_ADDRESSES_PER_PEER]:
         try:
@@ -138,7 +131,7 @@ class Identify:
     def __init__(
         self,
         public_key: bytes,
-        protocols: Callable[[], Iterable[str | None]],
+        protocols: Callable[[], Iterable[str]],
         addresses: Callable[[], tuple[str, ...]],
         connection_of: Callable[[PeerId], Connection | None],
         learn: Callable[[PeerId, Sequence[str], AddressOrigin], None],
@@ -187,13 +180,12 @@ class Identify:
             _log.debug("identify failed: %s", error, extra={"peer_id": connection.peer_id})
             return
         self._identities[connection.peer_id] = identity
+        connection.spoken = frozenset(identity.protocols)
         self._learn(connection.peer_id, identity.addresses, AddressOrigin.REMOTE)
 
     async def answer(self, stream: Stream) -> None:
         """Tell a peer about us."""
         connection = self._connection_of(stream.peer_id)
-        identity = Identity(
-            protocols=tuple(str(name) for name in self._protocols() if name), addresses=self._addresses(), agent=AGENT
-        )
+        identity = Identity(protocols=tuple(self._protocols()), addresses=self._addresses(), agent=AGENT)
         observed = None if connection is None else connection.remote
         await stream.send(encode_identity(identity, public_key=self._public_key, observed=observed))

@@ -1,167 +1,288 @@
-"""Byte links under a connection: a raw stream, or WebSocket messages over one, behind libp2p's reader-writer interface.
+"""Byte links under a connection: a socket, any trio stream, or WebSocket messages over one of these.
 
-A link's ``read(n)`` returns exactly n bytes or raises: libp2p gives up after 100 short reads, and reads length
-prefixes byte by byte. An end of the stream is an exception, never ``b""``. Until the handshake is over a link carries
-128 KiB at most.
+A link is read by one task and written by one at a time. Its ``send_nowait`` takes what fits without waiting, so that a
+small message costs one system call and no pass of the scheduler.
 """
 
 from __future__ import annotations
 
+import socket
+from typing import Protocol
+
 import trio
 import wsproto
-from libp2p.io.abc import ReadWriteCloser
-from libp2p.io.exceptions import ConnectionClosedError
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Message, Ping, RejectConnection, Request
 from wsproto.utilities import ProtocolError
 
 _READ_BYTES = 65536
-_HANDSHAKE_BYTES = 128 * 1024
-"""What a peer may send before it has proven who it is. A handshake takes about 1 KiB; Noise messages end at 64 KiB."""
+_MAX_READ_BYTES = 262144
 
 
-class Link(ReadWriteCloser):
-    """A raw byte stream."""
+class LinkBrokenError(Exception):
+    """The bytes ended or cannot be sent. Stays inside ``net``."""
 
-    def __init__(self, stream: trio.abc.Stream, remote: tuple[str, int] | None) -> None:
-        self._stream = stream
-        self._remote = remote
-        self._unread = bytearray()
-        self.last_heard_s = trio.current_time()
-        """When bytes came last, in trio's clock."""
-        self._budget: int | None = _HANDSHAKE_BYTES
 
-    def trust(self) -> None:
-        """Lift the limit on what the peer may send: the handshake is over."""
-        self._budget = None
+class Link(Protocol):
+    """A byte stream to a peer that has not proven who it is."""
 
-    async def read(self, n: int | None = None) -> bytes:
-        """Return exactly ``n`` bytes, or with None what there is.
+    remote: tuple[str, int] | None
+    """The peer's IP address and port."""
+    last_heard_s: float
+    """When bytes came last, in trio's clock."""
+
+    async def receive(self) -> bytes:
+        """Return the next bytes, ``b""`` at the end. It always yields.
 
         Raises:
-            ConnectionClosedError: the stream ended first; what came before stays unread.
+            LinkBrokenError: the connection broke.
 
         Cancellation: safe, no byte is lost.
         """
-        while len(self._unread) < (1 if n is None else n):
-            chunk = await self._receive()
-            if not chunk:
-                raise ConnectionClosedError("the peer closed the connection")
-            self._unread += chunk
-        size = len(self._unread) if n is None else n
-        data = bytes(self._unread[:size])
-        del self._unread[:size]
-        return data
+        ...
 
-    async def write(self, data: bytes) -> None:
-        """Send all bytes; one caller at a time. After a cancellation the link must be closed."""
-        await self._send(data)
+    def send_nowait(self, data: bytes) -> int:
+        """Send what can be sent without waiting, and return how much that was, perhaps 0.
+
+        Raises:
+            LinkBrokenError: the connection broke.
+        """
+        ...
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send all bytes.
+
+        Raises:
+            LinkBrokenError: the connection broke.
+
+        Cancellation: the link must be closed.
+        """
+        ...
 
     async def close(self) -> None:
-        """Close the stream. Idempotent, shielded."""
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(self._stream)
+        """Close the link. Idempotent, shielded."""
+        ...
 
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """Return the peer's IP address and port."""
-        return self._remote
 
-    async def _receive(self) -> bytes:
-        """Return the next bytes of the payload, or ``b""`` at the end."""
-        return await self._receive_raw()
+def link_over(stream: trio.abc.Stream, remote: tuple[str, int] | None) -> SocketLink | StreamLink:
+    """Return a link over a stream, which the link owns from then on."""
+    if isinstance(stream, trio.SocketStream):
+        return SocketLink(socket.socket(fileno=stream.socket.detach()), remote)
+    return StreamLink(stream, remote)
 
-    async def _receive_raw(self) -> bytes:
+
+class SocketLink:
+    """A connected TCP socket, used without trio's own layers: no lock, no checkpoint where none is needed.
+
+    Args:
+        sock: owned by the link from now on.
+        remote: the peer's IP address and port.
+    """
+
+    __slots__ = ("_read_bytes", "_socket", "last_heard_s", "remote")
+
+    def __init__(self, sock: socket.socket, remote: tuple[str, int] | None) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._read_bytes = _READ_BYTES
+        self.remote = remote
+        self.last_heard_s = trio.current_time()
+
+    async def receive(self) -> bytes:
+        """Return the next bytes; see :meth:`Link.receive`."""
+        sock = self._socket
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(sock.fileno())
+                data = sock.recv(self._read_bytes)
+            except BlockingIOError:
+                continue
+            except (
+                OSError,
+                ValueError,
+                trio.ClosedResourceError,
+            ) as error:  # ValueError: a closed socket has no number
+                raise LinkBrokenError("the connection broke while reading") from error
+            size = len(data)
+            if size == self._read_bytes:
+                # A buffer as large as the flow needs, and no larger: the allocator maps pages for big ones.
+                self._read_bytes = min(2 * size, _MAX_READ_BYTES)
+            elif 4 * size < self._read_bytes:
+                self._read_bytes = _READ_BYTES
+            self.last_heard_s = trio.current_time()
+            return data
+
+    def send_nowait(self, data: bytes) -> int:
+        """Send what the socket's buffer takes; see :meth:`Link.send_nowait`."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise LinkBrokenError("the connection broke while writing") from error
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send all bytes; see :meth:`Link.send`."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                await trio.lowlevel.wait_writable(self._socket.fileno())
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError, trio.ClosedResourceError) as error:
+                raise LinkBrokenError("the connection broke while writing") from error
+
+    async def close(self) -> None:
+        """Close the socket."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket.fileno())
+            self._socket.close()
+
+
+class StreamLink:
+    """Any trio stream: one in memory, one of a simulated network.
+
+    Args:
+        stream: owned by the link from now on.
+        remote: the peer's IP address and port.
+    """
+
+    __slots__ = ("_stream", "last_heard_s", "remote")
+
+    def __init__(self, stream: trio.abc.Stream, remote: tuple[str, int] | None) -> None:
+        self._stream = stream
+        self.remote = remote
+        self.last_heard_s = trio.current_time()
+
+    async def receive(self) -> bytes:
+        """Return the next bytes; see :meth:`Link.receive`."""
         try:
             data = bytes(await self._stream.receive_some(_READ_BYTES))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise ConnectionClosedError("the connection broke while reading") from error
+            raise LinkBrokenError("the connection broke while reading") from error
         self.last_heard_s = trio.current_time()
-        if self._budget is not None:
-            self._budget -= len(data)
-            if self._budget < 0:
-                raise ConnectionClosedError("the peer sent too much before the handshake was over")
         return data
 
-    async def _send(self, data: bytes) -> None:
+    def send_nowait(self, data: bytes) -> int:
+        """Return 0: a trio stream sends only with a wait."""
+        return 0
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send all bytes; see :meth:`Link.send`."""
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise ConnectionClosedError("the connection broke while writing") from error
+            raise LinkBrokenError("the connection broke while writing") from error
+
+    async def close(self) -> None:
+        """Close the stream."""
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(self._stream)
 
 
-class WebSocketLink(Link):
-    """Binary WebSocket messages over a stream; message borders mean nothing.
+class WebSocketLink:
+    """Binary WebSocket messages over a link; message borders mean nothing.
 
     Source: RFC 6455; libp2p specs, "WebSockets transport".
+
+    Args:
+        link: carries the messages; owned from now on.
+        is_client: whether this side asks for the WebSocket.
     """
 
-    def __init__(self, stream: trio.abc.Stream, remote: tuple[str, int] | None, *, is_client: bool) -> None:
-        super().__init__(stream, remote)
+    def __init__(self, link: SocketLink | StreamLink, *, is_client: bool) -> None:
+        self._link = link
+        self.remote = link.remote
         self._machine = wsproto.WSConnection(
             wsproto.ConnectionType.CLIENT if is_client else wsproto.ConnectionType.SERVER
         )
         self._lock = trio.Lock()
         self._has_ended = False
 
+    @property
+    def last_heard_s(self) -> float:
+        """When bytes came last, in trio's clock."""
+        return self._link.last_heard_s
+
+    @last_heard_s.setter
+    def last_heard_s(self, value: float) -> None:
+        self._link.last_heard_s = value
+
     async def open(self, host: str) -> None:
         """Ask the server for a WebSocket.
 
         Raises:
-            ConnectionClosedError: the other side is no WebSocket server, or refused.
+            LinkBrokenError: the other side is no WebSocket server, or refused.
         """
-        await self._send(self._machine.send(Request(host=host, target="/")))
+        await self._link.send(self._machine.send(Request(host=host, target="/")))
         await self._shake(AcceptConnection)
 
     async def accept(self) -> None:
         """Answer a client's request.
 
         Raises:
-            ConnectionClosedError: the other side does not ask for a WebSocket.
+            LinkBrokenError: the other side does not ask for a WebSocket.
         """
         await self._shake(Request)
-        await self._send(self._machine.send(AcceptConnection()))
+        await self._link.send(self._machine.send(AcceptConnection()))
 
-    async def write(self, data: bytes) -> None:
-        """Send the bytes as one binary message."""
+    async def receive(self) -> bytes:
+        """Return the bytes of the next messages; see :meth:`Link.receive`."""
+        payload = bytearray()
+        while not payload and not self._has_ended:
+            try:
+                # Messages may have come with the end of the WebSocket's own handshake.
+                await self._take_messages(payload)
+                if payload or self._has_ended:
+                    break
+                self._feed(await self._link.receive())
+            except ProtocolError as error:
+                raise LinkBrokenError("the peer broke the WebSocket protocol") from error
+        return bytes(payload)
+
+    async def _take_messages(self, payload: bytearray) -> None:
+        for event in self._machine.events():
+            if isinstance(event, Message):
+                data = event.data
+                payload += data.encode() if isinstance(data, str) else data
+            elif isinstance(event, Ping):
+                async with self._lock:
+                    await self._link.send(self._machine.send(event.response()))
+            elif isinstance(event, CloseConnection):
+                self._has_ended = True
+
+    def send_nowait(self, data: bytes) -> int:
+        """Return 0: a message goes out whole."""
+        return 0
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send the bytes as one binary message; see :meth:`Link.send`."""
         async with self._lock:
             try:
-                encoded = self._machine.send(BytesMessage(data=data))
+                encoded = self._machine.send(BytesMessage(data=bytes(data)))
             except ProtocolError as error:
-                raise ConnectionClosedError("the WebSocket is closed") from error
-            await self._send(encoded)
+                raise LinkBrokenError("the WebSocket is closed") from error
+            await self._link.send(encoded)
+
+    async def close(self) -> None:
+        """Close the link under the WebSocket."""
+        await self._link.close()
 
     async def _shake(self, wanted: type[AcceptConnection | Request]) -> None:
         while True:
-            self._feed(await self._receive_raw())
+            self._feed(await self._link.receive())
             for event in self._machine.events():
                 if isinstance(event, wanted):
                     return
                 if isinstance(event, RejectConnection | CloseConnection):
-                    raise ConnectionClosedError("the WebSocket was refused")
+                    raise LinkBrokenError("the WebSocket was refused")
 
     def _feed(self, data: bytes) -> None:
         try:
             self._machine.receive_data(data or None)
         except (ProtocolError, ValueError) as error:  # ValueError: header values that wsproto cannot decode
-            raise ConnectionClosedError("the peer does not speak WebSocket") from error
+            raise LinkBrokenError("the peer does not speak WebSocket") from error
         if not data:
             self._has_ended = True
             if self._machine.state is wsproto.connection.ConnectionState.CONNECTING:
-                raise ConnectionClosedError("the connection closed during the WebSocket handshake")
-
-    async def _receive(self) -> bytes:
-        payload = bytearray()
-        while not payload and not self._has_ended:
-            try:
-                self._feed(await self._receive_raw())
-                for event in self._machine.events():
-                    if isinstance(event, Message):
-                        data = event.data
-                        payload += data.encode() if isinstance(data, str) else data
-                    elif isinstance(event, Ping):
-                        async with self._lock:
-                            await self._send(self._machine.send(event.response()))
-                    elif isinstance(event, CloseConnection):
-                        self._has_ended = True
-            except ProtocolError as error:
-                raise ConnectionClosedError("the peer broke the WebSocket protocol") from error
-        return bytes(payload)
+                raise LinkBrokenError("the connection closed during the WebSocket handshake")

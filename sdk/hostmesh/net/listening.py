@@ -10,15 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 import trio
-from libp2p.io.exceptions import ConnectionClosedError
 
 from hostmesh.errors import DialError, InvalidAddressError, StartFailedError
 from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, AddressScope, Endpoint, parse_address, scope_of_ip
 from hostmesh.net.dial_policy import target_network
-from hostmesh.net.links import Link, WebSocketLink
+from hostmesh.net.links import Link, LinkBrokenError, WebSocketLink, link_over
 from hostmesh.net.network import BoundListener, Network
-from hostmesh.net.stock import SteadyYamux
-from hostmesh.net.upgrade import HandshakeError, Upgrader
+from hostmesh.net.upgrade import HandshakeError, SecuredLink, Upgrader
 
 _log = logging.getLogger("hostmesh.net")
 
@@ -57,7 +55,7 @@ class Listening:
         self,
         network: Network,
         upgrader: Upgrader,
-        adopt: Callable[[SteadyYamux, tuple[str, int] | None], Awaitable[None]],
+        adopt: Callable[[SecuredLink], Awaitable[None]],
         has_room_for: Callable[[tuple[str, int] | None], bool],
     ) -> None:
         self._network = network
@@ -153,7 +151,8 @@ class Listening:
 
     async def _welcome(self, stream: trio.abc.Stream, is_websocket: bool) -> None:
         remote = self._network.remote_endpoint(stream)
-        link = WebSocketLink(stream, remote, is_client=False) if is_websocket else Link(stream, remote)
+        raw = link_over(stream, remote)
+        link: Link = WebSocketLink(raw, is_client=False) if is_websocket else raw
         is_adopted = False
         try:
             if not self._has_room_for(remote):
@@ -164,14 +163,14 @@ class Listening:
                 self._make_room()
                 if isinstance(link, WebSocketLink):
                     await link.accept()
-                muxed = await self._upgrader.inbound(link)
+                opened = await self._upgrader.inbound(link)
             if scope.cancelled_caught:
                 _log.debug("inbound connection closed: no handshake in time", extra={"remote": remote})
                 return
             del self._handshakes[link]
-            await self._adopt(muxed, remote)
+            await self._adopt(opened)
             is_adopted = True
-        except (HandshakeError, ConnectionClosedError, DialError) as error:
+        except (HandshakeError, LinkBrokenError, DialError) as error:
             _log.debug("inbound connection refused: %s", error, extra={"remote": remote})
         except Exception:  # noqa: BLE001 # the supervisor of inbound handshakes: whatever a stranger does ends its own
             _log.exception("an inbound handshake failed", extra={"remote": remote})

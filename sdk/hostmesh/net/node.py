@@ -11,13 +11,12 @@ Every error that leaves a node is one of :mod:`hostmesh.errors`.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import trio
-from libp2p.custom_types import TProtocol
-from libp2p.protocol_muxer.multiselect import Multiselect
 
 from hostmesh.errors import (
     AlreadyRunningError,
@@ -28,7 +27,6 @@ from hostmesh.errors import (
     ReadyTimeoutError,
     UsageError,
 )
-from hostmesh.net import stock
 from hostmesh.net.address import (
     AddressOrigin,
     AddressScope,
@@ -40,19 +38,22 @@ from hostmesh.net.address import (
 from hostmesh.net.address_book import AddressBook
 from hostmesh.net.bootstrap import BootstrapLoop
 from hostmesh.net.config import NodeConfig
-from hostmesh.net.connection import Connection, as_table_entry
+from hostmesh.net.connection import Connection
 from hostmesh.net.connection_keeper import ConnectionKeeper
 from hostmesh.net.connector import Connector
 from hostmesh.net.dht import Dht
 from hostmesh.net.identify import IDENTIFY_ID, Identify
+from hostmesh.net.ledger import Ledger, NodeUsage
 from hostmesh.net.listening import Listening
 from hostmesh.net.network import Network, SocketNetwork
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.ping import PING_ID, Ping
 from hostmesh.net.pool import ConnectionEvent, ConnectionPool, ConnectionWatch
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.net.upgrade import Upgrader
 from hostmesh.system import System
+from hostmesh.wire.yamux import YamuxLimits
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -87,17 +88,25 @@ class Node:
         peers = [(address, peer_id) for address, peer_id in bootstrap if peer_id not in (None, self.peer_id)]
         protected = frozenset(peer_id for _, peer_id in peers if peer_id)
         self._pool = ConnectionPool(config.max_connections, protected, max_inbound_share=config.max_inbound_share)
-        self._upgrader = Upgrader(key)
-        self._protocols = Multiselect()
+        self._upgrader = Upgrader(key, self._system.random_bytes)
+        self._protocols: dict[str, StreamHandler] = {}
+        self._ledger = Ledger(max_streams_per_protocol=config.max_streams, max_unread_bytes=config.max_unread_bytes)
         self._book = AddressBook()
         self._identify = Identify(
             key.public_bytes,
-            self._protocols.get_protocols,
+            self._protocols.keys,
             self.announced_addresses,
             self._pool.get,
             self.add_addresses,
         )
-        self._keeper = ConnectionKeeper(self._pool, self._protocols, self._identify, self._on_connected)
+        self._keeper = ConnectionKeeper(
+            self._pool,
+            self._protocols,
+            self._identify,
+            self._on_connected,
+            ledger=self._ledger,
+            limits=YamuxLimits(max_inbound_streams=config.max_streams, max_outbound_streams=config.max_streams),
+        )
         self._listening = Listening(self._network, self._upgrader, self._keeper.adopt_inbound, self._pool.has_room_for)
         self._connector = Connector(
             self.peer_id,
@@ -121,6 +130,7 @@ class Node:
         self._stop_wanted = trio.Event()
         self._stopped = trio.Event()
         self.set_stream_handler(IDENTIFY_ID, self._identify.answer)
+        self.set_stream_handler(PING_ID, Ping().answer)
         if config.enable_dht:
             self._dht = Dht(self, protocol_prefix=config.protocol_prefix, server=config.dht_server, system=self._system)
 
@@ -148,7 +158,6 @@ class Node:
             raise AlreadyRunningError("the node runs or ran already", remedy="make a new Node")
         self._has_run = True
         try:
-            stock.install()
             await self._listening.bind(self.config.listen_addresses)
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._keeper.run)
@@ -318,11 +327,11 @@ class Node:
 
     def set_stream_handler(self, protocol_id: str, handler: StreamHandler) -> None:
         """Serve a protocol. What the handler raises resets its stream and no other."""
-        self._protocols.add_handler(TProtocol(protocol_id), as_table_entry(handler))
+        self._protocols[protocol_id] = handler
 
     def remove_stream_handler(self, protocol_id: str) -> None:
         """Serve a protocol no longer; streams that run go on."""
-        self._protocols.remove_handler(TProtocol(protocol_id))
+        self._protocols.pop(protocol_id, None)
 
     async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
         """Open a stream, dialling the peer's known addresses if there is no connection.
@@ -337,6 +346,10 @@ class Node:
 
         Cancellation: safe; the connection stays usable.
         """
+        ready = self._pool.get(peer_id)
+        if ready is not None and protocol_id in ready.spoken:
+            # The way of every call but the first: nothing is waited for.
+            return ready.start_stream(protocol_id)
         limit_s = self.config.connection_timeout_s if timeout_s is None else timeout_s
         deadline = trio.current_time() + limit_s
         for is_last in (False, True):
@@ -360,6 +373,36 @@ class Node:
                 await connection.close()
             break
         raise ConnectionLostError(f"{peer_id} did not answer within {limit_s:g} s", may_have_executed=False)
+
+    # --- what is used ---
+
+    def usage(self) -> NodeUsage:
+        """Return what the node uses now: connections, streams by protocol, bytes that wait.
+
+        Cost: linear in the open streams of ours.
+        """
+        connections = list(self._pool)
+        outbound: Counter[str] = Counter()
+        for connection in connections:
+            outbound.update(connection.outbound_streams())
+        return NodeUsage(
+            connections=len(connections),
+            inbound_connections=sum(not each.is_outbound for each in connections),
+            inbound_streams=self._ledger.inbound_streams(),
+            outbound_streams=dict(outbound),
+            unread_bytes=self._ledger.unread_bytes,
+            unsent_bytes=sum(each.muxer.unsent_bytes for each in connections),
+            refused_streams=self._ledger.refused_streams,
+            overflowed_streams=self._ledger.overflowed_streams,
+        )
+
+    def rtt_s(self, peer_id: PeerId) -> float | None:
+        """Return the round-trip time to a connected peer, by the last ping of its connection.
+
+        Measured every 12 s, on every connection, whatever the peer speaks. None: not connected, or not measured yet.
+        """
+        connection = self._pool.get(peer_id)
+        return None if connection is None else connection.rtt_s
 
     # --- identify ---
 

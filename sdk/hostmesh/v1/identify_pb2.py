@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from hostmesh.v1 import options_pb2 as hostmesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ahostmesh/v1/identify.proto\x12\x0bhostmesh.v1\x1a\x19hostmesh/v1/options.proto\"\xc3\x01\n\x08Identify\x12\x19\n\npublic_key\x18\x01 \x01(\x0c\x42\x05\xc8\xf3\x18\x80\x08\x12 \n\x0clisten_addrs\x18\x02 \x03(\x0c\x42\n\xc8\xf3\x18\x80\x08\xd8\xf3\x18\x80\x08\x12\x1d\n\tprotocols\x18\x03 \x03(\tB\n\xc8\xf3\x18\x80\x08\xd8\xf3\x18\x80 \x12\x1c\n\robserved_addr\x18\x04 \x01(\x0c\x42\x05\xc8\xf3\x18\x80\x08\x12\x1f\n\x10protocol_version\x18\x05 \x01(\tB\x05\xc8\xf3\x18\x80\x08\x12\x1c\n\ragent_version\x18\x06 \x01(\tB\x05\xc8\xf3\x18\x80\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ahostmesh/v1/identify.proto\x12\x0bhostmesh.v1\x1a\x19hostmesh/v1/options.proto\"\xcb\x01\n\x08Identify\x12\x1a\n\npublic_key\x18\x01 \x01(\x0c\x42\x06\xc8\xf3\x18\x80\x80\x04\x12\"\n\x0clisten_addrs\x18\x02 \x03(\x0c\x42\x0c\xc8\xf3\x18\x80\x80\x04\xd8\xf3\x18\x80\x80\x04\x12\x1f\n\tprotocols\x18\x03 \x03(\tB\x0c\xc8\xf3\x18\x80\x80\x04\xd8\xf3\x18\x80\x80\x04\x12\x1d\n\robserved_addr\x18\x04 \x01(\x0c\x42\x06\xc8\xf3\x18\x80\x80\x04\x12 \n\x10protocol_version\x18\x05 \x01(\tB\x06\xc8\xf3\x18\x80\x80\x04\x12\x1d\n\ragent_version\x18\x06 \x01(\tB\x06\xc8\xf3\x18\x80\x80\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hostmesh.v1.identify_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTIFY'].fields_by_name['public_key']._loaded_options = None
-  _globals['_IDENTIFY'].fields_by_name['public_key']._serialized_options = b'\310\363\030\200\010'
+  _globals['_IDENTIFY'].fields_by_name['public_key']._serialized_options = b'\310\363\030\200\200\004'
   _globals['_IDENTIFY'].fields_by_name['listen_addrs']._loaded_options = None
-  _globals['_IDENTIFY'].fields_by_name['listen_addrs']._serialized_options = b'\310\363\030\200\010\330\363\030\200\010'
+  _globals['_IDENTIFY'].fields_by_name['listen_addrs']._serialized_options = b'\310\363\030\200\200\004\330\363\030\200\200\004'
   _globals['_IDENTIFY'].fields_by_name['protocols']._loaded_options = None
-  _globals['_IDENTIFY'].fields_by_name['protocols']._serialized_options = b'\310\363\030\200\010\330\363\030\200 '
+  _globals['_IDENTIFY'].fields_by_name['protocols']._serialized_options = b'\310\363\030\200\200\004\330\363\030\200\200\004'
   _globals['_IDENTIFY'].fields_by_name['observed_addr']._loaded_options = None
-  _globals['_IDENTIFY'].fields_by_name['observed_addr']._serialized_options = b'\310\363\030\200\010'
+  _globals['_IDENTIFY'].fields_by_name['observed_addr']._serialized_options = b'\310\363\030\200\200\004'
   _globals['_IDENTIFY'].fields_by_name['protocol_version']._loaded_options = None
-  _globals['_IDENTIFY'].fields_by_name['protocol_version']._serialized_options = b'\310\363\030\200\010'
+  _globals['_IDENTIFY'].fields_by_name['protocol_version']._serialized_options = b'\310\363\030\200\200\004'
   _globals['_IDENTIFY'].fields_by_name['agent_version']._loaded_options = None
-  _globals['_IDENTIFY'].fields_by_name['agent_version']._serialized_options = b'\310\363\030\200\010'
+  _globals['_IDENTIFY'].fields_by_name['agent_version']._serialized_options = b'\310\363\030\200\200\004'
   _globals['_IDENTIFY']._serialized_start=71
-  _globals['_IDENTIFY']._serialized_end=266
+  _globals['_IDENTIFY']._serialized_end=274
 # @@protoc_insertion_point(module_scope)

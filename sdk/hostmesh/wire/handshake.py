@@ -47,13 +47,26 @@ class Handshake:
         is_initiator: whether this side dialled.
         identity: this node's.
         ephemeral_private: 32 fresh random bytes.
+        expected_public_key: the key that the peer must prove, raw Ed25519; None takes any.
     """
 
     __slots__ = ("_identity", "_muxer", "_noise", "_output", "_received_bytes", "_result", "_security")
 
-    def __init__(self, *, is_initiator: bool, identity: NoiseIdentity, ephemeral_private: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        is_initiator: bool,
+        identity: NoiseIdentity,
+        ephemeral_private: bytes,
+        expected_public_key: bytes | None = None,
+    ) -> None:
         self._identity = identity
-        self._noise = NoiseHandshake(is_initiator=is_initiator, identity=identity, ephemeral_private=ephemeral_private)
+        self._noise = NoiseHandshake(
+            is_initiator=is_initiator,
+            identity=identity,
+            ephemeral_private=ephemeral_private,
+            expected_public_key=expected_public_key,
+        )
         self._security: Proposer | Responder | None
         self._muxer: Proposer | Responder
         self._output = bytearray()

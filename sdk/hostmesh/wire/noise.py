@@ -167,12 +167,15 @@ class NoiseHandshake:
         is_initiator: whether this side dialled.
         identity: this node's.
         ephemeral_private: 32 fresh random bytes; never used for another handshake.
+        expected_public_key: the peer must prove this raw Ed25519 key; None takes any. An initiator says nothing about
+            itself to another peer.
     """
 
     __slots__ = (
         "_buffer",
         "_ephemeral",
         "_error",
+        "_expected",
         "_identity",
         "_is_initiator",
         "_output",
@@ -181,8 +184,16 @@ class NoiseHandshake:
         "_symmetric",
     )
 
-    def __init__(self, *, is_initiator: bool, identity: NoiseIdentity, ephemeral_private: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        is_initiator: bool,
+        identity: NoiseIdentity,
+        ephemeral_private: bytes,
+        expected_public_key: bytes | None = None,
+    ) -> None:
         self._identity = identity
+        self._expected = expected_public_key
         self._is_initiator = is_initiator
         self._ephemeral = X25519PrivateKey.from_private_bytes(ephemeral_private)
         self._remote_ephemeral: X25519PublicKey | None = None
@@ -250,7 +261,7 @@ class NoiseHandshake:
             remote_static, rest = self._read_static(rest)
             symmetric.mix_key(self._ephemeral, remote_static)
             payload = symmetric.open(rest)
-            public_key, muxers = _verify(payload, remote_static)
+            public_key, muxers = self._verify(payload, remote_static)
             sealed_static = symmetric.seal(self._identity.static_public)
             symmetric.mix_key(self._identity.static_private, remote_ephemeral)
             self._send(sealed_static + symmetric.seal(self._identity.payload))
@@ -268,7 +279,7 @@ class NoiseHandshake:
             remote_static, rest = self._read_static(message)
             symmetric.mix_key(self._ephemeral, remote_static)
             payload = symmetric.open(rest)
-            public_key, muxers = _verify(payload, remote_static)
+            public_key, muxers = self._verify(payload, remote_static)
             receiving, sending = symmetric.split()
         channel = NoiseChannel(sending, receiving)
         return NoiseResult(
@@ -293,24 +304,25 @@ class NoiseHandshake:
             raise MalformedMessageError("a handshake message that is too short")
         return X25519PublicKey.from_public_bytes(self._symmetric.open(message[:size])), message[size:]
 
+    def _verify(self, payload: bytes, remote_static: X25519PublicKey) -> tuple[bytes, tuple[str, ...]]:
+        """Return the identity key that vouches for a static key, and the offered multiplexers."""
+        message = parse(NoiseHandshakePayload, payload, MAX_PAYLOAD_BYTES)
+        key = message.identity_key
+        if len(key) != len(_ED25519_KEY_PREFIX) + _KEY_BYTES or not key.startswith(_ED25519_KEY_PREFIX):
+            raise RemoteProtocolError("the peer's key is not Ed25519")
+        public_key = key[len(_ED25519_KEY_PREFIX) :]
+        try:
+            Ed25519PublicKey.from_public_bytes(public_key).verify(
+                message.identity_sig, SIGNED_PREFIX + remote_static.public_bytes_raw()
+            )
+        except (InvalidSignature, ValueError) as error:
+            raise BadSignatureError("the peer's key does not vouch for its connection") from error
+        if self._expected not in (None, public_key):
+            raise RemoteProtocolError("the peer there is another one")
+        return public_key, tuple(message.extensions.stream_muxers)
+
     def _send(self, message: bytes) -> None:
         self._output += len(message).to_bytes(2, "big") + message
-
-
-def _verify(payload: bytes, remote_static: X25519PublicKey) -> tuple[bytes, tuple[str, ...]]:
-    """Return the identity key that vouches for a static key, and the offered multiplexers."""
-    message = parse(NoiseHandshakePayload, payload, MAX_PAYLOAD_BYTES)
-    key = message.identity_key
-    if len(key) != len(_ED25519_KEY_PREFIX) + _KEY_BYTES or not key.startswith(_ED25519_KEY_PREFIX):
-        raise RemoteProtocolError("the peer's key is not Ed25519")
-    public_key = key[len(_ED25519_KEY_PREFIX) :]
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(
-            message.identity_sig, SIGNED_PREFIX + remote_static.public_bytes_raw()
-        )
-    except (InvalidSignature, ValueError) as error:
-        raise BadSignatureError("the peer's key does not vouch for its connection") from error
-    return public_key, tuple(message.extensions.stream_muxers)
 
 
 class NoiseChannel:

@@ -1,0 +1,320 @@
+"""The bytes of one connection: reads the link into the parsers, and writes what they and the streams have to say.
+
+::
+
+    link -> NoiseChannel.open -> Yamux.receive -> the stream's owner       (one task, one pass for all that came)
+    stream -> Yamux.send -> NoiseChannel.seal -> link                      (in the sender's own step where that is free)
+
+A message goes out in the sender's step if the connection has been quiet for a moment; otherwise the writer joins all
+that the tasks of this pass have queued into one write. Once the socket is full the writer waits for it, and senders
+wait while :data:`CONGESTED_BYTES` are queued. What a task has handed over stays whole whatever happens to the task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from hostmesh.errors import RemoteProtocolError
+from hostmesh.net.ledger import Ledger
+from hostmesh.net.links import LinkBrokenError
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.upgrade import SecuredLink
+from hostmesh.wire.yamux import (
+    DataReceived,
+    Event,
+    Pong,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+    WindowOpened,
+    Yamux,
+    YamuxLimits,
+    YamuxStream,
+)
+
+_log = logging.getLogger("hostmesh.net")
+
+CONGESTED_BYTES = 64 * 1024
+"""Queued, and not taken by the socket: senders wait."""
+_QUIET_S = 150e-6
+"""A connection that wrote nothing for so long writes at once: there is nothing to join with."""
+PING_S = 12.0
+SILENCE_S = 36.0
+"""A peer that is silent so long, three pings included, is gone."""
+_LAST_READ_S = 1.0
+"""How long a connection that cannot be written is still read."""
+_FAREWELL_S = 0.5
+"""How long closing may take to say goodbye."""
+
+
+class StreamOwner(Protocol):
+    """What the muxer tells the user of a stream; nothing here may raise or wait."""
+
+    def take_data(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def take_end(self) -> None:
+        """The peer closed its side."""
+
+    def take_reset(self, *, is_overflow: bool) -> None:
+        """The stream is no more."""
+
+    def take_window(self) -> None:
+        """More may be sent."""
+
+    def take_connection_end(self) -> None:
+        """The connection is no more."""
+
+
+class Muxer:
+    """Runs one connection's bytes.
+
+    Args:
+        opened: the link after its handshake; closed by :meth:`run`.
+        limits: bounds of the streams.
+        ledger: the node's accounts.
+        accept: is given every stream that the peer opens, and must set its owner.
+    """
+
+    def __init__(
+        self, opened: SecuredLink, *, limits: YamuxLimits, ledger: Ledger, accept: Callable[[YamuxStream], None]
+    ) -> None:
+        self.peer_id: PeerId = opened.peer_id
+        self._link = opened.link
+        self._channel = opened.secured.channel
+        self._early = opened.secured.plaintexts
+        self.yamux = Yamux(is_initiator=opened.is_initiator, limits=limits)
+        self._ledger = ledger
+        self._accept = accept
+        self._unsent: memoryview | None = None
+        self._flushed_at_s = -1.0
+        self._writer: trio.lowlevel.Task | None = None
+        self._writer_is_woken = False
+        self._senders = trio.lowlevel.ParkingLot()
+        self._scope = trio.CancelScope()
+        self._reported_unread = 0
+        self._ping_value = 0
+        self._pinged_at_s: float | None = None
+        self._next_ping_s = 0.0
+        self.is_closed = False
+        """No stream can be opened or written any more."""
+        self.rtt_s: float | None = None
+        """Round-trip time of the last ping; None before the first."""
+        self._reported_refused = 0
+
+    @property
+    def last_heard_s(self) -> float:
+        """When bytes of the peer came last, in trio's clock."""
+        return self._link.last_heard_s
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait for the socket."""
+        return self.yamux.queued_bytes + (0 if self._unsent is None else len(self._unsent))
+
+    # --- sending ---
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether senders should wait."""
+        return self._unsent is not None and self.yamux.queued_bytes >= CONGESTED_BYTES
+
+    async def wait_uncongested(self) -> None:
+        """Return once there is room, or the connection has ended. Cancellation: safe."""
+        while self.is_congested and not self.is_closed:
+            await self._senders.park()
+
+    def flush_soon(self) -> None:
+        """Say that something was queued. It leaves now, or after this pass of the scheduler. Never waits or raises."""
+        if self._unsent is not None:
+            return
+        if self.yamux.queued_bytes >= CONGESTED_BYTES:
+            self._flush()
+        elif not self._writer_is_woken:
+            if trio.current_time() - self._flushed_at_s > _QUIET_S:
+                self._flush()
+            else:
+                self._wake_writer()
+
+    def _flush(self) -> None:
+        data = self.yamux.data_to_send()
+        if not data or self.is_closed:
+            return
+        try:
+            sealed = self._channel.seal(data)
+            sent = self._link.send_nowait(sealed)
+        except (LinkBrokenError, RemoteProtocolError) as error:
+            self._stop_writing(error)
+            return
+        self._flushed_at_s = trio.current_time()
+        if sent < len(sealed):
+            self._unsent = memoryview(sealed)[sent:]
+            self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        self._writer_is_woken = True
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            trio.lowlevel.reschedule(writer)
+
+    async def _write(self) -> None:
+        while True:
+            if self._unsent is not None:
+                try:
+                    await self._link.send(self._unsent)
+                except LinkBrokenError as error:
+                    self._stop_writing(error)
+                    return
+                self._unsent = None
+                self._flushed_at_s = trio.current_time()
+            self._flush()
+            if self._unsent is None:
+                self._senders.unpark_all()
+                if not self._writer_is_woken:
+                    await self._park_writer()
+                self._writer_is_woken = False
+
+    async def _park_writer(self) -> None:
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._writer = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._writer = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _stop_writing(self, error: Exception) -> None:
+        _log.debug("the connection to %s broke while writing: %s", self.peer_id, error)
+        # What the peer sent before is still read; usually the reader finds the end first.
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + _LAST_READ_S)
+        self._mark_closed()
+
+    # --- receiving ---
+
+    async def run(self) -> None:
+        """Run until the connection ends, then tell every stream. Cancellation: as an end."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._mark_closed()
+            for stream in list(self.yamux.streams.values()):
+                stream.owner.take_connection_end()
+            self._ledger.note_unread(-self._reported_unread)
+            self._reported_unread = 0
+            await self._link.close()
+
+    async def _read(self) -> None:
+        try:
+            self._take([*self._early])
+            self._early = ()
+            while data := await self._link.receive():
+                self._take(self._channel.open(data))
+            _log.debug("%s closed the connection", self.peer_id)
+        except LinkBrokenError as error:
+            _log.debug("the connection to %s broke: %s", self.peer_id, error)
+        except RemoteProtocolError as error:
+            _log.warning("%s broke the protocol, the connection is closed: %s", self.peer_id, error.message)
+            self._flush()  # the GoAway that says so
+
+    def _take(self, plaintexts: list[bytes]) -> None:
+        yamux = self.yamux
+        for plaintext in plaintexts:
+            for event in yamux.receive(plaintext):
+                self._dispatch(event)
+        self.report_unread()
+        if yamux.refused_streams != self._reported_refused:
+            self._ledger.refused_streams += yamux.refused_streams - self._reported_refused
+            self._reported_refused = yamux.refused_streams
+        if yamux.queued_bytes:
+            self.flush_soon()
+
+    def _dispatch(self, event: Event) -> None:
+        kind = type(event)
+        if kind is DataReceived:
+            event.stream.owner.take_data(event.data)  # type: ignore[union-attr] # told apart by its type
+        elif kind is StreamOpened:
+            self._accept(event.stream)  # type: ignore[union-attr]
+        elif kind is StreamEnded:
+            event.stream.owner.take_end()  # type: ignore[union-attr]
+        elif kind is WindowOpened:
+            event.stream.owner.take_window()  # type: ignore[union-attr]
+        elif isinstance(event, StreamReset):
+            if event.is_overflow:
+                self._ledger.overflowed_streams += 1
+                _log.warning("a stream of %s was reset: too much is unread", self.peer_id)
+            event.stream.owner.take_reset(is_overflow=event.is_overflow)
+        elif isinstance(event, Pong):
+            self._take_pong(event.value)
+
+    def report_unread(self) -> None:
+        """Tell the node's accounts what is unread here; over its limit, the fullest stream goes."""
+        unread = self.yamux.unread_bytes
+        change = unread - self._reported_unread
+        if change:
+            self._reported_unread = unread
+            if self._ledger.note_unread(change) and change > 0:
+                events: list[Event] = []
+                self.yamux.shed(events)
+                for event in events:
+                    self._dispatch(event)
+                self.report_unread()
+
+    # --- life ---
+
+    def tick(self, now: float) -> None:
+        """Ping where it is time, and end the connection of a peer that is silent. Call it every few seconds."""
+        if self.is_closed:
+            return
+        if now - self._link.last_heard_s > SILENCE_S:
+            _log.info("peer %s is silent; closing the connection", self.peer_id)
+            self.abort()
+        elif now >= self._next_ping_s:
+            self.ping(now)
+
+    def ping(self, now: float) -> None:
+        """Measure the round-trip time."""
+        self._next_ping_s = now + PING_S
+        if self._pinged_at_s is None:
+            self._ping_value = (self._ping_value + 1) & 0xFFFFFFFF
+            self._pinged_at_s = now
+        # An unanswered one is sent again under its number: the first answer counts.
+        self.yamux.ping(self._ping_value)
+        self.flush_soon()
+
+    def _take_pong(self, value: int) -> None:
+        if self._pinged_at_s is not None and value == self._ping_value:
+            self.rtt_s = trio.current_time() - self._pinged_at_s
+            self._pinged_at_s = None
+
+    def abort(self) -> None:
+        """End the connection without a goodbye."""
+        self._mark_closed()
+        self._scope.cancel()
+
+    async def close(self) -> None:
+        """Say goodbye, for half a second at most, and end the connection. Idempotent, shielded."""
+        with trio.CancelScope(shield=True):
+            if not self.is_closed:
+                self.yamux.go_away()
+                if self._unsent is None:
+                    self._flush()
+                with trio.move_on_after(_FAREWELL_S):
+                    while self._unsent is not None and not self.is_closed:
+                        await self._senders.park()
+            self.abort()
+            await self._link.close()
+
+    def _mark_closed(self) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._senders.unpark_all()
+        for stream in list(self.yamux.streams.values()):
+            stream.owner.take_window()

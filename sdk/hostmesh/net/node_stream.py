@@ -1,0 +1,399 @@
+"""A stream of a connection, as :class:`hostmesh.net.stream.Stream` describes it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from hostmesh.errors import ConnectionLostError, HostmeshError, ProtocolNotSupportedError, RemoteProtocolError
+from hostmesh.net.peer_id import PeerId
+from hostmesh.wire.multistream import Proposer
+from hostmesh.wire.yamux import MAX_FRAME_BYTES, YamuxStream
+
+if TYPE_CHECKING:
+    from hostmesh.net.connection import Connection
+
+_PIECE_BYTES = 4 * MAX_FRAME_BYTES
+"""What one stream queues at a time, so that others get their turn."""
+_SMALL_BYTES = 1024
+"""Pieces up to this size are put together while they wait: a peer that sends bytes one by one costs no more."""
+_MAX_JOINED_BYTES = 65536
+_MAX_BURST_SENDS = 128
+_MAX_BURST_BYTES = 65536
+
+
+class NodeStream:
+    """A stream with a protocol.
+
+    Args:
+        yamux_stream: its state in the multiplexer.
+        connection: what it is on.
+        protocol_id: what it speaks.
+        prefix: goes out before the first byte: our part of the agreement on the protocol.
+        proposer: reads the peer's part of it; None once there is an agreement.
+    """
+
+    __slots__ = (
+        "_burst_bytes",
+        "_burst_sends",
+        "_chunks",
+        "_connection",
+        "_failure",
+        "_is_ended",
+        "_is_held",
+        "_on_lost",
+        "_prefix",
+        "_proposer",
+        "_protocol_id",
+        "_reader",
+        "_was_reset",
+        "_window_waiter",
+        "_yamux_stream",
+        "closed_at_s",
+    )
+
+    def __init__(
+        self,
+        yamux_stream: YamuxStream,
+        connection: Connection,
+        protocol_id: str,
+        *,
+        prefix: bytes = b"",
+        proposer: Proposer | None = None,
+    ) -> None:
+        self._yamux_stream = yamux_stream
+        self._connection = connection
+        self._protocol_id = protocol_id
+        self._prefix = prefix
+        self._proposer = proposer
+        self._chunks: deque[bytes | bytearray] = deque()
+        self._is_ended = False
+        self._is_held = True
+        self._failure: HostmeshError | None = None
+        self._reader: trio.lowlevel.Task | None = None
+        self._window_waiter: trio.lowlevel.Task | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._was_reset: trio.Event | None = None
+        self._burst_sends = 0
+        self._burst_bytes = 0
+        self.closed_at_s: float | None = None
+        """When this side was done with the stream, in trio's clock."""
+        yamux_stream.owner = self
+        connection.streams.add(self)
+
+    def __repr__(self) -> str:
+        return f"<NodeStream {self._protocol_id} {self._yamux_stream.id} with {self.peer_id}>"
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The peer, as the Noise handshake proved it."""
+        return self._connection.peer_id
+
+    @property
+    def protocol_id(self) -> str:
+        """The negotiated protocol."""
+        return self._protocol_id
+
+    @property
+    def is_inbound(self) -> bool:
+        """Whether the peer opened it."""
+        return self._yamux_stream.is_inbound
+
+    # --- sending ---
+
+    async def send(self, data: bytes, *, end: bool = False) -> None:
+        """Send all bytes; see :meth:`hostmesh.net.stream.Stream.send`. A cancelled send resets the stream."""
+        try:
+            if self._burst_sends >= _MAX_BURST_SENDS or self._burst_bytes >= _MAX_BURST_BYTES:
+                self._burst_sends = self._burst_bytes = 0
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            await self._send(data, end=end)
+        except ConnectionLostError:
+            self._release()
+            raise
+        except BaseException:
+            self._drop()
+            raise
+
+    async def _send(self, data: bytes, *, end: bool) -> None:
+        muxer, yamux_stream = self._connection.muxer, self._yamux_stream
+        self._check_writable()
+        if self._prefix:
+            data = self._prefix + data
+            self._prefix = b""
+        size = len(data)
+        self._burst_sends += 1
+        self._burst_bytes += size
+        yamux = muxer.yamux
+        if size <= _PIECE_BYTES and size <= yamux_stream.send_window:
+            yamux.send(yamux_stream, data)
+        else:
+            view = memoryview(data)
+            while view:
+                view = view[yamux.send(yamux_stream, view[:_PIECE_BYTES]) :]
+                if not view:
+                    break
+                muxer.flush_soon()
+                await self._wait_sendable()
+        if end:
+            yamux.close_write(yamux_stream)
+        muxer.flush_soon()
+        if muxer.is_congested:
+            self._burst_sends = self._burst_bytes = 0
+            await muxer.wait_uncongested()
+
+    def _check_writable(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._yamux_stream.is_reset or self._connection.muxer.is_closed:
+            raise self._lost()
+        if self._yamux_stream.is_write_closed:
+            raise self._lost("this side of it is closed")
+
+    async def _wait_sendable(self) -> None:
+        """Return once the peer's window and the connection's queue have room."""
+        muxer, yamux_stream = self._connection.muxer, self._yamux_stream
+        if muxer.is_congested:
+            await muxer.wait_uncongested()
+        while not yamux_stream.send_window and not yamux_stream.is_reset and not muxer.is_closed:
+
+            def abort(_: object) -> trio.lowlevel.Abort:
+                self._window_waiter = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            self._window_waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        self._check_writable()
+
+    async def close_write(self) -> None:
+        """Half-close; see :meth:`hostmesh.net.stream.Stream.close_write`."""
+        if self._failure is None and self._yamux_stream.is_write_closed:
+            return
+        await self.send(b"", end=True)
+
+    async def close(self) -> None:
+        """Close both sides in order. Idempotent. What the peer still sends is dropped."""
+        yamux_stream, muxer = self._yamux_stream, self._connection.muxer
+        self._drop_unread()
+        try:
+            if not yamux_stream.is_over:
+                if self._failure is not None or muxer.is_closed:
+                    raise self._failure or self._lost()
+                self.send_prefix()
+                muxer.yamux.close_write(yamux_stream)
+                muxer.flush_soon()
+                if not yamux_stream.is_over:
+                    self.closed_at_s = trio.current_time()
+        finally:
+            self._release()
+
+    def _drop_unread(self) -> None:
+        self._chunks.clear()
+        muxer = self._connection.muxer
+        if not muxer.is_closed:
+            muxer.yamux.discard(self._yamux_stream)
+            muxer.report_unread()
+
+    def send_prefix(self) -> None:
+        """Say our part of the agreement now: the peer may wait for it."""
+        if self._prefix and not self._yamux_stream.is_write_closed:
+            prefix, self._prefix = self._prefix, b""
+            # At most 1 KiB, and the first bytes of the stream: the window has room.
+            self._connection.muxer.yamux.send(self._yamux_stream, prefix)
+            self._connection.muxer.flush_soon()
+
+    async def reset(self) -> None:
+        """Drop the stream at once. Idempotent, never raises, never waits."""
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._failure is None:
+            self._failure = self._lost("it was reset here")
+        self._drop_unread()
+        if not self._yamux_stream.is_over and not self._connection.muxer.is_closed:
+            self._connection.muxer.yamux.reset(self._yamux_stream)
+            self._connection.muxer.flush_soon()
+        self._wake()
+        self._release()
+
+    # --- receiving ---
+
+    async def receive(self, max_bytes: int = 1 << 20) -> bytes:
+        """Return bytes, or ``b""`` at the end; see :meth:`hostmesh.net.stream.Stream.receive`."""
+        if max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._chunks:
+            if self._is_ended and not self._yamux_stream.is_reset:
+                return b""
+            if self._failure is not None:
+                self._release()
+                raise self._failure
+            if self._prefix:
+                self.send_prefix()
+                continue
+            await self._park_reader()
+        return self._take_chunk(max_bytes)
+
+    def _take_chunk(self, max_bytes: int) -> bytes:
+        chunk = self._chunks[0]
+        size = len(chunk)
+        if size <= max_bytes:
+            self._chunks.popleft()
+        else:
+            # A bytearray gives its front away cheaply, and a caller that wants little comes again.
+            if not isinstance(chunk, bytearray):
+                chunk = self._chunks[0] = bytearray(chunk)
+            size = max_bytes
+            front = bytes(chunk[:size])
+            del chunk[:size]
+            chunk = front
+        muxer = self._connection.muxer
+        if muxer.yamux.consume(self._yamux_stream, size) and not muxer.is_closed:
+            muxer.flush_soon()
+        return chunk if isinstance(chunk, bytes) else bytes(chunk)
+
+    async def agreed(self) -> None:
+        """Return once the peer has agreed to the protocol.
+
+        Raises:
+            ProtocolNotSupportedError: it did not.
+            ConnectionLostError: the stream or connection ended before.
+            RemoteProtocolError: it talks nonsense.
+
+        Cancellation: safe; the stream must be reset.
+        """
+        while self._proposer is not None:
+            if self._failure is not None:
+                raise self._failure
+            self.send_prefix()
+            await self._park_reader()
+        if isinstance(self._failure, ProtocolNotSupportedError | RemoteProtocolError):
+            raise self._failure
+
+    async def _park_reader(self) -> None:
+        if self._reader is not None:
+            raise trio.BusyResourceError("another task reads this stream")
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._reader = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    # --- the end ---
+
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Call back once the stream is lost; see :meth:`hostmesh.net.stream.Stream.on_lost`."""
+        if callback is not None and self._failure is not None:
+            callback()
+            return
+        self._on_lost = callback
+
+    async def wait_reset(self) -> None:
+        """Return once the stream is lost; see :meth:`hostmesh.net.stream.Stream.wait_reset`."""
+        if self._failure is None:
+            if self._was_reset is None:
+                self._was_reset = trio.Event()
+            await self._was_reset.wait()
+
+    def _fail(self, failure: HostmeshError) -> None:
+        if self._failure is not None:
+            return
+        self._failure = failure
+        if self._was_reset is not None:
+            self._was_reset.set()
+        callback, self._on_lost = self._on_lost, None
+        self._wake()
+        if callback is not None:
+            callback()
+
+    def _lost(self, why: str = "the peer reset it, or the connection broke") -> ConnectionLostError:
+        return ConnectionLostError(
+            f"the stream to {self.peer_id} ended early: {why}",
+            remedy="open another; the peer may have done what it was asked for",
+        )
+
+    def _wake(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            trio.lowlevel.reschedule(reader)
+        self.take_window()
+
+    def _release(self) -> None:
+        """Take the stream off the connection's books. Idempotent."""
+        if self._is_held:
+            self._is_held = False
+            self._on_lost = None
+            self._connection.release(self)
+
+    # --- what the muxer tells; see StreamOwner ---
+
+    def take_data(self, data: bytes) -> None:
+        """Keep received bytes for the reader."""
+        if self._proposer is not None:
+            rest = self._take_agreement(data)
+            if not rest:
+                return
+            data = rest
+        chunks = self._chunks
+        if chunks and len(data) < _SMALL_BYTES:
+            last = chunks[-1]
+            if isinstance(last, bytearray) and len(last) < _MAX_JOINED_BYTES:
+                last += data
+            else:
+                chunks.append(bytearray(data))
+        else:
+            chunks.append(data)
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            trio.lowlevel.reschedule(reader)
+
+    def _take_agreement(self, data: bytes) -> bytes:
+        assert self._proposer is not None
+        yamux = self._connection.muxer.yamux
+        try:
+            rest = self._proposer.receive(data)
+        except (ProtocolNotSupportedError, RemoteProtocolError) as error:
+            self._proposer = None
+            self._connection.disbelieve(self._protocol_id)
+            yamux.reset(self._yamux_stream)
+            self._fail(error)
+            return b""
+        yamux.consume(self._yamux_stream, len(data) - len(rest or b""))
+        if rest is None:
+            return b""
+        self._proposer = None
+        self._wake()
+        return rest
+
+    def take_end(self) -> None:
+        """Note that the peer closed its side."""
+        self._is_ended = True
+        if self._proposer is not None:
+            self._fail(self._lost("the peer closed it before it agreed on a protocol"))
+        elif self._reader is not None:
+            reader, self._reader = self._reader, None
+            trio.lowlevel.reschedule(reader)
+
+    def take_reset(self, *, is_overflow: bool) -> None:
+        """Note that the stream is no more; what was not read is dropped."""
+        self._chunks.clear()
+        self._fail(self._lost("too much of it was unread" if is_overflow else "the peer reset it"))
+
+    def take_window(self) -> None:
+        """Let the sender go on."""
+        waiter, self._window_waiter = self._window_waiter, None
+        if waiter is not None:
+            trio.lowlevel.reschedule(waiter)
+
+    def take_connection_end(self) -> None:
+        """Note that the connection is no more; what came before can still be read."""
+        self._fail(self._lost("the connection ended"))
