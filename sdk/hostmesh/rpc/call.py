@@ -20,7 +20,7 @@ Limits: a frame is at most its method's message size and 24 KiB for header or st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic
 
 from google.protobuf.message import Message
@@ -33,70 +33,15 @@ from hostmesh.errors import (
     StatusCode,
     UsageError,
 )
-from hostmesh.rpc.method import AnyMethod, Cardinality, Method, RequestT, ResponseT
-from hostmesh.rpc.outcome import Outcome, outcome_from_proto, outcome_of_error
-from hostmesh.v1 import rpc_pb2
-from hostmesh.wire.bounds import check_bounds, parse
-from hostmesh.wire.framing import FrameDecoder, encode_frame
+from hostmesh.rpc.frames import Frame, encode_end, encode_request, encode_response, read_frame
+from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto
+from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
+from hostmesh.rpc.outcome import Outcome, outcome_of_error
+from hostmesh.wire.bounds import parse
+from hostmesh.wire.framing import FrameDecoder
 
 HEADER_ALLOWANCE_BYTES = 24 * 1024
 """Above 16 metadata entries of 64 + 1024 bytes, the message of a status, and their tags."""
-
-MAX_DEADLINE_S = 10.0**9
-"""A longer deadline (31 years) is taken as this one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What travels with the request."""
-
-    method: str
-    deadline_left_s: float | None = None
-    """Time that the caller still waits; None = no deadline."""
-    session_id: bytes = b""
-    """16 bytes, or empty."""
-    idempotency_key: bytes = b""
-    """Up to 32 bytes; empty for none."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    def to_proto(self) -> rpc_pb2.CallHeader:
-        """Return the message.
-
-        Raises:
-            UsageError: a value is outside its bounds.
-        """
-        message = rpc_pb2.CallHeader(
-            method=self.method, session_id=self.session_id, idempotency_key=self.idempotency_key
-        )
-        if self.deadline_left_s is not None:
-            message.deadline_left_ms = _milliseconds(self.deadline_left_s)
-        for key, value in self.metadata.items():
-            message.metadata.add(key=key, value=value)
-        if len(self.session_id) not in (0, 16):
-            raise UsageError("a session id has 16 bytes")
-        _check_own(message)
-        return message
-
-
-def header_from_proto(message: rpc_pb2.CallHeader) -> Header:
-    """Return the value of a header whose bounds were checked.
-
-    Raises:
-        MalformedMessageError: a session id of another size, or a metadata key that stands twice.
-    """
-    if len(message.session_id) not in (0, 16):
-        raise MalformedMessageError("a session id has 16 bytes or none", field="header.session_id")
-    metadata = {entry.key: entry.value for entry in message.metadata}
-    if len(metadata) != len(message.metadata):
-        raise MalformedMessageError("a metadata key stands twice", field="header.metadata")
-    left_ms = message.deadline_left_ms if message.HasField("deadline_left_ms") else None
-    return Header(
-        method=message.method,
-        deadline_left_s=None if left_ms is None else min(left_ms / 1000, MAX_DEADLINE_S),
-        session_id=message.session_id,
-        idempotency_key=message.idempotency_key,
-        metadata=metadata,
-    )
 
 
 def encode_message(message: Message, max_bytes: int) -> bytes:
@@ -106,8 +51,7 @@ def encode_message(message: Message, max_bytes: int) -> bytes:
         FrameTooLargeError: more than ``max_bytes``.
         UsageError: a field is outside its bounds.
     """
-    _check_own(message)
-    data = message.SerializeToString()
+    data = encode_own(message)
     if len(data) > max_bytes:
         raise FrameTooLargeError(
             f"{message.DESCRIPTOR.name} of {len(data)} bytes is over the limit of {max_bytes}",
@@ -121,14 +65,14 @@ def encode_message(message: Message, max_bytes: int) -> bytes:
 # --- the caller's end ---
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseReceived(Generic[ResponseT]):
     """The server sent a response."""
 
     message: ResponseT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallEnded:
     """The server sent the terminal status."""
 
@@ -150,12 +94,13 @@ class ClientCall(Generic[RequestT, ResponseT]):
         FrameTooLargeError, UsageError: the request or the header breaks a bound; nothing may be sent.
     """
 
-    __slots__ = ("_decoder", "_ended", "_header", "_method", "_pending", "_request", "_responses")
+    __slots__ = ("_decoder", "_ended", "_header_rest", "_method", "_pending", "_request", "_responses", "_unary")
 
     def __init__(self, method: Method[RequestT, ResponseT], header: Header, request: RequestT) -> None:
         self._method = method
+        self._unary = method.is_unary
         self._request = encode_message(request, method.max_request_bytes)
-        self._header = header.to_proto()
+        self._header_rest = encode_header_rest(header, method)
         self._decoder = FrameDecoder(method.max_response_bytes + HEADER_ALLOWANCE_BYTES)
         self._pending: CallEnded | None = None
         self._ended = False
@@ -168,9 +113,9 @@ class ClientCall(Generic[RequestT, ResponseT]):
 
     def start(self, deadline_left_s: float | None) -> bytes:
         """Return the bytes that start the call; the caller half-closes after them."""
-        if deadline_left_s is not None:
-            self._header.deadline_left_ms = _milliseconds(deadline_left_s)
-        return encode_frame(rpc_pb2.Frame(header=self._header, message=self._request).SerializeToString())
+        header = encode_header(self._method, deadline_left_s, self._header_rest)
+        request, self._request = self._request, b""
+        return encode_request(header, request)
 
     def feed(self, data: bytes) -> None:
         """Take received bytes."""
@@ -186,24 +131,22 @@ class ClientCall(Generic[RequestT, ResponseT]):
             if self._decoder.buffered_bytes:
                 raise MalformedMessageError("bytes after the status", field="status")
             return None
-        data = self._decoder.next_frame()
-        if data is None:
+        frame = read_frame(self._decoder)
+        if frame is None:
             return None
-        frame = parse(rpc_pb2.Frame, data, self._decoder.max_frame_bytes)
-        if frame.HasField("header"):
+        header, data, outcome = frame
+        if header is not None:
             raise MalformedMessageError("a header from the server", field="header")
-        outcome = outcome_from_proto(frame.status) if frame.HasField("status") else None
-        if not frame.HasField("message"):
+        if data is None:
             if outcome is None:
                 raise MalformedMessageError("a frame without a message or status", field="message")
             self._check_end(outcome)
             self._ended = True
             return CallEnded(outcome)
         self._responses += 1
-        unary = self._method.cardinality is Cardinality.UNARY
-        if unary and (self._responses > 1 or (outcome is not None and outcome.status is not StatusCode.OK)):
+        if self._unary and (self._responses > 1 or (outcome is not None and outcome.status is not StatusCode.OK)):
             raise MalformedMessageError("a response too many for a unary call", field="message")
-        message = parse(self._method.response_type, frame.message, self._method.max_response_bytes)
+        message = parse(self._method.response_type, data, self._method.max_response_bytes)
         if outcome is not None:
             self._check_end(outcome)
             self._pending = CallEnded(outcome)
@@ -222,15 +165,14 @@ class ClientCall(Generic[RequestT, ResponseT]):
             )
 
     def _check_end(self, outcome: Outcome) -> None:
-        unary = self._method.cardinality is Cardinality.UNARY
-        if unary and outcome.status is StatusCode.OK and self._responses != 1:
+        if self._unary and outcome.status is StatusCode.OK and self._responses != 1:
             raise MalformedMessageError("an OK status without a response", field="message")
 
 
 # --- the server's end ---
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallStarted:
     """A whole and valid request arrived."""
 
@@ -239,7 +181,7 @@ class CallStarted:
     request: Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRefused:
     """A request that cannot be served; ``outcome`` says why and is the answer.
 
@@ -251,19 +193,24 @@ class CallRefused:
     violation: RemoteProtocolError | None = None
 
 
+def largest_request_frame(methods: Mapping[str, AnyMethod]) -> int:
+    """Return how large the frame of a request to one of these methods may be."""
+    return max(method.max_request_bytes for method in methods.values()) + HEADER_ALLOWANCE_BYTES
+
+
 class ServerCall:
     """The server's end of one call.
 
     Args:
         methods: the service's methods by name.
+        max_frame_bytes: :func:`largest_request_frame` of them, where it is known.
     """
 
     __slots__ = ("_decoder", "_ended", "_method", "_methods", "_refused", "_started")
 
-    def __init__(self, methods: Mapping[str, AnyMethod]) -> None:
+    def __init__(self, methods: Mapping[str, AnyMethod], max_frame_bytes: int | None = None) -> None:
         self._methods = methods
-        largest = max(method.max_request_bytes for method in methods.values())
-        self._decoder = FrameDecoder(largest + HEADER_ALLOWANCE_BYTES)
+        self._decoder = FrameDecoder(largest_request_frame(methods) if max_frame_bytes is None else max_frame_bytes)
         self._started = False
         self._refused = False
         self._ended = False
@@ -287,10 +234,10 @@ class ServerCall:
                 raise MalformedMessageError("bytes after the request", field="message")
             return None
         try:
-            data = self._decoder.next_frame()
-            if data is None:
+            frame = read_frame(self._decoder)
+            if frame is None:
                 return None
-            event = self._start(parse(rpc_pb2.Frame, data, self._decoder.max_frame_bytes))
+            event = self._start(frame)
         except RemoteProtocolError as error:
             event = CallRefused(_refusal(error), self._method, error)
         self._started = True
@@ -312,7 +259,7 @@ class ServerCall:
         Raises:
             UsageError: the response is not of the method's type, or breaks a bound; nothing may be sent.
         """
-        return encode_frame(rpc_pb2.Frame(message=self._encode(response)).SerializeToString())
+        return encode_response(self._encode(response))
 
     def end(self, outcome: Outcome, response: Message | None = None) -> bytes:
         """Return the bytes of the last frame.
@@ -326,20 +273,20 @@ class ServerCall:
         """
         if self._ended:
             raise UsageError("the call has ended")
-        frame = rpc_pb2.Frame(status=outcome.to_proto())
+        message: bytes | None = None
         if response is not None:
-            frame.message = self._encode(response)
-        elif outcome.status is StatusCode.OK and self._method and self._method.cardinality is Cardinality.UNARY:
+            message = self._encode(response)
+        elif outcome.status is StatusCode.OK and self._method is not None and self._method.is_unary:
             raise UsageError(f"{self._method.full_name} needs a response")
         self._ended = True
-        return encode_frame(frame.SerializeToString())
+        return encode_end(outcome, message)
 
-    def _start(self, frame: rpc_pb2.Frame) -> CallStarted | CallRefused:
-        if frame.HasField("status"):
+    def _start(self, frame: Frame) -> CallStarted | CallRefused:
+        if frame.outcome is not None:
             raise MalformedMessageError("a status from the caller", field="status")
-        if not frame.HasField("header"):
+        if frame.header is None:
             raise MalformedMessageError("a first frame without a header", field="header")
-        if not frame.HasField("message"):
+        if frame.message is None:
             raise MalformedMessageError("a first frame without a request", field="message")
         header = header_from_proto(frame.header)
         method = self._methods.get(header.method)
@@ -374,14 +321,3 @@ def _refusal(error: RemoteProtocolError) -> Outcome:
     outcome = outcome_of_error(error)
     assert outcome is not None
     return outcome
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(min(max(seconds, 0.0), MAX_DEADLINE_S) * 1000)
-
-
-def _check_own(message: Message) -> None:
-    try:
-        check_bounds(message)
-    except MalformedMessageError as error:
-        raise UsageError(error.message, remedy=f"change {error.field}") from error

@@ -16,7 +16,8 @@ import trio
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import CallEnded, ClientCall, Header, ResponseReceived
+from hostmesh.rpc.call import CallEnded, ClientCall, ResponseReceived
+from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_id
 from hostmesh.rpc.outcome import Outcome
 from hostmesh.system import System

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -11,7 +11,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from hostmesh.v1 import options_pb2
+from hostmesh.v1 import options_pb2, rpc_pb2
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -44,11 +44,20 @@ class Method(Generic[RequestT, ResponseT]):
     response_type: type[ResponseT]
     max_request_bytes: int
     max_response_bytes: int
+    full_name: str = field(init=False, compare=False, repr=False)
+    """``JobService.Quote``, as in logs and counters."""
+    header: bytes = field(init=False, compare=False, repr=False)
+    """The serialised ``CallHeader`` of a call with nothing but the method."""
+
+    def __post_init__(self) -> None:
+        """Make what every call of the method needs, once."""
+        object.__setattr__(self, "full_name", f"{self.service}.{self.name}")
+        object.__setattr__(self, "header", rpc_pb2.CallHeader(method=self.name).SerializeToString())
 
     @property
-    def full_name(self) -> str:
-        """``JobService.Quote``, as in logs and counters."""
-        return f"{self.service}.{self.name}"
+    def is_unary(self) -> bool:
+        """Whether a request has one response."""
+        return self.cardinality is Cardinality.UNARY
 
 
 AnyMethod = Method[Any, Any]

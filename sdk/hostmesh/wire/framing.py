@@ -28,6 +28,8 @@ def encode_length(size: int) -> bytes:
     """
     if size < 0x80:
         return bytes((size,))
+    if size < 0x4000:
+        return bytes((size & 0x7F | 0x80, size >> 7))
     prefix = bytearray()
     while size >= 0x80:
         prefix.append(size & 0x7F | 0x80)

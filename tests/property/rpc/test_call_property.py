@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostmesh.errors import RemoteProtocolError, StatusCode
-from hostmesh.rpc.call import ClientCall, Header, ServerCall
+from hostmesh.rpc.call import ClientCall, ServerCall
+from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import method, methods_of
 from hostmesh.rpc.outcome import Outcome
 from hostmesh.v1 import rpc_pb2, status_pb2

@@ -13,7 +13,8 @@ from hostmesh.errors import (
     StatusCode,
     UsageError,
 )
-from hostmesh.rpc.call import CallEnded, CallRefused, CallStarted, ClientCall, Header, ResponseReceived, ServerCall
+from hostmesh.rpc.call import CallEnded, CallRefused, CallStarted, ClientCall, ResponseReceived, ServerCall
+from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import Cardinality, handler_name, method, methods_of, protocol_id
 from hostmesh.rpc.outcome import OK, Outcome
 from hostmesh.v1 import discovery_pb2, job_pb2, rpc_pb2, session_pb2, status_pb2

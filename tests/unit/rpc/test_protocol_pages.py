@@ -10,8 +10,9 @@ import pytest
 
 from hostmesh.messaging.body import MAX_BODY_BYTES
 from hostmesh.messaging.deliveries import DeliveryLimits
-from hostmesh.rpc import method
-from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall, Header, ServerCall
+from hostmesh.rpc import frames, method
+from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall, ServerCall
+from hostmesh.rpc.header import Header
 from hostmesh.rpc.limits import RpcLimits
 from hostmesh.rpc.outcome import OK
 from hostmesh.status.server import MAX_WATCHERS, MAX_WATCHERS_PER_PEER, MIN_WATCH_INTERVAL_S
@@ -21,7 +22,7 @@ from hostmesh.wire import bounds, framing
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "protocols"
 
 
-@pytest.mark.parametrize("module", [bounds, framing, method], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [bounds, framing, frames, method], ids=lambda module: module.__name__)
 def test_docstring_examples(module: ModuleType) -> None:
     failed, attempted = doctest.testmod(module)
     assert attempted > 0

@@ -1,0 +1,115 @@
+"""The frames of a call in bytes: a length, and a ``Frame`` (rpc.proto). Pure.
+
+A frame that carries a message and nothing else, or an OK status with it, is what nearly all calls consist of: those are
+read and written here by hand, byte for byte as protobuf would. Every other shape goes through protobuf.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hostmesh.rpc.method import MAX_MESSAGE_BYTES
+from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
+from hostmesh.v1 import rpc_pb2
+from hostmesh.wire.bounds import parse
+from hostmesh.wire.framing import FrameDecoder, encode_length
+
+# Field numbers of Frame, as tags of fields that have a length.
+_HEADER_TAG = b"\x0a"
+_MESSAGE_TAG = b"\x12"
+_STATUS_TAG = b"\x1a"
+_OK_STATUS = b"\x1a\x00"
+_MESSAGE_TAG_BYTE = 0x12
+_LONGEST_ENVELOPE = 4
+"""The tag and the length of a message of up to 1 MiB."""
+
+
+class Frame(NamedTuple):
+    """What one frame holds; None where it is absent."""
+
+    header: rpc_pb2.CallHeader | None
+    message: bytes | None
+    outcome: Outcome | None
+
+
+def encode_request(header: bytes, message: bytes) -> bytes:
+    """Return the caller's frame, from a serialised header and a serialised request."""
+    envelope = _HEADER_TAG + encode_length(len(header)) + header + _MESSAGE_TAG + encode_length(len(message))
+    return b"".join((encode_length(len(envelope) + len(message)), envelope, message))
+
+
+def encode_response(message: bytes) -> bytes:
+    """Return a frame with a serialised response, after which more follows.
+
+    >>> encode_response(b"abc").hex()
+    '051203616263'
+    """
+    size = len(message)
+    if size < 0x7E:
+        return bytes((size + 2, _MESSAGE_TAG_BYTE, size)) + message
+    envelope = _MESSAGE_TAG + encode_length(size)
+    return encode_length(len(envelope) + size) + envelope + message
+
+
+def encode_end(outcome: Outcome, message: bytes | None) -> bytes:
+    """Return the last frame: the status, after a serialised response or without one.
+
+    >>> encode_end(OK, b"abc").hex()
+    '0712036162631a00'
+    """
+    if outcome is OK:
+        status = _OK_STATUS
+    else:
+        data = outcome.to_proto().SerializeToString()
+        status = _STATUS_TAG + encode_length(len(data)) + data
+    if message is None:
+        return encode_length(len(status)) + status
+    envelope = _MESSAGE_TAG + encode_length(len(message))
+    return b"".join((encode_length(len(envelope) + len(message) + len(status)), envelope, message, status))
+
+
+def read_frame(decoder: FrameDecoder) -> Frame | None:
+    """Return the next frame, or None while it is not complete.
+
+    Raises:
+        RemoteProtocolError: no frame, or one outside its bounds.
+
+    Cost: one copy of the message, two when something comes with it.
+    """
+    size = decoder.next_size()
+    if size is None:
+        return None
+    head = decoder.peek(_LONGEST_ENVELOPE)
+    if head[:1] == _MESSAGE_TAG and (frame := _read_message(decoder, head, size)) is not None:
+        return frame
+    return _through_protobuf(decoder.take(), decoder.max_frame_bytes)
+
+
+def _read_message(decoder: FrameDecoder, head: bytes, size: int) -> Frame | None:
+    """Take a frame of a message, or of a message and the OK status; None, with nothing taken, for any other."""
+    length = at = shift = 0
+    for at, byte in enumerate(head[1:], 2):  # noqa: B007 - used after the loop
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    else:
+        return None
+    rest = size - at - length
+    if length > MAX_MESSAGE_BYTES or rest not in (0, 2):
+        return None
+    if rest == 0:
+        return Frame(None, decoder.take(at), None)
+    data = decoder.take(at)
+    if data.endswith(_OK_STATUS):
+        return Frame(None, data[:-2], OK)
+    return _through_protobuf(head[:at] + data, decoder.max_frame_bytes)
+
+
+def _through_protobuf(data: bytes, max_bytes: int) -> Frame:
+    frame = parse(rpc_pb2.Frame, data, max_bytes)
+    return Frame(
+        frame.header if frame.HasField("header") else None,
+        frame.message if frame.HasField("message") else None,
+        outcome_from_proto(frame.status) if frame.HasField("status") else None,
+    )

@@ -1,0 +1,125 @@
+"""Frames read and written by hand, against protobuf's own reading and writing of the same bytes."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hostmesh.errors import RemoteProtocolError, StatusCode
+from hostmesh.rpc.frames import Frame, encode_end, encode_request, encode_response, read_frame
+from hostmesh.rpc.header import Header, encode_header, encode_header_rest
+from hostmesh.rpc.method import methods_of
+from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
+from hostmesh.v1 import rpc_pb2, status_pb2
+from hostmesh.wire.bounds import parse
+from hostmesh.wire.framing import FrameDecoder, encode_frame
+
+PING = methods_of(status_pb2.DESCRIPTOR.services_by_name["StatusService"])["Ping"]
+CAP = 1_100_000
+
+Reading = Frame | tuple[type[RemoteProtocolError], str]
+
+
+def through_protobuf(data: bytes) -> Reading:
+    try:
+        frame = parse(rpc_pb2.Frame, data, CAP)
+    except RemoteProtocolError as error:
+        return type(error), str(error)
+    return Frame(
+        frame.header if frame.HasField("header") else None,
+        frame.message if frame.HasField("message") else None,
+        outcome_from_proto(frame.status) if frame.HasField("status") else None,
+    )
+
+
+def by_hand(data: bytes, cut: int) -> Reading:
+    decoder = FrameDecoder(CAP)
+    framed = encode_frame(data)
+    decoder.feed(framed[: min(cut, len(framed) - 1)])
+    assert read_frame(decoder) is None
+    decoder.feed(framed[min(cut, len(framed) - 1) :])
+    try:
+        frame = read_frame(decoder)
+    except RemoteProtocolError as error:
+        return type(error), str(error)
+    assert frame is not None
+    assert decoder.buffered_bytes == 0
+    return frame
+
+
+def varint(number: int, groups: int) -> bytes:
+    """Write a number in at least so many groups, also in more than it needs."""
+    parts = [number >> 7 * place & 127 for place in range(max(groups, (number.bit_length() + 6) // 7, 1))]
+    return bytes([part | 128 for part in parts[:-1]] + [parts[-1]])
+
+
+@st.composite
+def fields(draw: st.DrawFn) -> bytes:
+    """Fields of a frame and of strangers, whole and damaged, in any order and number."""
+    tag = draw(st.sampled_from([0x12, 0x12, 0x1A, 0x0A, 0x22, 0x10, 0x08, 0x13]))
+    payload = draw(
+        st.binary(max_size=140)
+        | st.sampled_from([b"", b"\x1a\x00", b"\x12\x00", b"\x08\x05", b"\x0a\x04Ping", bytes(127), bytes(16384)])
+    )
+    length = len(payload) + draw(st.sampled_from([0, 0, 0, 0, 1, 2, -1, -2, 128]))
+    return bytes([tag]) + varint(max(length, 0), draw(st.integers(1, 5))) + payload
+
+
+@given(
+    data=st.lists(fields(), max_size=4).map(b"".join) | st.binary(max_size=60),
+    end=st.sampled_from([b"", b"\x1a\x00", b"\x1a", b"\x00"]),
+    cut=st.integers(0, 200),
+)
+@example(data=b"\x12\x80\x00", end=b"", cut=0)
+@example(data=b"\x12\x80\x80\x80\x00", end=b"\x1a\x00", cut=2)
+@example(data=b"\x12\x80\x80\x40" + bytes(1048576), end=b"", cut=1)
+@example(data=b"\x12\x81\x80\x40" + bytes(1048577), end=b"", cut=5)
+@example(data=b"\x12\x81\x80\x40" + bytes(1048577), end=b"\x1a\x00", cut=5)
+@example(data=b"\x12\x01", end=b"\x1a\x00", cut=0)
+@example(data=b"\x12\x00\x12\x00", end=b"", cut=0)
+def test_a_frame_is_read_as_protobuf_reads_it(data: bytes, end: bytes, cut: int) -> None:
+    assert by_hand(data + end, cut) == through_protobuf(data + end)
+
+
+sizes = st.integers(0, 300) | st.sampled_from([16381, 16382, 16383, 16384, 65536])
+
+
+@given(size=sizes, code=st.sampled_from(StatusCode), text=st.text(max_size=200))
+def test_responses_and_ends_are_written_as_protobuf_writes_them(size: int, code: StatusCode, text: str) -> None:
+    message, outcome = bytes(size), Outcome(status=code, message=text)
+    assert encode_response(message) == encode_frame(rpc_pb2.Frame(message=message).SerializeToString())
+    for end in (outcome, OK, Outcome(status=StatusCode.OK)):
+        status = end.to_proto()
+        assert encode_end(end, None) == encode_frame(rpc_pb2.Frame(status=status).SerializeToString())
+        assert encode_end(end, message) == encode_frame(
+            rpc_pb2.Frame(message=message, status=status).SerializeToString(deterministic=True)
+        )
+
+
+@given(
+    size=sizes,
+    left_ms=st.none() | st.integers(0, 10**12),
+    session_id=st.sampled_from([b"", bytes(range(16))]),
+    key=st.binary(max_size=32),
+    metadata=st.dictionaries(st.text(min_size=1, max_size=16), st.text(max_size=100), max_size=16),
+)
+def test_requests_are_what_protobuf_reads(
+    size: int, left_ms: int | None, session_id: bytes, key: bytes, metadata: dict[str, str]
+) -> None:
+    header = Header(method="Ping", session_id=session_id, idempotency_key=key, metadata=metadata)
+    left_s = None if left_ms is None else left_ms / 1000
+    data = encode_header(PING, left_s, encode_header_rest(header, PING))
+    decoder = FrameDecoder(CAP)
+    decoder.feed(encode_request(data, bytes(size)))
+    frame = parse(rpc_pb2.Frame, decoder.take() if decoder.next_size() is not None else b"", CAP)
+    expected = rpc_pb2.CallHeader(
+        method="Ping",
+        deadline_left_ms=left_ms,
+        session_id=session_id,
+        idempotency_key=key,
+        metadata=[rpc_pb2.MetadataEntry(key=key, value=value) for key, value in metadata.items()],
+    )
+    assert frame.header == expected
+    assert frame.message == bytes(size)
+    assert not frame.HasField("status")
+    assert expected.SerializeToString(deterministic=True) == data
