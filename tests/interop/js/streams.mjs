@@ -21,7 +21,7 @@ export class StreamReader {
     this.#stream = stream
     this.#finSeen = stream.remoteWriteStatus === 'closed' && stream.status === 'open'
     if (stream.status === 'reset' || stream.status === 'aborted') this.#fail(new Error(`stream ${stream.status}`))
-    else if (stream.readableEnded) this.#onEnd()
+    else if (this.#endedAndEmpty()) this.#onEnd()
     stream.addEventListener('remoteCloseWrite', () => { this.#finSeen = true })
     stream.addEventListener('end', () => this.#onEnd())
     stream.addEventListener('close', event => this.#onClose(event))
@@ -90,6 +90,15 @@ export class StreamReader {
     else for (const chunk of data) this.queue.push(chunk)
     this.#pauseWhenFull()
     this.#notify()
+    if (this.#endedAndEmpty()) this.#onEnd()
+  }
+
+  /**
+   * 'end' may be over before there is a reader, with bytes still to come: those which protocol negotiation had read
+   * ahead and put back. No second 'end' follows them.
+   */
+  #endedAndEmpty () {
+    return this.#stream.readableEnded && this.#stream.readBufferLength === 0
   }
 
   /** js-libp2p says 'end' also before the 'close' of a reset and when a connection goes: only a FIN is an end. */
