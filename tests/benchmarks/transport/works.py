@@ -73,7 +73,7 @@ FULL = Sizes(
     held_connections=100,
     held_streams=200,
     held_before=100,
-    ramp_s=0.5,
+    ramp_s=1.0,
 )
 QUICK = Sizes(
     unary_s=0.4,
