@@ -136,7 +136,7 @@ func (d *dialer) ping() (facts, error) {
 	}
 	defer s.Reset()
 	sent, received := make([]byte, ping.PingSize), make([]byte, ping.PingSize)
-	roundTrips := make([]int64, 0, pingCount)
+	roundTrips := make([]time.Duration, 0, pingCount)
 	for i := range pingCount {
 		rand.Read(sent)
 		start := time.Now()
@@ -146,12 +146,12 @@ func (d *dialer) ping() (facts, error) {
 		if _, err := io.ReadFull(s, received); err != nil {
 			return nil, fmt.Errorf("ping %d: %w", i, err)
 		}
-		roundTrips = append(roundTrips, time.Since(start).Microseconds())
+		roundTrips = append(roundTrips, time.Since(start))
 		if !bytes.Equal(sent, received) {
 			return nil, fmt.Errorf("ping %d came back changed", i)
 		}
 	}
-	return facts{"rtt_us": roundTrips}, s.Close()
+	return facts{"rtt_us": percentiles(roundTrips)["p50"]}, s.Close()
 }
 
 func (d *dialer) streams() (facts, error) {
