@@ -273,24 +273,36 @@ class _Arrival:
         if self._responder is None:
             proposed = parse_proposal(data)
             if proposed is not None and connection.serves(proposed[0]):
-                protocol_id, size = proposed
+                name, size = proposed
                 connection.muxer.yamux.consume(self._yamux_stream, size)
-                connection.start_serving(self._yamux_stream, protocol_id, data[:size], data[size:])
+                connection.start_serving(self._yamux_stream, name, data[:size], data[size:])
                 return
             self._responder = Responder(connection.serves)
         responder = self._responder
         try:
-            protocol_id_or_none = responder.receive(data)
+            protocol_id = responder.receive(data)
         except MalformedMessageError as error:
-            self.refuse(error.message)
+            self._give_up(error.message)
             return
-        connection.muxer.yamux.consume(self._yamux_stream, len(data) - len(responder.rest))
+        muxer = connection.muxer
+        muxer.yamux.consume(self._yamux_stream, len(data) - len(responder.rest))
         answer = responder.data_to_send()
-        if protocol_id_or_none is not None:
-            connection.start_serving(self._yamux_stream, protocol_id_or_none, answer, responder.rest)
+        if protocol_id is not None:
+            connection.start_serving(self._yamux_stream, protocol_id, answer, responder.rest)
         elif answer:
             # A few lines at most, as many as the peer proposed.
-            connection.muxer.yamux.send(self._yamux_stream, answer)
+            muxer.yamux.send(self._yamux_stream, answer)
+
+    def _give_up(self, why: str) -> None:
+        """End the stream; a peer that sent its payload along with a protocol that is not served here still hears so."""
+        answer = b"" if self._responder is None else self._responder.data_to_send()
+        if not answer:
+            self.refuse(why)
+            return
+        yamux = self._connection.muxer.yamux
+        yamux.send(self._yamux_stream, answer)
+        yamux.close_write(self._yamux_stream)
+        yamux.discard(self._yamux_stream)
 
     def refuse(self, why: str) -> None:
         """Reset the stream."""
@@ -299,7 +311,12 @@ class _Arrival:
 
     def take_end(self) -> None:
         """Give up: nobody will name a protocol any more."""
-        self.refuse("it ended before it named a protocol")
+        if self._yamux_stream.is_write_closed:
+            return
+        if self._responder is not None and self._responder.was_answered:
+            self._connection.muxer.yamux.close_write(self._yamux_stream)
+        else:
+            self.refuse("it ended before it named a protocol")
 
     def take_reset(self, *, is_overflow: bool) -> None:
         """Forget it."""

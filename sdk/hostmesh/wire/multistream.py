@@ -192,6 +192,11 @@ class Responder:
             self._output += _REFUSAL
         return None
 
+    @property
+    def was_answered(self) -> bool:
+        """Whether a proposal was refused."""
+        return self._proposals > 0
+
     def data_to_send(self) -> bytes:
         """Return the answers that were not taken yet."""
         output = bytes(self._output)
