@@ -105,12 +105,12 @@ async def measure_memory(name: str, argv: Sequence[str], work: Work, sizes: Size
         _open_client(name, argv, ready, folder) as second,
     ):
         if work.name == "mem_connection":
-            kind, count = "hold_connections", sizes.held_connections
+            kind, before_it, count = "hold_connections", sizes.connections_before, sizes.held_connections
         else:
-            kind, count = "hold_streams", sizes.held_streams
+            kind, before_it, count = "hold_streams", sizes.streams_before, sizes.held_streams
             for client in (first, second):  # a client's own connection is none of the streams'
                 await client.ask({"cmd": "warmup"}, within_s=START_S)
-        await first.ask({"cmd": kind, "count": sizes.held_before}, within_s=2 * RUN_S)
+        await first.ask({"cmd": kind, "count": before_it}, within_s=2 * RUN_S)
         before = await _usage(server)
         await second.ask({"cmd": kind, "count": count}, within_s=2 * RUN_S)
         after = await _usage(server)

@@ -55,10 +55,12 @@ class Sizes:
     """Burst and bulk calls are made until they took so long together: fast stacks would be done in no time."""
     paced_messages: int
     connects: int
+    connections_before: int
+    """Held by another client while memory is first measured: they load what the first ones need."""
     held_connections: int
+    streams_before: int
+    """Likewise; more of them, since it takes more of the smaller things to fill what the start left free."""
     held_streams: int
-    held_before: int
-    """Held by another client while memory is first measured: they take what is free since the start."""
     ramp_s: float
     """Untimed calls, 32 at once, before the first figure, for compilers that compile while they run; 0 = none."""
 
@@ -70,9 +72,10 @@ FULL = Sizes(
     least_timed_s=1.0,
     paced_messages=200,
     connects=20,
+    connections_before=20,
     held_connections=100,
+    streams_before=100,
     held_streams=200,
-    held_before=100,
     ramp_s=1.0,
 )
 QUICK = Sizes(
@@ -82,9 +85,10 @@ QUICK = Sizes(
     least_timed_s=0.3,
     paced_messages=30,
     connects=5,
+    connections_before=5,
     held_connections=30,
+    streams_before=20,
     held_streams=60,
-    held_before=20,
     ramp_s=0.2,
 )
 

@@ -16,9 +16,10 @@ TINY = Sizes(
     least_timed_s=0.0,
     paced_messages=5,
     connects=2,
+    connections_before=2,
     held_connections=3,
+    streams_before=2,
     held_streams=5,
-    held_before=2,
     ramp_s=0.0,
 )
 
