@@ -10,7 +10,8 @@
 The lines in brackets are left out where both sides named Yamux in the handshake. Nothing but Noise and Yamux is offered
 or taken. A dialer needs one round trip before it may send streams, or two; a listener never waits.
 
-Limits: 128 KiB from the peer before it has proven who it is.
+Limits: those of the lines (8 KiB) and of two Noise messages (4 KiB each), so that a peer which has not proven who it is
+gets no further than 17 KiB. What comes in one piece with the proof belongs to the streams.
 
 Source: libp2p specs, "Connections", "noise" and "inlined muxer negotiation".
 """
@@ -19,12 +20,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hostmesh.errors import MalformedMessageError
 from hostmesh.wire.multistream import Proposer, Responder, proposal
 from hostmesh.wire.noise import NOISE_ID, NoiseChannel, NoiseHandshake, NoiseIdentity, NoiseResult
 from hostmesh.wire.yamux import YAMUX_ID
-
-MAX_HANDSHAKE_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +48,7 @@ class Handshake:
         expected_public_key: the key that the peer must prove, raw Ed25519; None takes any.
     """
 
-    __slots__ = ("_identity", "_muxer", "_noise", "_output", "_received_bytes", "_result", "_security")
+    __slots__ = ("_identity", "_muxer", "_noise", "_output", "_result", "_security")
 
     def __init__(
         self,
@@ -76,7 +74,6 @@ class Handshake:
         else:
             self._security, self._muxer = Responder(NOISE_ID.__eq__), Responder(YAMUX_ID.__eq__)
         self._result: NoiseResult | None = None
-        self._received_bytes = 0
 
     def data_to_send(self) -> bytes:
         """Return what must be sent and was not taken yet."""
@@ -97,9 +94,6 @@ class Handshake:
             RemoteProtocolError: it talks nonsense, too much, or cannot prove its key.
         """
         if self._result is None:
-            self._received_bytes += len(data)
-            if self._received_bytes > MAX_HANDSHAKE_BYTES:
-                raise MalformedMessageError("the peer sent too much before the handshake was over")
             finished = self._receive_noise(data)
             if finished is None:
                 return None
