@@ -6,7 +6,6 @@ languages, see :mod:`tests.interop.scenarios`.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import selectors
@@ -24,20 +23,15 @@ from tests.interop import scenarios
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTMESH = [sys.executable, "-m", "tests.interop.hostmesh_peer"]
+HOSTMESH_AT_ONCE = [*HOSTMESH, "--at-once"]
+"""Opens streams before it knows what the peer speaks, so that each waits for the peer's consent."""
+AT_ONCE_SCENARIOS = ("ping", "echo", "bulk-up", "bulk-down", "streams", "half-close", "reset")
 STOCK = [sys.executable, "-m", "tests.interop.stock_peer"]
 
 START_LIMIT_S = 30.0
 SCENARIO_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 _SHOWN_BYTES = 6000
-
-
-@contextmanager
-def exclusive(cache: Path) -> Iterator[None]:
-    """Wait until no other test run builds peers in this directory, and keep others out meanwhile."""
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 class Server:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop.js_peer import prepare_js_peer
-from tests.interop.peer_process import HOSTMESH, Server, check_scenario, exclusive, serving
+from tests.interop.peer_process import AT_ONCE_SCENARIOS, HOSTMESH, HOSTMESH_AT_ONCE, Server, check_scenario, serving
 from tests.interop.scenarios import SCENARIOS
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]  # the first installs js-libp2p
@@ -15,8 +15,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]  # the first instal
 
 @pytest.fixture(scope="module")
 def js_peer(toolchain_cache: Path) -> list[str]:
-    with exclusive(toolchain_cache):
-        return prepare_js_peer(toolchain_cache / "js")
+    return prepare_js_peer(toolchain_cache / "js")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +27,11 @@ def js_server(js_peer: list[str]) -> Iterator[Server]:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_hostmesh_dials_js(js_server: Server, scenario: str) -> None:
     check_scenario(HOSTMESH, js_server, scenario)
+
+
+@pytest.mark.parametrize("scenario", AT_ONCE_SCENARIOS)
+def test_hostmesh_dials_js_before_it_is_identified(js_server: Server, scenario: str) -> None:
+    check_scenario(HOSTMESH_AT_ONCE, js_server, scenario)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

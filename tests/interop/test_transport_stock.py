@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.interop.peer_process import HOSTMESH, STOCK, Server, check_scenario, serving
+from tests.interop.peer_process import (
+    AT_ONCE_SCENARIOS,
+    HOSTMESH,
+    HOSTMESH_AT_ONCE,
+    STOCK,
+    Server,
+    check_scenario,
+    serving,
+)
 from tests.interop.scenarios import SCENARIOS
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
@@ -20,6 +28,11 @@ def stock_server() -> Iterator[Server]:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_hostmesh_dials_stock(stock_server: Server, scenario: str) -> None:
     check_scenario(HOSTMESH, stock_server, scenario)
+
+
+@pytest.mark.parametrize("scenario", AT_ONCE_SCENARIOS)
+def test_hostmesh_dials_stock_before_it_is_identified(stock_server: Server, scenario: str) -> None:
+    check_scenario(HOSTMESH_AT_ONCE, stock_server, scenario)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
