@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -58,17 +57,14 @@ def first_steps(bin_dir: Path, cwd: Path) -> None:
 
 
 def test_uv_tool_install(wheel: Path, tmp_path: Path) -> None:
-    overrides = tmp_path / "overrides.txt"
-    overrides.write_text("fastecdsa>=4\n")
     run(
-        UV, "tool", "install", "--python", sys.executable, "--overrides", overrides, wheel,
+        UV, "tool", "install", "--python", sys.executable, "--no-build", wheel,
         cwd=tmp_path, UV_TOOL_DIR=str(tmp_path / "tools"), UV_TOOL_BIN_DIR=str(tmp_path / "bin"),
     )  # fmt: skip
     first_steps(tmp_path / "bin", tmp_path)
 
 
-def test_pip_install_where_a_compiler_is(wheel: Path, tmp_path: Path) -> None:
-    assert shutil.which("cc"), "pip compiles fastecdsa 2.3.2: install gcc, libgmp-dev and the Python headers"
+def test_pip_install_compiles_nothing(wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
-    run(tmp_path / "venv/bin/pip", "install", "--quiet", wheel, cwd=tmp_path)
+    run(tmp_path / "venv/bin/pip", "install", "--quiet", "--only-binary", ":all:", wheel, cwd=tmp_path)
     first_steps(tmp_path / "venv/bin", tmp_path)
