@@ -255,7 +255,7 @@ async def _tasks() -> AsyncIterator[trio.Nursery]:
 
 
 def _import_sdk() -> None:
-    """Import libp2p while the children load: it takes seconds.
+    """Import the SDK while the children load.
 
     On this thread, which has nothing else to do: two threads that import modules which need each other can meet one of
     them half made.

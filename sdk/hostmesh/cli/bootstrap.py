@@ -53,12 +53,10 @@ def bootstrap(
     settings, origins = loaded.settings, loaded.origins
     import trio
 
-    from hostmesh.cli.logs import readopt_foreign_loggers
     from hostmesh.net.config import NodeConfig
     from hostmesh.net.node import Node
     from hostmesh.net.peer_key import open_peer_key
 
-    readopt_foreign_loggers()
     config = NodeConfig(
         listen_addresses=LISTEN if origins["listen_addresses"] == "default" else settings.listen_addresses,
         announce_addresses=settings.announce_addresses,

@@ -58,10 +58,8 @@ async def client_sdk(loaded: LoadedSettings, wallet: Wallet) -> AsyncIterator[SD
 
     Without a key file in the settings the node has a fresh key, so that several commands can run at once.
     """
-    from hostmesh.cli.logs import readopt_foreign_loggers
     from hostmesh.sdk import open_sdk
 
-    readopt_foreign_loggers()
     async with open_sdk(loaded, ephemeral_key=loaded.settings.key_file is None) as sdk:
         await sdk.authenticate(wallet=wallet)
         await sdk.get_discovery_manager().create_node()

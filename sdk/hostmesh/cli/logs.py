@@ -35,7 +35,7 @@ AREAS = (
     "status",
     "wire",
 )
-FOREIGN = ("libp2p", "zeroconf", "httpx", "httpcore", "trio")
+FOREIGN = ("zeroconf", "httpx", "httpcore", "trio")
 """Areas that are other packages. What they call an error we handle and report ourselves, so they keep quiet unless the
 filter names them."""
 
@@ -92,13 +92,6 @@ def configure_logging(chosen: LogFilter, *, as_json: bool, stream: TextIO | None
     _set_foreign(chosen)
     for name, level in chosen.areas.items():
         logging.getLogger(name).setLevel(level)
-
-
-def readopt_foreign_loggers() -> None:
-    """Set the levels of other packages again: libp2p, when imported, cuts its loggers off and chooses its own level."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, _Handler):
-            _set_foreign(handler.chosen)
 
 
 def _set_foreign(chosen: LogFilter) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hostmesh.cli.logs import LogFilter, configure_logging, parse_filter, readopt_foreign_loggers
+from hostmesh.cli.logs import LogFilter, configure_logging, parse_filter
 from hostmesh.errors import ConfigError
 
 HOSTILE = "\x1b]0;pwned\x07\r<script>\u202e"
@@ -21,7 +21,7 @@ def restored() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     yield
     root.handlers[:], root.level = handlers, level
-    for name in ("hostmesh", "hostmesh.net", "hostmesh.net.dialer", "hostmesh_host", "libp2p"):
+    for name in ("hostmesh", "hostmesh.net", "hostmesh.net.dialer", "hostmesh_host", "zeroconf"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -36,7 +36,7 @@ def restored() -> Iterator[None]:
             LogFilter(base=40, areas={"hostmesh.net.dialer": 10, "hostmesh.discovery": 20}),
         ),
         ("host=info,host.engines=debug", LogFilter(areas={"hostmesh_host": 20, "hostmesh_host.engines": 10})),
-        ("libp2p=debug", LogFilter(areas={"libp2p": 10})),
+        ("zeroconf=debug", LogFilter(areas={"zeroconf": 10})),
     ],
 )
 def test_filters(text: str, expected: LogFilter) -> None:
@@ -63,8 +63,8 @@ def test_areas_have_their_own_level() -> None:
     configure_logging(parse_filter("error,net=debug"), as_json=False, stream=stream)
     logging.getLogger("hostmesh.net").debug("seen")
     logging.getLogger("hostmesh.rpc").warning("hidden")
-    logging.getLogger("libp2p.x").error("hidden")
-    logging.getLogger("libp2p.x").critical("shown")
+    logging.getLogger("zeroconf.x").error("hidden")
+    logging.getLogger("zeroconf.x").critical("shown")
     logging.getLogger("somebody.else").warning("warned")
     lines = stream.getvalue().splitlines()
     assert [any(word in line for line in lines) for word in ("seen", "hidden", "shown", "warned")] == [
@@ -108,16 +108,6 @@ def test_a_traceback_is_kept_and_its_text_cannot_act(as_json: bool) -> None:
     shown = stream.getvalue()
     assert "Traceback" in shown
     assert all(character.isprintable() or character == "\n" for character in shown)
-
-
-def test_libp2p_is_heard_when_asked_for_although_its_import_cuts_it_off() -> None:
-    stream = io.StringIO()
-    configure_logging(parse_filter("libp2p=debug"), as_json=False, stream=stream)
-    logger = logging.getLogger("libp2p")
-    logger.propagate, logger.level = False, logging.WARNING  # what libp2p 0.8.1 does when it is imported
-    readopt_foreign_loggers()
-    logging.getLogger("libp2p.x").debug("dialling")
-    assert "dialling" in stream.getvalue()
 
 
 def test_configuring_twice_logs_once() -> None:
