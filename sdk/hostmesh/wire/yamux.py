@@ -224,7 +224,7 @@ class Yamux:
         self._error: RemoteProtocolError | None = None
         self.streams: dict[int, YamuxStream] = {}
         """Streams that are not over."""
-        self._lingering: set[YamuxStream] = set()
+        self._lingering: dict[YamuxStream, None] = {}
         """Streams that are over and have unread bytes."""
         self.queued_bytes = 0
         """Bytes that :meth:`data_to_send` would return, about."""
@@ -338,7 +338,7 @@ class Yamux:
         self.unread_bytes -= stream.unread_bytes
         stream.unread_bytes = 0
         stream.is_discarding = True
-        self._lingering.discard(stream)
+        self._lingering.pop(stream, None)
 
     def consume(self, stream: YamuxStream, size: int) -> bool:
         """Say that ``size`` delivered bytes were read. Returns whether credit was queued for the peer."""
@@ -347,7 +347,7 @@ class Yamux:
         self.unread_bytes -= size
         if stream.is_read_closed or stream.is_reset:
             if not stream.unread_bytes:
-                self._lingering.discard(stream)
+                self._lingering.pop(stream, None)
             return False
         credit = stream.window_bytes - stream.receive_window - stream.unread_bytes
         if credit < stream.window_bytes >> 1:
@@ -393,7 +393,8 @@ class Yamux:
         """Take received plaintext, in whatever pieces, and return what it means.
 
         Raises:
-            MalformedMessageError: the peer broke the protocol. Events of this piece are lost with the session.
+            MalformedMessageError: the peer broke the protocol. Events of this piece are lost with the session, and so
+                are the streams that it opened: nobody was told of them.
         """
         if self._error is not None:
             raise self._error
@@ -404,6 +405,9 @@ class Yamux:
                 raise MalformedMessageError("the peer does not read what it asks for")
         except RemoteProtocolError as error:
             self._error = error
+            for event in events:
+                if isinstance(event, StreamOpened):
+                    self._drop(event.stream)
             self.go_away(PROTOCOL_ERROR)
             raise
         return events
@@ -540,4 +544,4 @@ class Yamux:
             if stream.is_inbound:
                 self._inbound -= 1
             if stream.unread_bytes:
-                self._lingering.add(stream)
+                self._lingering[stream] = None
