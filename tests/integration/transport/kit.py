@@ -1,0 +1,250 @@
+"""What the tests of this folder share: protocols that a node serves, and peers that do not keep to the rules.
+
+A hostile peer proves a key like any other, then says whatever a test wants, frame by frame. It uses hostmesh's own
+handshake; the frames are written by hand.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import trio
+from tests.integration.net.conftest import ECHO, echo
+
+from hostmesh.errors import ProtocolNotSupportedError
+from hostmesh.net.address import AddressOrigin, parse_address, split_peer_address
+from hostmesh.net.connection import Connection
+from hostmesh.net.identify import IDENTIFY_ID, Identity, encode_identity
+from hostmesh.net.links import Link, LinkBrokenError, WebSocketLink, link_over
+from hostmesh.net.network import Network, SocketNetwork
+from hostmesh.net.node import Node
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.stream import Stream
+from hostmesh.net.upgrade import SecuredLink, Upgrader
+from hostmesh.rpc.method import method
+from hostmesh.v1 import job_pb2
+from hostmesh.wire.multistream import GREETING, parse_proposal, proposal
+from hostmesh.wire.yamux import DataReceived, Yamux, YamuxStream
+
+HANG = "/test/hang/1"
+SOURCE = "/test/source/1"
+UNTOLD = "/test/untold/1"
+"""A protocol that identify did not tell, so that opening a stream waits for the peer's word."""
+UNSERVED = "/test/nobody-serves-this/1"
+
+JOBS = job_pb2.DESCRIPTOR.services_by_name["JobService"]
+QUOTE = method(JOBS, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
+RUN = method(JOBS, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
+JOB_PROTOCOL = "/hostmesh/job/1.0.0"
+QUOTE_REQUEST = job_pb2.QuoteRequest(model_id="m")
+RUN_REQUEST = job_pb2.RunRequest(
+    quote_id=bytes(16), chat=job_pb2.ChatInput(messages=[job_pb2.ChatMessage(role="user", content="x")])
+)
+
+DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
+SYN, ACK, FIN, RST = 1, 2, 4, 8
+INITIAL_WINDOW_BYTES = 256 * 1024
+MIB = 1024 * 1024
+
+
+# --- what a node serves ---
+
+
+async def hang(stream: Stream) -> None:
+    """Read nothing, say nothing."""
+    await trio.sleep_forever()
+
+
+async def source(stream: Stream) -> None:
+    """Send as many bytes as asked for with 8 bytes."""
+    left = int.from_bytes(await receive_exactly(stream, 8), "big")
+    while left:
+        piece = bytes(min(left, 65536))
+        await stream.send(piece)
+        left -= len(piece)
+
+
+HANDLERS: dict[str, Callable[[Stream], Awaitable[None]]] = {ECHO: echo, HANG: hang, SOURCE: source}
+
+
+# --- what a test does with nodes ---
+
+
+async def receive_exactly(stream: Stream, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = await stream.receive(size - len(data))
+        assert piece, f"the end after {len(data)} of {size} bytes"
+        data += piece
+    return bytes(data)
+
+
+async def connect(client: Node, server: Node) -> Connection:
+    """Connect two nodes and return the client's connection once it knows what the server speaks."""
+    return await connect_to(client, server.peer_addresses()[0])
+
+
+async def connect_to(client: Node, address: str) -> Connection:
+    peer_id = split_peer_address(address)[1]
+    assert peer_id is not None
+    await client.connect(peer_id, [address], origin=AddressOrigin.CONFIGURED)
+    with suppress(ProtocolNotSupportedError):
+        # This refusal comes after identify, whose end nothing else tells.
+        await client.open_stream(peer_id, UNSERVED)
+    return connection_of(client, peer_id)
+
+
+def connection_of(node: Node, peer_id: str) -> Connection:
+    (connection,) = node._pool.of(peer_id)  # type: ignore[arg-type] # a NewType
+    return connection
+
+
+async def echo_works(client: Node, peer_id: str, data: bytes = b"hello") -> None:
+    stream = await client.open_stream(peer_id, ECHO)  # type: ignore[arg-type]
+    await stream.send(data, end=True)
+    assert await receive_exactly(stream, len(data)) == data
+    assert await stream.receive() == b""
+    await stream.close()
+
+
+# --- peers that do not keep to the rules ---
+
+
+def frame(kind: int, flags: int, stream_id: int, length: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">BBHII", 0, kind, flags, stream_id, length) + payload
+
+
+def data_frame(flags: int, stream_id: int, payload: bytes) -> bytes:
+    return frame(DATA, flags, stream_id, len(payload), payload)
+
+
+def open_frame(stream_id: int, protocol_id: str, payload: bytes = b"") -> bytes:
+    """The frame that opens a stream, names its protocol and says the first bytes."""
+    return data_frame(SYN, stream_id, proposal(protocol_id) + payload)
+
+
+class RawPeer:
+    """A connection to a node, after an honest handshake.
+
+    Args:
+        opened: the link, owned from now on.
+    """
+
+    def __init__(self, opened: SecuredLink) -> None:
+        self.link: Link = opened.link
+        self._channel = opened.secured.channel
+
+    async def send(self, *frames: bytes) -> None:
+        """Seal and send, in as few messages as it takes."""
+        await self.link.send(self._channel.seal(b"".join(frames)))
+
+    async def receive(self) -> bytes:
+        """Return what came next, opened; ``b""`` at the end."""
+        while data := await self.link.receive():
+            if opened := b"".join(self._channel.open(data)):
+                return opened
+        return b""
+
+    async def wait_ended(self) -> None:
+        """Return once the node has closed the connection."""
+        with suppress(LinkBrokenError):
+            while await self.receive():
+                pass
+
+    async def close(self) -> None:
+        await self.link.close()
+
+
+async def dial_raw(address: str, network: Network | None = None) -> RawPeer:
+    """Dial a node as a stranger with a key of its own."""
+    network = network or SocketNetwork()
+    transport, peer_id = split_peer_address(address)
+    assert peer_id is not None
+    endpoint = parse_address(transport)
+    stream = await network.dial(endpoint.dial_host, endpoint.port)
+    raw = link_over(stream, None)
+    if endpoint.is_websocket:
+        link = WebSocketLink(raw, is_client=True)
+        await link.open(endpoint.host)
+        return RawPeer(await Upgrader(PeerKey.generate()).outbound(link, peer_id))
+    return RawPeer(await Upgrader(PeerKey.generate()).outbound(raw, peer_id))
+
+
+class MutePeer:
+    """Listens, proves its key, tells what it speaks, and says nothing on any stream. It takes one connection.
+
+    Args:
+        network: where to listen.
+        protocols: what it claims to speak.
+    """
+
+    def __init__(self, network: Network, protocols: tuple[str, ...] = (ECHO, HANG, JOB_PROTOCOL)) -> None:
+        self._network = network
+        self._protocols = protocols
+        self._key = PeerKey.generate()
+        self._scope = trio.CancelScope()
+        self._link: Link | None = None
+        self._opened: SecuredLink | None = None
+        self.peer_id = self._key.peer_id
+        self.received_bytes = 0
+        """What came on streams."""
+
+    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; ``started()`` gives the address."""
+        bound = await self._network.listen("127.0.0.1", 0)
+        async with bound.listener:
+            task_status.started(f"/ip4/127.0.0.1/tcp/{bound.port}/p2p/{self.peer_id}")
+            stream = await bound.listener.accept()
+        self._link = link_over(stream, None)
+        try:
+            self._opened = await Upgrader(self._key).inbound(self._link)
+            with self._scope:
+                await self._serve(self._opened)
+            await trio.sleep_forever()
+        finally:
+            await self._link.close()
+
+    async def _serve(self, opened: SecuredLink) -> None:
+        yamux, channel = Yamux(is_initiator=False), opened.secured.channel
+        plaintexts = list(opened.secured.plaintexts)
+        while True:
+            for plaintext in plaintexts:
+                for event in yamux.receive(plaintext):
+                    if isinstance(event, DataReceived):
+                        self.received_bytes += len(event.data)
+                        self._answer(yamux, event.stream, event.data)
+            if output := yamux.data_to_send():
+                await opened.link.send(channel.seal(output))
+            plaintexts = channel.open(await opened.link.receive())
+
+    def _answer(self, yamux: Yamux, stream: YamuxStream, data: bytes) -> None:
+        protocol_id, _ = parse_proposal(data) or ("", 0)
+        if protocol_id == UNSERVED:
+            yamux.send(stream, GREETING + b"\x03na\n")
+        if protocol_id == IDENTIFY_ID:
+            identity = Identity(protocols=self._protocols, addresses=(), agent="mute")
+            message = encode_identity(identity, public_key=self._key.public_bytes, observed=None)
+            yamux.send(stream, proposal(IDENTIFY_ID) + message)
+            yamux.close_write(stream)
+
+    def freeze(self) -> None:
+        """Read and send nothing any more; the socket stays."""
+        self._scope.cancel()
+
+    async def send_sealed(self, plaintext: bytes) -> None:
+        """Say this to the node as if it were frames."""
+        assert self._opened is not None
+        await self._opened.link.send(self._opened.secured.channel.seal(plaintext))
+
+    async def send_unsealed(self, data: bytes) -> None:
+        """Put bytes on the wire as they are."""
+        assert self._link is not None
+        await self._link.send(data)
+
+    async def leave(self) -> None:
+        """Close the socket without a word."""
+        assert self._link is not None
+        self.freeze()
+        await self._link.close()
