@@ -6,9 +6,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 import anyio
@@ -230,14 +229,14 @@ async def verify(endpoint: Endpoint) -> None:
             raise WrongAnswerError(f"{received} messages instead of {count}")
 
 
-async def _together(tasks: Sequence[Callable[[], Awaitable[None]]]) -> None:
+async def _together(tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Run tasks at once; a lone one without the cost of a task."""
     if len(tasks) == 1:
         await tasks[0]()
         return
     async with anyio.create_task_group() as group:
         for task in tasks:
-            group.start_soon(partial(task))
+            group.start_soon(task)
 
 
 def _check(message: bytes, size: int) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -112,7 +112,8 @@ class GrpcEndpoint:
     async def stream(self, call: Call, count: int) -> AsyncIterator[AsyncIterator[bytes]]:
         responses = self._streams[call](Count(count=count), timeout=CALL_TIMEOUT_S)
         try:
-            yield _data_of(responses)
+            async with aclosing(_data_of(responses)) as data:
+                yield data
         finally:
             responses.cancel()  # nothing happens to a call that has ended
 
@@ -122,7 +123,7 @@ class GrpcEndpoint:
             await self._channel.close()
 
 
-async def _data_of(responses: Any) -> AsyncIterator[bytes]:
+async def _data_of(responses: Any) -> AsyncGenerator[bytes, None]:
     async for response in responses:
         yield response.data
 

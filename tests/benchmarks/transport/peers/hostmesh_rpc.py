@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal
 
 import trio
@@ -90,13 +90,16 @@ class HostmeshEndpoint:
 
     @asynccontextmanager
     async def stream(self, call: Call, count: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._rpc.server_stream(
-            self._server, _STREAMS[call], Count(count=count), timeout_s=CALL_TIMEOUT_S
-        ) as responses:
-            yield _data_of(responses)
+        async with (
+            self._rpc.server_stream(
+                self._server, _STREAMS[call], Count(count=count), timeout_s=CALL_TIMEOUT_S
+            ) as responses,
+            aclosing(_data_of(responses)) as data,
+        ):
+            yield data
 
 
-async def _data_of(responses: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def _data_of(responses: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
     async for response in responses:
         yield response.data
 

@@ -6,7 +6,7 @@ It is given a buffered framer instead of the one that it ships, which reads leng
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -99,8 +99,8 @@ class StockEndpoint:
 
     @asynccontextmanager
     async def stream(self, call: Call, count: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._call(call, encode_count(count)) as reader:
-            yield read_frames(reader, count)
+        async with self._call(call, encode_count(count)) as reader, aclosing(read_frames(reader, count)) as frames:
+            yield frames
 
     @property
     def _server(self) -> PeerInfo:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Literal, Self
 
 import trio
@@ -79,7 +79,8 @@ class ConnectingEndpoint:
     async def stream(self, call: Call, count: int) -> AsyncIterator[AsyncIterator[bytes]]:
         async with await self._connect(self._address) as stream:
             await stream.send_all(encode_frame(call.value + encode_count(count)))
-            yield read_frames(FrameReader(stream.receive_some), count)
+            async with aclosing(read_frames(FrameReader(stream.receive_some), count)) as frames:
+                yield frames
 
 
 async def _call(stream: trio.abc.Stream, request: bytes) -> bytes:
@@ -87,7 +88,7 @@ async def _call(stream: trio.abc.Stream, request: bytes) -> bytes:
     return await FrameReader(stream.receive_some).next_frame()
 
 
-async def read_frames(reader: FrameReader, count: int) -> AsyncIterator[bytes]:
+async def read_frames(reader: FrameReader, count: int) -> AsyncGenerator[bytes, None]:
     """Yield so many frames."""
     for _ in range(count):
         yield await reader.next_frame()

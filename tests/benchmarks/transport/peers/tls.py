@@ -44,15 +44,14 @@ class TlsStack:
 
     @asynccontextmanager
     async def endpoint(self) -> AsyncIterator[ConnectingEndpoint]:
-        context = ssl.create_default_context()
-        trusted = False
+        context: ssl.SSLContext | None = None
 
         async def connect(address: str) -> trio.abc.Stream:
-            nonlocal trusted
+            nonlocal context
             target, authority = split_address(address)
-            if not trusted:
-                context.load_verify_locations(cadata=authority.decode())
-                trusted = True
+            if context is None:
+                # With this authority alone: reading the system's takes longer than the handshake.
+                context = ssl.create_default_context(cadata=authority.decode())
             host, _, port = target.rpartition(":")
             return await trio.open_ssl_over_tcp_stream(host, int(port), ssl_context=context)
 
