@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     )
     from hostmesh.jobs.job import Job
     from hostmesh.model_kind import ModelKind
+    from hostmesh.net.ledger import NodeUsage
     from hostmesh.net.network import Network
     from hostmesh.net.peer_id import (
         PeerId,
@@ -165,6 +166,7 @@ __all__ = [
     "Network",
     "NoHostFoundError",
     "NodeNotRunningError",
+    "NodeUsage",
     "NotAuthenticatedError",
     "ParameterError",
     "PeerId",
@@ -278,6 +280,7 @@ _HOMES = {
     "Vector": "hostmesh.jobs.engine",
     "Work": "hostmesh.jobs.engine",
     "Job": "hostmesh.jobs.job",
+    "NodeUsage": "hostmesh.net.ledger",
     "Network": "hostmesh.net.network",
     "PeerId": "hostmesh.net.peer_id",
     "parse_peer_id": "hostmesh.net.peer_id",

@@ -23,6 +23,7 @@ from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.jobs.client import JobManager
 from hostmesh.net.config import NodeConfig
+from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.network import Network
 from hostmesh.net.peer_key import PeerKey, open_peer_key
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
@@ -212,6 +213,16 @@ class SDK:
             )
         return self._hosts
 
+    def get_usage(self) -> NodeUsage:
+        """Return what the node uses now: connections, streams by protocol, bytes that wait, and what it refused.
+
+        Raises:
+            NodeNotRunningError: ``create_node`` comes first.
+
+        Cost: linear in the open streams.
+        """
+        return self._running().node.usage()
+
     async def close(self) -> None:
         """Stop the node and close the stores. Idempotent; leaving :func:`open_sdk` does it."""
         if self._discovery is not None:
@@ -267,6 +278,7 @@ class SDK:
             dht_server=self._serve_dht,
             protocol_prefix=settings.protocol_prefix,
             max_connections=settings.max_connections,
+            max_streams=settings.max_streams,
             connection_timeout_s=settings.connection_timeout_s,
         )
         binding = self._require_authentication()

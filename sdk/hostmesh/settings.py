@@ -66,6 +66,8 @@ class Settings:
     """Look for hosts on the local network."""
     max_connections: int = 10
     """Connections kept, 1 to 100,000."""
+    max_streams: int = 256
+    """Streams, and so calls, that each side may have open on one connection, 1 to 100,000."""
     connection_timeout_ms: int = 30_000
     """Most time to reach one address of a peer, 1 to 3,600,000."""
     key_file: Path | None = None
@@ -387,6 +389,7 @@ _CHECKS: dict[str, tuple[Callable[[object], object], str]] = {
     "enable_dht": (_flag, "true or false"),
     "enable_mdns": (_flag, "true or false"),
     "max_connections": (_integer(1, 100_000), "a whole number from 1 to 100000"),
+    "max_streams": (_integer(1, 100_000), "a whole number from 1 to 100000"),
     "connection_timeout_ms": (_integer(1, 3_600_000), "milliseconds, a whole number from 1 to 3600000"),
     "key_file": (_path, "a file's path"),
     "wallet_file": (_path, "a file's path"),
