@@ -56,10 +56,10 @@ class Sizes:
     paced_messages: int
     connects: int
     connections_before: int
-    """Held by another client while memory is first measured: they load what the first ones need."""
+    """Held by another client while memory is first measured: they fill what the start of the server left free."""
     held_connections: int
     streams_before: int
-    """Likewise; more of them, since it takes more of the smaller things to fill what the start left free."""
+    """Likewise; it takes more of the smaller ones."""
     held_streams: int
     ramp_s: float
     """Untimed calls, 32 at once, before the first figure, for compilers that compile while they run; 0 = none."""
@@ -72,8 +72,8 @@ FULL = Sizes(
     least_timed_s=1.0,
     paced_messages=200,
     connects=20,
-    connections_before=20,
-    held_connections=100,
+    connections_before=50,
+    held_connections=200,
     streams_before=100,
     held_streams=200,
     ramp_s=1.0,
@@ -85,9 +85,9 @@ QUICK = Sizes(
     least_timed_s=0.3,
     paced_messages=30,
     connects=5,
-    connections_before=5,
-    held_connections=30,
-    streams_before=20,
+    connections_before=30,
+    held_connections=40,
+    streams_before=40,
     held_streams=60,
     ramp_s=0.2,
 )
