@@ -384,8 +384,9 @@ class NodeStream:
             trio.lowlevel.reschedule(reader)
 
     def take_reset(self, *, is_overflow: bool) -> None:
-        """Note that the stream is no more; what was not read is dropped."""
-        self._chunks.clear()
+        """Note that the stream is no more. What came before the peer's reset can still be read: answers come with it."""
+        if is_overflow:
+            self._chunks.clear()
         self._fail(self._lost("too much of it was unread" if is_overflow else "the peer reset it"))
 
     def take_window(self) -> None:

@@ -38,7 +38,8 @@ class Stream(Protocol):
     async def receive(self, max_bytes: int = 1 << 20) -> bytes:
         """Return 1 to ``max_bytes`` bytes, or ``b""`` once the peer has closed its side.
 
-        Where bytes are there it returns without a pass of the scheduler.
+        Where bytes are there it returns without a pass of the scheduler. What came before the stream was lost may still
+        be read; then comes the error.
 
         Cancellation: safe, no byte is lost.
         """
