@@ -269,6 +269,8 @@ class _Arrival:
 
     def take_data(self, data: bytes) -> None:
         """Read on what the peer proposes."""
+        if self._yamux_stream.is_reset or self._yamux_stream.is_write_closed:
+            return  # what came in one piece with the stream's end, or after we gave it up
         connection = self._connection
         if self._responder is None:
             proposed = parse_proposal(data)
