@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 import trio
+import trio.testing
+from tests.support.wire_peer import WirePeer
+from tests.support.yamux_wire import ping
 
 from hostmesh.errors import ConnectionLostError, DialError
 from hostmesh.net.address import AddressOrigin, AddressScope
-from hostmesh.net.links import Link
+from hostmesh.net.connection import Connection
+from hostmesh.net.links import LinkBrokenError, link_over
+from hostmesh.net.muxer import SILENCE_S
 from hostmesh.net.node import Node, NodeConfig
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
-from hostmesh.net.upgrade import Upgrader
 
 ECHO = "/test/echo/1"
 CONFIGURED, REMOTE = AddressOrigin.CONFIGURED, AddressOrigin.REMOTE
@@ -108,23 +110,29 @@ async def test_buffered_bytes_are_bounded_by_the_window(autojump_clock, start_no
     assert sent <= 256 * 1024
 
 
+def _cut_line(connection: Connection) -> None:
+    """Lose the power at the other side: nothing comes or is taken any more, and nothing says so."""
+
+    async def nothing(*_: object) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    stream = connection.muxer._link._stream
+    stream.receive_some = nothing
+    stream.send_stream.send_all_hook = nothing
+
+
 async def test_a_silent_peer_is_missed_within_a_minute(autojump_clock, start_node, memory_network):
     client, server = await _pair(start_node, memory_network)
     stream = await client.open_stream(server.peer_id, ECHO)
     await trio.sleep(600)
     assert client.is_connected(server.peer_id), "pings keep an idle connection"
-    # The peer's machine loses its power: nothing comes any more, and nothing says so.
-
-    async def nothing(max_bytes: int | None = None) -> bytes:
-        await trio.sleep_forever()
-        raise AssertionError
-
     (connection,) = client._pool.of(server.peer_id)
-    connection._muxed._link._stream.receive_some = nothing
+    _cut_line(connection)
     began = trio.current_time()
     with pytest.raises(ConnectionLostError):
         await stream.receive()
-    assert trio.current_time() - began < 65
+    assert SILENCE_S <= trio.current_time() - began < 60
 
 
 async def test_streams_that_the_peer_never_closes_are_dropped(autojump_clock, start_node, memory_network):
@@ -142,10 +150,11 @@ async def test_streams_that_the_peer_never_closes_are_dropped(autojump_clock, st
         streams.append(stream)
     await trio.sleep(5)
     (connection,) = server._pool.of(client.peer_id)
-    assert connection._muxed.inbound_streams == 20
+    assert connection.muxer.yamux.inbound_streams == 20
     await trio.sleep(60)
-    assert connection._muxed.inbound_streams == 0
-    assert connection._muxed.stream_buffers == {}
+    assert connection.muxer.yamux.inbound_streams == 0
+    assert connection.streams == set()
+    assert connection.muxer.yamux.unread_bytes == 0
     with pytest.raises(ConnectionLostError):
         await _drain(streams[0])
 
@@ -158,34 +167,32 @@ async def test_a_peer_that_sends_past_the_window_is_dropped(autojump_clock, star
 
     server.set_stream_handler("/test/never/1", never_read)
     stream = await client.open_stream(server.peer_id, "/test/never/1")
-    stream._muxed.send_window = 10_000_000
+    stream._yamux_stream.send_window = 10_000_000
     with trio.fail_after(5), pytest.raises(ConnectionLostError):
         await stream.send(bytes(10_000_000))
     await server.wait_disconnected(client.peer_id)
-    assert "past its window" in caplog.text
+    assert "data over the window" in caplog.text
 
 
 async def test_a_peer_that_reads_nothing_cannot_fill_the_queue(autojump_clock, start_node, memory_network):
     """A flood of pings whose answers nobody reads: the queue of answers is bounded, then the peer is dropped."""
     server = await start_node(network=memory_network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
-    raw = await memory_network.dial("9.9.9.9", 4001)
-    muxed = await Upgrader(PeerKey.generate()).outbound(Link(raw, None), server.peer_id)
-
-    async def never() -> None:
-        await trio.sleep_forever()
-
+    peer = await WirePeer.dial(link_over(await memory_network.dial("9.9.9.9", 4001), None), server.peer_id)
     await trio.testing.wait_all_tasks_blocked()
     (connection,) = server._pool
-    connection._muxed._link._stream.send_stream.send_all_hook = never
-    ping = struct.pack("!BBHII", 0, 2, 1, 0, 7)
+    connection.muxer._link._stream.send_stream.send_all_hook = trio.sleep_forever
+    most = 0
 
     async def flood() -> None:
-        for _ in range(200):
-            await muxed.secured_conn.write(ping * 100)
+        nonlocal most
+        for number in range(100_000):
+            await peer.send(ping(number) * 100)
             await trio.sleep(0.01)
+            most = max(most, connection.muxer.unsent_bytes)
 
-    with trio.fail_after(60), pytest.raises(Exception, match=r"broke|closed"):
+    with trio.fail_after(60), pytest.raises(LinkBrokenError):
         await flood()
+    assert 200_000 < most < 300_000
     assert server.connected_peers() == ()
 
 
@@ -194,17 +201,11 @@ async def test_a_call_that_times_out_on_a_dead_line_takes_the_connection_with_it
 ):
     client, server = await _pair(start_node, memory_network)
     (connection,) = client._pool.of(server.peer_id)
-    dead = connection._muxed._link._stream
-
-    async def nothing(*_: object) -> bytes:
-        await trio.sleep_forever()
-        raise AssertionError
-
     await trio.sleep(1)
-    dead.receive_some = nothing
-    dead.send_stream.send_all_hook = nothing
+    _cut_line(connection)
+    server.set_stream_handler("/test/unspoken/1", _drain)
     with pytest.raises(ConnectionLostError) as caught:
-        await client.open_stream(server.peer_id, ECHO, timeout_s=10)
+        await client.open_stream(server.peer_id, "/test/unspoken/1", timeout_s=10)
     assert not caught.value.may_have_executed
     await _echo_works(client, server)
     assert len(memory_network.dialled) == 2

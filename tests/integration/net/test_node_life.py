@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from hostmesh.errors import AlreadyRunningError, InvalidAddressError, KeyInUseError, StartFailedError, UsageError
-from hostmesh.net import stock
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.network import SocketNetwork
 from hostmesh.net.node import Node, NodeConfig
@@ -251,24 +250,3 @@ async def test_key_of_a_running_node_is_refused(tmp_path):
             with pytest.raises(KeyInUseError), open_peer_key(path):
                 pass
             await node.stop()
-
-
-def test_another_libp2p_is_noticed(monkeypatch):
-    monkeypatch.setattr(stock.yamux, "YamuxStream", object())
-    monkeypatch.setattr(stock, "LIBP2P_VERSION", "9.9.9")
-    with pytest.raises(StartFailedError) as caught:
-        stock.install()
-    assert "9.9.9" in caught.value.message
-    assert "pip" in caught.value.remedy or "install" in caught.value.remedy
-
-
-def test_a_replaced_method_that_looks_different_is_noticed(monkeypatch):
-    async def open_stream(self, priority: int = 0) -> None: ...
-
-    monkeypatch.setattr(stock.yamux, "YamuxStream", object())
-    monkeypatch.setattr(stock.Yamux, "open_stream", open_stream)
-    with pytest.raises(StartFailedError, match=r"Yamux\.open_stream"):
-        stock.install()
-    monkeypatch.delattr(stock.Yamux, "_write_frame")
-    with pytest.raises(StartFailedError, match="missing"):
-        stock.install()

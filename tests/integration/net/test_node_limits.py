@@ -8,14 +8,14 @@ import struct
 
 import pytest
 import trio
-from libp2p.io.exceptions import IOException
+from tests.support.wire_peer import WirePeer, proposal
+from tests.support.yamux_wire import ACK, DATA, FIN, GO_AWAY, RST, SYN, Frame, data, update
 
 from hostmesh.errors import ConnectionLostError, DialError
 from hostmesh.net import listening
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.links import Link
-from hostmesh.net.peer_key import PeerKey
-from hostmesh.net.upgrade import Upgrader
+from hostmesh.net.links import LinkBrokenError, link_over
+from hostmesh.net.node import Node
 
 ECHO = "/test/echo/1"
 CONFIGURED = AddressOrigin.CONFIGURED
@@ -102,10 +102,10 @@ async def test_garbage_does_not_disturb(start_node, listen):
         b"\x13/multistream/1.0.0\n\x07/noise\n" + b"\x00\x20" + os.urandom(32) + b"\x00\xff" + os.urandom(255),
         b"\x13/multistream/1.0.0\n" + b"\x03ls\n" * 500,
     ]
-    for data in garbage * 5:
+    for nonsense in garbage * 5:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         try:
-            await stream.send_all(data)
+            await stream.send_all(nonsense)
             await stream.send_eof()
             with trio.fail_after(2):
                 while await stream.receive_some():
@@ -201,39 +201,49 @@ async def test_a_slow_watcher_gets_the_latest_of_each_peer(start_node):
         assert scope.cancelled_caught
 
 
+async def _dial_raw(server: Node) -> WirePeer:
+    """Connect a peer that says what a test wants."""
+    stream = await trio.open_tcp_stream("127.0.0.1", int(server.listen_addresses()[0].split("/")[4]))
+    return await WirePeer.dial(link_over(stream, None), server.peer_id)
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("nonsense", "is_refused_at_once"),
     [
-        b"\x00",
-        b"\x01",
-        b"\x01\n",
-        b"\x05abc",
-        b"\x04abcd",
-        b"\x02\xff\n",
-        b"\xff" * 30,
-        b"\x80\x80\x80\x80\x80\x80\x80\x80\x10",
-        b"\x13/multistream/1.0.0\n\x00",
-        b"\x13/multistream/1.0.0\n\x01\n",
-        b"\x13/multistream/1.0.0\n\x02\xff\n",
-        b"\x13/multistream/1.0.0\n" + b"\x03ls\n" * 5000,
-        b"\x13/multistream/1.0.0\n\x15/test/does-not-exist\n",
+        (b"\x00", True),
+        (b"\x01", False),
+        (b"\x01\n", True),
+        (b"\x05abc", False),
+        (b"\x04abcd", True),
+        (b"\x02\xff\n", True),
+        (b"\xff" * 30, True),
+        (b"\x80\x80\x80\x80\x80\x80\x80\x80\x10", True),
+        (b"\x13/multistream/1.0.0\n\x00", True),
+        (b"\x13/multistream/1.0.0\n\x01\n", False),
+        (b"\x13/multistream/1.0.0\n\x02\xff\n", False),
+        (b"\x13/multistream/1.0.0\n" + b"\x03ls\n" * 5000, True),
+        (b"\x13/multistream/1.0.0\n\x15/test/does-not-exist\n", False),
     ],
 )
-@pytest.mark.parametrize("is_ended", [True, False])
-async def test_a_stream_that_names_no_protocol_ends_alone(start_node, data, is_ended):
-    server, client = await start_node(), await start_node()
-    await _connect(client, server)
-    sibling = await client.open_stream(server.peer_id, ECHO)
-    (connection,) = client._pool.of(server.peer_id)
-    raw = await connection._muxed.open_stream()
-    await raw.write(data)
-    if is_ended:
-        await raw.close()
-    else:
-        raw.abandon()
-    await sibling.send(b"x")
-    assert await sibling.receive() == b"x"
-    assert server.is_connected(client.peer_id)
+@pytest.mark.parametrize("how", ["end", "reset", "stay"])
+async def test_a_stream_that_names_no_protocol_ends_alone(start_node, nonsense, is_refused_at_once, how):
+    server = await start_node()
+    peer = await _dial_raw(server)
+    await peer.send(data(1, proposal(ECHO), SYN), data(3, nonsense, SYN))
+    ends = {"end": update(3, 0, FIN), "reset": update(3, 0, RST), "stay": b""}
+    await peer.send(ends[how])
+    refusal = 0
+    with trio.fail_after(2):
+        # A stream that was reset while its nonsense was on the way is not heard of again.
+        while how != "reset" and (is_refused_at_once or how == "end") and not refusal & (RST | FIN):
+            refusal = (await peer.next_of(3)).flags
+        assert await peer.read(1, len(proposal(ECHO))) == proposal(ECHO)
+        await peer.send(data(1, b"the sibling works"))
+        assert await peer.read(1, 17) == b"the sibling works"
+    (connection,) = server._pool
+    assert [stream.protocol_id for stream in connection.streams if stream.is_inbound] == [ECHO]
+    assert connection.muxer.yamux.inbound_streams == (2 if how == "stay" and not refusal & RST else 1)
+    await peer.link.close()
 
 
 async def test_both_dial_at_once(start_node):
@@ -255,10 +265,8 @@ async def test_random_frames_of_a_proven_peer_hurt_nobody_else(start_node):
     server, client = await start_node(), await start_node()
     await _connect(client, server)
     choice = random.Random(20240607)
-    port = int(server.listen_addresses()[0].split("/")[4])
     for _ in range(30):
-        link = Link(await trio.open_tcp_stream("127.0.0.1", port), None)
-        muxed = await Upgrader(PeerKey.generate()).outbound(link, server.peer_id)
+        peer = await _dial_raw(server)
         for _ in range(20):
             size = choice.choice([0, 1, 5, 300, 2**31])
             header = struct.pack(
@@ -270,10 +278,10 @@ async def test_random_frames_of_a_proven_peer_hurt_nobody_else(start_node):
                 size,
             )
             try:
-                await muxed.secured_conn.write(header + choice.randbytes(min(size, 300)))
-            except IOException:
+                await peer.send(header + choice.randbytes(min(size, 300)))
+            except LinkBrokenError:
                 break
-        await link.close()
+        await peer.link.close()
     stream = await client.open_stream(server.peer_id, ECHO)
     await stream.send(b"x")
     assert await stream.receive() == b"x"
@@ -283,20 +291,16 @@ async def test_random_frames_of_a_proven_peer_hurt_nobody_else(start_node):
     assert server.connected_peers() == (client.peer_id,)
 
 
-@pytest.mark.parametrize("flags", [0, 1, 2])
+@pytest.mark.parametrize("flags", [0, SYN, ACK])
 async def test_a_frame_over_the_window_is_not_taken_in(start_node, flags):
     server = await start_node()
-    link = Link(await trio.open_tcp_stream("127.0.0.1", int(server.listen_addresses()[0].split("/")[4])), None)
-    muxed = await Upgrader(PeerKey.generate()).outbound(link, server.peer_id)
-    if not flags & 1:
-        await muxed.secured_conn.write(struct.pack("!BBHII", 0, 1, 1, 1, 0))
-    await muxed.secured_conn.write(struct.pack("!BBHII", 0, 0, flags, 1, 16 * 1024 * 1024))
-
+    peer = await _dial_raw(server)
+    if flags != SYN:
+        await peer.send(update(1, 0, SYN))
     # Nothing of the frame was sent: its announcement alone ends the connection.
-    async def read_on() -> None:
-        while True:
-            await muxed.secured_conn.read(12)
-
-    with trio.fail_after(2), pytest.raises(IOException):
-        await read_on()
-    await link.close()
+    await peer.send(Frame(DATA, flags, 1, 16 * 1024 * 1024).pack())
+    with trio.fail_after(2):
+        last = (await peer.rest())[-1]
+    assert (last.kind, last.length) == (GO_AWAY, 1), "a protocol error"
+    assert server.connected_peers() == ()
+    await peer.link.close()

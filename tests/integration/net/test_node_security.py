@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.rsa import create_new_key_pair as create_rsa_key_pair
 from libp2p.crypto.secp256k1 import create_new_key_pair as create_secp256k1_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.io.exceptions import IncompleteReadError
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
@@ -27,13 +30,14 @@ from libp2p.security.secio import transport as secio
 from libp2p.security.tls.transport import PROTOCOL_ID as TLS_ID
 from libp2p.security.tls.transport import TLSTransport
 from multiaddr import Multiaddr
+from tests.support.wire_peer import line, proposal
 
 from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.links import Link
-from hostmesh.net.network import SocketNetwork
+from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.wire.noise import NoiseHandshake, NoiseIdentity
 
 ECHO = "/test/echo/1"
 CONFIGURED = AddressOrigin.CONFIGURED
@@ -117,14 +121,50 @@ async def test_dialer_without_noise_is_refused(start_node, name):
         assert node.connected_peers() == ()
 
 
+async def _dial(node: Node) -> trio.SocketStream:
+    return await trio.open_tcp_stream("127.0.0.1", int(node.listen_addresses()[0].split("/")[4]))
+
+
 async def test_only_noise_is_on_offer(start_node):
     node = await start_node()
-    stream = await SocketNetwork().dial("127.0.0.1", int(node.listen_addresses()[0].split("/")[4]))
-    link = Link(stream, None)
-    raw = RawConnection(link, True)
-    offered = await MultiselectClient().query_multistream_command(MultiselectCommunicator(raw), "ls")
-    await link.close()
-    assert offered == ["/noise"]
+    stream = await _dial(node)
+    unwanted = [PLAINTEXT_PROTOCOL_ID, "/plaintext/1.0.0", secio.ID, TLS_ID, "/quic-v1", "ls"]
+    await stream.send_all(b"".join(map(line, ["/multistream/1.0.0", *unwanted, "/noise"])))
+    expected = b"".join(map(line, ["/multistream/1.0.0", *["na"] * len(unwanted), "/noise"]))
+    received = b""
+    with trio.fail_after(2):
+        while len(received) < len(expected):
+            received += await stream.receive_some()
+    assert received == expected
+    await stream.aclose()
+
+
+async def test_only_yamux_is_on_offer(start_node):
+    """To a peer that does not name its multiplexers in the handshake."""
+    node = await start_node()
+    stream, key, static = await _dial(node), PeerKey.generate(), bytes(range(32))
+    public = X25519PrivateKey.from_private_bytes(static).public_key().public_bytes_raw()
+    identity = NoiseIdentity(static, key.public_bytes, key.sign(b"noise-libp2p-static-key:" + public))
+    handshake = NoiseHandshake(is_initiator=True, identity=identity, ephemeral_private=bytes(range(1, 33)))
+    await stream.send_all(proposal("/noise") + handshake.data_to_send())
+    received, result = b"", None
+    with trio.fail_after(2):
+        while len(received) < len(proposal("/noise")):
+            received += await stream.receive_some()
+        assert received.startswith(proposal("/noise"))
+        result = handshake.receive(received[len(proposal("/noise")) :])
+        while result is None:
+            result = handshake.receive(await stream.receive_some())
+        channel = result[0].channel
+        unwanted = ["/mplex/6.7.0", "/yamux/2.0.0", "ls"]
+        wanted = b"".join(map(line, ["/multistream/1.0.0", *unwanted, "/yamux/1.0.0"]))
+        await stream.send_all(handshake.data_to_send() + channel.seal(wanted))
+        expected = b"".join(map(line, ["/multistream/1.0.0", *["na"] * len(unwanted), "/yamux/1.0.0"]))
+        received = b""
+        while len(received) < len(expected):
+            received += b"".join(channel.open(await stream.receive_some()))
+    assert received.startswith(expected), "what comes after it are frames"
+    await stream.aclose()
 
 
 class _StolenIdentity:
@@ -145,16 +185,14 @@ async def test_dialer_cannot_claim_a_peer_id_without_its_key(start_node):
     node = await start_node()
     victim, thief = create_new_key_pair(), create_new_key_pair()
     claimed = KeyPair(_StolenIdentity(thief.private_key, victim.public_key), victim.public_key)
-    stream = await SocketNetwork().dial("127.0.0.1", int(node.listen_addresses()[0].split("/")[4]))
-    link = Link(stream, None)
-    raw = RawConnection(link, True)
+    raw = RawConnection(TrioTCPStream(await _dial(node)), True)
     await MultiselectClient().select_one_of([NOISE_ID], MultiselectCommunicator(raw))
     transport = NoiseTransport(claimed, noise_privkey=create_noise_key_pair().private_key)
     secured = await transport.secure_outbound(raw, info_from_p2p_addr(Multiaddr(node.peer_addresses()[0])).peer_id)
-    with trio.fail_after(2), pytest.raises(Exception, match="closed"):
+    with trio.fail_after(2), pytest.raises(IncompleteReadError):
         await secured.read(1)
     assert node.connected_peers() == ()
-    await link.close()
+    await raw.close()
 
 
 async def test_listener_cannot_claim_a_peer_id_without_its_key(start_node, nursery):
@@ -162,15 +200,17 @@ async def test_listener_cannot_claim_a_peer_id_without_its_key(start_node, nurse
     victim, thief = create_new_key_pair(), create_new_key_pair()
     claimed = KeyPair(_StolenIdentity(thief.private_key, victim.public_key), victim.public_key)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    refused = trio.Event()
 
     async def impersonate(stream: trio.SocketStream) -> None:
         from libp2p.protocol_muxer.multiselect import Multiselect
 
-        raw = RawConnection(Link(stream, None), False)
+        raw = RawConnection(TrioTCPStream(stream), False)
         await Multiselect({NOISE_ID: None}).negotiate(MultiselectCommunicator(raw))
         transport = NoiseTransport(claimed, noise_privkey=create_noise_key_pair().private_key)
-        with pytest.raises(Exception, match="closed"):
+        with pytest.raises(IncompleteReadError):
             await transport.secure_inbound(raw)
+        refused.set()
 
     nursery.start_soon(trio.serve_listeners, impersonate, listeners)
     port = listeners[0].socket.getsockname()[1]
@@ -178,6 +218,9 @@ async def test_listener_cannot_claim_a_peer_id_without_its_key(start_node, nurse
     with pytest.raises(DialError) as caught:
         await node.connect(victim_id, [f"/ip4/127.0.0.1/tcp/{port}"], origin=CONFIGURED)
     assert caught.value.stage == "handshake"
+    assert "does not vouch" in caught.value.message
+    with trio.fail_after(2):
+        await refused.wait()
     assert node.connected_peers() == ()
 
 

@@ -26,12 +26,14 @@ async def test_a_stream_left_with_unread_bytes_is_forgotten(start_node, how):
     (connection,) = client._pool.of(server.peer_id)
     stream = await client.open_stream(server.peer_id, "/test/more/1")
     await stream.close_write()
+    yamux = connection.muxer.yamux
     with trio.fail_after(2):
-        while not stream._muxed.closed:
+        while stream._yamux_stream.id in yamux.streams:
             await trio.lowlevel.checkpoint()
+    assert yamux.unread_bytes == client.usage().unread_bytes == 1000
     await getattr(stream, how)()
-    assert stream._muxed.stream_id not in connection._muxed.streams
-    assert stream._muxed.stream_id not in connection._muxed.stream_buffers
+    assert yamux.unread_bytes == client.usage().unread_bytes == 0
+    assert stream not in connection.streams
 
 
 async def test_a_stream_that_its_opener_reset_is_forgotten_with_its_handler(start_node):
@@ -49,14 +51,15 @@ async def test_a_stream_that_its_opener_reset_is_forgotten_with_its_handler(star
     await stream.reset()
     (connection,) = server._pool.of(client.peer_id)
     with trio.fail_after(2):
-        while not all(each.closed for each in connection._muxed.streams.values()):
+        while connection.muxer.yamux.streams:
             await trio.lowlevel.checkpoint()
+    assert len(connection.streams) == 1, "the handler has it still"
     leave.set()
     with trio.fail_after(2):
-        while connection._muxed.streams:
+        while connection.streams:
             await trio.lowlevel.checkpoint()
     assert left.is_set()
-    assert not connection._muxed.stream_buffers
+    assert connection.muxer.yamux.unread_bytes == 0
 
 
 @pytest.mark.parametrize("how", ["reset", "disconnect", "own reset"])
