@@ -142,14 +142,14 @@ class Pair:
             expected = self.model.feed(piece)
         except ViolationError:
             expected = None
+        for frame in self._heard.feed(piece):
+            self.onlooker.sees_received(frame)
         try:
             events = self.yamux.receive(piece)
         except MalformedMessageError:
             assert expected is None, "a violation where there is none"
             return None
         assert expected is not None, "a violation that was not seen"
-        for frame in self._heard.feed(piece):
-            self.onlooker.sees_received(frame)
         tuples = [as_tuple(event) for event in events]
         assert join_events(tuples) == join_events(expected), "the events are the model's"
         opened = [event.stream for event in events if type(event).__name__ == "StreamOpened"]
