@@ -24,10 +24,12 @@ async def test_a_stream_left_with_unread_bytes_is_forgotten(start_node, how):
     server.set_stream_handler("/test/more/1", say_more_than_is_read)
     await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
     (connection,) = client._pool.of(server.peer_id)
-    stream = await client.open_stream(server.peer_id, "/test/more/1")
-    await stream.close_write()
     yamux = connection.muxer.yamux
     with trio.fail_after(2):
+        while not client.protocols_of(server.peer_id):
+            await trio.lowlevel.checkpoint()
+        stream = await client.open_stream(server.peer_id, "/test/more/1")
+        await stream.close_write()
         while stream._yamux_stream.id in yamux.streams:
             await trio.lowlevel.checkpoint()
     assert yamux.unread_bytes == client.usage().unread_bytes == 1000
