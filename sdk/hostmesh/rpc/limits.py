@@ -31,16 +31,43 @@ class CallLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RpcLimits:
-    """Limits of an RPC server. Chosen here: one client's 50 parallel jobs and 200 in a row stay well below them."""
+class ServiceLimits:
+    """Limits of services that are counted together: those that were added with equal limits."""
 
-    per_peer: CallLimits = field(default_factory=lambda: CallLimits(max_concurrent=128, calls_per_s=200.0, burst=1000))
-    """All calls of one peer, over all services."""
-    per_service: CallLimits = field(
-        default_factory=lambda: CallLimits(max_concurrent=2048, calls_per_s=2000.0, burst=4000)
-    )
+    group: str
+    """Tells apart services that have the same numbers and are not to be counted together."""
+    per_peer: CallLimits
+    """All calls of one peer, over all services of the group."""
+    per_service: CallLimits
     """All calls to one service, from all peers."""
+
+
+BUILT_IN_LIMITS = ServiceLimits(
+    group="built-in",
+    per_peer=CallLimits(max_concurrent=128, calls_per_s=200.0, burst=1000),
+    per_service=CallLimits(max_concurrent=2048, calls_per_s=2000.0, burst=4000),
+)
+"""Of hostmesh's own services, each of whose calls may cost a signature, a lookup or a job. Chosen here: one client's 50
+parallel jobs and 200 in a row stay well below them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcLimits:
+    """Limits of an RPC server; those of calls are for services that have none of their own.
+
+    Chosen here: a peer may use every stream that one connection has, and a service what one core can answer.
+    """
+
+    per_peer: CallLimits = field(
+        default_factory=lambda: CallLimits(max_concurrent=256, calls_per_s=20_000.0, burst=20_000)
+    )
+    """All calls of one peer, over all services without limits of their own."""
+    per_service: CallLimits = field(
+        default_factory=lambda: CallLimits(max_concurrent=4096, calls_per_s=50_000.0, burst=50_000)
+    )
+    """All calls to one such service, from all peers."""
     max_tracked_peers: int = 4096
+    """Idle peers that are remembered, for each group of services."""
     request_timeout_s: float = 10.0
     """Time in which a stream must have brought its whole request."""
     linger_timeout_s: float = 2.0
@@ -73,17 +100,58 @@ class _Bucket:
         self.at = now
         self.active = 0
 
-    def refill(self, now: float) -> None:
-        passed = max(now - self.at, 0.0)
-        self.tokens = min(self.tokens + passed * self.limits.calls_per_s, float(self.limits.burst))
-        self.at = max(now, self.at)
-
-    def over(self) -> OverLimit | None:
-        if self.active >= self.limits.max_concurrent:
+    def over(self, now: float) -> OverLimit | None:
+        """Say why there is no token or no place."""
+        limits = self.limits
+        if now > self.at:
+            self.tokens += (now - self.at) * limits.calls_per_s
+            if self.tokens > limits.burst:
+                self.tokens = float(limits.burst)
+            self.at = now
+        if self.active >= limits.max_concurrent:
             return OverLimit("BUSY", BUSY_RETRY_MS)
         if self.tokens < 1.0:
-            return OverLimit("RATE_LIMITED", max(ceil((1.0 - self.tokens) / self.limits.calls_per_s * 1000), 1))
+            return OverLimit("RATE_LIMITED", max(ceil((1.0 - self.tokens) / limits.calls_per_s * 1000), 1))
         return None
+
+
+class _Peers:
+    """The peers of one group of services, the one that became idle least recently near the front."""
+
+    __slots__ = ("buckets", "idle", "limits", "max_idle")
+
+    def __init__(self, limits: CallLimits, max_idle: int) -> None:
+        self.buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self.idle = 0
+        self.limits = limits
+        self.max_idle = max_idle
+
+    def add(self, peer: str, now: float) -> _Bucket:
+        """Track one more peer, which is idle yet."""
+        bucket = self.buckets[peer] = _Bucket(self.limits, now)
+        self.idle += 1
+        return bucket
+
+    def forget(self) -> None:
+        """Forget idle peers that are too many."""
+        while self.idle > self.max_idle:
+            peer, bucket = next(iter(self.buckets.items()))
+            if bucket.active:
+                # Its place is where it becomes idle; until then it must not be met again.
+                self.buckets.move_to_end(peer)
+            else:
+                del self.buckets[peer]
+                self.idle -= 1
+
+
+class ServiceCalls:
+    """What a table knows of one service; made by :meth:`LimitTable.service`."""
+
+    __slots__ = ("bucket", "peers")
+
+    def __init__(self, bucket: _Bucket, peers: _Peers) -> None:
+        self.bucket = bucket
+        self.peers = peers
 
 
 class LimitTable:
@@ -93,22 +161,40 @@ class LimitTable:
     """
 
     def __init__(self, limits: RpcLimits) -> None:
-        self._limits = limits
-        self._services: dict[str, _Bucket] = {}
-        self._active: dict[str, _Bucket] = {}
-        self._idle: OrderedDict[str, _Bucket] = OrderedDict()
+        self._max_idle = limits.max_tracked_peers
+        self._default = ServiceLimits(group="", per_peer=limits.per_peer, per_service=limits.per_service)
+        self._groups: dict[ServiceLimits, _Peers] = {}
+        self._services: dict[tuple[str, ServiceLimits], ServiceCalls] = {}
 
     @property
     def tracked_peers(self) -> int:
-        """Peers in the table."""
-        return len(self._active) + len(self._idle)
+        """Peers in the table; one that uses several groups of services counts in each."""
+        return sum(len(peers.buckets) for peers in self._groups.values())
 
     def active_calls(self, peer: str) -> int:
         """Return the calls of a peer in progress."""
-        bucket = self._active.get(peer)
-        return 0 if bucket is None else bucket.active
+        found = (peers.buckets.get(peer) for peers in self._groups.values())
+        return sum(bucket.active for bucket in found if bucket is not None)
 
-    def admit(self, peer: str, service: str, now: float) -> OverLimit | None:
+    def service(self, name: str, limits: ServiceLimits | None = None) -> ServiceCalls:
+        """Return the calls of a service; the same ones for the same name and limits.
+
+        Args:
+            name: of the service.
+            limits: its own; None for the general ones.
+
+        Bounded by the services that a server registers.
+        """
+        limits = limits or self._default
+        service = self._services.get((name, limits))
+        if service is None:
+            peers = self._groups.setdefault(limits, _Peers(limits.per_peer, self._max_idle))
+            # From the beginning of time, so that the first call finds it full whatever the clock says.
+            service = ServiceCalls(_Bucket(limits.per_service, float("-inf")), peers)
+            self._services[name, limits] = service
+        return service
+
+    def admit(self, peer: str, service: ServiceCalls, now: float) -> OverLimit | None:
         """Take a place for a call, or say why there is none.
 
         Returns:
@@ -116,34 +202,27 @@ class LimitTable:
 
         Cost: O(1).
         """
-        service_bucket = self._services.get(service)
-        if service_bucket is None:
-            # Bounded by the services that the server registered.
-            service_bucket = self._services[service] = _Bucket(self._limits.per_service, now)
-        peer_bucket = self._active.get(peer) or self._idle.pop(peer, None) or _Bucket(self._limits.per_peer, now)
-        peer_bucket.refill(now)
-        service_bucket.refill(now)
-        over = peer_bucket.over() or service_bucket.over()
+        peers, service_bucket = service.peers, service.bucket
+        peer_bucket = peers.buckets.get(peer) or peers.add(peer, now)
+        over = peer_bucket.over(now) or service_bucket.over(now)
         if over is None:
+            if not peer_bucket.active:
+                peers.idle -= 1
             for bucket in (peer_bucket, service_bucket):
                 bucket.tokens -= 1.0
                 bucket.active += 1
-        self._keep(peer, peer_bucket)
+        elif not peer_bucket.active:
+            peers.buckets.move_to_end(peer)
+            peers.forget()
         return over
 
-    def release(self, peer: str, service: str) -> None:
+    def release(self, peer: str, service: ServiceCalls) -> None:
         """Give back the place of a call that was admitted."""
-        peer_bucket = self._active[peer]
-        peer_bucket.active -= 1
-        self._services[service].active -= 1
-        self._keep(peer, peer_bucket)
-
-    def _keep(self, peer: str, bucket: _Bucket) -> None:
-        if bucket.active:
-            self._active[peer] = bucket
-            return
-        self._active.pop(peer, None)
-        self._idle[peer] = bucket
-        self._idle.move_to_end(peer)
-        while len(self._idle) > self._limits.max_tracked_peers:
-            self._idle.popitem(last=False)
+        peers = service.peers
+        bucket = peers.buckets[peer]
+        bucket.active -= 1
+        service.bucket.active -= 1
+        if not bucket.active:
+            peers.idle += 1
+            peers.buckets.move_to_end(peer)
+            peers.forget()

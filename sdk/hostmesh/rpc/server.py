@@ -1,13 +1,15 @@
 """Serves calls: one task a stream, its handler cancelled when the caller leaves, exactly one status at the end.
 
 A stream goes through: admission by peer and service; the request, within a bounded time; the handler, under the
-caller's deadline, while the caller's side is watched; the last frame. Nothing that a handler raises goes further than
-its call.
+caller's deadline; the last frame, with which the stream's own side ends; the end of the caller's side. One cancel scope
+covers request and handler: time ends it, and so does the stream when it is lost. Nothing that a handler raises goes
+further than its call.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,15 +23,18 @@ from google.protobuf.message import Message
 from hostmesh.errors import ConnectionLostError, RemoteProtocolError, StatusCode, UsageError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
-from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall
-from hostmesh.rpc.limits import LimitTable, RpcLimits
-from hostmesh.rpc.method import AnyMethod, Cardinality, handler_name, methods_of, protocol_id
+from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall, largest_request_frame
+from hostmesh.rpc.header import NO_METADATA
+from hostmesh.rpc.limits import LimitTable, RpcLimits, ServiceCalls, ServiceLimits
+from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_id
 from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error
+from hostmesh.rpc.sender import ResponseSender
 from hostmesh.system import System
 
 _log = logging.getLogger("hostmesh.rpc")
 
 _LINGER_BYTES = 2 * 1024 * 1024
+_LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +49,7 @@ class CallContext:
     """On the system's monotonic clock, seconds; None = the caller waits without end."""
     session_id: bytes = b""
     idempotency_key: bytes = b""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
 
 
 SendResponse = Callable[[Any], Awaitable[None]]
@@ -66,11 +71,23 @@ class RpcCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class _Route:
+    """A method and who serves it."""
+
+    method: AnyMethod
+    handler: Callable[..., Awaitable[Any]]
+    is_unary: bool
+    counted_ok: tuple[str, str]
+    """Under which its calls that end well are counted."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Service:
     name: str
-    protocol_id: str
     methods: Mapping[str, AnyMethod]
-    handlers: Mapping[str, Callable[..., Awaitable[Any]]]
+    routes: Mapping[str, _Route]
+    max_frame_bytes: int
+    calls: ServiceCalls
 
 
 class RpcServer:
@@ -91,13 +108,18 @@ class RpcServer:
         self._lingering = 0
         self.counters = RpcCounters()
 
-    def add_service(self, service: ServiceDescriptor, handler: object) -> None:
+    def add_service(self, service: ServiceDescriptor, handler: object, *, limits: ServiceLimits | None = None) -> None:
         """Serve a service; each method ``GetRecord`` is the handler's ``get_record``.
 
         A unary method is ``async def get_record(self, request, context) -> response``; a server stream is
         ``async def run(self, request, context, send) -> None`` with ``await send(response)``. A handler ends its call
         with an error status by raising :class:`~hostmesh.errors.RpcError`. It is cancelled when the caller leaves or
         its time is up.
+
+        Args:
+            service: as its .proto describes it.
+            handler: has a method for each of the service's.
+            limits: of the calls to this service and to all others with equal limits; None for those of the server.
 
         Raises:
             UsageError: the handler lacks a method, or the protocol is served already.
@@ -106,13 +128,19 @@ class RpcServer:
         if served in self._services:
             raise UsageError(f"{served} is served already")
         methods = methods_of(service)
-        handlers: dict[str, Callable[..., Awaitable[Any]]] = {}
-        for name in methods:
+        routes: dict[str, _Route] = {}
+        for name, method in methods.items():
             function = getattr(handler, handler_name(name), None)
             if not callable(function):
                 raise UsageError(f"{type(handler).__name__} has no {handler_name(name)} for {service.name}.{name}")
-            handlers[name] = function
-        self._services[served] = _Service(service.name, served, methods, handlers)
+            routes[name] = _Route(method, function, method.is_unary, (method.full_name, StatusCode.OK.name))
+        self._services[served] = _Service(
+            service.name,
+            methods,
+            routes,
+            largest_request_frame(methods),
+            self._table.service(service.full_name, limits),
+        )
 
     def remove_service(self, service: ServiceDescriptor) -> str:
         """Serve a service no longer; calls in progress go on. Return its protocol id, for the node to forget."""
@@ -130,37 +158,38 @@ class RpcServer:
 
     async def _serve(self, service: _Service, stream: Stream) -> None:
         """Serve one stream to its end; leaves it closed or reset."""
-        over = self._table.admit(stream.peer_id, service.name, self._system.monotonic_s())
-        clean = False
+        peer_id = stream.peer_id
+        over = self._table.admit(peer_id, service.calls, self._system.monotonic_s())
+        call = ServerCall(service.methods, service.max_frame_bytes)
+        answered = clean = False
         try:
-            if over is not None:
+            if over is None:
+                try:
+                    answered = await self._serve_admitted(service, stream, call)
+                finally:
+                    self._table.release(peer_id, service.calls)
+            else:
                 outcome = Outcome(
                     status=StatusCode.RESOURCE_EXHAUSTED,
                     message="too many calls",
                     reason=over.reason,
                     retry_after_ms=over.retry_after_ms,
                 )
-                clean = await self._refuse(service.name, stream, ServerCall(service.methods), outcome)
-            else:
-                clean = await self._serve_admitted(service, stream)
+                answered = await self._refuse(service.name, stream, call, outcome)
+            if answered and await self._see_the_end(service, stream):
+                await stream.close()
+                clean = True
         except ConnectionLostError:
-            self.counters.abandoned[service.name] += 1
+            if not answered:
+                self.counters.abandoned[service.name] += 1
         finally:
-            if over is None:
-                self._table.release(stream.peer_id, service.name)
             if not clean:
                 await stream.reset()
-        if clean:
-            try:
-                await stream.close()
-            except ConnectionLostError:
-                await stream.reset()
 
-    async def _serve_admitted(self, service: _Service, stream: Stream) -> bool:
-        """Read the request and answer it. Returns whether the stream ended as the protocol says."""
-        call = ServerCall(service.methods)
+    async def _serve_admitted(self, service: _Service, stream: Stream, call: ServerCall) -> bool:
+        """Read the request and answer it. Returns whether the answer was sent."""
         try:
-            with trio.move_on_after(self._limits.request_timeout_s) as scope:
+            with trio.CancelScope(deadline=trio.current_time() + self._limits.request_timeout_s) as scope:
                 request = await _read_request(stream, call)
         except RemoteProtocolError:
             # It closed before its request was whole, or sent more than a request: no caller that waits for an answer.
@@ -171,81 +200,74 @@ class RpcServer:
             _log.info("%s sent no request in time", stream.peer_id, extra={"service": service.name})
             return False
         if isinstance(request, CallStarted):
-            return await self._run(service, stream, call, request)
+            return await self._run(service.routes[request.method.name], stream, call, request)
         if request.violation is not None:
             self.counters.violations[service.name] += 1
         name = service.name if request.method is None else request.method.full_name
         return await self._refuse(name, stream, call, request.outcome)
 
-    async def _run(self, service: _Service, stream: Stream, call: ServerCall, started: CallStarted) -> bool:
-        method = started.method
-        sender = _Sender(stream, call)
-        handler = self._bind(service, stream.peer_id, started, sender)
-        watch = _Watch(stream, call)
-        response: Message | None = None
-        sent = False
+    async def _run(self, route: _Route, stream: Stream, call: ServerCall, started: CallStarted) -> bool:
+        """Run the handler and send the last frame. Returns whether that was sent."""
+        left_s = started.header.deadline_left_s
+        sender = ResponseSender(stream, call)
+        handler = self._bind(route, stream.peer_id, started, sender)
+        scope = trio.CancelScope(deadline=math.inf if left_s is None else trio.current_time() + left_s)
+        stream.on_lost(scope.cancel)
+        outcome, response, sent = OK, None, False
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch.run)
-                # An exception inside a scope that is cancelled too may come out as a group with Cancelled, which only
-                # the scope takes apart; so the boundary stands outside the scopes.
-                late = _deadline_scope(started.header.deadline_left_s)
-                try:
-                    with watch.handler_scope, late:
-                        response = await handler()
-                    outcome = OK
-                    if late.cancelled_caught:
-                        outcome = Outcome(
-                            status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed"
-                        )
-                except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
-                    outcome = self._outcome_of(error, method)
-                if not watch.gone and not sender.broken:
-                    with watch.answer_scope:
-                        sent = await self._answer(stream, call, method, outcome, response)
-                nursery.cancel_scope.cancel()
+            # An exception inside a scope that is cancelled too may come out as a group with Cancelled, which only the
+            # scope takes apart; so the boundary stands outside the scope.
+            try:
+                with scope:
+                    response = await handler()
+            except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
+                outcome = self._outcome_of(error, route.method)
+            if scope.cancelled_caught and outcome is OK:
+                # A caller that has left hears nothing, whatever it is told.
+                outcome = _LATE
+            if not sender.broken:
+                sent = await self._answer(stream, call, route, outcome, response)
         finally:
-            if watch.violation:
-                self.counters.violations[service.name] += 1
             if not sent:
-                self.counters.abandoned[method.full_name] += 1
+                self.counters.abandoned[route.method.full_name] += 1
         return sent
 
     def _bind(
-        self, service: _Service, peer_id: PeerId, started: CallStarted, sender: _Sender
+        self, route: _Route, peer_id: PeerId, started: CallStarted, sender: ResponseSender
     ) -> Callable[[], Awaitable[Message | None]]:
         """Return the handler's call, ready to be awaited."""
-        header, method = started.header, started.method
+        header = started.header
         left_s = header.deadline_left_s
         context = CallContext(
             peer_id=peer_id,
-            method=method.full_name,
+            method=route.method.full_name,
             deadline=None if left_s is None else self._system.monotonic_s() + left_s,
             session_id=header.session_id,
             idempotency_key=header.idempotency_key,
             metadata=header.metadata,
         )
-        function = service.handlers[method.name]
-        if method.cardinality is Cardinality.UNARY:
-            return partial(function, started.request, context)
-        return partial(function, started.request, context, sender.send)
+        if route.is_unary:
+            return partial(route.handler, started.request, context)
+        return partial(route.handler, started.request, context, sender.send)
 
     async def _answer(
-        self, stream: Stream, call: ServerCall, method: AnyMethod, outcome: Outcome, response: Message | None
+        self, stream: Stream, call: ServerCall, route: _Route, outcome: Outcome, response: Message | None
     ) -> bool:
-        """Send the last frame. Returns whether it was sent."""
-        unary = method.cardinality is Cardinality.UNARY
+        """Send the last frame and end the stream's own side. Returns whether it was sent."""
         try:
-            data = call.end(outcome, response if unary and outcome is OK else None)
+            data = call.end(outcome, response if route.is_unary and outcome is OK else None)
         except UsageError as error:
-            outcome = self._outcome_of(error, method)
+            outcome = self._outcome_of(error, route.method)
             data = call.end(outcome)
         try:
-            await stream.send(data)
+            await stream.send(data, end=True)
         except ConnectionLostError:
             return False
-        self.counters.calls[method.full_name, outcome.status.name] += 1
-        _log.debug("%s for %s: %s %s", method.full_name, stream.peer_id, outcome.status.name, outcome.reason)
+        if outcome is OK:
+            self.counters.calls[route.counted_ok] += 1
+        else:
+            self.counters.calls[route.method.full_name, outcome.status.name] += 1
+            _log.debug("%s for %s: %s %s", route.method.full_name, stream.peer_id, outcome.status.name, outcome.reason)
         return True
 
     def _outcome_of(self, error: Exception, method: AnyMethod) -> Outcome:
@@ -269,8 +291,7 @@ class RpcServer:
         self._lingering += 1
         try:
             with trio.move_on_after(self._limits.linger_timeout_s):
-                await stream.send(call.end(outcome))
-                await stream.close_write()
+                await stream.send(call.end(outcome), end=True)
                 left = _LINGER_BYTES
                 while left > 0:
                     data = await stream.receive()
@@ -281,54 +302,19 @@ class RpcServer:
             self._lingering -= 1
         return False
 
-
-class _Sender:
-    """The handler's way to send responses of a server stream."""
-
-    def __init__(self, stream: Stream, call: ServerCall) -> None:
-        self._stream = stream
-        self._call = call
-        self._lock = trio.Lock()
-        self.broken = False
-        """A response was sent in part, so that nothing may follow it."""
-
-    async def send(self, response: Message) -> None:
-        """Send one response; several tasks of a handler may do so."""
-        async with self._lock:
-            data = self._call.response(response)
-            self.broken = True
-            await self._stream.send(data)
-            self.broken = False
-
-
-class _Watch:
-    """Sees the caller leave while the handler runs, and cancels the handler.
-
-    The caller half-closes after its request, which is no sign of anything; its reset, the end of the connection or
-    another byte is.
-    """
-
-    def __init__(self, stream: Stream, call: ServerCall) -> None:
-        self._stream = stream
-        self._call = call
-        self.handler_scope = trio.CancelScope()
-        self.answer_scope = trio.CancelScope()
-        self.gone = False
-        self.violation = False
-
-    async def run(self) -> None:
+    async def _see_the_end(self, service: _Service, stream: Stream) -> bool:
+        """Wait for the caller to close its side, as it does after its request. Returns whether it sent nothing more."""
+        if self._lingering >= self._limits.max_lingering:
+            return True
+        self._lingering += 1
         try:
-            while data := await self._stream.receive():
-                self._call.feed(data)
-                self._call.next_event()
-            await self._stream.wait_reset()
-        except ConnectionLostError:
-            pass
-        except RemoteProtocolError:
-            self.violation = True
-        self.gone = True
-        self.handler_scope.cancel()
-        self.answer_scope.cancel()
+            with trio.CancelScope(deadline=trio.current_time() + self._limits.linger_timeout_s):
+                if await stream.receive(1):
+                    self.counters.violations[service.name] += 1
+                    return False
+        finally:
+            self._lingering -= 1
+        return True
 
 
 async def _read_request(stream: Stream, call: ServerCall) -> CallStarted | CallRefused:
@@ -343,7 +329,3 @@ async def _read_request(stream: Stream, call: ServerCall) -> CallStarted | CallR
                 # Bytes that came after the request with it end the call before it begins.
                 call.next_event()
             return event
-
-
-def _deadline_scope(left_s: float | None) -> trio.CancelScope:
-    return trio.CancelScope() if left_s is None else trio.move_on_after(left_s)

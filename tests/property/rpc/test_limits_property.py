@@ -20,6 +20,7 @@ def test_no_peer_ever_exceeds_its_rate_or_its_places(steps: list[tuple[str, str,
             per_service=CallLimits(max_concurrent=1000, calls_per_s=1e6, burst=10**6),
         )
     )
+    job = table.service("job")
     now = 0.0
     active = dict.fromkeys("abc", 0)
     admitted: dict[str, list[float]] = {peer: [] for peer in "abc"}
@@ -27,10 +28,10 @@ def test_no_peer_ever_exceeds_its_rate_or_its_places(steps: list[tuple[str, str,
         now += eighths / 8
         if action == "end":
             if active[peer]:
-                table.release(peer, "job")
+                table.release(peer, job)
                 active[peer] -= 1
             continue
-        over = table.admit(peer, "job", now)
+        over = table.admit(peer, job, now)
         if over is None:
             active[peer] += 1
             admitted[peer].append(now)

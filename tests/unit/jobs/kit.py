@@ -313,6 +313,8 @@ class MemoryStream:
         self._buffer = b""
         self._put, self._theirs = trio.open_memory_channel[bytes](16)
         self._is_reset = trio.Event()
+        self._on_lost: Callable[[], None] | None = None
+        self._waiting: set[trio.CancelScope] = set()
         self.peer: MemoryStream = self
 
     @classmethod
@@ -321,11 +323,13 @@ class MemoryStream:
         ours.peer, theirs.peer = theirs, ours
         return ours, theirs
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, end: bool = False) -> None:
         self.sent += data
         await self._or_reset(self._put.send, data)
+        if end:
+            self._put.close()
 
-    async def receive(self, max_bytes: int = 65536) -> bytes:
+    async def receive(self, max_bytes: int = 1 << 20) -> bytes:
         if not self._buffer:
             try:
                 self._buffer = await self._or_reset(self.peer._theirs.receive)
@@ -337,6 +341,11 @@ class MemoryStream:
     async def wait_reset(self) -> None:
         await self._is_reset.wait()
 
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        self._on_lost = callback
+        if callback is not None and self._is_reset.is_set():
+            callback()
+
     async def close_write(self) -> None:
         self._put.close()
 
@@ -344,33 +353,26 @@ class MemoryStream:
         self._put.close()
 
     async def reset(self) -> None:
-        self._is_reset.set()
-        self.peer._is_reset.set()
+        told = self.peer._is_reset.is_set()
+        for end in (self, self.peer):
+            end._is_reset.set()
+            for scope in end._waiting:
+                scope.cancel()
+        if self.peer._on_lost is not None and not told:
+            self.peer._on_lost()
 
     async def _or_reset(self, step: Callable[..., Any], *args: Any) -> Any:
         """Do one step, or fail once either end was reset."""
-        result: Any = None
-        done = False
-        failure: BaseException | None = None
         await trio.lowlevel.checkpoint()
         if not self._is_reset.is_set():
-            async with trio.open_nursery() as nursery:
-
-                async def watch() -> None:
-                    await self._is_reset.wait()
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(watch)
+            with trio.CancelScope() as scope:
+                self._waiting.add(scope)
                 try:
-                    result = await step(*args)
-                    done = True
-                except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError) as error:
-                    failure = error
-                nursery.cancel_scope.cancel()
-        if done:
-            return result
-        if isinstance(failure, trio.EndOfChannel):
-            raise failure
+                    return await step(*args)
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    pass
+                finally:
+                    self._waiting.discard(scope)
         raise ConnectionLostError("the stream was reset")
 
 

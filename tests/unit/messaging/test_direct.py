@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
@@ -87,8 +87,11 @@ class Muted:
         self.protocol_id = stream.protocol_id
         self.receive = stream.receive
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, end: bool = False) -> None:
         await trio.lowlevel.checkpoint()
+
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        self._stream.on_lost(callback)
 
     async def wait_reset(self) -> None:
         await self._stream.wait_reset()

@@ -730,18 +730,145 @@ async def test_bytes_after_the_request_break_the_call_before_it_starts(autojump_
     assert pair.server.counters.violations == {"StatusService": 2}
 
 
-async def test_bytes_during_the_call_break_it(autojump_clock: MockClock, pair: Pair) -> None:
-    pair.replace("ping", pair.handler.hang)
+async def test_bytes_during_the_call_break_it_when_it_ends(autojump_clock: MockClock, pair: Pair) -> None:
+    go_on = trio.Event()
+
+    async def wait(request: status_pb2.PingRequest, context: CallContext) -> status_pb2.PingResponse:
+        pair.handler.started.set()
+        await go_on.wait()
+        return status_pb2.PingResponse(nonce=request.nonce)
+
+    pair.replace("ping", wait)
     stream = await pair.near.open_stream(pair.far.peer_id, PROTOCOL)
     await stream.send(PING_REQUEST)
     await pair.handler.started.wait()
     await stream.send(b"\x00")
-    await pair.handler.cancelled.wait()
+    go_on.set()
     with pytest.raises(ConnectionLostError):
         await stream.receive()
     await stream.reset()
     await pair.settle()
     assert pair.server.counters.violations == {"StatusService": 1}
+
+
+async def test_bytes_during_the_call_are_held_back_by_the_window(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    pair = Pair(nursery, window_bytes=1000)
+    pair.replace("ping", pair.handler.hang)
+    stream = await pair.near.open_stream(pair.far.peer_id, PROTOCOL)
+    await stream.send(PING_REQUEST)
+    await pair.handler.started.wait()
+    with trio.move_on_after(60.0) as pouring:
+        await stream.send(bytes(1_000_000))
+    assert pouring.cancelled_caught
+    assert pair.near.opened[0].sent_bytes <= len(PING_REQUEST) + 1000
+    await stream.reset()
+    await pair.handler.cancelled.wait()
+    await pair.settle()
+
+
+async def test_a_caller_that_never_closes_its_side_has_its_answer_and_is_not_waited_for(
+    autojump_clock: MockClock, pair: Pair
+) -> None:
+    stream = await pair.near.open_stream(pair.far.peer_id, PROTOCOL)
+    started = trio.current_time()
+    await stream.send(PING_REQUEST)
+    assert await stream.receive() == bytes.fromhex("0a12060a04616263641a00")
+    assert await stream.receive() == b""
+    assert trio.current_time() == started
+    await wait_all_tasks_blocked()
+    # Its place is free before it is gone.
+    assert pair.server.active_calls(pair.near.peer_id) == 0
+    assert pair.far.open_streams == 1
+    await trio.sleep(2.1)
+    assert pair.far.open_streams == 0
+    await stream.close()
+    await pair.settle()
+    assert pair.server.counters.violations == {}
+    assert pair.server.counters.calls == {("StatusService.Ping", "OK"): 1}
+
+
+async def test_callers_that_never_close_their_side_are_not_waited_for_without_bound(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    pair = Pair(nursery, RpcLimits(max_lingering=3))
+    streams = [await pair.near.open_stream(pair.far.peer_id, PROTOCOL) for _ in range(10)]
+    for stream in streams:
+        await stream.send(PING_REQUEST)
+        assert await stream.receive() == bytes.fromhex("0a12060a04616263641a00")
+    await wait_all_tasks_blocked()
+    assert pair.far.open_streams == 3
+    for stream in streams:
+        await stream.close()
+    await pair.settle()
+
+
+async def test_a_stream_lost_while_the_handler_works_cancels_it_at_once(autojump_clock: MockClock, pair: Pair) -> None:
+    pair.replace("ping", pair.handler.hang)
+    stream = await pair.near.open_stream(pair.far.peer_id, PROTOCOL)
+    await stream.send(PING_REQUEST, end=True)
+    await pair.handler.started.wait()
+    started = trio.current_time()
+    pair.near.opened[0].break_connection()
+    await pair.handler.cancelled.wait()
+    assert trio.current_time() == started
+    await stream.reset()
+    await pair.settle()
+    assert pair.server.counters.abandoned == {"StatusService.Ping": 1}
+    assert pair.server.counters.calls == {}
+
+
+async def test_a_response_that_was_cut_off_ends_the_stream(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    # The handler gives up waiting for a slow reader in the middle of a frame, and tries to go on.
+    pair = Pair(nursery, window_bytes=8)
+    errors: list[ConnectionLostError] = []
+
+    async def impatient(request: object, context: CallContext, send: SendResponse) -> None:
+        snapshot = status_pb2.StatusSnapshot(models=[status_pb2.ModelStatus(model_id="x" * 50)])
+        with trio.move_on_after(1.0):
+            await send(snapshot)
+        try:
+            await send(snapshot)
+        except ConnectionLostError as error:
+            errors.append(error)
+
+    pair.replace("watch_status", impatient)
+    async with pair.watch(0) as stream:
+        await trio.sleep(10.0)
+        with pytest.raises(ConnectionLostError):
+            await anext(stream)
+    assert len(errors) == 1
+    await pair.settle()
+    assert pair.server.counters.abandoned == {"StatusService.WatchStatus": 1}
+
+
+async def test_tasks_that_wait_to_send_have_their_turn_one_after_the_other(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    pair = Pair(nursery, window_bytes=7)
+
+    async def greedy(request: object, context: CallContext, send: SendResponse) -> None:
+        async def one(number: int) -> None:
+            await send(status_pb2.StatusSnapshot(active_jobs=number))
+
+        async with trio.open_nursery() as inner:
+            inner.start_soon(send, status_pb2.StatusSnapshot(models=[status_pb2.ModelStatus(model_id="x" * 50)]))
+            await wait_all_tasks_blocked()
+            for number in range(1, 4):
+                inner.start_soon(one, number)
+                await wait_all_tasks_blocked()
+            # One that is cancelled in the line does not take its turn with it.
+            with trio.move_on_after(0):
+                await send(status_pb2.StatusSnapshot(active_jobs=99))
+            for number in range(4, 7):
+                await send(status_pb2.StatusSnapshot(active_jobs=number))
+
+    pair.replace("watch_status", greedy)
+    async with pair.watch(0) as stream:
+        await trio.sleep(1.0)
+        assert [response.active_jobs async for response in stream] == [0, 1, 2, 3, 4, 5, 6]
+    await pair.settle()
 
 
 async def test_garbage_and_wrong_types_are_answered(autojump_clock: MockClock, pair: Pair) -> None:

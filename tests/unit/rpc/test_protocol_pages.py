@@ -13,7 +13,7 @@ from hostmesh.messaging.deliveries import DeliveryLimits
 from hostmesh.rpc import frames, method
 from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall, ServerCall
 from hostmesh.rpc.header import Header
-from hostmesh.rpc.limits import RpcLimits
+from hostmesh.rpc.limits import BUILT_IN_LIMITS, RpcLimits
 from hostmesh.rpc.outcome import OK
 from hostmesh.status.server import MAX_WATCHERS, MAX_WATCHERS_PER_PEER, MIN_WATCH_INTERVAL_S
 from hostmesh.v1 import status_pb2
@@ -44,14 +44,24 @@ def test_the_bytes_of_the_page() -> None:
 
 def test_the_limits_of_the_pages() -> None:
     limits, ids = RpcLimits(), DeliveryLimits()
-    peer, service = limits.per_peer, limits.per_service
     rpc = (PAGES / "rpc.md").read_text()
-    for who in (peer, service):
-        assert f"{who.max_concurrent} at once, {who.calls_per_s:.0f} a second, {who.burst} in a burst" in rpc
+    own = BUILT_IN_LIMITS
+    for row, who in (
+        ("calls of a peer, over hostmesh's own services", own.per_peer),
+        ("calls to one of them, of all peers", own.per_service),
+    ):
+        numbers = f"{who.max_concurrent} at once, {who.calls_per_s:.0f} a second, {who.burst} in a burst"
+        assert f"| {row} | {numbers} |" in rpc
+    for row, who in (
+        ("calls of a peer, over all other services", limits.per_peer),
+        ("calls to one of those, of all peers", limits.per_service),
+    ):
+        numbers = f"{who.max_concurrent} at once, {who.calls_per_s:,.0f} a second, {who.burst:,} in a burst"
+        assert f"| {row} | {numbers} |" in rpc
     assert f"within {limits.request_timeout_s:.0f} s | reset" in rpc
     assert f"for {limits.linger_timeout_s:.0f} s and 2 MiB" in rpc
     assert f"waits for {limits.max_lingering} such callers" in rpc
-    assert f"{limits.max_tracked_peers}, the least recently seen" in rpc
+    assert f"groups | {limits.max_tracked_peers}, the least recently seen" in rpc
     assert f"and {HEADER_ALLOWANCE_BYTES // 1024} KiB |" in rpc
     assert f"nesting of messages | {bounds.MAX_DEPTH} |" in rpc
     message = (PAGES / "message.md").read_text()
