@@ -37,7 +37,8 @@ class NodeConfig:
     Source: Yamux of libp2p (go and js use 256 too). One over it is refused with an error.
     """
     max_unread_bytes: int = 256 * 1024 * 1024
-    """What peers may have sent and nobody has read yet, over all connections; over it the fullest stream is reset."""
+    """What peers may have sent and nobody has read yet, over all connections; over it, the connection with most of it
+    loses its fullest stream."""
     connection_timeout_s: float = 30.0
     """Dialling and opening a stream, unless the caller says otherwise. Source: seed 002."""
     bootstrap_first_retry_s: float = FIRST_RETRY_S

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from hostmesh.net.peer_id import PeerId
 
@@ -34,8 +35,28 @@ class NodeUsage:
     """Streams that were reset because nobody read them."""
 
 
+class UnreadHolder(Protocol):
+    """A connection, which may hold what nobody has read."""
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much."""
+        ...
+
+    def report_unread(self) -> None:
+        """Call :meth:`Ledger.note_unread` with what changed since the last time."""
+        ...
+
+    def shed(self) -> None:
+        """Reset the stream that holds most."""
+        ...
+
+
 class Ledger:
     """The accounts of one node.
+
+    Unread bytes are noted when they come; when they were read is noted later. So the sum is never too small, and it is
+    made exact before anybody loses a stream for it: of the connection that holds most, whoever it was that sent last.
 
     Args:
         max_streams_per_protocol: inbound streams that one peer may have open with one protocol.
@@ -48,7 +69,8 @@ class Ledger:
         self._max_streams_per_protocol = max_streams_per_protocol
         self._max_unread_bytes = max_unread_bytes
         self._of_peer: Counter[tuple[PeerId, str]] = Counter()
-        self.unread_bytes = 0
+        self._unread_bytes = 0
+        self._holders: set[UnreadHolder] = set()
         self.refused_streams = 0
         self.overflowed_streams = 0
 
@@ -78,7 +100,26 @@ class Ledger:
             total[protocol_id] += count
         return dict(total)
 
-    def note_unread(self, change: int) -> bool:
-        """Add to the unread bytes, and say whether they are over the limit now."""
-        self.unread_bytes += change
-        return self.unread_bytes > self._max_unread_bytes
+    # --- unread bytes ---
+
+    def join(self, holder: UnreadHolder) -> None:
+        """Take a connection into account."""
+        self._holders.add(holder)
+
+    def leave(self, holder: UnreadHolder) -> None:
+        """Forget a connection; what it noted is for itself to take back."""
+        self._holders.discard(holder)
+
+    @property
+    def unread_bytes(self) -> int:
+        """Received and not read, over all connections. Cost: linear in their number."""
+        for holder in self._holders:
+            holder.report_unread()
+        return self._unread_bytes
+
+    def note_unread(self, change: int) -> None:
+        """Add to the unread bytes; over the limit, the connections with most of them lose their fullest streams."""
+        self._unread_bytes += change
+        if change > 0 and self._unread_bytes > self._max_unread_bytes:
+            while self.unread_bytes > self._max_unread_bytes:
+                max(self._holders, key=lambda holder: holder.unread_bytes).shed()

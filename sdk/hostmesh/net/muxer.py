@@ -40,6 +40,8 @@ _log = logging.getLogger("hostmesh.net")
 
 CONGESTED_BYTES = 64 * 1024
 """Queued, and not taken by the socket: senders wait."""
+_WOKEN_SENDERS = 64
+"""Waiting senders that get their turn before the next write."""
 _QUIET_S = 150e-6
 """A connection that wrote nothing for so long writes at once: there is nothing to join with."""
 PING_S = 12.0
@@ -116,6 +118,11 @@ class Muxer:
         """Bytes that wait for the socket."""
         return self.yamux.queued_bytes + (0 if self._unsent is None else len(self._unsent))
 
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that came and that nobody has read."""
+        return self.yamux.unread_bytes
+
     # --- sending ---
 
     @property
@@ -172,11 +179,16 @@ class Muxer:
                 self._unsent = None
                 self._flushed_at_s = trio.current_time()
             self._flush()
-            if self._unsent is None:
-                self._senders.unpark_all()
-                if not self._writer_is_woken:
-                    await self._park_writer()
-                self._writer_is_woken = False
+            if self._unsent is not None:
+                continue
+            if self._senders:
+                # Some at a time: of a thousand, most would find the queue full again.
+                self._senders.unpark(count=_WOKEN_SENDERS)
+                await trio.lowlevel.checkpoint()
+                continue
+            if not self._writer_is_woken:
+                await self._park_writer()
+            self._writer_is_woken = False
 
     async def _park_writer(self) -> None:
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -196,6 +208,7 @@ class Muxer:
 
     async def run(self) -> None:
         """Run until the connection ends, then tell every stream. Cancellation: as an end."""
+        self._ledger.join(self)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -206,6 +219,7 @@ class Muxer:
             self._mark_closed()
             for stream in list(self.yamux.streams.values()):
                 stream.owner.take_connection_end()
+            self._ledger.leave(self)
             self._ledger.note_unread(-self._reported_unread)
             self._reported_unread = 0
             await self._link.close()
@@ -221,7 +235,8 @@ class Muxer:
             _log.debug("the connection to %s broke: %s", self.peer_id, error)
         except RemoteProtocolError as error:
             _log.warning("%s broke the protocol, the connection is closed: %s", self.peer_id, error.message)
-            self._flush()  # the GoAway that says so
+            if self._unsent is None:
+                self._flush()  # the GoAway that says so
 
     def _take(self, plaintexts: list[bytes]) -> None:
         yamux = self.yamux
@@ -254,17 +269,20 @@ class Muxer:
             self._take_pong(event.value)
 
     def report_unread(self) -> None:
-        """Tell the node's accounts what is unread here; over its limit, the fullest stream goes."""
+        """Tell the node's accounts what is unread here."""
         unread = self.yamux.unread_bytes
         change = unread - self._reported_unread
         if change:
             self._reported_unread = unread
-            if self._ledger.note_unread(change) and change > 0:
-                events: list[Event] = []
-                self.yamux.shed(events)
-                for event in events:
-                    self._dispatch(event)
-                self.report_unread()
+            self._ledger.note_unread(change)
+
+    def shed(self) -> None:
+        """Reset the stream with most unread bytes: the node has too many."""
+        events: list[Event] = []
+        self.yamux.shed(events)
+        for event in events:
+            self._dispatch(event)
+        self.flush_soon()
 
     # --- life ---
 

@@ -123,6 +123,11 @@ class NodeStream:
     async def _send(self, data: bytes, *, end: bool) -> None:
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
         self._check_writable()
+        if muxer.is_congested:
+            # Before anything is queued: otherwise every stream could put a piece on top of a full queue.
+            self._burst_sends = self._burst_bytes = 0
+            await muxer.wait_uncongested()
+            self._check_writable()
         if self._prefix:
             data = self._prefix + data
             self._prefix = b""
@@ -143,9 +148,6 @@ class NodeStream:
         if end:
             yamux.close_write(yamux_stream)
         muxer.flush_soon()
-        if muxer.is_congested:
-            self._burst_sends = self._burst_bytes = 0
-            await muxer.wait_uncongested()
 
     def _check_writable(self) -> None:
         if self._failure is not None:
@@ -158,17 +160,22 @@ class NodeStream:
     async def _wait_sendable(self) -> None:
         """Return once the peer's window and the connection's queue have room."""
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
-        if muxer.is_congested:
-            await muxer.wait_uncongested()
-        while not yamux_stream.send_window and not yamux_stream.is_reset and not muxer.is_closed:
-
-            def abort(_: object) -> trio.lowlevel.Abort:
-                self._window_waiter = None
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            self._window_waiter = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(abort)
+        while not yamux_stream.is_reset and not muxer.is_closed:
+            if muxer.is_congested:
+                await muxer.wait_uncongested()
+            elif yamux_stream.send_window:
+                break
+            else:
+                await self._park_sender()
         self._check_writable()
+
+    async def _park_sender(self) -> None:
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._window_waiter = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._window_waiter = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def close_write(self) -> None:
         """Half-close; see :meth:`hostmesh.net.stream.Stream.close_write`."""
