@@ -29,7 +29,7 @@ NEGOTIATION_TIMEOUT_S = 10.0
 """How long an inbound stream may take to name its protocol."""
 _LINGER_S = 30.0
 """How long a stream that we closed waits for the peer to close it too."""
-_HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0"})
+_HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"})
 
 
 class Connection:

@@ -28,12 +28,14 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.v1.identify_pb2 import Identify as IdentifyMessage
 from hostmesh.wire.bounds import parse
-from hostmesh.wire.framing import encode_frame
+from hostmesh.wire.framing import FrameDecoder, encode_frame
 
 _log = logging.getLogger("hostmesh.net")
 
 IDENTIFY_ID = "/ipfs/id/1.0.0"
 MAX_MESSAGE_BYTES = 64 * 1024
+MAX_PARTS = 10
+"""go-libp2p tells much about itself in several messages; js-libp2p reads as many."""
 MAX_PROTOCOLS = 256
 _TIMEOUT_S = 10.0
 _SETTLE_S = 1.0
@@ -101,20 +103,23 @@ async def read_identity(stream: Stream) -> Identity:
         MalformedMessageError: too long, cut short, or not an Identify message.
         ConnectionLostError: the stream ended early.
     """
-    data = bytearray()
+    decoder = FrameDecoder(MAX_MESSAGE_BYTES)
+    parts: list[bytes] = []
+    received_bytes = 0
     while chunk := await stream.receive():
-        data += chunk
-        if len(data) > MAX_MESSAGE_BYTES:
+        received_bytes += len(chunk)
+        if received_bytes > MAX_MESSAGE_BYTES:
             raise MalformedMessageError("an Identify message is too long")
-    size, at = 0, 0
-    while at < min(len(data), 3):
-        size |= (data[at] & 0x7F) << (7 * at)
-        at += 1
-        if data[at - 1] < 0x80:
-            break
-    if size != len(data) - at:
+        decoder.feed(chunk)
+        while (part := decoder.next_frame()) is not None:
+            parts.append(part)
+            if len(parts) > MAX_PARTS:
+                raise MalformedMessageError("an Identify message in too many parts")
+    decoder.finish()
+    if not parts:
         raise MalformedMessageError("an Identify message was cut short")
-    return decode_identity(bytes(data[at:]))
+    # Serialised messages one after another are their merger, which is how the specification wants the parts read.
+    return decode_identity(b"".join(parts))
 
 
 class Identify:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.serialization import deserialize_public_key
@@ -12,6 +14,7 @@ from multiaddr import Multiaddr
 from hostmesh.errors import MalformedMessageError
 from hostmesh.net.identify import Identity, decode_identity, encode_identity, read_identity
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.wire.framing import encode_frame
 
 SEED = bytes(range(32))
 IDENTITY = Identity(
@@ -78,3 +81,19 @@ async def test_a_message_without_end_is_cut_off():
 
     with pytest.raises(MalformedMessageError, match="too long"):
         await read_identity(Endless())
+
+
+async def test_a_message_in_parts_is_put_together():
+    """go-libp2p sends its protocols and its signed record as two messages."""
+    whole = encode_identity(IDENTITY, public_key=PeerKey(SEED).public_bytes, observed=None)
+    first = encode_identity(
+        replace(IDENTITY, protocols=IDENTITY.protocols[:1]), public_key=PeerKey(SEED).public_bytes, observed=None
+    )
+    second = IdentifyMessage(protocols=IDENTITY.protocols[1:]).SerializeToString()
+    assert await read_identity(Pieces(whole, 7)) == IDENTITY
+    assert await read_identity(Pieces(first + encode_frame(second), 7)) == IDENTITY
+
+
+async def test_a_message_in_too_many_parts_is_refused():
+    with pytest.raises(MalformedMessageError, match="parts"):
+        await read_identity(Pieces(b"\x00" * 11))
