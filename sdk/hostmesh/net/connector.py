@@ -11,7 +11,7 @@ from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin, AddressScope, Endpoint
 from hostmesh.net.connection import Connection
 from hostmesh.net.dialer import AttemptFailedError, Dialer
-from hostmesh.net.links import LinkBrokenError, WebSocketLink, link_over
+from hostmesh.net.links import LinkBrokenError, StreamLink, WebSocketLink, link_over
 from hostmesh.net.network import Network
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionPool
@@ -37,8 +37,8 @@ class Connector:
         upgrader: shakes hands.
         pool: the connections that there are.
         own_scopes: scopes that this node lives in, asked for each dial.
-        adopt: makes a connection of a link to a dialled address and takes it over; raises DialError when there is no
-            room.
+        adopt: makes a connection of a link to a dialled address (None: of one that was not dialled) and takes it over;
+            raises DialError when there is no room.
         system: the clock of the rate limits.
     """
 
@@ -49,7 +49,7 @@ class Connector:
         upgrader: Upgrader,
         pool: ConnectionPool,
         own_scopes: Callable[[], frozenset[AddressScope]],
-        adopt: Callable[[SecuredLink, str, AddressOrigin], Awaitable[Connection]],
+        adopt: Callable[[SecuredLink, str | None, AddressOrigin], Awaitable[Connection]],
         *,
         system: System,
     ) -> None:
@@ -91,6 +91,43 @@ class Connector:
                 raise DialError(f"{peer_id} could not be reached within {timeout_s:g} s", stage="timeout")
             if ongoing.error is not None and ongoing.tried.issuperset(address for address, _ in addresses):
                 raise _copy(ongoing.error)
+
+    async def adopt_stream(self, stream: trio.abc.Stream, peer_id: PeerId | None, timeout_s: float) -> PeerId:
+        """Shake hands over a byte stream that somebody else got, a relay's for one, and keep the connection.
+
+        It counts as inbound whoever shakes hands first: no address of ours was dialled.
+
+        Args:
+            stream: owned by the node from now on.
+            peer_id: who must prove to be at the other end, and we shake hands as the dialer; None: anybody, and the
+                other side does.
+            timeout_s: seconds for the handshake.
+
+        Returns:
+            Who is at the other end.
+
+        Raises:
+            DialError: the handshake failed, or there is no room; the stream was closed.
+
+        Cancellation: safe; the stream is closed.
+        """
+        link = StreamLink(stream, None)
+        try:
+            with trio.fail_after(timeout_s):
+                shake_hands = (
+                    self._upgrader.inbound(link) if peer_id is None else self._upgrader.outbound(link, peer_id)
+                )
+                opened = await shake_hands
+        except (HandshakeError, trio.TooSlowError) as error:
+            await link.close()
+            raise DialError(
+                f"no connection over the stream: {error or 'no answer in time'}", stage="handshake"
+            ) from error
+        except BaseException:
+            await link.close()
+            raise
+        await self._adopt(opened, None, AddressOrigin.REMOTE)
+        return opened.peer_id
 
     async def _dial(
         self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float

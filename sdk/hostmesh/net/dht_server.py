@@ -55,7 +55,7 @@ class DhtNode(Protocol):
         """Serve a protocol."""
         ...
 
-    def remove_stream_handler(self, protocol_id: str) -> None:
+    def remove_stream_handler(self, protocol_id: str) -> object:
         """Serve it no longer."""
         ...
 

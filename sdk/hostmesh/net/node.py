@@ -81,7 +81,8 @@ class Node:
     ) -> None:
         self.config = config
         self.peer_id: PeerId = key.peer_id
-        self._key = key
+        self.sign = key.sign
+        """Returns the peer key's Ed25519 signature of some bytes; the key itself does not leave the node."""
         self._system = system or System()
         self._network: Network = network or SocketNetwork()
         bootstrap = [(address, peer_id) for address, peer_id in map(split_peer_address, config.bootstrap_addresses)]
@@ -279,6 +280,10 @@ class Node:
         self.add_addresses(peer_id, (address,), AddressOrigin.CONFIGURED)
         await self._reach(peer_id, ((address, AddressOrigin.CONFIGURED),), timeout_s)
 
+    async def adopt(self, stream: trio.abc.Stream, peer_id: PeerId | None, *, timeout_s: float) -> PeerId:
+        """Make a connection of a byte stream; see :meth:`hostmesh.net.connector.Connector.adopt_stream`."""
+        return await self._connector.adopt_stream(stream, peer_id, timeout_s)
+
     async def disconnect(self, peer_id: PeerId) -> None:
         """Close the connections to a peer. Its open streams fail with ConnectionLostError."""
         for connection in self._pool.of(peer_id):
@@ -329,9 +334,9 @@ class Node:
         """Serve a protocol. What the handler raises resets its stream and no other."""
         self._protocols[protocol_id] = handler
 
-    def remove_stream_handler(self, protocol_id: str) -> None:
-        """Serve a protocol no longer; streams that run go on."""
-        self._protocols.pop(protocol_id, None)
+    def remove_stream_handler(self, protocol_id: str) -> StreamHandler | None:
+        """Serve a protocol no longer, and return who did, if anybody; streams that run go on."""
+        return self._protocols.pop(protocol_id, None)
 
     async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
         """Open a stream, dialling the peer's known addresses if there is no connection.
