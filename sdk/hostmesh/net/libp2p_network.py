@@ -1,0 +1,399 @@
+"""A node as py-libp2p's network: a part of :mod:`hostmesh.net.libp2p_host`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import trio
+from libp2p.abc import (
+    CMInfo,
+    IListener,
+    IMuxedConn,
+    INetConn,
+    INetStream,
+    INetworkService,
+    INotifee,
+    IRawConnection,
+)
+from libp2p.custom_types import StreamHandlerFn
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.tag_store import TagInfo, TagStore
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStoreError
+from libp2p.tools.anyio_service import Service
+from multiaddr import Multiaddr  # type: ignore[import-untyped]
+
+from hostmesh.errors import HostmeshError, NodeNotRunningError
+from hostmesh.net.address import AddressOrigin
+from hostmesh.net.libp2p_peers import NodePeerStore
+from hostmesh.net.libp2p_stream import (
+    Libp2pConnection,
+    Libp2pStream,
+    RawByteStream,
+    libp2p_id,
+    node_peer_id,
+    not_here,
+)
+from hostmesh.net.node import Node
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.stream import Stream
+
+_log = logging.getLogger("hostmesh.net")
+
+MAX_WAITING_STREAM_EVENTS = 1024
+"""Opened and closed streams that a slow notifee is not told of yet; more are left out."""
+
+
+class _NotifeeFeed:
+    """Tells one notifee what happens, in order; one that takes its time, or fails, holds nothing up."""
+
+    def __init__(self, network: Libp2pNetwork, node: Node, notifee: INotifee) -> None:
+        self._network = network
+        self._node = node
+        self._notifee = notifee
+        self._stream_events, self._next_stream_events = trio.open_memory_channel[
+            tuple[Literal["opened_stream", "closed_stream"], Libp2pStream]
+        ](MAX_WAITING_STREAM_EVENTS)
+        self.scope = trio.CancelScope()
+
+    def note_stream(self, what: Literal["opened_stream", "closed_stream"], stream: Libp2pStream) -> None:
+        try:
+            self._stream_events.send_nowait((what, stream))
+        except trio.WouldBlock:
+            _log.debug("a slow notifee is not told of a stream", extra={"notifee": type(self._notifee).__name__})
+
+    async def run(self) -> None:
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell_connections)
+                nursery.start_soon(self._tell_streams)
+
+    async def _tell_connections(self) -> None:
+        told: dict[PeerId, Libp2pConnection] = {}
+        with self._node.watch_connections() as watch:
+            for peer_id in self._node.connected_peers():
+                told[peer_id] = self._network.connection_to(peer_id)
+            for connection in list(told.values()):
+                await self._tell("connected", connection)
+            async for event in watch:
+                before = told.pop(event.peer_id, None)
+                if before is not None:
+                    await self._tell("disconnected", before)
+                if event.connected:
+                    told[event.peer_id] = self._network.connection_to(event.peer_id)
+                    await self._tell("connected", told[event.peer_id])
+
+    async def _tell_streams(self) -> None:
+        async for what, stream in self._next_stream_events:
+            await self._tell(what, stream)
+
+    async def _tell(self, what: str, subject: object) -> None:
+        try:
+            await getattr(self._notifee, what)(self._network, subject)
+        except Exception:  # noqa: BLE001 # others' code: its fault ends neither the host nor what it is told next
+            _log.exception("a notifee failed", extra={"notifee": type(self._notifee).__name__, "event": what})
+
+
+class Libp2pNetwork(Service, INetworkService):
+    """The network under a :class:`hostmesh.net.libp2p_host.Libp2pHost`.
+
+    Args:
+        node: runs.
+        peerstore: its peers.
+        nursery: of the host's tasks.
+    """
+
+    def __init__(self, node: Node, peerstore: NodePeerStore, nursery: trio.Nursery) -> None:
+        self.peerstore = peerstore
+        self.listeners: dict[str, IListener] = {}
+        self.connection_gate = None
+        self.tags = TagStore()
+        self._node = node
+        self._nursery = nursery
+        self._connections: dict[PeerId, Libp2pConnection] = {}
+        self._streams: set[Libp2pStream] = set()
+        self._feeds: dict[INotifee, _NotifeeFeed] = {}
+        self._is_closed = False
+        nursery.start_soon(self._forget_connections)
+        nursery.start_soon(peerstore.start_cleanup_task)
+
+    # --- life ---
+
+    async def run(self) -> None:
+        """Not offered: the node runs.
+
+        Raises:
+            UsageError: always.
+        """
+        raise not_here("runs already", "use the host inside open_libp2p_host()")
+
+    def check_open(self) -> None:
+        """Check that the host is open.
+
+        Raises:
+            NodeNotRunningError: it was closed.
+        """
+        if self._is_closed:
+            raise NodeNotRunningError("the libp2p host is closed", remedy="use it inside open_libp2p_host()")
+
+    async def close(self) -> None:
+        """Reset the streams of libp2p's protocols, and tell notifees no more. The node and its connections stay."""
+        self._is_closed = True
+        for feed in self._feeds.values():
+            feed.scope.cancel()
+        self._feeds.clear()
+        for stream in list(self._streams):
+            await stream.reset()
+
+    # --- connections ---
+
+    def connection_to(self, peer_id: PeerId) -> Libp2pConnection:
+        """Return what stands for the connection to a peer, live or not."""
+        connection = self._connections.get(peer_id)
+        if connection is None:
+            connection = Libp2pConnection(self._node, peer_id, self._streams)
+            if not connection.is_closed:
+                self._connections[peer_id] = connection
+        return connection
+
+    async def _forget_connections(self) -> None:
+        with self._node.watch_connections() as watch:
+            async for event in watch:
+                if not event.connected:
+                    self._connections.pop(event.peer_id, None)
+
+    @property
+    def connections(self) -> dict[ID, list[INetConn]]:  # type: ignore[override] # an attribute there, a view here
+        """The live connections."""
+        return self.get_connections_map()
+
+    def get_connections_map(self) -> dict[ID, list[INetConn]]:
+        """Return the live connections."""
+        return {libp2p_id(peer_id): [self.connection_to(peer_id)] for peer_id in self._node.connected_peers()}
+
+    def get_connections(self, peer_id: ID | None = None) -> list[INetConn]:
+        """Return the live connections to a peer, or all."""
+        found = self.get_connections_map()
+        return [one for many in found.values() for one in many] if peer_id is None else found.get(peer_id, [])
+
+    def get_connection(self, peer_id: ID) -> INetConn | None:
+        """Return the live connection to a peer."""
+        return next(iter(self.get_connections(peer_id)), None)
+
+    def get_peer_id(self) -> ID:
+        """Return the node's peer id."""
+        return libp2p_id(self._node.peer_id)
+
+    def get_total_connections(self) -> int:
+        """Return how many connections the node has."""
+        return self._node.usage().connections
+
+    def get_metrics(self) -> dict[str, int]:
+        """Return how many connections the node has."""
+        usage = self._node.usage()
+        return {
+            "total_connections": usage.connections,
+            "inbound_connections": usage.inbound_connections,
+            "outbound_connections": usage.connections - usage.inbound_connections,
+        }
+
+    async def reach(
+        self, peer_id: ID, addresses: Sequence[Multiaddr] = (), *, origin: AddressOrigin = AddressOrigin.REMOTE
+    ) -> list[INetConn]:
+        """Make sure that the node is connected to a peer; what the peer store knows is tried too.
+
+        Raises:
+            SwarmException: it is not, and cannot be; the node's own error is the cause.
+        """
+        try:
+            self.check_open()
+            known_as = self.prepare_dial(peer_id)
+            await self._node.connect(known_as, [str(address) for address in addresses], origin=origin)
+        except HostmeshError as error:
+            raise SwarmException(str(error)) from error
+        return [self.connection_to(known_as)]
+
+    def prepare_dial(self, peer_id: ID) -> PeerId:
+        """Tell the node what the peer store knows about a peer that it is not connected to; return its name there.
+
+        Raises:
+            InvalidAddressError: not a peer id of an Ed25519 key.
+        """
+        known_as = node_peer_id(peer_id)
+        if not self._node.is_connected(known_as):
+            try:
+                stored = self.peerstore.addrs(peer_id)
+            except PeerStoreError:
+                stored = []
+            # Others' protocols wrote them there: a stranger's word.
+            self._node.add_addresses(known_as, [str(address) for address in stored], AddressOrigin.REMOTE)
+        return known_as
+
+    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
+        """Make sure that there is a connection to a peer; see :meth:`reach`."""
+        return await self.reach(peer_id)
+
+    async def dial_addr(self, addr: Multiaddr, peer_id: ID, source: tuple[str, int] | None = None) -> INetConn:
+        """Not offered: a node chooses among the addresses, and does not dial a peer that it has.
+
+        Raises:
+            UsageError: always.
+        """
+        raise not_here("dials peers and not addresses", "call the host's connect(PeerInfo(peer_id, [addr]))")
+
+    async def dial_addr_as_responder(
+        self, addr: Multiaddr, peer_id: ID, source: tuple[str, int] | None = None
+    ) -> INetConn:
+        """Not offered: a node punches no holes.
+
+        Raises:
+            UsageError: always.
+        """
+        raise not_here("punches no holes", "listen on an address that others can reach, or go through a relay")
+
+    async def upgrade_outbound_raw_conn(self, raw_conn: IRawConnection, peer_id: ID) -> INetConn:
+        """Shake hands over a raw connection, as the dialer, and hand the connection to the node.
+
+        Raises:
+            SwarmException: the handshake failed, or the node has no room; the raw connection was closed.
+        """
+        return await self._adopt(raw_conn, peer_id, raw_conn.get_transport_addresses())
+
+    async def upgrade_inbound_raw_conn(self, raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
+        """Shake hands over a raw connection, as the listener; see :meth:`upgrade_outbound_raw_conn`."""
+        return await self._adopt(raw_conn, None, [maddr])
+
+    async def _adopt(self, raw: IRawConnection, peer_id: ID | None, addresses: Sequence[Multiaddr]) -> Libp2pConnection:
+        before = self._node.connected_peers()
+        try:
+            self.check_open()
+            expected = None if peer_id is None else node_peer_id(peer_id)
+            found = await self._node.adopt(
+                RawByteStream(raw), expected, timeout_s=self._node.config.connection_timeout_s
+            )
+        except HostmeshError as error:
+            raise SwarmException(str(error)) from error
+        connection = self.connection_to(found)
+        if found not in before:
+            connection.set_transport_info(addresses, raw.get_connection_type())
+        return connection
+
+    async def close_peer(self, peer_id: ID) -> None:
+        """Disconnect a peer: its streams end, the other features' too."""
+        await self._node.disconnect(node_peer_id(peer_id))
+
+    async def listen(self, *multiaddrs: Multiaddr) -> bool:
+        """Not offered: the node listens.
+
+        Raises:
+            UsageError: always.
+        """
+        raise not_here("listens where its configuration says", "set listen_addresses in NodeConfig")
+
+    # --- streams ---
+
+    def take(self, stream: Stream) -> Libp2pStream:
+        """Return a node's stream as libp2p's protocols want it.
+
+        Raises:
+            NodeNotRunningError: the host was closed.
+        """
+        self.check_open()
+        taken = Libp2pStream(stream, self.connection_to(stream.peer_id), self._note_over)
+        self._streams.add(taken)
+        for feed in self._feeds.values():
+            feed.note_stream("opened_stream", taken)
+        taken.start()
+        return taken
+
+    def _note_over(self, stream: Libp2pStream) -> None:
+        self._streams.discard(stream)
+        for feed in self._feeds.values():
+            feed.note_stream("closed_stream", stream)
+
+    async def new_stream(self, peer_id: ID) -> INetStream:
+        """Not offered: a node's streams have their protocol from the start.
+
+        Raises:
+            UsageError: always.
+        """
+        raise not_here("opens streams by protocol", "call the host's new_stream(peer_id, protocol_ids)")
+
+    def set_stream_handler(self, stream_handler: StreamHandlerFn) -> None:
+        """Not offered; see :meth:`new_stream`."""
+        raise not_here("serves streams by protocol", "call the host's set_stream_handler(protocol_id, handler)")
+
+    # --- notifees ---
+
+    def register_notifee(self, notifee: INotifee) -> None:
+        """Tell somebody of connections and streams from now on, and first of the connections that there are.
+
+        py-libp2p's network does not tell those; but it has none yet when its protocols are made, and a node may.
+        """
+        self.check_open()
+        if notifee not in self._feeds:
+            feed = self._feeds[notifee] = _NotifeeFeed(self, self._node, notifee)
+            self._nursery.start_soon(feed.run)
+
+    def remove_notifee(self, notifee: INotifee) -> None:
+        """Tell a notifee no more."""
+        feed = self._feeds.pop(notifee, None)
+        if feed is not None:
+            feed.scope.cancel()
+
+    # --- tags: kept for the protocols that set them; which connections a node gives up does not depend on them ---
+
+    def tag_peer(self, peer_id: ID, tag: str, value: int) -> None:
+        """Keep a tag."""
+        self.tags.tag_peer(peer_id, tag, value)
+
+    def untag_peer(self, peer_id: ID, tag: str) -> None:
+        """Drop a tag."""
+        self.tags.untag_peer(peer_id, tag)
+
+    def get_tag_info(self, peer_id: ID) -> TagInfo | None:
+        """Return a peer's tags."""
+        return self.tags.get_tag_info(peer_id)
+
+    def protect(self, peer_id: ID, tag: str) -> None:
+        """Keep a mark of protection."""
+        self.tags.protect(peer_id, tag)
+
+    def unprotect(self, peer_id: ID, tag: str) -> bool:
+        """Drop a mark of protection; return whether another is left."""
+        return self.tags.unprotect(peer_id, tag)
+
+    def is_protected(self, peer_id: ID, tag: str = "") -> bool:
+        """Whether a peer has a mark of protection."""
+        return self.tags.is_protected(peer_id, tag)
+
+    def get_conn_mgr_info(self) -> CMInfo:
+        """Return the node's bound and how many connections it has; it trims when it needs room, without a grace."""
+        limit = self._node.config.max_connections
+        return CMInfo(
+            low_watermark=limit,
+            high_watermark=limit,
+            connected_count=self.get_total_connections(),
+            grace_period=0.0,
+            last_trim=None,
+        )
+
+    # --- health: not watched here, which py-libp2p's interface says with empty answers ---
+
+    def get_peer_health_summary(self, peer_id: ID) -> dict[str, Any]:
+        """Return nothing: not watched."""
+        return {}
+
+    def get_global_health_summary(self) -> dict[str, Any]:
+        """Return nothing: not watched."""
+        return {}
+
+    def export_health_metrics(self, format: str = "json") -> str:  # noqa: A002 # its name in the interface
+        """Return nothing: not watched."""
+        return ""
+
+    async def get_health_monitor_status(self) -> dict[str, Any]:
+        """Return that health is not watched."""
+        return {"enabled": False}
