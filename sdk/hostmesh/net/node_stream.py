@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
@@ -122,12 +122,10 @@ class NodeStream:
 
     async def _send(self, data: bytes, *, end: bool) -> None:
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
-        self._check_writable()
         if muxer.is_congested:
             # Before anything is queued: otherwise every stream could put a piece on top of a full queue.
-            self._burst_sends = self._burst_bytes = 0
             await muxer.wait_uncongested()
-            self._check_writable()
+        self._check_writable()
         if self._prefix:
             data = self._prefix + data
             self._prefix = b""
@@ -160,22 +158,14 @@ class NodeStream:
     async def _wait_sendable(self) -> None:
         """Return once the peer's window and the connection's queue have room."""
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
-        while not yamux_stream.is_reset and not muxer.is_closed:
+        while True:
+            self._check_writable()
             if muxer.is_congested:
                 await muxer.wait_uncongested()
             elif yamux_stream.send_window:
-                break
+                return
             else:
-                await self._park_sender()
-        self._check_writable()
-
-    async def _park_sender(self) -> None:
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._window_waiter = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._window_waiter = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
+                await self._park("_window_waiter")
 
     async def close_write(self) -> None:
         """Half-close; see :meth:`hostmesh.net.stream.Stream.close_write`."""
@@ -194,6 +184,7 @@ class NodeStream:
                 self.send_prefix()
                 muxer.yamux.close_write(yamux_stream)
                 muxer.flush_soon()
+                self.take_window()  # a send of another task has nothing to wait for any more
                 if not yamux_stream.is_over:
                     self.closed_at_s = trio.current_time()
         finally:
@@ -241,9 +232,7 @@ class NodeStream:
             if self._failure is not None:
                 self._release()
                 raise self._failure
-            if self._prefix:
-                self.send_prefix()
-                continue
+            self.send_prefix()
             await self._park_reader()
         return self._take_chunk(max_bytes)
 
@@ -286,12 +275,14 @@ class NodeStream:
     async def _park_reader(self) -> None:
         if self._reader is not None:
             raise trio.BusyResourceError("another task reads this stream")
+        await self._park("_reader")
 
+    async def _park(self, place: Literal["_reader", "_window_waiter"]) -> None:
         def abort(_: object) -> trio.lowlevel.Abort:
-            self._reader = None
+            setattr(self, place, None)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self._reader = trio.lowlevel.current_task()
+        setattr(self, place, trio.lowlevel.current_task())
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     # --- the end ---
@@ -328,10 +319,13 @@ class NodeStream:
         )
 
     def _wake(self) -> None:
+        self._wake_reader()
+        self.take_window()
+
+    def _wake_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
             trio.lowlevel.reschedule(reader)
-        self.take_window()
 
     def _release(self) -> None:
         """Take the stream off the connection's books. Idempotent."""
@@ -386,12 +380,10 @@ class NodeStream:
         self._is_ended = True
         if self._proposer is not None:
             self._fail(self._lost("the peer closed it before it agreed on a protocol"))
-        elif self._reader is not None:
-            reader, self._reader = self._reader, None
-            trio.lowlevel.reschedule(reader)
+        self._wake_reader()
 
     def take_reset(self, *, is_overflow: bool) -> None:
-        """Note that the stream is no more. What came before the peer's reset can still be read: answers come with it."""
+        """Note that the stream is no more. What came before the peer's reset can be read: answers come with it."""
         if is_overflow:
             self._chunks.clear()
         self._fail(self._lost("too much of it was unread" if is_overflow else "the peer reset it"))
