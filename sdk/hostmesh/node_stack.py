@@ -28,7 +28,7 @@ from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.client import RpcClient
-from hostmesh.rpc.limits import BUILT_IN_LIMITS
+from hostmesh.rpc.limits import BUILT_IN_LIMITS, ServiceLimits
 from hostmesh.rpc.server import RpcServer
 from hostmesh.status.client import StatusClient
 from hostmesh.status.methods import GET_SNAPSHOT, STATUS_SERVICE
@@ -107,9 +107,17 @@ class NodeStack:
 
         await self.nursery.start(run)
 
-    def serve(self, service: ServiceDescriptor, handler: object) -> None:
-        """Serve one more protocol of hostmesh's own from now on."""
-        self.server.add_service(service, handler, limits=BUILT_IN_LIMITS)
+    def serve(
+        self, service: ServiceDescriptor, handler: object, *, limits: ServiceLimits | None = BUILT_IN_LIMITS
+    ) -> None:
+        """Serve one more protocol from now on.
+
+        Args:
+            service: its descriptor.
+            handler: see :meth:`hostmesh.rpc.server.RpcServer.add_service`.
+            limits: of its calls; those of hostmesh's own protocols unless said otherwise, None for an application's.
+        """
+        self.server.add_service(service, handler, limits=limits)
         for protocol_id, stream_handler in self.server.stream_handlers().items():
             self.node.set_stream_handler(protocol_id, stream_handler)
 

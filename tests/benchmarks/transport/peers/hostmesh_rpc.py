@@ -41,7 +41,7 @@ class HostmeshStack:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Served]:
         async with _open(serve_dht=True, max_connections=_HOST_CONNECTIONS) as (sdk, stack):
-            stack.serve(SERVICE, _Handler())
+            stack.serve(SERVICE, _Handler(), limits=None)
             settings = {
                 "hostmesh": hostmesh.__version__,
                 "trio": trio.__version__,
