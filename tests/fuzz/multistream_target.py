@@ -90,6 +90,7 @@ def seeds() -> Iterable[bytes]:
         yield bytes((role,)) + proposal(LONG) + b"rest"
         yield bytes((role,)) + GREETING + line(b"/b") + line(b"/c") + line(b"/a")
         yield bytes((role,)) + GREETING + line(b"/\xff\xfe") + line(b"/a\nb")
+        yield bytes((role,)) + GREETING + line(b"z" * 1500)
         yield bytes((role,)) + GREETING + line(b"/n") * (MAX_PROPOSALS + 1)
         yield (
             bytes((role,))

@@ -80,7 +80,8 @@ def _incoming(choices: Choices, operation: int) -> bytes:
     stream_id = operation >> 3 & 15
     flags = FLAGS[choices.byte() % len(FLAGS)]
     if kind >= PING:
-        return Frame(kind, flags & 3, 0 if stream_id else 1, choices.number(4)).pack()
+        frame = Frame(kind, flags & 3, 0 if stream_id else 1, choices.number(4)).pack()
+        return frame * (8 << (stream_id - 5)) if stream_id > 12 else frame
     if kind == WINDOW_UPDATE:
         credit = choices.number(4) if choices.byte() == 255 else _size(choices)
         return Frame(kind, flags, stream_id, credit).pack()
@@ -157,6 +158,10 @@ def seeds() -> Iterable[bytes]:
         for stream_id in (1, 2):
             grow = (128 | stream_id << 3, 0, 0x70, 0, 9, 0xB0)
             yield bytes((choice, 128 | stream_id << 3, 3, 0x70, 0, 9, 0xB0, flush, *grow * 6, flush))
+    # Floods of pings, unread and read.
+    flood = (128 | 15 << 3 | 6, 3, 0, 0, 0, 1)
+    yield bytes((0, *flood * 3, flush))
+    yield bytes((0, *(*flood, flush) * 3))
     yield bytes((0, 0x73, 5, 0, 5, 0x21, 0x0D, 1))
 
 

@@ -60,6 +60,8 @@ class Model:
     highest: int = 0
     peer_is_gone: bool = False
     refused: int = 0
+    answers: int = 0
+    """Bytes of what the peer caused and did not take yet."""
     is_dead: bool = False
     _head: bytes = b""
     _body: tuple[ModelStream | None, int, int] | None = None
@@ -103,6 +105,7 @@ class Model:
     def reset(self, stream: ModelStream) -> None:
         if not stream.is_over and (stream.told or stream.is_inbound):
             self._say(stream, WINDOW_UPDATE, RST, 0)
+            self.answers += 12
         self._drop(stream)
 
     def discard(self, stream: ModelStream) -> None:
@@ -121,6 +124,7 @@ class Model:
         credit = stream.window - stream.may_receive - stream.unread
         stream.may_receive += credit
         self._say(stream, WINDOW_UPDATE, 0, credit)
+        self.answers += 12
         return True
 
     def ping(self, value: int) -> None:
@@ -131,7 +135,7 @@ class Model:
 
     def take_output(self) -> list[Frame]:
         """Return what was said, neighbouring data of a stream joined."""
-        output, self.output = self.output, []
+        output, self.output, self.answers = self.output, [], 0
         return join_frames(output)
 
     # --- the other side ---
@@ -153,11 +157,16 @@ class Model:
                 if len(self._head) == 12:
                     head, self._head = self._head, b""
                     self._take_head(head, events)
+            self._check_answers()
         except ViolationError:
             self.is_dead = True
             self.go_away(1)
             raise
         return events
+
+    def _check_answers(self) -> None:
+        if self.answers > 256 * 1024:
+            raise ViolationError
 
     def _take_head(self, head: bytes, events: list[EventTuple]) -> None:
         version, kind = head[:2]
@@ -167,6 +176,7 @@ class Model:
         if kind == PING:
             if flags & SYN:
                 self.output.append(Frame(PING, ACK, 0, length))
+                self.answers += 12
             elif flags & ACK:
                 events.append(("Pong", length))
             return
@@ -205,6 +215,7 @@ class Model:
         if self.inbound() >= self.max_inbound:
             self.refused += 1
             self.output.append(Frame(WINDOW_UPDATE, RST, stream_id, 0))
+            self.answers += 12
             return None
         events.append(("StreamOpened", stream_id))
         return self._add(stream_id, is_inbound=True)
