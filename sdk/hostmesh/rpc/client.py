@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Generic, Protocol
 
 import trio
@@ -16,8 +16,8 @@ import trio
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import CallEnded, ClientCall, ResponseReceived
-from hostmesh.rpc.header import Header
+from hostmesh.rpc.call import ClientCall, ResponseReceived
+from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_id
 from hostmesh.rpc.outcome import Outcome
 from hostmesh.system import System
@@ -26,6 +26,9 @@ _OPEN_GRACE_S = 1.0
 """The node keeps the time itself and can say more; this is for one that does not."""
 
 _CLOSE_TIMEOUT_S = 2.0
+
+_MESSAGES_PER_PASS = 128
+"""How many responses a loop may take before others have their turn."""
 
 
 class StreamOpener(Protocol):
@@ -114,16 +117,21 @@ class RpcClient:
 
         Dialling and opening the stream are not in them.
         """
-        header = Header(
-            method=method.name,
-            session_id=session_id,
-            idempotency_key=idempotency_key,
-            metadata=metadata or {},
-        )
-        async with self._open(peer_id, method, request, header, timeout_s) as stream:
-            # The state machine lets a unary call have exactly one response, and an OK status after it.
-            (response,) = [response async for response in stream]
-            return response, self._system.monotonic_s() - stream.sent_at_s
+        call = _client_call(method, request, session_id, idempotency_key, metadata)
+        deadline = trio.current_time() + timeout_s
+        stream: Stream | None = None
+        with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S) as scope:
+            stream = await self._node.open_stream(peer_id, protocol_id(self._prefix, method), timeout_s=timeout_s)
+            try:
+                scope.deadline = deadline
+                sent_at_s = self._system.monotonic_s()
+                await _send_request(stream, call, deadline - trio.current_time())
+                response = await _one_response(stream, call)
+                took_s = self._system.monotonic_s() - sent_at_s
+            finally:
+                await _leave(stream, ended=call.ended)
+            return response, took_s
+        raise _no_answer(peer_id) if stream is not None else _no_stream(peer_id, timeout_s)
 
     @asynccontextmanager
     async def server_stream(
@@ -155,48 +163,34 @@ class RpcClient:
         Raises:
             As :meth:`unary`, from entering or from iterating.
         """
-        header = Header(
-            method=method.name,
-            session_id=session_id,
-            idempotency_key=idempotency_key,
-            metadata=metadata or {},
-        )
-        async with self._open(peer_id, method, request, header, timeout_s) as stream:
-            yield stream
-
-    @asynccontextmanager
-    async def _open(
-        self,
-        peer_id: PeerId,
-        method: Method[RequestT, ResponseT],
-        request: RequestT,
-        header: Header,
-        timeout_s: float | None,
-    ) -> AsyncIterator[ResponseStream[ResponseT]]:
         # Checked before the dial: a request that breaks a bound costs nothing.
-        call = ClientCall(method, header, request)
+        call = _client_call(method, request, session_id, idempotency_key, metadata)
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         stream: Stream | None = None
-        with trio.move_on_at(deadline + _OPEN_GRACE_S):
+        with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
             stream = await self._node.open_stream(peer_id, protocol_id(self._prefix, method), timeout_s=timeout_s)
         if stream is None:
-            error = DeadlineExceededError(f"no stream to {peer_id} within {timeout_s} s")
-            error.may_have_executed, error.retry_safe = False, True
-            raise error
+            raise _no_stream(peer_id, timeout_s)
         try:
             responses = ResponseStream(stream, call, deadline, sent_at_s=self._system.monotonic_s())
-            left_s = None if timeout_s is None else deadline - trio.current_time()
-            await responses.start(left_s)
+            with trio.CancelScope(deadline=deadline) as scope:
+                await _send_request(stream, call, None if timeout_s is None else deadline - trio.current_time())
+            if scope.cancelled_caught:
+                raise _no_answer(peer_id)
             yield responses
         finally:
-            await _leave(stream, ended=call.ended)
+            with trio.CancelScope(deadline=trio.current_time() + _CLOSE_TIMEOUT_S, shield=True):
+                await _leave(stream, ended=call.ended)
 
 
 class ResponseStream(Generic[ResponseT]):
     """The responses of a call, as an async iterator. It ends after the last one when the status is OK.
 
-    Iterating raises what :meth:`RpcClient.unary` lists. Cancelling an iteration loses no response.
+    Iterating raises what :meth:`RpcClient.unary` lists. Cancelling an iteration loses no response. What has arrived is
+    given out without waiting, but for a pass of the scheduler now and then, so that a fast stream starves nobody.
     """
+
+    __slots__ = ("_call", "_deadline", "_outcome", "_stream", "_until_pass", "sent_at_s")
 
     def __init__(
         self, stream: Stream, call: ClientCall[RequestT, ResponseT], deadline: float, *, sent_at_s: float
@@ -205,6 +199,7 @@ class ResponseStream(Generic[ResponseT]):
         self._call: ClientCall[Any, ResponseT] = call
         self._deadline = deadline
         self._outcome: Outcome | None = None
+        self._until_pass = _MESSAGES_PER_PASS
         self.sent_at_s = sent_at_s
         """When the request was sent, on the system's monotonic clock."""
 
@@ -217,61 +212,114 @@ class ResponseStream(Generic[ResponseT]):
         return self
 
     async def __anext__(self) -> ResponseT:
-        while self._outcome is None:
-            match self._call.next_event():
-                case ResponseReceived(message):
-                    return message
-                case CallEnded(outcome):
+        if self._outcome is None:
+            self._until_pass -= 1
+            if not self._until_pass:
+                self._until_pass = _MESSAGES_PER_PASS
+                # Before a response is taken: being cancelled here loses none.
+                await trio.lowlevel.checkpoint()
+            while True:
+                event = self._call.next_event()
+                if isinstance(event, ResponseReceived):
+                    return event.message
+                if event is not None:
                     # Whatever came after the status with it is a violation, which this raises.
                     self._call.next_event()
-                    self._outcome = outcome
-                case None:
-                    await self._receive()
+                    self._outcome = event.outcome
+                    break
+                await self._receive()
         if self._outcome.status is not StatusCode.OK:
             raise self._outcome.to_error()
         raise StopAsyncIteration
 
-    async def start(self, deadline_left_s: float | None) -> None:
-        """Send the request. Only the client calls this."""
-        try:
-            with trio.move_on_at(self._deadline) as scope:
-                await self._stream.send(self._call.start(deadline_left_s))
-                await self._stream.close_write()
-        except ConnectionLostError as error:
-            if not error.may_have_executed:
-                raise
-            # The peer may have answered before it had read everything; reading tells.
-            return
-        if scope.cancelled_caught:
-            raise self._late()
-
     async def _receive(self) -> None:
-        try:
-            with trio.move_on_at(self._deadline) as scope:
-                data = await self._stream.receive()
-        except ConnectionLostError as error:
-            raise ConnectionLostError(
-                f"the connection to {self._stream.peer_id} was lost before the call ended",
-                remedy="the peer may have done the work: ask it before you call again",
-            ) from error
+        if self._deadline == math.inf:
+            await _receive(self._stream, self._call)
+            return
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            await _receive(self._stream, self._call)
         if scope.cancelled_caught:
-            raise self._late()
-        if data:
-            self._call.feed(data)
-        else:
-            self._call.end_of_stream()
+            raise _no_answer(self._stream.peer_id)
 
-    def _late(self) -> DeadlineExceededError:
-        return DeadlineExceededError(f"{self._stream.peer_id} did not answer in time")
+
+def _client_call(
+    method: Method[RequestT, ResponseT],
+    request: RequestT,
+    session_id: bytes,
+    idempotency_key: bytes,
+    metadata: Mapping[str, str] | None,
+) -> ClientCall[RequestT, ResponseT]:
+    header = Header(
+        method=method.name,
+        session_id=session_id,
+        idempotency_key=idempotency_key,
+        metadata=metadata or NO_METADATA,
+    )
+    return ClientCall(method, header, request)
+
+
+async def _send_request(stream: Stream, call: ClientCall[Any, Any], deadline_left_s: float | None) -> None:
+    """Send the request and close our side with it."""
+    try:
+        await stream.send(call.start(deadline_left_s), end=True)
+    except ConnectionLostError as error:
+        if not error.may_have_executed:
+            raise
+        # The peer may have answered before it had read everything; reading tells.
+
+
+async def _one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseT:
+    """Return the response of a unary call, which has exactly one, and an OK status after it."""
+    response: ResponseT | None = None
+    while True:
+        event = call.next_event()
+        if event is None:
+            await _receive(stream, call)
+        elif isinstance(event, ResponseReceived):
+            response = event.message
+        else:
+            # Whatever came after the status with it is a violation, which this raises.
+            call.next_event()
+            if event.outcome.status is not StatusCode.OK:
+                raise event.outcome.to_error()
+            # The state machine lets no OK status through without it.
+            assert response is not None
+            return response
+
+
+async def _receive(stream: Stream, call: ClientCall[Any, Any]) -> None:
+    try:
+        data = await stream.receive()
+    except ConnectionLostError as error:
+        raise ConnectionLostError(
+            f"the connection to {stream.peer_id} was lost before the call ended",
+            remedy="the peer may have done the work: ask it before you call again",
+        ) from error
+    if data:
+        call.feed(data)
+    else:
+        call.end_of_stream()
 
 
 async def _leave(stream: Stream, *, ended: bool) -> None:
     """Close a stream whose call ended; reset every other one, which cancels the peer's handler."""
-    if ended:
-        with (
-            trio.CancelScope(deadline=trio.current_time() + _CLOSE_TIMEOUT_S, shield=True),
-            suppress(ConnectionLostError),
-        ):
+    closed = False
+    try:
+        if ended:
             await stream.close()
-            return
-    await stream.reset()
+            closed = True
+    except ConnectionLostError:
+        pass
+    finally:
+        if not closed:
+            await stream.reset()
+
+
+def _no_stream(peer_id: PeerId, timeout_s: float | None) -> DeadlineExceededError:
+    error = DeadlineExceededError(f"no stream to {peer_id} within {timeout_s} s")
+    error.may_have_executed, error.retry_safe = False, True
+    return error
+
+
+def _no_answer(peer_id: PeerId) -> DeadlineExceededError:
+    return DeadlineExceededError(f"{peer_id} did not answer in time")

@@ -69,7 +69,7 @@ class RpcLimits:
     max_tracked_peers: int = 4096
     """Idle peers that are remembered, for each group of services."""
     request_timeout_s: float = 10.0
-    """Time in which a stream must have brought its whole request."""
+    """Time in which a stream must have brought its whole request, and ended the caller's side."""
     linger_timeout_s: float = 2.0
     """Time in which a caller who is refused before its request was read may read the refusal."""
     max_lingering: int = 256

@@ -1,7 +1,7 @@
 """Serves calls: one task a stream, its handler cancelled when the caller leaves, exactly one status at the end.
 
-A stream goes through: admission by peer and service; the request, within a bounded time; the handler, under the
-caller's deadline; the last frame, with which the stream's own side ends; the end of the caller's side. One cancel scope
+A stream goes through: admission by peer and service; the request and the end of the caller's side, within a bounded
+time; the handler, under the caller's deadline; the last frame, with which the server's side ends. One cancel scope
 covers request and handler: time ends it, and so does the stream when it is lost. Nothing that a handler raises goes
 further than its call.
 """
@@ -161,13 +161,10 @@ class RpcServer:
         peer_id = stream.peer_id
         over = self._table.admit(peer_id, service.calls, self._system.monotonic_s())
         call = ServerCall(service.methods, service.max_frame_bytes)
-        answered = clean = False
+        clean = False
         try:
             if over is None:
-                try:
-                    answered = await self._serve_admitted(service, stream, call)
-                finally:
-                    self._table.release(peer_id, service.calls)
+                clean = await self._serve_admitted(service, stream, call)
             else:
                 outcome = Outcome(
                     status=StatusCode.RESOURCE_EXHAUSTED,
@@ -175,62 +172,91 @@ class RpcServer:
                     reason=over.reason,
                     retry_after_ms=over.retry_after_ms,
                 )
-                answered = await self._refuse(service.name, stream, call, outcome)
-            if answered and await self._see_the_end(service, stream):
-                await stream.close()
-                clean = True
+                clean = await self._refuse(service.name, stream, call, outcome)
         except ConnectionLostError:
-            if not answered:
-                self.counters.abandoned[service.name] += 1
+            self.counters.abandoned[service.name] += 1
         finally:
+            if over is None:
+                self._table.release(peer_id, service.calls)
             if not clean:
+                await stream.reset()
+        if clean:
+            try:
+                await stream.close()
+            except ConnectionLostError:
                 await stream.reset()
 
     async def _serve_admitted(self, service: _Service, stream: Stream, call: ServerCall) -> bool:
-        """Read the request and answer it. Returns whether the answer was sent."""
-        try:
-            with trio.CancelScope(deadline=trio.current_time() + self._limits.request_timeout_s) as scope:
-                request = await _read_request(stream, call)
-        except RemoteProtocolError:
-            # It closed before its request was whole, or sent more than a request: no caller that waits for an answer.
-            self.counters.violations[service.name] += 1
-            return False
-        if scope.cancelled_caught:
-            self.counters.violations[service.name] += 1
-            _log.info("%s sent no request in time", stream.peer_id, extra={"service": service.name})
-            return False
-        if isinstance(request, CallStarted):
-            return await self._run(service.routes[request.method.name], stream, call, request)
-        if request.violation is not None:
-            self.counters.violations[service.name] += 1
-        name = service.name if request.method is None else request.method.full_name
-        return await self._refuse(name, stream, call, request.outcome)
-
-    async def _run(self, route: _Route, stream: Stream, call: ServerCall, started: CallStarted) -> bool:
-        """Run the handler and send the last frame. Returns whether that was sent."""
-        left_s = started.header.deadline_left_s
+        """Read the request and answer it. Returns whether the stream ended as the protocol says."""
         sender = ResponseSender(stream, call)
-        handler = self._bind(route, stream.peer_id, started, sender)
-        scope = trio.CancelScope(deadline=math.inf if left_s is None else trio.current_time() + left_s)
-        stream.on_lost(scope.cancel)
-        outcome, response, sent = OK, None, False
+        request: CallStarted | CallRefused | None = None
+        route: _Route | None = None
+        response: Message | None = None
+        outcome, sent = OK, False
+        # The time of the request, then that of the caller.
+        scope = trio.CancelScope(deadline=trio.current_time() + self._limits.request_timeout_s)
         try:
             # An exception inside a scope that is cancelled too may come out as a group with Cancelled, which only the
             # scope takes apart; so the boundary stands outside the scope.
             try:
                 with scope:
-                    response = await handler()
-            except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
+                    request = await self._read_request(service, stream, call)
+                    if isinstance(request, CallStarted):
+                        route, left_s = service.routes[request.method.name], request.header.deadline_left_s
+                        scope.deadline = math.inf if left_s is None else trio.current_time() + left_s
+                        stream.on_lost(scope.cancel)
+                        response = await self._bind(route, stream.peer_id, request, sender)()
+            except Exception as error:
+                if route is None:
+                    raise
+                # The handler boundary: one call fails, and nothing else.
                 outcome = self._outcome_of(error, route.method)
+            if route is None:
+                refused = request if isinstance(request, CallRefused) else None
+                return await self._without_request(service, stream, call, refused, late=scope.cancelled_caught)
             if scope.cancelled_caught and outcome is OK:
-                # A caller that has left hears nothing, whatever it is told.
+                # Where the caller has left and not its time, the answer finds nobody.
                 outcome = _LATE
             if not sender.broken:
                 sent = await self._answer(stream, call, route, outcome, response)
         finally:
-            if not sent:
+            if route is not None and not sent:
                 self.counters.abandoned[route.method.full_name] += 1
         return sent
+
+    async def _read_request(
+        self, service: _Service, stream: Stream, call: ServerCall
+    ) -> CallStarted | CallRefused | None:
+        """Return the request, with nothing after it but the end; None for a stream that holds something else."""
+        started: CallStarted | None = None
+        try:
+            # The caller closes its side with its request; when the handler starts, a reset is all that can still come.
+            while data := await stream.receive():
+                call.feed(data)
+                while (event := call.next_event()) is not None:
+                    if isinstance(event, CallRefused):
+                        return event
+                    started = event
+            call.end_of_stream()
+        except RemoteProtocolError:
+            # It closed before its request was whole, or sent more than a request: no caller that waits for an answer.
+            self.counters.violations[service.name] += 1
+            return None
+        return started
+
+    async def _without_request(
+        self, service: _Service, stream: Stream, call: ServerCall, refused: CallRefused | None, *, late: bool
+    ) -> bool:
+        """Answer what no handler sees, where it can be answered."""
+        if late:
+            self.counters.violations[service.name] += 1
+            _log.info("%s sent no request in time", stream.peer_id, extra={"service": service.name})
+        if refused is None:
+            return False
+        if refused.violation is not None:
+            self.counters.violations[service.name] += 1
+        name = service.name if refused.method is None else refused.method.full_name
+        return await self._refuse(name, stream, call, refused.outcome)
 
     def _bind(
         self, route: _Route, peer_id: PeerId, started: CallStarted, sender: ResponseSender
@@ -301,31 +327,3 @@ class RpcServer:
         finally:
             self._lingering -= 1
         return False
-
-    async def _see_the_end(self, service: _Service, stream: Stream) -> bool:
-        """Wait for the caller to close its side, as it does after its request. Returns whether it sent nothing more."""
-        if self._lingering >= self._limits.max_lingering:
-            return True
-        self._lingering += 1
-        try:
-            with trio.CancelScope(deadline=trio.current_time() + self._limits.linger_timeout_s):
-                if await stream.receive(1):
-                    self.counters.violations[service.name] += 1
-                    return False
-        finally:
-            self._lingering -= 1
-        return True
-
-
-async def _read_request(stream: Stream, call: ServerCall) -> CallStarted | CallRefused:
-    while True:
-        data = await stream.receive()
-        if not data:
-            call.end_of_stream()
-        call.feed(data)
-        event = call.next_event()
-        if event is not None:
-            if isinstance(event, CallStarted):
-                # Bytes that came after the request with it end the call before it begins.
-                call.next_event()
-            return event

@@ -58,7 +58,7 @@ def test_the_limits_of_the_pages() -> None:
     ):
         numbers = f"{who.max_concurrent} at once, {who.calls_per_s:,.0f} a second, {who.burst:,} in a burst"
         assert f"| {row} | {numbers} |" in rpc
-    assert f"within {limits.request_timeout_s:.0f} s | reset" in rpc
+    assert f"and its end within {limits.request_timeout_s:.0f} s | reset" in rpc
     assert f"for {limits.linger_timeout_s:.0f} s and 2 MiB" in rpc
     assert f"waits for {limits.max_lingering} such callers" in rpc
     assert f"groups | {limits.max_tracked_peers}, the least recently seen" in rpc
