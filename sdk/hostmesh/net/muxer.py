@@ -107,6 +107,7 @@ class Muxer:
         self.rtt_s: float | None = None
         """Round-trip time of the last ping; None before the first."""
         self._reported_refused = 0
+        self._overflow_level = logging.WARNING
 
     @property
     def last_heard_s(self) -> float:
@@ -263,7 +264,9 @@ class Muxer:
         elif isinstance(event, StreamReset):
             if event.is_overflow:
                 self._ledger.overflowed_streams += 1
-                _log.warning("a stream of %s was reset: too much is unread", self.peer_id)
+                # A peer must not fill the log: the usage counts the others.
+                _log.log(self._overflow_level, "a stream of %s was reset: too much is unread", self.peer_id)
+                self._overflow_level = logging.DEBUG
             event.stream.owner.take_reset(is_overflow=event.is_overflow)
         elif isinstance(event, Pong):
             self._take_pong(event.value)
