@@ -50,6 +50,7 @@ class PeerProcess:
     def __init__(self, process: JsonProcess, pid: int) -> None:
         self._process = process
         self._questions = 0
+        self._folder = Path("/proc") / str(pid)
         self.pid = pid
         self.peer_id = process.peer_id
         self.address = process.addresses[0]
@@ -61,10 +62,18 @@ class PeerProcess:
         await self._process.command(json.dumps({"command": command, "name": name, **arguments}))
         return await self._process.event(name, within_s=within_s)
 
-    def rss_bytes(self, field: str = "VmRSS") -> int:
-        """Return the resident memory now, or with ``VmHWM`` the most that there was."""
-        with open(f"/proc/{self.pid}/status") as status:  # noqa: PTH123 - one read, and no path to build
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith(f"{field}:"))
+    def begin_peak(self) -> int:
+        """Return the resident memory, and let :meth:`peak_bytes` look at what comes from now on."""
+        (self._folder / "clear_refs").write_text("5")
+        return self._memory("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """Return the most resident memory since :meth:`begin_peak`."""
+        return self._memory("VmHWM")
+
+    def _memory(self, field: str) -> int:
+        lines = (self._folder / "status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -81,7 +90,7 @@ async def start_peer() -> AsyncIterator[StartPeer]:
 
         async def start(**config: object) -> PeerProcess:
             command = [sys.executable, "-m", "tests.integration.transport.peer", json.dumps(config)]
-            process = await start_process(command, {"PYTHONPATH": str(ROOT)})
+            process = await start_process(command, {"PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path))})
             return PeerProcess(process, process._process.pid)
 
         yield start

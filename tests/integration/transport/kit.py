@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import trio
 from tests.integration.net.conftest import ECHO, echo
@@ -48,6 +49,9 @@ SYN, ACK, FIN, RST = 1, 2, 4, 8
 INITIAL_WINDOW_BYTES = 256 * 1024
 MIB = 1024 * 1024
 
+_HEADER = struct.Struct(">BBHII")
+_ZEROS = bytes(256 * 1024)
+
 
 # --- what a node serves ---
 
@@ -58,12 +62,11 @@ async def hang(stream: Stream) -> None:
 
 
 async def source(stream: Stream) -> None:
-    """Send as many bytes as asked for with 8 bytes."""
+    """Send as many bytes as asked for with 8 bytes, from one piece that all streams share."""
     left = int.from_bytes(await receive_exactly(stream, 8), "big")
     while left:
-        piece = bytes(min(left, 65536))
-        await stream.send(piece)
-        left -= len(piece)
+        await stream.send(_ZEROS if left >= len(_ZEROS) else _ZEROS[:left])
+        left -= min(left, len(_ZEROS))
 
 
 HANDLERS: dict[str, Callable[[Stream], Awaitable[None]]] = {ECHO: echo, HANG: hang, SOURCE: source}
@@ -102,18 +105,21 @@ def connection_of(node: Node, peer_id: str) -> Connection:
 
 
 async def echo_works(client: Node, peer_id: str, data: bytes = b"hello") -> None:
-    stream = await client.open_stream(peer_id, ECHO)  # type: ignore[arg-type]
-    await stream.send(data, end=True)
-    assert await receive_exactly(stream, len(data)) == data
-    assert await stream.receive() == b""
-    await stream.close()
+    """Send data and read it back; in virtual time a hang is found at once."""
+    with trio.fail_after(10):
+        stream = await client.open_stream(peer_id, ECHO)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(stream.send, data, end=True))
+            assert await receive_exactly(stream, len(data)) == data
+        assert await stream.receive() == b""
+        await stream.close()
 
 
 # --- peers that do not keep to the rules ---
 
 
 def frame(kind: int, flags: int, stream_id: int, length: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">BBHII", 0, kind, flags, stream_id, length) + payload
+    return _HEADER.pack(0, kind, flags, stream_id, length) + payload
 
 
 def data_frame(flags: int, stream_id: int, payload: bytes) -> bytes:
@@ -146,6 +152,24 @@ class RawPeer:
             if opened := b"".join(self._channel.open(data)):
                 return opened
         return b""
+
+    async def receive_frames(self) -> list[tuple[int, int, int, int]]:
+        """Return kind, flags, stream id and length of the frames that came next; no payload may be among them."""
+        received = await self.receive()
+        assert len(received) % 12 == 0
+        return [
+            (kind, flags, stream_id, length)
+            for _, kind, flags, stream_id, length in struct.iter_unpack(">BBHII", received)
+        ]
+
+    async def wait_answered(self, value: int = 0xA5A5A5A5) -> None:
+        """Ping, and return once the node has taken what was sent before. What comes meanwhile is dropped."""
+        await self.send(frame(PING, SYN, 0, value))
+        received = b""
+        while frame(PING, ACK, 0, value) not in received:
+            piece = await self.receive()
+            assert piece, "the connection ended"
+            received = received[-11:] + piece
 
     async def wait_ended(self) -> None:
         """Return once the node has closed the connection."""

@@ -95,6 +95,7 @@ class Peer:
             "inbound_streams": dict(usage.inbound_streams),
             "outbound_streams": dict(usage.outbound_streams),
             "connections": usage.connections,
+            "overflowed_streams": usage.overflowed_streams,
             "window_bytes": max(
                 (
                     stream.window_bytes
