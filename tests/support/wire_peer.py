@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 
 import trio
+from tests.support.links import SimulatedLink
 from tests.support.yamux_wire import DATA, Frame, FrameReader
+from trio.testing import wait_all_tasks_blocked
 
 from hostmesh.net.links import Link
 from hostmesh.net.peer_id import PeerId
@@ -87,10 +89,25 @@ class WirePeer:
             seen = len(self._frames)
             assert await self._fill(), "the link ended"
 
+    async def arrived(self) -> list[Frame]:
+        """Return all frames that are here once nothing happens without time. Needs a :class:`SimulatedLink`."""
+        assert isinstance(self.link, SimulatedLink)
+        await wait_all_tasks_blocked()
+        while data := self.link.receive_nowait():
+            self._take(data)
+            # There may be room for more now.
+            await wait_all_tasks_blocked()
+        frames = list(self._frames)
+        self._frames.clear()
+        return frames
+
     async def _fill(self) -> bool:
         data = await self.link.receive()
-        self._frames.extend(frame for text in self.channel.open(data) for frame in self._reader.feed(text))
+        self._take(data)
         return bool(data)
+
+    def _take(self, data: bytes) -> None:
+        self._frames.extend(frame for text in self.channel.open(data) for frame in self._reader.feed(text))
 
     async def read(self, stream_id: int, size: int) -> bytes:
         """Return the next ``size`` bytes of a stream; the window is not given back."""
