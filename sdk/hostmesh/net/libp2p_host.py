@@ -43,19 +43,21 @@ from hostmesh.net.libp2p_network import Libp2pNetwork
 from hostmesh.net.libp2p_peers import ADDRESS_TTL_S, NodePeerStore
 from hostmesh.net.libp2p_stream import libp2p_id, not_here
 from hostmesh.net.node import Node
-from hostmesh.net.peer_id import public_key_of
+from hostmesh.net.peer_id import PeerId, public_key_of
 from hostmesh.net.stream import Stream, StreamHandler
 
 _NOISE_PREFIX = b"noise-libp2p-static-key:"
 _OWN_DOMAINS = b"hostmesh:"
+MAX_REFUSING_PEERS = 1024
+"""Peers of which it is known what they refused; then the oldest is forgotten."""
 
 
 @asynccontextmanager
 async def open_libp2p_host(node: Node) -> AsyncIterator[Libp2pHost]:
     """Give py-libp2p's protocols a host that runs on a node.
 
-    Open it, make the protocols and start them before the node connects to the peers that they are for: a peer's
-    protocol gives up a connection on which it was refused.
+    Best before the node connects to the peers that the protocols are for. Start a protocol right where it is made: it
+    takes streams from then on, and py-libp2p's Pubsub fails on those that come before it runs.
 
     Args:
         node: running; it goes on after the block.
@@ -152,6 +154,7 @@ class Libp2pHost(IHost):
         self._served_before: dict[TProtocol, StreamHandler | None] = {}
         self._serving: set[trio.CancelScope] = set()
         self._has_served = trio.Event()
+        self._refusals: dict[PeerId, set[TProtocol]] = {}
 
     def __repr__(self) -> str:
         return f"<Libp2pHost on {self._node!r}>"
@@ -285,6 +288,7 @@ class Libp2pHost(IHost):
                     stream = await self._node.open_stream(known_as, protocol_id)
                 except ProtocolNotSupportedError as error:
                     refusal = error
+                    self._note_refusal(known_as, protocol_id)
                     continue
                 try:
                     return self._network.take(stream)
@@ -317,8 +321,29 @@ class Libp2pHost(IHost):
         else:
             self._node.set_stream_handler(protocol_id, before)
 
+    def _note_refusal(self, peer_id: PeerId, protocol_id: TProtocol) -> None:
+        if len(self._refusals) >= MAX_REFUSING_PEERS:
+            self._refusals.pop(next(iter(self._refusals)))
+        self._refusals.setdefault(peer_id, set()).add(protocol_id)
+
+    def _note_spoken(self, peer_id: PeerId, protocol_id: TProtocol) -> None:
+        """Tell notifees of a connection again: the peer speaks what it refused when they were told first.
+
+        py-libp2p's Pubsub does not ask a connected peer a second time, and the peer's may have started after ours.
+        """
+        refused = self._refusals.get(peer_id, set())
+        if protocol_id in refused:
+            refused.discard(protocol_id)
+            self._network.tell_again(peer_id)
+
     async def _serve(self, handler: StreamHandlerFn, stream: Stream) -> None:
-        taken = self._network.take(stream)
+        try:
+            taken = self._network.take(stream)
+        except NodeNotRunningError:
+            # The stream came just before the host was closed.
+            await stream.reset()
+            return
+        self._note_spoken(stream.peer_id, TProtocol(stream.protocol_id))
         is_over = False
         with trio.CancelScope() as scope:
             self._serving.add(scope)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import trio
 from libp2p.abc import (
@@ -27,6 +26,7 @@ from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from hostmesh.errors import HostmeshError, NodeNotRunningError
 from hostmesh.net.address import AddressOrigin
+from hostmesh.net.libp2p_notifees import Notice, NotifeeFeed
 from hostmesh.net.libp2p_peers import NodePeerStore
 from hostmesh.net.libp2p_stream import (
     Libp2pConnection,
@@ -39,61 +39,6 @@ from hostmesh.net.libp2p_stream import (
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-
-_log = logging.getLogger("hostmesh.net")
-
-MAX_WAITING_STREAM_EVENTS = 1024
-"""Opened and closed streams that a slow notifee is not told of yet; more are left out."""
-
-
-class _NotifeeFeed:
-    """Tells one notifee what happens, in order; one that takes its time, or fails, holds nothing up."""
-
-    def __init__(self, network: Libp2pNetwork, node: Node, notifee: INotifee) -> None:
-        self._network = network
-        self._node = node
-        self._notifee = notifee
-        self._stream_events, self._next_stream_events = trio.open_memory_channel[
-            tuple[Literal["opened_stream", "closed_stream"], Libp2pStream]
-        ](MAX_WAITING_STREAM_EVENTS)
-        self.scope = trio.CancelScope()
-
-    def note_stream(self, what: Literal["opened_stream", "closed_stream"], stream: Libp2pStream) -> None:
-        try:
-            self._stream_events.send_nowait((what, stream))
-        except trio.WouldBlock:
-            _log.debug("a slow notifee is not told of a stream", extra={"notifee": type(self._notifee).__name__})
-
-    async def run(self) -> None:
-        with self.scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._tell_connections)
-                nursery.start_soon(self._tell_streams)
-
-    async def _tell_connections(self) -> None:
-        told: dict[PeerId, Libp2pConnection] = {}
-        with self._node.watch_connections() as watch:
-            for peer_id in self._node.connected_peers():
-                told[peer_id] = self._network.connection_to(peer_id)
-            for connection in list(told.values()):
-                await self._tell("connected", connection)
-            async for event in watch:
-                before = told.pop(event.peer_id, None)
-                if before is not None:
-                    await self._tell("disconnected", before)
-                if event.connected:
-                    told[event.peer_id] = self._network.connection_to(event.peer_id)
-                    await self._tell("connected", told[event.peer_id])
-
-    async def _tell_streams(self) -> None:
-        async for what, stream in self._next_stream_events:
-            await self._tell(what, stream)
-
-    async def _tell(self, what: str, subject: object) -> None:
-        try:
-            await getattr(self._notifee, what)(self._network, subject)
-        except Exception:  # noqa: BLE001 # others' code: its fault ends neither the host nor what it is told next
-            _log.exception("a notifee failed", extra={"notifee": type(self._notifee).__name__, "event": what})
 
 
 class Libp2pNetwork(Service, INetworkService):
@@ -114,7 +59,7 @@ class Libp2pNetwork(Service, INetworkService):
         self._nursery = nursery
         self._connections: dict[PeerId, Libp2pConnection] = {}
         self._streams: set[Libp2pStream] = set()
-        self._feeds: dict[INotifee, _NotifeeFeed] = {}
+        self._feeds: dict[INotifee, NotifeeFeed] = {}
         self._is_closed = False
         nursery.start_soon(self._forget_connections)
         nursery.start_soon(peerstore.start_cleanup_task)
@@ -303,15 +248,13 @@ class Libp2pNetwork(Service, INetworkService):
         self.check_open()
         taken = Libp2pStream(stream, self.connection_to(stream.peer_id), self._note_over)
         self._streams.add(taken)
-        for feed in self._feeds.values():
-            feed.note_stream("opened_stream", taken)
+        self._note("opened_stream", taken)
         taken.start()
         return taken
 
     def _note_over(self, stream: Libp2pStream) -> None:
         self._streams.discard(stream)
-        for feed in self._feeds.values():
-            feed.note_stream("closed_stream", stream)
+        self._note("closed_stream", stream)
 
     async def new_stream(self, peer_id: ID) -> INetStream:
         """Not offered: a node's streams have their protocol from the start.
@@ -334,7 +277,7 @@ class Libp2pNetwork(Service, INetworkService):
         """
         self.check_open()
         if notifee not in self._feeds:
-            feed = self._feeds[notifee] = _NotifeeFeed(self, self._node, notifee)
+            feed = self._feeds[notifee] = NotifeeFeed(self, self._node, self.connection_to, notifee)
             self._nursery.start_soon(feed.run)
 
     def remove_notifee(self, notifee: INotifee) -> None:
@@ -342,6 +285,14 @@ class Libp2pNetwork(Service, INetworkService):
         feed = self._feeds.pop(notifee, None)
         if feed is not None:
             feed.scope.cancel()
+
+    def tell_again(self, peer_id: PeerId) -> None:
+        """Tell the notifees once more that a peer is connected."""
+        self._note("connected", self.connection_to(peer_id))
+
+    def _note(self, what: Notice, subject: Libp2pConnection | Libp2pStream) -> None:
+        for feed in self._feeds.values():
+            feed.note(what, subject)
 
     # --- tags: kept for the protocols that set them; which connections a node gives up does not depend on them ---
 

@@ -214,13 +214,14 @@ class Libp2pStream(INetStream):
         Cancellation: the stream is reset unless not a byte was taken.
         """
         async with self._sending:
-            self._check_writable()
+            if self._is_write_closed:
+                raise StreamClosed("this side of the stream is closed")
             await self._send(data, end=False)
 
     async def close_write(self) -> None:
-        """Half-close: the peer sees the end, and may go on sending. Idempotent."""
+        """Half-close: the peer sees the end, and may go on sending. Idempotent; of a lost stream it says nothing."""
         async with self._sending:
-            if self._is_write_closed:
+            if self._is_write_closed or self._over.is_set():
                 return
             self._is_write_closed = True
             await self._send(b"", end=True)
@@ -237,17 +238,12 @@ class Libp2pStream(INetStream):
 
     async def reset(self) -> None:
         """Drop the stream at once; the peer's operations fail. Idempotent, never raises, never waits."""
-        self._is_write_closed = True
         await self._stream.reset()
         self._finish()
 
     async def wait_over(self) -> None:
         """Return once the stream was closed or reset here, or is lost."""
         await self._over.wait()
-
-    def _check_writable(self) -> None:
-        if self._is_write_closed:
-            raise StreamClosed("this side of the stream is closed")
 
     async def _send(self, data: bytes, *, end: bool) -> None:
         try:
