@@ -59,23 +59,24 @@ class SimulatedLink:
         self._changed = trio.Event()
         self.other: SimulatedLink
 
-    def send_nowait(self, data: bytes | memoryview) -> int:
+    def send_nowait(self, *parts: bytes | memoryview) -> int:
         """Take what fits."""
         if self._is_closed or self.other._is_closed:
             raise LinkBrokenError("the line is cut")
+        data = b"".join(parts)
         size = 0 if self.is_stalled else min(len(data), self._buffer_bytes - self.other._incoming_bytes)
         if size:
-            taken = bytes(data[:size])
+            taken = data[:size]
             self.writes.append(taken)
             self.other._incoming.append((trio.current_time() + self._delay_s, taken))
             self.other._incoming_bytes += size
             self.other._tell()
         return size
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, *parts: bytes | memoryview) -> None:
         """Take all, piece by piece."""
         await trio.lowlevel.checkpoint()
-        rest = memoryview(data)
+        rest = memoryview(b"".join(parts))
         while rest := rest[self.send_nowait(rest) :]:
             await self._changed.wait()
 

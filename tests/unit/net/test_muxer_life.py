@@ -170,7 +170,7 @@ async def test_what_the_peer_said_before_the_line_broke_is_still_read(autojump_c
     rig.link.stall(True)
     stream = rig.open()
 
-    def broken(_: bytes) -> int:
+    def broken(*_: bytes) -> int:
         raise LinkBrokenError("the socket says so")
 
     rig.link.send_nowait = broken
