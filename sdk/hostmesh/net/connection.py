@@ -29,6 +29,8 @@ NEGOTIATION_TIMEOUT_S = 10.0
 """How long an inbound stream may take to name its protocol."""
 _LINGER_S = 30.0
 """How long a stream that we closed waits for the peer to close it too."""
+_SPENT_WINDOW_BYTES = 12
+"""With so little left of its window a peer waits for more; js-libp2p's Yamux sends nothing below 13."""
 _HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"})
 
 
@@ -137,9 +139,24 @@ class Connection:
             if isinstance(owner, _Arrival):
                 if now - owner.came_at_s > NEGOTIATION_TIMEOUT_S:
                     owner.refuse("it named no protocol in time")
-            elif owner.closed_at_s is not None and now - owner.closed_at_s > _LINGER_S:
-                self.muxer.yamux.reset(yamux_stream)
+            else:
+                self.reap(yamux_stream, now)
         self.muxer.flush_soon()
+
+    def reap(self, yamux_stream: YamuxStream, now: float) -> None:
+        """Reset a stream that we closed if its peer did not in time, or cannot: it waits for a window we never grant.
+
+        Args:
+            yamux_stream: a stream with a protocol.
+            now: trio's clock.
+        """
+        closed_at_s = yamux_stream.owner.closed_at_s
+        if closed_at_s is None or yamux_stream.is_over:
+            return
+        is_spent = yamux_stream.receive_window <= _SPENT_WINDOW_BYTES and not yamux_stream.is_read_closed
+        if is_spent or now - closed_at_s > _LINGER_S:
+            self.muxer.yamux.reset(yamux_stream)
+            self.muxer.flush_soon()
 
     async def close(self) -> None:
         """Say goodbye, for half a second at most, and close. Idempotent, shielded."""

@@ -21,8 +21,7 @@ _PIECE_BYTES = 4 * MAX_FRAME_BYTES
 _SMALL_BYTES = 1024
 """Pieces up to this size are put together while they wait: a peer that sends bytes one by one costs no more."""
 _MAX_JOINED_BYTES = 65536
-_MAX_BURST_SENDS = 128
-_MAX_BURST_BYTES = 65536
+_MAX_BURST_SENDS, _MAX_BURST_BYTES = 128, 65536
 
 
 class NodeStream:
@@ -185,8 +184,8 @@ class NodeStream:
                 muxer.yamux.close_write(yamux_stream)
                 muxer.flush_soon()
                 self.take_window()  # a send of another task has nothing to wait for any more
-                if not yamux_stream.is_over:
-                    self.closed_at_s = trio.current_time()
+                self.closed_at_s = trio.current_time()
+                self._connection.reap(yamux_stream, self.closed_at_s)
         finally:
             self._release()
 
@@ -231,6 +230,7 @@ class NodeStream:
                 return b""
             if self._failure is not None:
                 self._release()
+                await trio.lowlevel.checkpoint_if_cancelled()  # perhaps the loss came of a send cancelled beside it
                 raise self._failure
             self.send_prefix()
             await self._park_reader()
