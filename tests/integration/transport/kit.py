@@ -57,8 +57,8 @@ _ZEROS = bytes(256 * 1024)
 
 
 async def hang(stream: Stream) -> None:
-    """Read nothing, say nothing."""
-    await trio.sleep_forever()
+    """Read nothing, say nothing, until the stream is lost."""
+    await stream.wait_reset()
 
 
 async def source(stream: Stream) -> None:
