@@ -324,6 +324,21 @@ def test_a_last_message_without_a_static_key_is_refused(we_dial: bool, size: int
         handshake.receive(framed(unframed(words[-1])[:cut]))
 
 
+@ROLES
+def test_a_last_message_without_a_payload_is_not_too_short_but_not_sealed(we_dial: bool) -> None:
+    handshake = ours(we_dial=we_dial)
+    words, _ = their_words(handshake, we_dial=we_dial)
+    with pytest.raises(MalformedMessageError, match="not sealed"):
+        handshake.receive(framed(unframed(words[-1])[: 80 if we_dial else 48]))
+
+
+def test_a_dead_handshake_holds_nothing() -> None:
+    handshake = ours(we_dial=False)
+    with pytest.raises(MalformedMessageError):
+        handshake.receive(framed(bytes(31)) + bytes(4000))
+    assert not handshake._buffer
+
+
 def test_a_handshake_message_is_refused_by_its_length_alone() -> None:
     limit = MAX_PAYLOAD_BYTES + 96
     for we_dial in (True, False):

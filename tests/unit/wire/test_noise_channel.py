@@ -30,6 +30,21 @@ def test_what_is_sealed_is_opened(we_dial: bool, size: int) -> None:
     assert b"".join(channel.open(data)) == text
 
 
+def test_nothing_and_a_byte_at_a_time() -> None:
+    channel, sealing, _ = channel_pair()
+    sealed = sealing.seal(b"x")
+    for byte in sealed[:-1]:
+        assert channel.open(bytes((byte,))) == channel.open(b"") == []
+    assert channel.open(sealed[-1:]) == [b"x"]
+
+
+def test_a_dead_channel_holds_nothing() -> None:
+    channel, sealing, _ = channel_pair()
+    with pytest.raises(MalformedMessageError):
+        channel.open(sealing.seal(b"x")[:-1] + b"!" + bytes(9000))
+    assert not channel._partial
+
+
 def test_memory_views_can_be_sealed() -> None:
     channel, _, opening = channel_pair()
     text = bytes(range(200)) * 1000
