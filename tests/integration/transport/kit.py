@@ -238,7 +238,7 @@ class MutePeer:
                 for event in yamux.receive(plaintext):
                     if isinstance(event, DataReceived):
                         self.received_bytes += len(event.data)
-                        self._answer(yamux, event.stream, event.data)
+                        self._answer(yamux, event.stream, bytes(event.data))
             if output := yamux.data_to_send():
                 await opened.link.send(channel.seal(output))
             plaintexts = channel.open(await opened.link.receive())

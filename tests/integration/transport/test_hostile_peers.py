@@ -35,6 +35,7 @@ from hostmesh.net.node import Node
 
 MAX_STREAMS = 256
 CRUMBED_STREAMS = 4
+CRUMBS, CRUMB_BYTES = 200, 1300
 SLACK_BYTES = 6 * MIB
 """What a process grows by without any attack: buffers of the socket, the allocator, a few hundred streams."""
 DEAF_S = 0.5
@@ -110,6 +111,19 @@ async def send_crumbs(peer: RawPeer) -> None:
     await peer.wait_answered()
 
 
+async def send_crumbs_in_large_messages(peer: RawPeer) -> None:
+    """Let little of each sealed message be unread: what is kept must not keep the rest."""
+    stream_ids = range(1, 2 * CRUMBED_STREAMS, 2)
+    await peer.send(*(open_frame(stream_id, kit.HANG) for stream_id in stream_ids))
+    # What stands around the crumb is for a stream that is over, so that it is dropped.
+    await peer.send(frame(WINDOW_UPDATE, SYN | RST, 2 * CRUMBED_STREAMS + 1, 0))
+    chaff = data_frame(0, 2 * CRUMBED_STREAMS + 1, bytes(62_000))
+    for stream_id in stream_ids:
+        for _ in range(CRUMBS):
+            await peer.send(data_frame(0, stream_id, bytes(CRUMB_BYTES)) + chaff)
+    await peer.wait_answered()
+
+
 async def announce_a_huge_frame(peer: RawPeer) -> None:
     await peer.send(open_frame(1, kit.HANG))
     await pour(peer, frame(DATA, 0, 1, 2**32 - 1))
@@ -153,6 +167,7 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "floods with streams": (flood_with_streams, 0),
     "opens and resets": (open_and_reset, 0),
     "sends crumbs": (send_crumbs, CRUMBED_STREAMS * 3 * 40_000),
+    "sends crumbs in large messages": (send_crumbs_in_large_messages, CRUMBED_STREAMS * CRUMBS * CRUMB_BYTES),
     "announces a huge frame": (announce_a_huge_frame, 0),
     "announces a huge frame of no stream": (announce_a_huge_frame_of_no_stream, 0),
     "overflows a window": (overflow_a_window, 0),
