@@ -76,7 +76,8 @@ def joined(events: list[Event]) -> list[object]:
     out: list[object] = []
     for event in events:
         match event:
-            case DataReceived(stream, data):
+            case DataReceived(stream, piece):
+                data = bytes(piece)
                 promise(data, "no empty data is told")
                 last = out[-1] if out else None
                 if isinstance(last, tuple) and last[:2] == ("data", stream.id):

@@ -23,7 +23,7 @@ def as_tuple(event: Event) -> EventTuple:
     match event:
         case DataReceived(stream, data):
             assert data, "no empty data is told"
-            return ("data", stream.id, data)
+            return ("data", stream.id, bytes(data))
         case StreamReset(stream, is_overflow):
             return ("reset", stream.id, is_overflow)
     subject = event[0]

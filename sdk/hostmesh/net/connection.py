@@ -284,11 +284,12 @@ class _Arrival:
         self._responder: Responder | None = None
         self.came_at_s = trio.current_time()
 
-    def take_data(self, data: bytes) -> None:
+    def take_data(self, data: bytes | memoryview) -> None:
         """Read on what the peer proposes."""
         if self._yamux_stream.is_reset or self._yamux_stream.is_write_closed:
             return  # what came in one piece with the stream's end, or after we gave it up
         connection = self._connection
+        data = bytes(data)
         if self._responder is None:
             proposed = parse_proposal(data)
             if proposed is not None and connection.serves(proposed[0]):

@@ -7,6 +7,7 @@ small message costs one system call and no pass of the scheduler.
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
@@ -16,6 +17,8 @@ from wsproto.utilities import ProtocolError
 
 _READ_BYTES = 65536
 _MAX_READ_BYTES = 262144
+_MAX_PARTS = 512
+"""Buffers that one system call takes; Linux allows 1,024."""
 
 
 class LinkBrokenError(Exception):
@@ -40,16 +43,16 @@ class Link(Protocol):
         """
         ...
 
-    def send_nowait(self, data: bytes) -> int:
-        """Send what can be sent without waiting, and return how much that was, perhaps 0.
+    def send_nowait(self, *parts: bytes) -> int:
+        """Send what can be sent of the parts without waiting, and return how much that was, perhaps 0.
 
         Raises:
             LinkBrokenError: the connection broke.
         """
         ...
 
-    async def send(self, data: bytes | memoryview) -> None:
-        """Send all bytes.
+    async def send(self, *parts: bytes | memoryview) -> None:
+        """Send all bytes of the parts.
 
         Raises:
             LinkBrokenError: the connection broke.
@@ -61,6 +64,19 @@ class Link(Protocol):
     async def close(self) -> None:
         """Close the link. Idempotent, shielded."""
         ...
+
+
+def rest_of(parts: Sequence[bytes | memoryview], sent_bytes: int) -> Sequence[bytes | memoryview]:
+    """Return what is left of parts of which some bytes were sent.
+
+    >>> [bytes(part) for part in rest_of([b"ab", b"cd", b"ef"], 3)]
+    [b'd', b'ef']
+    """
+    for index, part in enumerate(parts):
+        if sent_bytes < len(part):
+            return [memoryview(part)[sent_bytes:], *parts[index + 1 :]]
+        sent_bytes -= len(part)
+    return []
 
 
 def link_over(stream: trio.abc.Stream, remote: tuple[str, int] | None) -> SocketLink | StreamLink:
@@ -111,22 +127,22 @@ class SocketLink:
             self.last_heard_s = trio.current_time()
             return data
 
-    def send_nowait(self, data: bytes) -> int:
+    def send_nowait(self, *parts: bytes) -> int:
         """Send what the socket's buffer takes; see :meth:`Link.send_nowait`."""
         try:
-            return self._socket.send(data)
+            return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts[:_MAX_PARTS])
         except BlockingIOError:
             return 0
         except OSError as error:
             raise LinkBrokenError("the connection broke while writing") from error
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, *parts: bytes | memoryview) -> None:
         """Send all bytes; see :meth:`Link.send`."""
-        rest = memoryview(data)
+        rest: Sequence[bytes | memoryview] = parts
         while rest:
             try:
                 await trio.lowlevel.wait_writable(self._socket.fileno())
-                rest = rest[self._socket.send(rest) :]
+                rest = rest_of(rest, self._socket.sendmsg(rest[:_MAX_PARTS]))
             except BlockingIOError:
                 continue
             except (OSError, ValueError, trio.ClosedResourceError) as error:
@@ -163,14 +179,14 @@ class StreamLink:
         self.last_heard_s = trio.current_time()
         return data
 
-    def send_nowait(self, data: bytes) -> int:
+    def send_nowait(self, *parts: bytes) -> int:
         """Return 0: a trio stream sends only with a wait."""
         return 0
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, *parts: bytes | memoryview) -> None:
         """Send all bytes; see :meth:`Link.send`."""
         try:
-            await self._stream.send_all(data)
+            await self._stream.send_all(parts[0] if len(parts) == 1 else b"".join(parts))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise LinkBrokenError("the connection broke while writing") from error
 
@@ -251,15 +267,15 @@ class WebSocketLink:
             elif isinstance(event, CloseConnection):
                 self._has_ended = True
 
-    def send_nowait(self, data: bytes) -> int:
+    def send_nowait(self, *parts: bytes) -> int:
         """Return 0: a message goes out whole."""
         return 0
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, *parts: bytes | memoryview) -> None:
         """Send the bytes as one binary message; see :meth:`Link.send`."""
         async with self._lock:
             try:
-                encoded = self._machine.send(BytesMessage(data=bytes(data)))
+                encoded = self._machine.send(BytesMessage(data=b"".join(parts)))
             except ProtocolError as error:
                 raise LinkBrokenError("the WebSocket is closed") from error
             await self._link.send(encoded)

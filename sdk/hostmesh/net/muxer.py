@@ -13,14 +13,14 @@ wait while :data:`CONGESTED_BYTES` are queued. What a task has handed over stays
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
 
 from hostmesh.errors import RemoteProtocolError
 from hostmesh.net.ledger import Ledger
-from hostmesh.net.links import LinkBrokenError
+from hostmesh.net.links import LinkBrokenError, rest_of
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.upgrade import SecuredLink
 from hostmesh.wire.yamux import (
@@ -56,7 +56,7 @@ _FAREWELL_S = 0.5
 class StreamOwner(Protocol):
     """What the muxer tells the user of a stream; nothing here may raise or wait."""
 
-    def take_data(self, data: bytes) -> None:
+    def take_data(self, data: bytes | memoryview) -> None:
         """Bytes came."""
 
     def take_end(self) -> None:
@@ -92,7 +92,7 @@ class Muxer:
         self.yamux = Yamux(is_initiator=opened.is_initiator, limits=limits)
         self._ledger = ledger
         self._accept = accept
-        self._unsent: memoryview | None = None
+        self._unsent: Sequence[bytes | memoryview] = ()
         self._flushed_at_s = -1.0
         self._writer: trio.lowlevel.Task | None = None
         self._writer_is_woken = False
@@ -117,7 +117,7 @@ class Muxer:
     @property
     def unsent_bytes(self) -> int:
         """Bytes that wait for the socket."""
-        return self.yamux.queued_bytes + (0 if self._unsent is None else len(self._unsent))
+        return self.yamux.queued_bytes + sum(map(len, self._unsent))
 
     @property
     def unread_bytes(self) -> int:
@@ -129,7 +129,7 @@ class Muxer:
     @property
     def is_congested(self) -> bool:
         """Whether senders should wait."""
-        return self._unsent is not None and self.yamux.queued_bytes >= CONGESTED_BYTES
+        return bool(self._unsent) and self.yamux.queued_bytes >= CONGESTED_BYTES
 
     async def wait_uncongested(self) -> None:
         """Return once there is room, or the connection has ended. Cancellation: safe."""
@@ -138,7 +138,7 @@ class Muxer:
 
     def flush_soon(self) -> None:
         """Say that something was queued. It leaves now, or after this pass of the scheduler. Never waits or raises."""
-        if self._unsent is not None:
+        if self._unsent:
             return
         if self.yamux.queued_bytes >= CONGESTED_BYTES:
             self._flush()
@@ -153,14 +153,14 @@ class Muxer:
         if not data or self.is_closed:
             return
         try:
-            sealed = self._channel.seal(data)
-            sent = self._link.send_nowait(sealed)
+            parts = self._channel.seal_parts(data)
+            sent = self._link.send_nowait(*parts)
         except (LinkBrokenError, RemoteProtocolError) as error:
             self._stop_writing(error)
             return
         self._flushed_at_s = trio.current_time()
-        if sent < len(sealed):
-            self._unsent = memoryview(sealed)[sent:]
+        self._unsent = rest_of(parts, sent)
+        if self._unsent:
             self._wake_writer()
 
     def _wake_writer(self) -> None:
@@ -171,16 +171,16 @@ class Muxer:
 
     async def _write(self) -> None:
         while True:
-            if self._unsent is not None:
+            if self._unsent:
                 try:
-                    await self._link.send(self._unsent)
+                    await self._link.send(*self._unsent)
                 except LinkBrokenError as error:
                     self._stop_writing(error)
                     return
-                self._unsent = None
+                self._unsent = ()
                 self._flushed_at_s = trio.current_time()
             self._flush()
-            if self._unsent is not None:
+            if self._unsent:
                 continue
             if self._senders:
                 # Some at a time: of a thousand, most would find the queue full again.
@@ -236,7 +236,7 @@ class Muxer:
             _log.debug("the connection to %s broke: %s", self.peer_id, error)
         except RemoteProtocolError as error:
             _log.warning("%s broke the protocol, the connection is closed: %s", self.peer_id, error.message)
-            if self._unsent is None:
+            if not self._unsent:
                 self._flush()  # the GoAway that says so
 
     def _take(self, plaintexts: list[bytes]) -> None:
@@ -324,10 +324,10 @@ class Muxer:
         with trio.CancelScope(shield=True):
             if not self.is_closed:
                 self.yamux.go_away()
-                if self._unsent is None:
+                if not self._unsent:
                     self._flush()
                 with trio.move_on_after(_FAREWELL_S):
-                    while self._unsent is not None and not self.is_closed:
+                    while self._unsent and not self.is_closed:
                         await self._senders.park()
             self.abort()
             await self._link.close()

@@ -20,6 +20,8 @@ _PIECE_BYTES = 4 * MAX_FRAME_BYTES
 """What one stream queues at a time, so that others get their turn."""
 _SMALL_BYTES = 1024
 """Pieces up to this size are put together while they wait: a peer that sends bytes one by one costs no more."""
+_HEAD_BYTES = 4096
+"""Up to this size, what is sent and what goes before it are put together."""
 _MAX_JOINED_BYTES = 65536
 _MAX_BURST_SENDS, _MAX_BURST_BYTES = 128, 65536
 
@@ -68,7 +70,7 @@ class NodeStream:
         self._protocol_id = protocol_id
         self._prefix = prefix
         self._proposer = proposer
-        self._chunks: deque[bytes | bytearray] = deque()
+        self._chunks: deque[bytes | bytearray | memoryview] = deque()
         self._is_ended = False
         self._is_held = True
         self._failure: HostmeshError | None = None
@@ -103,7 +105,7 @@ class NodeStream:
 
     # --- sending ---
 
-    async def send(self, data: bytes, *, end: bool = False) -> None:
+    async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         """Send all bytes; see :meth:`hostmesh.net.stream.Stream.send`. A cancelled send resets the stream."""
         try:
             if self._burst_sends >= _MAX_BURST_SENDS or self._burst_bytes >= _MAX_BURST_BYTES:
@@ -111,7 +113,7 @@ class NodeStream:
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.checkpoint_if_cancelled()
-            await self._send(data, end=end)
+            await self._send(data, head=head, end=end)
         except ConnectionLostError:
             self._release()
             raise
@@ -119,15 +121,21 @@ class NodeStream:
             self._drop()
             raise
 
-    async def _send(self, data: bytes, *, end: bool) -> None:
+    async def _send(self, data: bytes, *, head: bytes = b"", end: bool) -> None:
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
         if muxer.is_congested:
             # Before anything is queued: otherwise every stream could put a piece on top of a full queue.
             await muxer.wait_uncongested()
         self._check_writable()
         if self._prefix:
-            data = self._prefix + data
+            head = self._prefix + head
             self._prefix = b""
+        if head:
+            if len(head) + len(data) <= _HEAD_BYTES or len(head) > yamux_stream.send_window:
+                data = head + data
+            else:
+                # Large data is not copied for what goes before it.
+                muxer.yamux.send(yamux_stream, head)
         size = len(data)
         self._burst_sends += 1
         self._burst_bytes += size
@@ -224,35 +232,48 @@ class NodeStream:
         """Return bytes, or ``b""`` at the end; see :meth:`hostmesh.net.stream.Stream.receive`."""
         if max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
+        await self._wait_chunk()
+        if not self._chunks:
+            return b""
+        chunk = self._chunks[0]
+        if len(chunk) <= max_bytes:
+            self._chunks.popleft()
+            data = bytes(chunk)
+        else:
+            # A bytearray gives its front away cheaply, and a caller that wants little comes again.
+            if not isinstance(chunk, bytearray):
+                chunk = self._chunks[0] = bytearray(chunk)
+            data = bytes(memoryview(chunk)[:max_bytes])
+            del chunk[:max_bytes]
+        self._consume(len(data))
+        return data
+
+    async def receive_chunk(self) -> bytes | memoryview:
+        """Return bytes as they came; see :meth:`hostmesh.net.stream.Stream.receive_chunk`."""
+        await self._wait_chunk()
+        if not self._chunks:
+            return b""
+        chunk = self._chunks.popleft()
+        self._consume(len(chunk))
+        return bytes(chunk) if isinstance(chunk, bytearray) else chunk
+
+    def _consume(self, size: int) -> None:
+        muxer = self._connection.muxer
+        if muxer.yamux.consume(self._yamux_stream, size) and not muxer.is_closed:
+            muxer.flush_soon()
+
+    async def _wait_chunk(self) -> None:
+        """Return once there is a chunk, or the orderly end."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._chunks:
             if self._is_ended and not self._yamux_stream.is_reset:
-                return b""
+                return
             if self._failure is not None:
                 self._release()
                 await trio.lowlevel.checkpoint_if_cancelled()  # perhaps the loss came of a send cancelled beside it
                 raise self._failure
             self.send_prefix()
             await self._park_reader()
-        return self._take_chunk(max_bytes)
-
-    def _take_chunk(self, max_bytes: int) -> bytes:
-        chunk = self._chunks[0]
-        size = len(chunk)
-        if size <= max_bytes:
-            self._chunks.popleft()
-        else:
-            # A bytearray gives its front away cheaply, and a caller that wants little comes again.
-            if not isinstance(chunk, bytearray):
-                chunk = self._chunks[0] = bytearray(chunk)
-            size = max_bytes
-            front = bytes(chunk[:size])
-            del chunk[:size]
-            chunk = front
-        muxer = self._connection.muxer
-        if muxer.yamux.consume(self._yamux_stream, size) and not muxer.is_closed:
-            muxer.flush_soon()
-        return chunk if isinstance(chunk, bytes) else bytes(chunk)
 
     async def agreed(self) -> None:
         """Return once the peer has agreed to the protocol.
@@ -336,10 +357,10 @@ class NodeStream:
 
     # --- what the muxer tells; see StreamOwner ---
 
-    def take_data(self, data: bytes) -> None:
+    def take_data(self, data: bytes | memoryview) -> None:
         """Keep received bytes for the reader."""
         if self._proposer is not None:
-            rest = self._take_agreement(data)
+            rest = self._take_agreement(bytes(data))
             if not rest:
                 return
             data = rest

@@ -25,8 +25,10 @@ class Stream(Protocol):
         """The negotiated protocol."""
         ...
 
-    async def send(self, data: bytes, *, end: bool = False) -> None:
-        """Hand all bytes to the connection; with ``end``, half-close right after them.
+    async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
+        """Hand ``head`` and all of ``data`` to the connection; with ``end``, half-close right after them.
+
+        A large ``data`` is not copied for the sake of a small ``head``.
 
         Waits while the peer's window or the connection's queue is full, with no timeout of its own. Where there is room
         it returns without a pass of the scheduler, but yields often enough that a loop of sends starves nobody.
@@ -43,6 +45,10 @@ class Stream(Protocol):
 
         Cancellation: safe, no byte is lost.
         """
+        ...
+
+    async def receive_chunk(self) -> bytes | memoryview:
+        """As :meth:`receive`, without a bound and without a copy: large pieces are read-only views of what came."""
         ...
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:

@@ -342,23 +342,27 @@ class NoiseChannel:
         self._error: RemoteProtocolError | None = None
 
     def seal(self, plaintext: bytes) -> bytes:
-        """Return messages that hold the plaintext, each full but the last.
+        """Return messages that hold the plaintext, each full but the last; see :meth:`seal_parts`."""
+        return b"".join(self.seal_parts(plaintext))
+
+    def seal_parts(self, plaintext: bytes) -> list[bytes]:
+        """Return messages that hold the plaintext, each full but the last, as parts to be sent one after another.
 
         Raises:
             RemoteProtocolError: the nonces are used up.
 
-        Cost: one pass of the cipher and one copy.
+        Cost: one pass of the cipher; nothing large is copied.
         """
         size = len(plaintext)
         if size <= MAX_PLAINTEXT_BYTES:
             sealed = self._sending.seal(plaintext)
-            return len(sealed).to_bytes(2, "big") + sealed
+            return [len(sealed).to_bytes(2, "big") + sealed]
         parts: list[bytes] = []
         view = memoryview(plaintext)
         for start in range(0, size, MAX_PLAINTEXT_BYTES):
             sealed = self._sending.seal(view[start : start + MAX_PLAINTEXT_BYTES])
             parts += (len(sealed).to_bytes(2, "big"), sealed)
-        return b"".join(parts)
+        return parts
 
     def open(self, data: bytes) -> list[bytes]:
         """Take received bytes and return the plaintexts of the messages that are complete now.

@@ -114,10 +114,10 @@ class StreamOpened(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """Bytes of a stream, at least one."""
+    """Bytes of a stream, at least one. Large pieces are views of what was received: nothing is copied."""
 
     stream: YamuxStream
-    data: bytes
+    data: bytes | memoryview
 
 
 class StreamEnded(NamedTuple):
@@ -281,12 +281,16 @@ class Yamux:
         if size <= _SMALL_BYTES:
             self._send_small(stream, data, size)
             return size
-        self._end_tail()
-        if size <= MAX_FRAME_BYTES:
-            self._send_frame(stream, data, size)
-            return size
         view = memoryview(data)
-        for start in range(0, size, MAX_FRAME_BYTES):
+        if self._tail is not None:
+            if stream is self._tail_stream:
+                # Filled up, so that the frames after it are messages of the channel below as well.
+                room = MAX_FRAME_BYTES + HEADER_BYTES - len(self._tail)
+                self._tail += view[:room]
+                self.queued_bytes += min(room, size)
+                view = view[room:]
+            self._end_tail()
+        for start in range(0, len(view), MAX_FRAME_BYTES):
             piece = view[start : start + MAX_FRAME_BYTES]
             self._send_frame(stream, piece, len(piece))
         return size
@@ -477,7 +481,12 @@ class Yamux:
         if size and stream is not None and not stream.is_discarding:
             stream.unread_bytes += size
             self.unread_bytes += size
-            events.append(DataReceived(stream, data if size == len(data) else data[offset : offset + size]))
+            piece: bytes | memoryview = data
+            if size != len(data):
+                # A small piece is copied: a view would keep all that came with it.
+                whole = memoryview(data) if 2 * size > len(data) > _SMALL_BYTES else data
+                piece = whole[offset : offset + size]
+            events.append(DataReceived(stream, piece))
             if self.unread_bytes > self._limits.max_unread_bytes:
                 self.shed(events)
         self._body_left = left - size

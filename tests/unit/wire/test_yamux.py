@@ -130,14 +130,20 @@ class TestGoldenFrames:
 
 
 class TestSending:
-    def test_small_pieces_become_one_frame_and_large_ones_are_not_copied_together(self) -> None:
+    def test_small_pieces_become_one_frame_that_a_large_one_fills_up(self) -> None:
         session = client()
         stream = session.open_stream()
         for _ in range(10):
             session.send(stream, b"token")
         session.send(stream, bytes(5000))
         session.send(stream, b"tail")
-        assert [(frame.flags, frame.length) for frame in frames(session)] == [(SYN, 50), (0, 5000), (0, 4)]
+        session.send(stream, bytes(2 * MAX_FRAME_BYTES))
+        assert [(frame.flags, frame.length) for frame in frames(session)] == [
+            (SYN, 5050),
+            (0, MAX_FRAME_BYTES),
+            (0, MAX_FRAME_BYTES),
+            (0, 4),
+        ]
 
     def test_no_frame_is_larger_than_a_noise_message(self) -> None:
         session = client()
@@ -196,7 +202,7 @@ class TestSending:
         stream = session.open_stream()
         for size in (3, 5000):
             session.send(stream, memoryview(bytes(size)))
-        assert [frame.length for frame in frames(session)] == [3, 5000]
+        assert [frame.length for frame in frames(session)] == [5003]
 
     def test_a_closed_side_sends_nothing(self) -> None:
         session = client()
