@@ -53,9 +53,14 @@ async def stock_host() -> AsyncIterator[IHost]:
             yield host
         finally:
             # It would leave the sockets of its connections to the collector.
-            with trio.CancelScope(shield=True):
-                for peer_id in host.get_connected_peers():
-                    await host.disconnect(peer_id)
+            await disconnect_all(host)
+
+
+async def disconnect_all(host: IHost) -> None:
+    """Disconnect a stock host from its peers, and wait until the handlers of their streams have ended."""
+    with trio.CancelScope(shield=True):
+        for peer_id in host.get_connected_peers():
+            await host.disconnect(peer_id)
 
 
 @pytest.fixture

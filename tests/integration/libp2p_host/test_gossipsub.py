@@ -12,7 +12,7 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, PROTOCOL_ID_V1
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX, signature_validator
 from libp2p.tools.anyio_service import background_trio_service
-from tests.integration.libp2p_host.conftest import info_of
+from tests.integration.libp2p_host.conftest import disconnect_all, info_of
 
 from hostmesh.net.libp2p_host import Libp2pHost, open_libp2p_host
 
@@ -22,7 +22,12 @@ PROTOCOLS = [PROTOCOL_ID_V12, PROTOCOL_ID_V11, PROTOCOL_ID]
 
 @asynccontextmanager
 async def gossiping(host):
-    """Run py-libp2p's GossipSub on a host, with strict signing, which is its default."""
+    """Run py-libp2p's GossipSub on a host, with strict signing, which is its default.
+
+    A stock host's peers go before its Pubsub does. For some passes of the scheduler an ending Pubsub says that it runs
+    and takes no tasks (anyio_service/trio_manager.py:112 and :317): a message that comes then raises in its stream
+    handler (pubsub/pubsub.py:586), and that ends a stock host (network/connection/swarm_connection.py:309).
+    """
     router = GossipSub(
         PROTOCOLS,
         degree=6,
@@ -33,7 +38,11 @@ async def gossiping(host):
     pubsub = Pubsub(host, router)
     async with background_trio_service(router), background_trio_service(pubsub):
         await pubsub.wait_until_ready()
-        yield pubsub
+        try:
+            yield pubsub
+        finally:
+            if not isinstance(host, Libp2pHost):
+                await disconnect_all(host)
 
 
 @asynccontextmanager
@@ -151,7 +160,12 @@ async def test_protocols_that_start_after_the_connection_find_each_other(start_n
                 await trio.lowlevel.checkpoint()
         # The first has been told no, and py-libp2p's Pubsub does not ask the same connection again by itself.
         async with open_libp2p_host(other) as late, gossiping(late) as second:
+            # A Pubsub never tells a peer of a subscription that it takes on while it greets that peer: the greeting was
+            # composed before (pubsub/pubsub.py:913), and the peer is none of its peers until after (:945).
+            await second.wait_for_peer(early.get_id())
             heard = await second.subscribe(TOPIC)
+            await first.wait_for_peer(late.get_id())
+            await first.wait_for_subscription(late.get_id(), TOPIC)
             await first.wait_for_mesh(late.get_id(), TOPIC)
             await second.wait_for_mesh(early.get_id(), TOPIC)
             await first.publish(TOPIC, b"after all")
@@ -166,18 +180,18 @@ async def test_a_peer_that_leaves_is_forgotten_and_one_that_comes_back_is_heard(
             while stock.get_id() in pubsub.peers or ours.get_id() in theirs.peers:
                 await trio.lowlevel.checkpoint()
         await ours.connect(info_of(stock))
+        await pubsub.wait_for_peer(stock.get_id())
         await pubsub.wait_for_mesh(stock.get_id(), TOPIC)
         await theirs.wait_for_mesh(ours.get_id(), TOPIC)
         await pubsub.publish(TOPIC, b"back")
         assert (await received(heard)).data == b"back"
 
 
-async def test_leaving_ends_gossip_on_the_node(start_node, stock):
+async def test_leaving_ends_gossip_on_the_node_and_not_the_connection(start_node):
     node = await start_node()
-    async with open_libp2p_host(node) as ours:
-        assert isinstance(ours, Libp2pHost)
-        async with mesh_of(ours, stock):
+    async with open_libp2p_host(await start_node()) as peer:
+        async with open_libp2p_host(node) as ours, mesh_of(ours, peer):
             assert node.usage().outbound_streams
-    usage = node.usage()
-    assert usage.connections == 1
-    assert not [protocol for protocol in (*usage.outbound_streams, *usage.inbound_streams) if "meshsub" in protocol]
+        usage = node.usage()
+        assert usage.connections == 1
+        assert not [name for name in (*usage.outbound_streams, *usage.inbound_streams) if "meshsub" in name]
