@@ -86,12 +86,15 @@ class CannedStream:
         self.protocol_id = "/hostmesh/bench/1.0.0"
         self.sent: list[bytes] = []
 
-    async def send(self, data: bytes, *, end: bool = False) -> None:
+    async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         if self._keep:
-            self.sent.append(data)
+            self.sent.append(head + data)
 
     async def receive(self, max_bytes: int = 1 << 20) -> bytes:
         return next(self._chunks, b"")
+
+    async def receive_chunk(self) -> bytes | memoryview:
+        return memoryview(await self.receive())
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         pass

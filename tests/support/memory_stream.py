@@ -75,7 +75,8 @@ class MemoryStream:
     def is_over(self) -> bool:
         return self.was_reset or self.was_closed
 
-    async def send(self, data: bytes, *, end: bool = False) -> None:
+    async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
+        data = head + data
         await trio.lowlevel.checkpoint_if_cancelled()
         pipe = self._outgoing
         self._check_writable()
@@ -111,6 +112,9 @@ class MemoryStream:
             if pipe.ended:
                 return b""
             await pipe.changed.wait()
+
+    async def receive_chunk(self) -> bytes | memoryview:
+        return memoryview(await self.receive(65536))
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         self._on_lost = callback

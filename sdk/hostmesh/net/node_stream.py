@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -70,7 +69,8 @@ class NodeStream:
         self._protocol_id = protocol_id
         self._prefix = prefix
         self._proposer = proposer
-        self._chunks: deque[bytes | bytearray | memoryview] = deque()
+        # A deque would be most of an idle stream's memory; there are at most a few thousand in a full window.
+        self._chunks: list[bytes | bytearray | memoryview] = []
         self._is_ended = False
         self._is_held = True
         self._failure: HostmeshError | None = None
@@ -237,7 +237,7 @@ class NodeStream:
             return b""
         chunk = self._chunks[0]
         if len(chunk) <= max_bytes:
-            self._chunks.popleft()
+            self._chunks.pop(0)
             data = bytes(chunk)
         else:
             # A bytearray gives its front away cheaply, and a caller that wants little comes again.
@@ -253,7 +253,7 @@ class NodeStream:
         await self._wait_chunk()
         if not self._chunks:
             return b""
-        chunk = self._chunks.popleft()
+        chunk = self._chunks.pop(0)
         self._consume(len(chunk))
         return bytes(chunk) if isinstance(chunk, bytearray) else chunk
 

@@ -33,7 +33,7 @@ from hostmesh.errors import (
     StatusCode,
     UsageError,
 )
-from hostmesh.rpc.frames import Frame, encode_end, encode_request, encode_response, read_frame
+from hostmesh.rpc.frames import Frame, encode_end, encode_request, encode_response_head, read_frame
 from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto
 from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
 from hostmesh.rpc.outcome import Outcome, outcome_of_error
@@ -117,7 +117,7 @@ class ClientCall(Generic[RequestT, ResponseT]):
         request, self._request = self._request, b""
         return encode_request(header, request)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take received bytes."""
         self._decoder.feed(data)
 
@@ -216,7 +216,7 @@ class ServerCall:
         self._ended = False
         self._method: AnyMethod | None = None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take received bytes; after a refusal they are dropped."""
         if not self._refused:
             self._decoder.feed(data)
@@ -253,13 +253,14 @@ class ServerCall:
         if not self._started:
             raise MalformedMessageError("the stream ended before the request", field="message")
 
-    def response(self, response: Message) -> bytes:
-        """Return the bytes of one response of a server stream.
+    def response(self, response: Message) -> tuple[bytes, bytes]:
+        """Return the frame of one response of a server stream: its head, and the serialised response.
 
         Raises:
             UsageError: the response is not of the method's type, or breaks a bound; nothing may be sent.
         """
-        return encode_response(self._encode(response))
+        data = self._encode(response)
+        return encode_response_head(len(data)), data
 
     def end(self, outcome: Outcome, response: Message | None = None) -> bytes:
         """Return the bytes of the last frame.

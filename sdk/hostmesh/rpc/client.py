@@ -289,7 +289,7 @@ async def _one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> Res
 
 async def _receive(stream: Stream, call: ClientCall[Any, Any]) -> None:
     try:
-        data = await stream.receive()
+        data = await stream.receive_chunk()
     except ConnectionLostError as error:
         raise ConnectionLostError(
             f"the connection to {stream.peer_id} was lost before the call ended",

@@ -38,17 +38,16 @@ def encode_request(header: bytes, message: bytes) -> bytes:
     return b"".join((encode_length(len(envelope) + len(message)), envelope, message))
 
 
-def encode_response(message: bytes) -> bytes:
-    """Return a frame with a serialised response, after which more follows.
+def encode_response_head(size: int) -> bytes:
+    """Return what goes before a serialised response of that size, after which more follows.
 
-    >>> encode_response(b"abc").hex()
-    '051203616263'
+    >>> encode_response_head(3).hex()
+    '051203'
     """
-    size = len(message)
     if size < 0x7E:
-        return bytes((size + 2, _MESSAGE_TAG_BYTE, size)) + message
+        return bytes((size + 2, _MESSAGE_TAG_BYTE, size))
     envelope = _MESSAGE_TAG + encode_length(size)
-    return encode_length(len(envelope) + size) + envelope + message
+    return encode_length(len(envelope) + size) + envelope
 
 
 def encode_end(outcome: Outcome, message: bytes | None) -> bytes:

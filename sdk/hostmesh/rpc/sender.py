@@ -37,7 +37,7 @@ class ResponseSender:
             UsageError: the response is not of the method's type or breaks a bound; nothing was sent.
             ConnectionLostError: the caller has left, or an earlier response was cut off.
         """
-        data = self._call.response(response)
+        head, data = self._call.response(response)
         if self._busy:
             if self._waiting is None:
                 self._waiting = trio.lowlevel.ParkingLot()
@@ -48,7 +48,7 @@ class ResponseSender:
             if self.broken:
                 raise ConnectionLostError("an earlier response was cut off", remedy="the call cannot go on: let it end")
             self.broken = True
-            await self._stream.send(data)
+            await self._stream.send(data, head=head)
             self.broken = False
         finally:
             if self._waiting:

@@ -231,7 +231,7 @@ class RpcServer:
         started: CallStarted | None = None
         try:
             # The caller closes its side with its request; when the handler starts, a reset is all that can still come.
-            while data := await stream.receive():
+            while data := await stream.receive_chunk():
                 call.feed(data)
                 while (event := call.next_event()) is not None:
                     if isinstance(event, CallRefused):

@@ -78,10 +78,10 @@ class FrameDecoder:
         if max_frame_bytes < 0:
             raise ValueError("max_frame_bytes must not be negative")
         self.max_frame_bytes = max_frame_bytes
-        self._chunk = b""
+        self._chunk: bytes | memoryview = b""
         self._at = 0
         """Where in the chunk the first unread byte is."""
-        self._later: deque[bytes] | None = None
+        self._later: deque[bytes | memoryview] | None = None
         """Chunks after this one; there are none where frames are taken after each :meth:`feed`."""
         self._prefix_bytes = 0
         """How much of the frame's length was read."""
@@ -99,12 +99,10 @@ class FrameDecoder:
         begun = self._prefix_bytes + (self._size - self._missing if self._missing >= 0 else 0)
         return begun + len(self._chunk) - self._at + sum(map(len, self._later or ()))
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take received bytes. ``bytes`` are kept as they are, others are copied."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take received bytes. They are kept, not copied: they must not change."""
         if self._error is not None:
             raise self._error
-        if not isinstance(data, bytes):
-            data = bytes(data)
         if self._at == len(self._chunk) and not self._later:
             self._chunk, self._at = data, 0
         elif data:
@@ -134,7 +132,7 @@ class FrameDecoder:
 
     def peek(self, count: int) -> bytes:
         """Return the first bytes of the frame that :meth:`next_size` told, up to ``count``."""
-        rest = self._chunk[self._at : self._at + min(count, self._missing)]
+        rest = bytes(self._chunk[self._at : self._at + min(count, self._missing)])
         if self._parts is None:
             return rest
         head = b""
@@ -149,7 +147,8 @@ class FrameDecoder:
         chunk, start, parts = self._chunk, self._at, self._parts
         end = start + self._missing
         if parts is None:
-            frame = chunk[start + skip : end]
+            cut = chunk[start + skip : end]
+            frame = cut if isinstance(cut, bytes) else bytes(cut)
         else:
             parts.append(memoryview(chunk)[start:end])
             while skip and skip >= len(parts[0]):

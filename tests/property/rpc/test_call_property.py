@@ -118,7 +118,7 @@ def test_what_the_server_says_the_caller_hears(
     assert server.next_event() is not None
     outcome = Outcome(status=status, message=message, details=details)
     last = responses[-1] if responses and together else None
-    data = b"".join(server.response(response) for response in (responses[:-1] if last else responses))
+    data = b"".join(part for response in (responses[:-1] if last else responses) for part in server.response(response))
     data += server.end(outcome, last)
     found = client_events(caller, pieces(data, cuts))
     assert [event.message for event in found[:-1]] == responses  # type: ignore[attr-defined]

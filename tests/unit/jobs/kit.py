@@ -323,7 +323,8 @@ class MemoryStream:
         ours.peer, theirs.peer = theirs, ours
         return ours, theirs
 
-    async def send(self, data: bytes, *, end: bool = False) -> None:
+    async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
+        data = head + data
         self.sent += data
         await self._or_reset(self._put.send, data)
         if end:
@@ -337,6 +338,9 @@ class MemoryStream:
                 return b""
         data, self._buffer = self._buffer[:max_bytes], self._buffer[max_bytes:]
         return data
+
+    async def receive_chunk(self) -> bytes | memoryview:
+        return await self.receive()
 
     async def wait_reset(self) -> None:
         await self._is_reset.wait()

@@ -86,8 +86,9 @@ class Muted:
         self.peer_id = stream.peer_id
         self.protocol_id = stream.protocol_id
         self.receive = stream.receive
+        self.receive_chunk = stream.receive_chunk
 
-    async def send(self, data: bytes, *, end: bool = False) -> None:
+    async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         await trio.lowlevel.checkpoint()
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:

@@ -234,7 +234,7 @@ def test_no_deadline_is_not_a_deadline_of_zero() -> None:
 def test_responses_of_a_stream() -> None:
     call = ServerCall(METHODS)
     events(call, watch_call().start(None))
-    assert call.response(status_pb2.StatusSnapshot(active_jobs=1)) == SNAPSHOT
+    assert b"".join(call.response(status_pb2.StatusSnapshot(active_jobs=1))) == SNAPSHOT
     assert call.end(Outcome(status=StatusCode.NOT_FOUND)) == STATUS_NOT_FOUND
     with pytest.raises(UsageError):
         call.response(status_pb2.StatusSnapshot())
