@@ -16,7 +16,7 @@ import trio
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import ClientCall, ResponseReceived
+from hostmesh.rpc.call import CallEnded, ClientCall, ResponseReceived
 from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_id
 from hostmesh.rpc.outcome import Outcome
@@ -218,28 +218,24 @@ class ResponseStream(Generic[ResponseT]):
                 self._until_pass = _MESSAGES_PER_PASS
                 # Before a response is taken: being cancelled here loses none.
                 await trio.lowlevel.checkpoint()
-            while True:
-                event = self._call.next_event()
-                if isinstance(event, ResponseReceived):
-                    return event.message
-                if event is not None:
-                    # Whatever came after the status with it is a violation, which this raises.
-                    self._call.next_event()
-                    self._outcome = event.outcome
-                    break
-                await self._receive()
+            event = self._call.next_event()
+            if event is None:
+                event = await self._wait_event()
+            if isinstance(event, ResponseReceived):
+                return event.message
+            # Whatever came after the status with it is a violation, which this raises.
+            self._call.next_event()
+            self._outcome = event.outcome
         if self._outcome.status is not StatusCode.OK:
             raise self._outcome.to_error()
         raise StopAsyncIteration
 
-    async def _receive(self) -> None:
+    async def _wait_event(self) -> ResponseReceived[ResponseT] | CallEnded:
         if self._deadline == math.inf:
-            await _receive(self._stream, self._call)
-            return
-        with trio.CancelScope(deadline=self._deadline) as scope:
-            await _receive(self._stream, self._call)
-        if scope.cancelled_caught:
-            raise _no_answer(self._stream.peer_id)
+            return await _next_event(self._stream, self._call)
+        with trio.CancelScope(deadline=self._deadline):
+            return await _next_event(self._stream, self._call)
+        raise _no_answer(self._stream.peer_id)
 
 
 def _client_call(
@@ -272,10 +268,8 @@ async def _one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> Res
     """Return the response of a unary call, which has exactly one, and an OK status after it."""
     response: ResponseT | None = None
     while True:
-        event = call.next_event()
-        if event is None:
-            await _receive(stream, call)
-        elif isinstance(event, ResponseReceived):
+        event = await _next_event(stream, call)
+        if isinstance(event, ResponseReceived):
             response = event.message
         else:
             # Whatever came after the status with it is a violation, which this raises.
@@ -287,18 +281,20 @@ async def _one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> Res
             return response
 
 
-async def _receive(stream: Stream, call: ClientCall[Any, Any]) -> None:
-    try:
-        data = await stream.receive_chunk()
-    except ConnectionLostError as error:
-        raise ConnectionLostError(
-            f"the connection to {stream.peer_id} was lost before the call ended",
-            remedy="the peer may have done the work: ask it before you call again",
-        ) from error
-    if data:
-        call.feed(data)
-    else:
-        call.end_of_stream()
+async def _next_event(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseReceived[ResponseT] | CallEnded:
+    while (event := call.next_event()) is None:
+        try:
+            data = await stream.receive_chunk()
+        except ConnectionLostError as error:
+            raise ConnectionLostError(
+                f"the connection to {stream.peer_id} was lost before the call ended",
+                remedy="the peer may have done the work: ask it before you call again",
+            ) from error
+        if data:
+            call.feed(data)
+        else:
+            call.end_of_stream()
+    return event
 
 
 async def _leave(stream: Stream, *, ended: bool) -> None:
