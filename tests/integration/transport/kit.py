@@ -141,6 +141,8 @@ class RawPeer:
     def __init__(self, opened: SecuredLink) -> None:
         self.link: Link = opened.link
         self._channel = opened.secured.channel
+        self._early = b"".join(opened.secured.plaintexts)
+        """Came with the end of the handshake."""
 
     async def send(self, *frames: bytes) -> None:
         """Seal and send, in as few messages as it takes."""
@@ -148,6 +150,9 @@ class RawPeer:
 
     async def receive(self) -> bytes:
         """Return what came next, opened; ``b""`` at the end."""
+        if self._early:
+            early, self._early = self._early, b""
+            return early
         while data := await self.link.receive():
             if opened := b"".join(self._channel.open(data)):
                 return opened

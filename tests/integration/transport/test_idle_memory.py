@@ -83,6 +83,6 @@ async def test_an_idle_call_costs_its_server_little(start_node, start_peer):
             resident = (server.begin_peak() - resident) / CALLS
         await _idle(server, connections=1, calls=0)
         left = (await server.ask("traced"))["bytes"] / CALLS
-    print(f"an idle call: {used / KIB:.2f} KiB, {left:.0f} B after it; resident, with the tracer's: {resident / KIB:.1f}")
+    print(f"an idle call: {used / KIB:.2f} KiB, {left:.0f} B after it; resident {resident / KIB:.1f}")
     assert used <= MAX_CALL_BYTES
     assert left <= 0.1 * used, "what ended is gone"
