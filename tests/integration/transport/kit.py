@@ -7,8 +7,8 @@ handshake; the frames are written by hand.
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import trio
@@ -132,11 +132,7 @@ def open_frame(stream_id: int, protocol_id: str, payload: bytes = b"") -> bytes:
 
 
 class RawPeer:
-    """A connection to a node, after an honest handshake.
-
-    Args:
-        opened: the link, owned from now on.
-    """
+    """A connection to a node, after an honest handshake. Whoever made the link closes it."""
 
     def __init__(self, opened: SecuredLink) -> None:
         self.link: Link = opened.link
@@ -182,23 +178,23 @@ class RawPeer:
             while await self.receive():
                 pass
 
-    async def close(self) -> None:
-        await self.link.close()
 
-
-async def dial_raw(address: str, network: Network | None = None) -> RawPeer:
-    """Dial a node as a stranger with a key of its own."""
+@asynccontextmanager
+async def raw_peer(address: str, network: Network | None = None, key: PeerKey | None = None) -> AsyncIterator[RawPeer]:
+    """Dial a node as a stranger, by default with a key of its own; the link is closed at the end of the block."""
     network = network or SocketNetwork()
     transport, peer_id = split_peer_address(address)
     assert peer_id is not None
     endpoint = parse_address(transport)
     stream = await network.dial(endpoint.dial_host, endpoint.port)
-    raw = link_over(stream, None)
-    if endpoint.is_websocket:
-        link = WebSocketLink(raw, is_client=True)
-        await link.open(endpoint.host)
-        return RawPeer(await Upgrader(PeerKey.generate()).outbound(link, peer_id))
-    return RawPeer(await Upgrader(PeerKey.generate()).outbound(raw, peer_id))
+    link: Link = link_over(stream, None)
+    try:
+        if endpoint.is_websocket:
+            link = WebSocketLink(link, is_client=True)
+            await link.open(endpoint.host)
+        yield RawPeer(await Upgrader(key or PeerKey.generate()).outbound(link, peer_id))
+    finally:
+        await link.close()
 
 
 class MutePeer:

@@ -7,7 +7,7 @@ one are in this process.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -24,9 +24,9 @@ from tests.integration.transport.kit import (
     WINDOW_UPDATE,
     RawPeer,
     data_frame,
-    dial_raw,
     frame,
     open_frame,
+    raw_peer,
 )
 
 from hostmesh.net.connection import NEGOTIATION_TIMEOUT_S
@@ -217,16 +217,16 @@ async def honest_peer(node: Node, victim: PeerProcess) -> AsyncIterator[Honest]:
 async def _attack(victim: PeerProcess, node: Node, attack: Attack, allowed_bytes: int) -> None:
     async with honest_peer(node, victim) as honest:
         # A first stranger, who does no harm, warms up what every connection needs.
-        await (await dial_raw(victim.address)).close()
+        async with raw_peer(victim.address):
+            pass
         await honest.wait_echoes(20)
         before = victim.begin_peak()
-        peer = await dial_raw(victim.address)
-        await attack(peer)
-        await honest.wait_echoes(20)
-        growth = victim.peak_bytes() - before
+        async with raw_peer(victim.address) as peer:
+            await attack(peer)
+            await honest.wait_echoes(20)
+            growth = victim.peak_bytes() - before
         print(f"grown by {growth / MIB:.1f} MiB at most; {honest.echoes} echoes")
         assert growth <= allowed_bytes + SLACK_BYTES
-        await peer.close()
 
 
 @pytest.mark.parametrize(("attack", "allowed_bytes"), ATTACKS.values(), ids=ATTACKS.keys())
@@ -250,12 +250,11 @@ async def test_unread_bytes_over_the_limit_of_the_node_cost_those_who_sent_most(
     victim = await start_peer(max_unread_bytes=limit_bytes, max_connections=20)
     node = await start_node()
     with trio.fail_after(60):
-        async with honest_peer(node, victim) as honest:
+        async with honest_peer(node, victim) as honest, AsyncExitStack() as strangers:
             await honest.wait_echoes(20)
             before = victim.begin_peak()
-            strangers = [await dial_raw(victim.address) for _ in range(4)]
-            for stranger in strangers:
-                await fill_every_window(stranger)
+            for _ in range(4):
+                await fill_every_window(await strangers.enter_async_context(raw_peer(victim.address)))
             await honest.wait_echoes(20)
             usage = await victim.ask("usage")
             growth = victim.peak_bytes() - before
@@ -263,38 +262,34 @@ async def test_unread_bytes_over_the_limit_of_the_node_cost_those_who_sent_most(
         assert usage["overflowed_streams"] > 0
         assert limit_bytes / 2 <= usage["unread_bytes"] <= limit_bytes
         assert growth <= limit_bytes + SLACK_BYTES
-        for stranger in strangers:
-            await stranger.close()
 
 
 async def test_streams_that_say_nothing_are_reset(autojump_clock, start_node, memory_network):
     server = await start_node(network=memory_network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
-    peer = await dial_raw(server.peer_addresses()[0], memory_network)
-    await open_and_say_nothing(peer)
-    (connection,) = server._pool
-    assert connection.muxer.yamux.inbound_streams == MAX_STREAMS
-    began_s = trio.current_time()
-    resets = 0
-    with trio.fail_after(2 * NEGOTIATION_TIMEOUT_S):
-        while resets < MAX_STREAMS:
-            for kind, flags, _, _ in await peer.receive_frames():
-                resets += kind == WINDOW_UPDATE and bool(flags & RST)
-    assert trio.current_time() - began_s >= NEGOTIATION_TIMEOUT_S
-    assert connection.muxer.yamux.inbound_streams == 0
-    await peer.close()
+    async with raw_peer(server.peer_addresses()[0], memory_network) as peer:
+        await open_and_say_nothing(peer)
+        (connection,) = server._pool
+        assert connection.muxer.yamux.inbound_streams == MAX_STREAMS
+        began_s = trio.current_time()
+        resets = 0
+        with trio.fail_after(2 * NEGOTIATION_TIMEOUT_S):
+            while resets < MAX_STREAMS:
+                for kind, flags, _, _ in await peer.receive_frames():
+                    resets += kind == WINDOW_UPDATE and bool(flags & RST)
+        assert trio.current_time() - began_s >= NEGOTIATION_TIMEOUT_S
+        assert connection.muxer.yamux.inbound_streams == 0
 
 
 async def test_what_comes_in_one_piece_with_its_reset_harms_no_other_stream(start_node):
     """A caller that gives up at once: the stream, its proposal and its reset arrive together."""
     server = await start_node()
-    peer = await dial_raw(server.peer_addresses()[0])
-    with trio.fail_after(5):
-        await peer.send(open_frame(1, kit.ECHO), frame(WINDOW_UPDATE, RST, 1, 0))
-        await peer.send(open_frame(3, kit.UNSERVED), frame(WINDOW_UPDATE, RST, 3, 0))
-        await peer.send(data_frame(SYN, 5, b"\x13/multi"), frame(WINDOW_UPDATE, RST, 5, 0))
-        await peer.send(open_frame(7, kit.ECHO), frame(WINDOW_UPDATE, FIN, 7, 0), frame(WINDOW_UPDATE, RST, 7, 0))
-        await peer.wait_answered()
-    (connection,) = server._pool
-    assert connection.muxer.yamux.inbound_streams == 0
-    assert server.usage().inbound_streams == {}
-    await peer.close()
+    async with raw_peer(server.peer_addresses()[0]) as peer:
+        with trio.fail_after(5):
+            await peer.send(open_frame(1, kit.ECHO), frame(WINDOW_UPDATE, RST, 1, 0))
+            await peer.send(open_frame(3, kit.UNSERVED), frame(WINDOW_UPDATE, RST, 3, 0))
+            await peer.send(data_frame(SYN, 5, b"\x13/multi"), frame(WINDOW_UPDATE, RST, 5, 0))
+            await peer.send(open_frame(7, kit.ECHO), frame(WINDOW_UPDATE, FIN, 7, 0), frame(WINDOW_UPDATE, RST, 7, 0))
+            await peer.wait_answered()
+        (connection,) = server._pool
+        assert connection.muxer.yamux.inbound_streams == 0
+        assert server.usage().inbound_streams == {}

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 from tests.integration.transport import kit
-from tests.integration.transport.kit import ACK, PING, SYN, RawPeer, dial_raw, frame
+from tests.integration.transport.kit import ACK, PING, SYN, RawPeer, frame, raw_peer
 from tests.integration.transport.lines import LineNetwork
 from tests.support.yamux_wire import FrameReader
 
@@ -168,11 +168,11 @@ async def listen_raw(network: Network, nursery: trio.Nursery) -> tuple[str, str]
     async def serve() -> None:
         async with bound.listener:
             stream = await bound.listener.accept()
-        peer = RawPeer(await Upgrader(key).inbound(link_over(stream, None)))
+        link = link_over(stream, None)
         try:
-            await answer_pings(peer)
+            await answer_pings(RawPeer(await Upgrader(key).inbound(link)))
         finally:
-            await peer.close()
+            await link.close()
 
     nursery.start_soon(serve)
     return key.peer_id, f"/ip4/127.0.0.1/tcp/{bound.port}"
@@ -199,24 +199,22 @@ async def test_the_round_trip_to_a_peer_that_speaks_nothing_but_yamux(autojump_c
 
 async def test_the_round_trip_to_a_raw_peer_that_dialled(autojump_clock, start_node, nursery, network):
     node = await start_node(network=network, listen_addresses=LISTEN)
-    peer = await dial_raw(node.peer_addresses()[0], network)
-    nursery.start_soon(answer_pings, peer)
-    await trio.sleep(1)
-    (peer_id,) = node.connected_peers()
-    assert node.rtt_s(peer_id) == pytest.approx(ROUND_TRIP_S)
-    await peer.close()
+    async with raw_peer(node.peer_addresses()[0], network) as peer:
+        nursery.start_soon(answer_pings, peer)
+        await trio.sleep(1)
+        (peer_id,) = node.connected_peers()
+        assert node.rtt_s(peer_id) == pytest.approx(ROUND_TRIP_S)
 
 
 async def test_a_peer_that_answers_no_ping_has_no_round_trip(autojump_clock, start_node, network):
     node = await start_node(network=network, listen_addresses=LISTEN)
-    peer = await dial_raw(node.peer_addresses()[0], network)
-    for value in range(30):
-        await trio.sleep(10)
-        # It is not silent, and its answers are to other questions.
-        await peer.send(frame(PING, SYN, 0, value), frame(PING, ACK, 0, 0xFFFF0000 + value))
-    (peer_id,) = node.connected_peers()
-    assert node.rtt_s(peer_id) is None
-    await peer.close()
+    async with raw_peer(node.peer_addresses()[0], network) as peer:
+        for value in range(30):
+            await trio.sleep(10)
+            # It is not silent, and its answers are to other questions.
+            await peer.send(frame(PING, SYN, 0, value), frame(PING, ACK, 0, 0xFFFF0000 + value))
+        (peer_id,) = node.connected_peers()
+        assert node.rtt_s(peer_id) is None
 
 
 async def test_the_round_trip_over_a_real_socket(start_node, nursery):
