@@ -73,6 +73,13 @@ def info_of(host: IHost) -> PeerInfo:
     return PeerInfo(host.get_id(), host.get_addrs())
 
 
+async def until(is_so: Callable[[], object]) -> None:
+    """Return once something is so that py-libp2p tells nobody of."""
+    with trio.fail_after(5):
+        while not is_so():
+            await trio.lowlevel.checkpoint()
+
+
 def reset_errors(host: IHost) -> tuple[type[Exception], ...]:
     """What a reset looks like to a reader on a host: py-libp2p's own stream often calls it the end."""
     return (StreamReset,) if isinstance(host, Libp2pHost) else (StreamReset, StreamEOF)
