@@ -30,6 +30,7 @@ from hostmesh.wire.multistream import GREETING, parse_proposal, proposal
 from hostmesh.wire.yamux import DataReceived, Yamux, YamuxStream
 
 HANG = "/test/hang/1"
+GLUTTON = "/test/glutton/1"
 SOURCE = "/test/source/1"
 UNTOLD = "/test/untold/1"
 """A protocol that identify did not tell, so that opening a stream waits for the peer's word."""
@@ -48,6 +49,7 @@ DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 INITIAL_WINDOW_BYTES = 256 * 1024
 MIB = 1024 * 1024
+GLUT_BYTES = 12 * MIB
 
 _HEADER = struct.Struct(">BBHII")
 _ZEROS = bytes(256 * 1024)
@@ -61,6 +63,12 @@ async def hang(stream: Stream) -> None:
     await stream.wait_reset()
 
 
+async def glutton(stream: Stream) -> None:
+    """Read eagerly, so that the window grows, and then no more."""
+    await receive_exactly(stream, GLUT_BYTES)
+    await stream.wait_reset()
+
+
 async def source(stream: Stream) -> None:
     """Send as many bytes as asked for with 8 bytes, from one piece that all streams share."""
     left = int.from_bytes(await receive_exactly(stream, 8), "big")
@@ -69,7 +77,7 @@ async def source(stream: Stream) -> None:
         left -= min(left, len(_ZEROS))
 
 
-HANDLERS: dict[str, Callable[[Stream], Awaitable[None]]] = {ECHO: echo, HANG: hang, SOURCE: source}
+HANDLERS: dict[str, Callable[[Stream], Awaitable[None]]] = {ECHO: echo, HANG: hang, GLUTTON: glutton, SOURCE: source}
 
 
 # --- what a test does with nodes ---

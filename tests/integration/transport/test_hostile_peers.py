@@ -32,10 +32,14 @@ from tests.integration.transport.kit import (
 from hostmesh.net.connection import NEGOTIATION_TIMEOUT_S
 from hostmesh.net.links import LinkBrokenError
 from hostmesh.net.node import Node
+from hostmesh.wire.multistream import proposal
+from hostmesh.wire.yamux import Pong, Yamux, YamuxLimits
 
 MAX_STREAMS = 256
 CRUMBED_STREAMS = 4
 CRUMBS, CRUMB_BYTES = 200, 1300
+HALVED_STREAMS = 128
+HALVES, HALF_BYTES = 7, 32_700
 SLACK_BYTES = 6 * MIB
 """What a process grows by without any attack: buffers of the socket, the allocator, a few hundred streams."""
 DEAF_S = 0.5
@@ -124,6 +128,41 @@ async def send_crumbs_in_large_messages(peer: RawPeer) -> None:
     await peer.wait_answered()
 
 
+async def let_half_of_each_message_be_unread(peer: RawPeer) -> None:
+    """As before, with just so much unread that it is not copied out of its message."""
+    stream_ids = range(1, 2 * HALVED_STREAMS, 2)
+    await peer.send(*(open_frame(stream_id, kit.HANG) for stream_id in stream_ids))
+    over = 2 * HALVED_STREAMS + 1
+    await peer.send(frame(WINDOW_UPDATE, SYN | RST, over, 0))
+    chaff = data_frame(0, over, bytes(HALF_BYTES - 100))
+    for _ in range(HALVES):
+        for stream_id in stream_ids:
+            await peer.send(data_frame(0, stream_id, bytes(HALF_BYTES)) + chaff)
+    await peer.wait_answered()
+
+
+async def grow_windows_and_fill_them(peer: RawPeer) -> None:
+    """Feed some streams until their windows are as large as they get; then fill the windows of all there may be."""
+    yamux = Yamux(is_initiator=True)
+    streams = [yamux.open_stream() for _ in range(MAX_STREAMS)]
+    payload = bytes(65024)
+    fed, others = streams[:4], streams[4:]
+    for stream in streams:
+        yamux.send(stream, proposal(kit.GLUTTON if stream in fed else kit.HANG))
+    for targets in (fed, others):
+        is_full = False
+        while not is_full:
+            for stream in targets:
+                while not stream.is_over and yamux.send(stream, payload):
+                    await peer.send(yamux.data_to_send())
+            yamux.ping(1)
+            await peer.send(yamux.data_to_send())
+            is_answered = False
+            while not is_answered:
+                is_answered = Pong(1) in yamux.receive(await peer.receive())
+            is_full = all(stream.is_over or not stream.send_window for stream in targets)
+
+
 async def announce_a_huge_frame(peer: RawPeer) -> None:
     await peer.send(open_frame(1, kit.HANG))
     await pour(peer, frame(DATA, 0, 1, 2**32 - 1))
@@ -168,6 +207,11 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "opens and resets": (open_and_reset, 0),
     "sends crumbs": (send_crumbs, CRUMBED_STREAMS * 3 * 40_000),
     "sends crumbs in large messages": (send_crumbs_in_large_messages, CRUMBED_STREAMS * CRUMBS * CRUMB_BYTES),
+    # A piece that is at least half of what it came with keeps the rest too.
+    "lets half of each message be unread": (
+        let_half_of_each_message_be_unread,
+        2 * HALVED_STREAMS * HALVES * HALF_BYTES,
+    ),
     "announces a huge frame": (announce_a_huge_frame, 0),
     "announces a huge frame of no stream": (announce_a_huge_frame_of_no_stream, 0),
     "overflows a window": (overflow_a_window, 0),
@@ -262,6 +306,29 @@ async def test_unread_bytes_over_the_limit_of_the_node_cost_those_who_sent_most(
         assert usage["overflowed_streams"] > 0
         assert limit_bytes / 2 <= usage["unread_bytes"] <= limit_bytes
         assert growth <= limit_bytes + SLACK_BYTES
+
+
+async def test_what_one_connection_may_leave_unread_has_a_ceiling(start_node, start_peer):
+    """Large windows and many streams together are more than a connection may leave unread."""
+    limits = YamuxLimits()
+    victim = await start_peer()
+    with trio.fail_after(50):
+        async with honest_peer(await start_node(), victim) as honest:
+            await honest.wait_echoes(20)
+            before = victim.begin_peak()
+            async with raw_peer(victim.address) as peer:
+                await grow_windows_and_fill_them(peer)
+                await honest.wait_echoes(20)
+                usage = await victim.ask("usage")
+                growth = victim.peak_bytes() - before
+            print(f"grown by {growth / MIB:.1f} MiB for {usage['unread_bytes'] / MIB:.1f} unread")
+            assert usage["overflowed_streams"] > 0
+            assert limits.max_unread_bytes / 2 <= usage["unread_bytes"] <= limits.max_unread_bytes
+            # The windows that were full and read before may have left holes.
+            assert growth <= limits.max_unread_bytes + limits.window_growth_bytes + SLACK_BYTES
+            # With the connection goes all that it kept.
+            while (await victim.ask("usage"))["unread_bytes"]:
+                await honest.wait_echoes(1)
 
 
 async def test_streams_that_say_nothing_are_reset(autojump_clock, start_node, memory_network):
