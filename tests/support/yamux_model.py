@@ -63,6 +63,8 @@ class Model:
     answers: int = 0
     """Bytes of what the peer caused and did not take yet."""
     is_dead: bool = False
+    undelivered: list[EventTuple] = field(default_factory=list)
+    """What the last piece said before it broke the protocol."""
     _head: bytes = b""
     _body: tuple[ModelStream | None, int, int] | None = None
 
@@ -99,6 +101,7 @@ class Model:
         if stream.no_more_out or stream.is_reset:
             return
         self._say(stream, WINDOW_UPDATE, FIN, 0)
+        self.answers += 12 * stream.is_inbound
         stream.no_more_out = True
         self._settle(stream)
 
@@ -160,6 +163,7 @@ class Model:
             self._check_answers()
         except ViolationError:
             self.is_dead = True
+            self.undelivered = events
             self.go_away(1)
             raise
         return events
@@ -194,7 +198,7 @@ class Model:
             return
         if stream is None:
             return
-        if kind == WINDOW_UPDATE and length:
+        if kind == WINDOW_UPDATE and length and not flags & RST:
             stream.may_send += length
             if stream.may_send >= 2**32:
                 raise ViolationError
@@ -236,7 +240,8 @@ class Model:
 
     def _take_end(self, stream: ModelStream, flags: int, events: list[EventTuple]) -> None:
         if flags & RST:
-            self._drop(stream)
+            stream.is_reset = True
+            self._settle(stream)
             events.append(("reset", stream.id, False))
         elif flags & FIN and not stream.no_more_in:
             stream.no_more_in = True

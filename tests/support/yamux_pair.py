@@ -148,6 +148,8 @@ class Pair:
             events = self.yamux.receive(piece)
         except MalformedMessageError:
             assert expected is None, "a violation where there is none"
+            before = [as_tuple(event) for event in self.yamux.undelivered]
+            assert join_events(before) == join_events(self.model.undelivered), "what came before it is told"
             return None
         assert expected is not None, "a violation that was not seen"
         tuples = [as_tuple(event) for event in events]

@@ -93,6 +93,11 @@ class Connection:
         return self.muxer.is_closed
 
     @property
+    def takes_streams(self) -> bool:
+        """Whether streams can be opened: the connection is open, and the peer has not gone away."""
+        return not self.muxer.is_closed and self.muxer.yamux.takes_streams
+
+    @property
     def last_heard_s(self) -> float:
         """When bytes of the peer came last, in trio's clock."""
         return self.muxer.last_heard_s
@@ -222,8 +227,6 @@ class Connection:
         """Take a stream off the books. Its stream calls this once."""
         self.streams.discard(stream)
         self.used_at_s = trio.current_time()
-        if stream.is_inbound:
-            self._ledger.release(self.peer_id, stream.protocol_id)
 
     def disbelieve(self, protocol_id: str) -> None:
         """Note that the peer does not speak a protocol after all."""
@@ -271,6 +274,9 @@ class Connection:
         except BaseException:
             await stream.reset()
             raise
+        finally:
+            # Not before: a handler may outlive its stream, and a peer could have any number of them.
+            self._ledger.release(self.peer_id, stream.protocol_id)
 
 
 class _Arrival:
@@ -311,7 +317,7 @@ class _Arrival:
             connection.start_serving(self._yamux_stream, protocol_id, answer, responder.rest)
         elif answer:
             # A few lines at most, as many as the peer proposed.
-            muxer.yamux.send(self._yamux_stream, answer)
+            muxer.yamux.answer(self._yamux_stream, answer)
 
     def _give_up(self, why: str) -> None:
         """End the stream; a peer that sent its payload along with a protocol that is not served here still hears so."""
@@ -320,7 +326,7 @@ class _Arrival:
             self.refuse(why)
             return
         yamux = self._connection.muxer.yamux
-        yamux.send(self._yamux_stream, answer)
+        yamux.answer(self._yamux_stream, answer)
         yamux.close_write(self._yamux_stream)
         yamux.discard(self._yamux_stream)
 
@@ -340,6 +346,7 @@ class _Arrival:
 
     def take_reset(self, *, is_overflow: bool) -> None:
         """Forget it."""
+        self._connection.muxer.yamux.discard(self._yamux_stream)
 
     def take_window(self) -> None:
         """Nothing waits."""

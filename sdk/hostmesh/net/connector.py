@@ -121,7 +121,7 @@ class Connector:
         except (HandshakeError, trio.TooSlowError) as error:
             await link.close()
             raise DialError(
-                f"no connection over the stream: {error or 'no answer in time'}", stage="handshake"
+                f"no connection over the stream: {str(error) or 'no answer in time'}", stage="handshake"
             ) from error
         except BaseException:
             await link.close()

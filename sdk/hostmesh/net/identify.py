@@ -179,8 +179,12 @@ class Identify:
         try:
             with trio.fail_after(_TIMEOUT_S):
                 stream = await connection.open_stream(IDENTIFY_ID)
-                identity = await read_identity(stream)
-                await stream.close()
+                try:
+                    identity = await read_identity(stream)
+                    await stream.close()
+                except BaseException:
+                    await stream.reset()
+                    raise
         except (HostmeshError, trio.TooSlowError) as error:
             _log.debug("identify failed: %s", error, extra={"peer_id": connection.peer_id})
             return

@@ -167,7 +167,7 @@ class Listening:
             if scope.cancelled_caught:
                 _log.debug("inbound connection closed: no handshake in time", extra={"remote": remote})
                 return
-            del self._handshakes[link]
+            self._handshakes.pop(link, None)
             await self._adopt(opened)
             is_adopted = True
         except (HandshakeError, LinkBrokenError, DialError) as error:
@@ -182,7 +182,9 @@ class Listening:
     def _make_room(self) -> None:
         if len(self._handshakes) > MAX_HANDSHAKES:
             ((crowd, _),) = Counter(network for _, network in self._handshakes.values()).most_common(1)
-            next(scope for scope, network in self._handshakes.values() if network == crowd).cancel()
+            victim = next(link for link, (_, network) in self._handshakes.items() if network == crowd)
+            # At once: it must not be found again before its task has run.
+            self._handshakes.pop(victim)[0].cancel()
 
 
 def _is_told(ip: str | None) -> bool:

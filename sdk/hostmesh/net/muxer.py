@@ -217,12 +217,13 @@ class Muxer:
                     await self._read()
                     nursery.cancel_scope.cancel()
         finally:
-            self._mark_closed()
-            for stream in list(self.yamux.streams.values()):
-                stream.owner.take_connection_end()
             self._ledger.leave(self)
             self._ledger.note_unread(-self._reported_unread)
             self._reported_unread = 0
+            self._mark_closed()
+            for stream in list(self.yamux.streams.values()):
+                if stream.owner is not None:
+                    stream.owner.take_connection_end()
             await self._link.close()
 
     async def _read(self) -> None:
@@ -236,13 +237,18 @@ class Muxer:
             _log.debug("the connection to %s broke: %s", self.peer_id, error)
         except RemoteProtocolError as error:
             _log.warning("%s broke the protocol, the connection is closed: %s", self.peer_id, error.message)
-            if not self._unsent:
-                self._flush()  # the GoAway that says so
+            await self._send_rest()  # the GoAway that says so
 
     def _take(self, plaintexts: list[bytes]) -> None:
         yamux = self.yamux
         for plaintext in plaintexts:
-            for event in yamux.receive(plaintext):
+            try:
+                events = yamux.receive(plaintext)
+            except RemoteProtocolError:
+                for event in yamux.undelivered:
+                    self._dispatch(event)
+                raise
+            for event in events:
                 self._dispatch(event)
         self.report_unread()
         if yamux.refused_streams != self._reported_refused:
@@ -293,7 +299,9 @@ class Muxer:
         """Ping where it is time, and end the connection of a peer that is silent. Call it every few seconds."""
         if self.is_closed:
             return
-        if now - self._link.last_heard_s > SILENCE_S:
+        if not self.yamux.takes_streams and not self.yamux.streams:
+            self.abort()  # the peer has gone away, and nothing is left to do
+        elif now - self._link.last_heard_s > SILENCE_S:
             _log.info("peer %s is silent; closing the connection", self.peer_id)
             self.abort()
         elif now >= self._next_ping_s:
@@ -324,13 +332,17 @@ class Muxer:
         with trio.CancelScope(shield=True):
             if not self.is_closed:
                 self.yamux.go_away()
-                if not self._unsent:
-                    self._flush()
-                with trio.move_on_after(_FAREWELL_S):
-                    while self._unsent and not self.is_closed:
-                        await self._senders.park()
+                await self._send_rest()
             self.abort()
             await self._link.close()
+
+    async def _send_rest(self) -> None:
+        """Send what is queued, as far as the peer takes it soon."""
+        if not self._unsent:
+            self._flush()
+        with trio.move_on_after(_FAREWELL_S):
+            while self._unsent and not self.is_closed:
+                await self._senders.park()
 
     def _mark_closed(self) -> None:
         if self.is_closed:
@@ -338,4 +350,5 @@ class Muxer:
         self.is_closed = True
         self._senders.unpark_all()
         for stream in list(self.yamux.streams.values()):
-            stream.owner.take_window()
+            if stream.owner is not None:  # it came in the piece that is being dispatched
+                stream.owner.take_window()

@@ -44,6 +44,7 @@ class NodeStream:
         "_failure",
         "_is_ended",
         "_is_held",
+        "_is_sending",
         "_on_lost",
         "_prefix",
         "_proposer",
@@ -78,6 +79,7 @@ class NodeStream:
         self._window_waiter: trio.lowlevel.Task | None = None
         self._on_lost: Callable[[], None] | None = None
         self._was_reset: trio.Event | None = None
+        self._is_sending = False
         self._burst_sends = 0
         self._burst_bytes = 0
         self.closed_at_s: float | None = None
@@ -107,6 +109,9 @@ class NodeStream:
 
     async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         """Send all bytes; see :meth:`hostmesh.net.stream.Stream.send`. A cancelled send resets the stream."""
+        if self._is_sending:
+            raise trio.BusyResourceError("another task sends on this stream")
+        self._is_sending = True
         try:
             if self._burst_sends >= _MAX_BURST_SENDS or self._burst_bytes >= _MAX_BURST_BYTES:
                 self._burst_sends = self._burst_bytes = 0
@@ -115,11 +120,14 @@ class NodeStream:
                 await trio.lowlevel.checkpoint_if_cancelled()
             await self._send(data, head=head, end=end)
         except ConnectionLostError:
-            self._release()
+            if self._failure is not None or self._connection.muxer.is_closed:
+                self._release()
             raise
         except BaseException:
             self._drop()
             raise
+        finally:
+            self._is_sending = False
 
     async def _send(self, data: bytes, *, head: bytes = b"", end: bool) -> None:
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
@@ -185,16 +193,16 @@ class NodeStream:
         yamux_stream, muxer = self._yamux_stream, self._connection.muxer
         self._drop_unread()
         try:
-            if not yamux_stream.is_over:
+            if not yamux_stream.is_over and self.closed_at_s is None:
                 if self._failure is not None or muxer.is_closed:
                     raise self._failure or self._lost()
                 self.send_prefix()
                 muxer.yamux.close_write(yamux_stream)
                 muxer.flush_soon()
-                self.take_window()  # a send of another task has nothing to wait for any more
                 self.closed_at_s = trio.current_time()
                 self._connection.reap(yamux_stream, self.closed_at_s)
         finally:
+            self._wake()  # other tasks have nothing to wait for any more
             self._release()
 
     def _drop_unread(self) -> None:
@@ -209,7 +217,8 @@ class NodeStream:
         if self._prefix and not self._yamux_stream.is_write_closed:
             prefix, self._prefix = self._prefix, b""
             # At most 1 KiB, and the first bytes of the stream: the window has room.
-            self._connection.muxer.yamux.send(self._yamux_stream, prefix)
+            yamux = self._connection.muxer.yamux
+            (yamux.answer if self.is_inbound else yamux.send)(self._yamux_stream, prefix)
             self._connection.muxer.flush_soon()
 
     async def reset(self) -> None:
@@ -217,12 +226,15 @@ class NodeStream:
         self._drop()
 
     def _drop(self) -> None:
-        if self._failure is None:
-            self._failure = self._lost("it was reset here")
+        self._is_ended = False
         self._drop_unread()
         if not self._yamux_stream.is_over and not self._connection.muxer.is_closed:
             self._connection.muxer.yamux.reset(self._yamux_stream)
             self._connection.muxer.flush_soon()
+        if self._failure is None:
+            self._failure = self._lost("it was reset here")
+            if self._was_reset is not None:
+                self._was_reset.set()
         self._wake()
         self._release()
 
@@ -266,12 +278,14 @@ class NodeStream:
         """Return once there is a chunk, or the orderly end."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._chunks:
-            if self._is_ended and not self._yamux_stream.is_reset:
+            if self._is_ended:
                 return
             if self._failure is not None:
                 self._release()
                 await trio.lowlevel.checkpoint_if_cancelled()  # perhaps the loss came of a send cancelled beside it
                 raise self._failure
+            if self.closed_at_s is not None:
+                raise self._lost("it was closed here")
             self.send_prefix()
             await self._park_reader()
 
@@ -288,6 +302,8 @@ class NodeStream:
         while self._proposer is not None:
             if self._failure is not None:
                 raise self._failure
+            if self.closed_at_s is not None:
+                raise self._lost("it was closed here")
             self.send_prefix()
             await self._park_reader()
         if isinstance(self._failure, ProtocolNotSupportedError | RemoteProtocolError):
@@ -385,6 +401,8 @@ class NodeStream:
             rest = self._proposer.receive(data)
         except (ProtocolNotSupportedError, RemoteProtocolError) as error:
             self._proposer = None
+            if isinstance(error, ProtocolNotSupportedError):
+                error.offered = tuple(sorted(self._connection.spoken))
             self._connection.disbelieve(self._protocol_id)
             yamux.reset(self._yamux_stream)
             self._fail(error)
@@ -398,15 +416,17 @@ class NodeStream:
 
     def take_end(self) -> None:
         """Note that the peer closed its side."""
-        self._is_ended = True
         if self._proposer is not None:
             self._fail(self._lost("the peer closed it before it agreed on a protocol"))
-        self._wake_reader()
+        else:
+            self._is_ended = True
+            self._wake_reader()
 
     def take_reset(self, *, is_overflow: bool) -> None:
         """Note that the stream is no more. What came before the peer's reset can be read: answers come with it."""
         if is_overflow:
             self._chunks.clear()
+            self._is_ended = False
         self._fail(self._lost("too much of it was unread" if is_overflow else "the peer reset it"))
 
     def take_window(self) -> None:

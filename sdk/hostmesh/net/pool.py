@@ -102,8 +102,8 @@ class ConnectionPool:
         return tuple(peer_id for peer_id in self._connections if self.get(peer_id) is not None)
 
     def get(self, peer_id: PeerId) -> Connection | None:
-        """Return a live connection to a peer, or None."""
-        return next((each for each in self._connections.get(peer_id, ()) if not each.is_closed), None)
+        """Return a connection to a peer on which streams can be opened, or None."""
+        return next((each for each in self._connections.get(peer_id, ()) if each.takes_streams), None)
 
     def of(self, peer_id: PeerId) -> tuple[Connection, ...]:
         """Return all connections to a peer."""

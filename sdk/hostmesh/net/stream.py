@@ -11,7 +11,8 @@ from hostmesh.net.peer_id import PeerId
 class Stream(Protocol):
     """A bidirectional byte stream to an authenticated peer.
 
-    Reading and writing may go on at once, each from one task. Every method raises
+    Reading and writing may go on at once, each from one task; a second one raises ``trio.BusyResourceError``. Any task
+    may close or reset the stream: those that wait on it then raise. Every method raises
     :class:`hostmesh.errors.ConnectionLostError` when the stream was reset or its connection ended.
     """
 

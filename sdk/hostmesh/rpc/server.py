@@ -191,8 +191,7 @@ class RpcServer:
         sender = ResponseSender(stream, call)
         request: CallStarted | CallRefused | None = None
         route: _Route | None = None
-        response: Message | None = None
-        outcome, sent = OK, False
+        outcome, answered, sent = OK, False, False
         # The time of the request, then that of the caller.
         scope = trio.CancelScope(deadline=trio.current_time() + self._limits.request_timeout_s)
         try:
@@ -206,6 +205,9 @@ class RpcServer:
                         scope.deadline = math.inf if left_s is None else trio.current_time() + left_s
                         stream.on_lost(scope.cancel)
                         response = await self._bind(route, stream.peer_id, request, sender)()
+                        if not sender.broken:
+                            answered = True
+                            sent = await self._answer(stream, call, route, OK, response)
             except Exception as error:
                 if route is None:
                     raise
@@ -214,11 +216,11 @@ class RpcServer:
             if route is None:
                 refused = request if isinstance(request, CallRefused) else None
                 return await self._without_request(service, stream, call, refused, late=scope.cancelled_caught)
-            if scope.cancelled_caught and outcome is OK:
+            if not answered and not sender.broken:
                 # Where the caller has left and not its time, the answer finds nobody.
-                outcome = _LATE
-            if not sender.broken:
-                sent = await self._answer(stream, call, route, outcome, response)
+                outcome = _LATE if outcome is OK else outcome
+                with trio.move_on_after(self._limits.linger_timeout_s):
+                    sent = await self._answer(stream, call, route, outcome, None)
         finally:
             if route is not None and not sent:
                 self.counters.abandoned[route.method.full_name] += 1

@@ -14,7 +14,7 @@ verified. After an error the handshake or channel is dead, and its connection mu
 
 Bounds: one message is held, 64 KiB. A channel ends before a nonce would be used twice.
 
-Source: Noise Protocol Framework, revision 34, sections 5, 7.5, 11.1 and 12; libp2p specs, "noise". Small-order points
+Source: Noise Protocol Framework, revision 34, sections 5, 7.5, 11.2 and 12; libp2p specs, "noise". Small-order points
 are refused as in RFC 7748, section 6.1 (an all-zero shared secret).
 """
 
@@ -400,7 +400,9 @@ class NoiseChannel:
                 return opened
             partial += memoryview(data)[offset : offset + missing]
             offset += missing
-            opened.append(cipher_open(bytes(partial[2:])))
+            with memoryview(partial) as whole, whole[2:] as sealed:
+                # Views: copies of this size that come and go tear holes into the heap.
+                opened.append(cipher_open(sealed))
             partial.clear()
         view = memoryview(data)
         while end - offset >= 2:

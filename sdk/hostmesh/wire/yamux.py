@@ -8,7 +8,7 @@ Participants: two sides; the one that dialled opens odd stream ids, the other ev
     data      DATA, never more than the receiver's window
     credit    WINDOW_UPDATE, sent as the reader consumes, once half of the window was used
     half-close  FIN, on a window update of its own: js-libp2p loses the payload of a data frame that has one
-    reset     RST: both directions end at once
+    reset     RST: both directions end at once; on a window update its length is an error code and no credit
     ping      answered with the same value; go away: no new streams
 
 State of a stream: ``is_write_closed`` and ``is_read_closed`` grow true, once each; both, or a reset, and it is over.
@@ -201,6 +201,7 @@ class Yamux:
         "queued_bytes",
         "refused_streams",
         "streams",
+        "undelivered",
         "unread_bytes",
     )
 
@@ -222,6 +223,8 @@ class Yamux:
         """How the stream ends with the last byte of the payload that is being read."""
         self._remote_gone = False
         self._error: RemoteProtocolError | None = None
+        self.undelivered: list[Event] = []
+        """What the peer said before it broke the protocol, in the piece that :meth:`receive` raised at."""
         self.streams: dict[int, YamuxStream] = {}
         """Streams that are not over."""
         self._lingering: dict[YamuxStream, None] = {}
@@ -241,6 +244,11 @@ class Yamux:
         return self._inbound
 
     @property
+    def takes_streams(self) -> bool:
+        """Whether streams can be opened: the peer has not gone away nor broken the protocol, and there are ids left."""
+        return not self._remote_gone and self._error is None and self._next_id <= 0xFFFFFFFF
+
+    @property
     def outbound_streams(self) -> int:
         """Streams of ours that are not over."""
         return len(self.streams) - self._inbound
@@ -251,12 +259,10 @@ class Yamux:
         Raises:
             StreamLimitError: ``max_outbound_streams`` are open, the peer has gone away, or the ids are used up.
         """
-        if self._remote_gone or self._error is not None:
-            raise StreamLimitError("the peer takes no new streams")
+        if not self.takes_streams:
+            raise StreamLimitError("the peer takes no new streams, or the ids are used up")
         if len(self.streams) - self._inbound >= self._limits.max_outbound_streams:
             raise StreamLimitError(f"{self._limits.max_outbound_streams} streams are open")
-        if self._next_id > 0xFFFFFFFF:
-            raise StreamLimitError("the connection's stream ids are used up")
         stream = self.streams[self._next_id] = YamuxStream(self._next_id, is_inbound=False)
         self._next_id += 2
         return stream
@@ -321,11 +327,22 @@ class Yamux:
             self._out.append(tail)
             self._tail = self._tail_stream = None
 
+    def answer(self, stream: YamuxStream, data: bytes) -> None:
+        """Queue what a peer's own words have caused; it counts to what the peer may leave unread.
+
+        Args:
+            stream: one that the peer opened, with room in its window.
+            data: a few hundred bytes at most.
+        """
+        self._control_bytes += HEADER_BYTES + self.send(stream, data)
+
     def close_write(self, stream: YamuxStream) -> None:
         """Half-close a stream. Idempotent."""
         if stream.is_write_closed or stream.is_reset:
             return
         stream.is_write_closed = True
+        if stream.is_inbound:
+            self._control_bytes += HEADER_BYTES  # a peer can cause any number of these
         self._queue(WINDOW_UPDATE, stream.flags | FIN, stream.id, 0)
         stream.flags = 0
         if stream.is_read_closed:
@@ -397,8 +414,8 @@ class Yamux:
         """Take received plaintext, in whatever pieces, and return what it means.
 
         Raises:
-            MalformedMessageError: the peer broke the protocol. Events of this piece are lost with the session, and so
-                are the streams that it opened: nobody was told of them.
+            MalformedMessageError: the peer broke the protocol, and the session is dead. What it said before in this
+                piece is in ``undelivered``.
         """
         if self._error is not None:
             raise self._error
@@ -409,9 +426,7 @@ class Yamux:
                 raise MalformedMessageError("the peer does not read what it asks for")
         except RemoteProtocolError as error:
             self._error = error
-            for event in events:
-                if isinstance(event, StreamOpened):
-                    self._drop(event.stream)
+            self.undelivered = events
             self.go_away(PROTOCOL_ERROR)
             raise
         return events
@@ -450,7 +465,7 @@ class Yamux:
                     elif stream is not None and flags & (FIN | RST):
                         self._end(stream, flags, events)
                 elif stream is not None:
-                    if length:
+                    if length and not flags & RST:
                         stream.send_window += length
                         if stream.send_window > _MAX_SEND_WINDOW:
                             raise MalformedMessageError("a window that overflows", field="length")
@@ -521,7 +536,9 @@ class Yamux:
 
     def _end(self, stream: YamuxStream, flags: int, events: list[Event]) -> None:
         if flags & RST:
-            self._drop(stream)
+            # What came before can still be read, and counts until it is.
+            stream.is_reset = True
+            self._forget(stream)
             events.append(StreamReset(stream, False))
         elif not stream.is_read_closed:
             stream.is_read_closed = True

@@ -126,12 +126,24 @@ def test_what_only_looks_like_a_violation_is_none(right: bytes) -> None:
     session.receive(right)
 
 
-def test_a_stream_that_came_with_a_violation_is_not_kept() -> None:
+def test_what_came_with_a_violation_and_before_it_is_told() -> None:
     session = session_with()
+    own = session.open_stream()
     with pytest.raises(MalformedMessageError):
-        session.receive(data(1, b"hello", SYN) + Frame(9, 0, 0, 0).pack())
-    assert session.streams == {}
-    assert (session.inbound_streams, session.unread_bytes) == (0, 0)
+        session.receive(data(1, b"hello", SYN) + update(own.id, 7, RST) + Frame(9, 0, 0, 0).pack())
+    kinds = [type(event) for event in session.undelivered]
+    assert kinds == [StreamOpened, DataReceived, StreamReset]
+    assert not session.takes_streams
+
+
+def test_the_error_code_of_a_reset_is_no_credit() -> None:
+    session = session_with(dialled=True)
+    stream, other = session.open_stream(), session.open_stream()
+    for each in (stream, other):
+        session.send(each, b"x")
+    (event,) = session.receive(update(stream.id, 2**32 - 1, RST))
+    assert event == StreamReset(stream, False)
+    assert list(session.streams) == [other.id]
 
 
 def test_streams_over_the_limit_are_refused_and_their_bytes_dropped() -> None:
