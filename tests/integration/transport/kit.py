@@ -15,6 +15,7 @@ import trio
 from tests.integration.net.conftest import ECHO, echo
 
 from hostmesh.errors import ProtocolNotSupportedError
+from hostmesh.messaging.methods import SEND as SEND
 from hostmesh.net.address import AddressOrigin, parse_address, split_peer_address
 from hostmesh.net.connection import Connection
 from hostmesh.net.identify import IDENTIFY_ID, Identity, encode_identity
@@ -25,7 +26,7 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
 from hostmesh.net.upgrade import SecuredLink, Upgrader
 from hostmesh.rpc.method import method
-from hostmesh.v1 import job_pb2
+from hostmesh.v1 import job_pb2, message_pb2
 from hostmesh.wire.multistream import GREETING, parse_proposal, proposal
 from hostmesh.wire.yamux import DataReceived, Yamux, YamuxStream
 
@@ -40,6 +41,8 @@ JOBS = job_pb2.DESCRIPTOR.services_by_name["JobService"]
 QUOTE = method(JOBS, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
 RUN = method(JOBS, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
 JOB_PROTOCOL = "/hostmesh/job/1.0.0"
+MESSAGE_PROTOCOL = "/hostmesh/message/1.0.0"
+LARGE_REQUEST = message_pb2.SendRequest(message_id=bytes(16), data=bytes(256 * 1024))
 QUOTE_REQUEST = job_pb2.QuoteRequest(model_id="m")
 RUN_REQUEST = job_pb2.RunRequest(
     quote_id=bytes(16), chat=job_pb2.ChatInput(messages=[job_pb2.ChatMessage(role="user", content="x")])
@@ -52,6 +55,7 @@ MIB = 1024 * 1024
 GLUT_BYTES = 12 * MIB
 
 _HEADER = struct.Struct(">BBHII")
+_CLAIMED = (ECHO, HANG, JOB_PROTOCOL, MESSAGE_PROTOCOL)
 _ZEROS = bytes(256 * 1024)
 
 
@@ -206,14 +210,15 @@ async def raw_peer(address: str, network: Network | None = None, key: PeerKey | 
 
 
 class MutePeer:
-    """Listens, proves its key, tells what it speaks, and says nothing on any stream. It takes one connection.
+    """Listens, proves its key, claims to speak this and that, and says nothing on any stream. It takes one connection.
 
     Args:
         network: where to listen.
-        protocols: what it claims to speak.
     """
 
-    def __init__(self, network: Network, protocols: tuple[str, ...] = (ECHO, HANG, JOB_PROTOCOL)) -> None:
+    def __init__(
+        self, network: Network, protocols: tuple[str, ...] = (ECHO, HANG, JOB_PROTOCOL, MESSAGE_PROTOCOL)
+    ) -> None:
         self._network = network
         self._protocols = protocols
         self._key = PeerKey.generate()
@@ -257,7 +262,7 @@ class MutePeer:
         if protocol_id == UNSERVED:
             yamux.send(stream, GREETING + b"\x03na\n")
         if protocol_id == IDENTIFY_ID:
-            identity = Identity(protocols=self._protocols, addresses=(), agent="mute")
+            identity = Identity(protocols=_CLAIMED, addresses=(), agent="mute")
             message = encode_identity(identity, public_key=self._key.public_bytes, observed=None)
             yamux.send(stream, proposal(IDENTIFY_ID) + message)
             yamux.close_write(stream)
@@ -267,8 +272,9 @@ class MutePeer:
         self._scope.cancel()
 
     async def send_sealed(self, plaintext: bytes) -> None:
-        """Say this to the node as if it were frames."""
+        """Say this to the node as if it were frames; what comes from now on is not read, for it may be an answer."""
         assert self._opened is not None
+        self.freeze()
         await self._opened.link.send(self._opened.secured.channel.seal(plaintext))
 
     async def send_unsealed(self, data: bytes) -> None:
@@ -281,3 +287,11 @@ class MutePeer:
         assert self._link is not None
         self.freeze()
         await self._link.close()
+
+
+async def mute_peer(network: Network, client: Node, nursery: trio.Nursery) -> MutePeer:
+    """Start a mute peer, and connect a node to it."""
+    peer = MutePeer(network)
+    address = await nursery.start(peer.run)
+    await connect_to(client, address)
+    return peer

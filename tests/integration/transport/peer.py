@@ -18,13 +18,14 @@ from typing import Any
 import trio
 from tests.integration.transport import kit
 
+from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.net.node import Node, NodeConfig
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.limits import CallLimits, RpcLimits
 from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
 from hostmesh.system import System
-from hostmesh.v1 import job_pb2
+from hostmesh.v1 import job_pb2, message_pb2
 
 PIECE_BYTES = 256 * 1024
 _GENEROUS = CallLimits(max_concurrent=100_000, calls_per_s=1e6, burst=100_000)
@@ -50,6 +51,14 @@ class HangingJobs:
         await trio.sleep_forever()
 
 
+class HangingMessages:
+    """Takes messages, and acknowledges none."""
+
+    async def send(self, request: message_pb2.SendRequest, context: CallContext) -> message_pb2.SendResponse:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
 class Peer:
     """A node and what it is told to do."""
 
@@ -63,6 +72,7 @@ class Peer:
             prefix="/hostmesh", system=System(), limits=RpcLimits(per_peer=_GENEROUS, per_service=_GENEROUS)
         )
         rpc.add_service(kit.JOBS, HangingJobs())
+        rpc.add_service(MESSAGE_SERVICE, HangingMessages())
         for protocol_id, handler in rpc.stream_handlers().items():
             self.node.set_stream_handler(protocol_id, handler)
         self.sent_digests: list[str] = []
