@@ -15,6 +15,7 @@ import trio
 from tests.integration.net.conftest import ECHO, echo
 
 from hostmesh.errors import ProtocolNotSupportedError
+from hostmesh.messaging.methods import MESSAGE_SERVICE as MESSAGE_SERVICE
 from hostmesh.messaging.methods import SEND as SEND
 from hostmesh.net.address import AddressOrigin, parse_address, split_peer_address
 from hostmesh.net.connection import Connection

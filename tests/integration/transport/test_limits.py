@@ -1,0 +1,265 @@
+"""Limits of connections, streams by peer and protocol, and memory: they hold, they are told, and others go on."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, suppress
+
+import pytest
+import trio
+import trio.testing
+from tests.integration.transport import kit
+from tests.integration.transport.kit import MIB, RST, RawPeer, data_frame, frame, open_frame, raw_peer
+from tests.integration.transport.lines import LineNetwork
+from tests.support.yamux_wire import FrameReader
+
+from hostmesh.errors import DialError, RpcError, StatusCode
+from hostmesh.net.ledger import NodeUsage
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.stream import Stream
+from hostmesh.net.upgrade import HandshakeError
+from hostmesh.rpc.client import RpcClient
+from hostmesh.rpc.limits import CallLimits, RpcLimits, ServiceLimits
+from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
+from hostmesh.system import System
+from hostmesh.v1 import job_pb2, message_pb2
+
+LISTEN = ("/ip4/9.9.9.9/tcp/4001",)
+GENEROUS = CallLimits(max_concurrent=1000, calls_per_s=1e6, burst=100_000)
+
+
+async def resets(peer: RawPeer) -> set[int]:
+    """Return the streams that the node has reset; it has taken everything before that."""
+    marker = 0x5EED
+    await peer.send(frame(kit.PING, kit.SYN, 0, marker))
+    reader, reset = FrameReader(), set()
+    while True:
+        for came in reader.feed(await peer.receive()):
+            if came.flags & RST:
+                reset.add(came.stream_id)
+            if (came.kind, came.flags, came.length) == (kit.PING, kit.ACK, marker):
+                return reset
+
+
+async def test_streams_of_a_peer_with_a_protocol_are_counted_over_all_its_connections(
+    autojump_clock, start_node, memory_network
+):
+    """Else a peer had as many times its limit as it has connections."""
+    server = await start_node(network=memory_network, listen_addresses=LISTEN, max_streams=10)
+    (address,) = server.peer_addresses()
+    key = PeerKey.generate()
+    async with (
+        raw_peer(address, memory_network, key) as first,
+        raw_peer(address, memory_network, key) as second,
+        raw_peer(address, memory_network) as other,
+    ):
+        for number in range(7):
+            await first.send(open_frame(2 * number + 1, kit.HANG))
+        assert await resets(first) == set()
+        for number in range(7):
+            await second.send(open_frame(2 * number + 1, kit.HANG))
+        assert await resets(second) == {7, 9, 11, 13}, "the eleventh of this peer, and those after it"
+        await second.send(open_frame(15, kit.ECHO))
+        assert await resets(second) == set(), "of another protocol there is room"
+        await other.send(open_frame(1, kit.HANG))
+        assert await resets(other) == set(), "and for another peer"
+        usage = server.usage()
+        assert usage.inbound_streams == {kit.HANG: 11, kit.ECHO: 1}
+        assert (usage.refused_streams, usage.connections, usage.inbound_connections) == (4, 3, 3)
+        await first.send(frame(kit.WINDOW_UPDATE, RST, 1, 0))
+        assert await resets(first) == set()
+        await trio.testing.wait_all_tasks_blocked()
+        await second.send(open_frame(17, kit.HANG), open_frame(19, kit.HANG))
+        assert await resets(second) == {19}, "a place that was given back is taken once"
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.usage().inbound_streams == {}
+
+
+async def test_calls_over_the_limit_of_streams_are_refused_before_they_are_made(start_node):
+    """With the error of the node, through the client of calls, and nothing of the call was sent."""
+    limit = 20
+    server, client = await start_node(max_streams=1000), await start_node(max_streams=limit)
+    await kit.connect(client, server)
+    streams = [await client.open_stream(server.peer_id, kit.ECHO) for _ in range(limit)]
+    rpc = RpcClient(client, prefix="/hostmesh", system=System())
+    with pytest.raises(DialError) as caught:
+        await rpc.unary(server.peer_id, kit.QUOTE, kit.QUOTE_REQUEST, timeout_s=5)
+    assert (caught.value.stage, caught.value.may_have_executed, caught.value.retry_safe) == ("limit", False, True)
+    assert "max_streams" in caught.value.remedy
+    with pytest.raises(DialError):
+        async with rpc.server_stream(server.peer_id, kit.RUN, kit.RUN_REQUEST, timeout_s=5):
+            pass
+    assert client.usage().outbound_streams == {kit.ECHO: limit}
+    for stream in streams:
+        await stream.send(b"x")
+        assert await stream.receive() == b"x"
+    assert server.usage().refused_streams == 0, "nothing of it reached the server"
+
+
+class Hanging:
+    """Calls that do not end."""
+
+    async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def run(self, request: job_pb2.RunRequest, context: CallContext, send: SendResponse) -> None:
+        await trio.sleep_forever()
+
+    async def send(self, request: message_pb2.SendRequest, context: CallContext) -> message_pb2.SendResponse:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+async def test_calls_are_limited_by_peer_and_by_service(autojump_clock, start_node, memory_network):
+    """Ten of a peer, and fifteen of a service whoever calls; another service has room of its own."""
+
+    def of(group: str) -> ServiceLimits:
+        return ServiceLimits(
+            group=group,
+            per_peer=CallLimits(max_concurrent=10, calls_per_s=1e6, burst=100_000),
+            per_service=CallLimits(max_concurrent=15, calls_per_s=1e6, burst=100_000),
+        )
+
+    server = await start_node(network=memory_network, listen_addresses=LISTEN)
+    rpc_server = RpcServer(
+        prefix="/hostmesh", system=System(), limits=RpcLimits(per_peer=GENEROUS, per_service=GENEROUS)
+    )
+    rpc_server.add_service(kit.JOBS, Hanging(), limits=of("jobs"))
+    rpc_server.add_service(kit.MESSAGE_SERVICE, Hanging(), limits=of("messages"))
+    for protocol_id, handler in rpc_server.stream_handlers().items():
+        server.set_stream_handler(protocol_id, handler)
+    clients = [await start_node(network=memory_network, listen_addresses=()) for _ in range(2)]
+    refused: list[list[RpcError]] = [[], []]
+
+    async def call(number: int, make) -> None:  # type: ignore[no-untyped-def]
+        rpc = RpcClient(clients[number], prefix="/hostmesh", system=System())
+        try:
+            await make(rpc)
+        except RpcError as error:
+            refused[number].append(error)
+
+    def quote(rpc: RpcClient):  # type: ignore[no-untyped-def]
+        return rpc.unary(server.peer_id, kit.QUOTE, kit.QUOTE_REQUEST, timeout_s=60)
+
+    def message(rpc: RpcClient):  # type: ignore[no-untyped-def]
+        return rpc.unary(server.peer_id, kit.SEND, kit.LARGE_REQUEST, timeout_s=60)
+
+    for client in clients:
+        await kit.connect(client, server)
+    async with trio.open_nursery() as nursery:
+        for number, expected in ((0, 2), (1, 7)):
+            for _ in range(12):
+                nursery.start_soon(call, number, quote)
+            await trio.sleep(1)
+            assert len(refused[number]) == expected
+            assert {(error.status, error.reason) for error in refused[number]} == {
+                (StatusCode.RESOURCE_EXHAUSTED, "BUSY")
+            }
+            assert all(error.retry_after_ms for error in refused[number])
+        assert [rpc_server.active_calls(client.peer_id) for client in clients] == [10, 5]
+        nursery.start_soon(call, 1, message)
+        await trio.sleep(1)
+        assert len(refused[1]) == 7, "another service has places of its own"
+        assert rpc_server.counters.calls["JobService", "RESOURCE_EXHAUSTED"] == 9
+        assert server.usage().inbound_streams == {kit.JOB_PROTOCOL: 15, kit.MESSAGE_PROTOCOL: 1}
+        nursery.cancel_scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [rpc_server.active_calls(client.peer_id) for client in clients] == [0, 0]
+    assert server.usage().inbound_streams == {}
+
+
+async def test_connections_are_limited_and_counted(start_node):
+    server = await start_node(max_connections=5)
+    (address,) = server.peer_addresses()
+    async with AsyncExitStack() as stack:
+        for number in range(5):
+            peer = await stack.enter_async_context(raw_peer(address))
+            await peer.wait_answered()
+            assert server.usage().connections == server.usage().inbound_connections == number + 1
+        with trio.fail_after(10), suppress(HandshakeError):
+            # Closed at once, whether or not there was time to shake hands.
+            sixth = await stack.enter_async_context(raw_peer(address))
+            await sixth.wait_ended()
+        assert server.usage().connections == 5
+        await peer.wait_answered()
+    with trio.fail_after(10):
+        while server.usage().connections:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+async def test_what_a_node_uses_is_told_to_the_byte(autojump_clock, start_node):
+    """Streams in both directions, bytes that came and were not read, bytes that wait for the line; and zero after."""
+    network = LineNetwork(buffer_bytes=64 * 1024)
+    server = await start_node(network=network, listen_addresses=LISTEN)
+    client = await start_node(network=network, listen_addresses=())
+    await kit.connect(client, server)
+    assert server.usage() == NodeUsage(
+        connections=1,
+        inbound_connections=1,
+        inbound_streams={},
+        outbound_streams={},
+        unread_bytes=0,
+        unsent_bytes=0,
+        refused_streams=0,
+        overflowed_streams=0,
+    )
+    hanging = [await client.open_stream(server.peer_id, kit.HANG) for _ in range(3)]
+    for size, stream in enumerate(hanging, 1000):
+        await stream.send(bytes(size))
+    echoed = await client.open_stream(server.peer_id, kit.ECHO)
+    await echoed.send(bytes(500))
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.usage().inbound_streams == client.usage().outbound_streams == {kit.HANG: 3, kit.ECHO: 1}
+    assert server.usage().unread_bytes == 3003
+    assert client.usage().unread_bytes == 500
+    assert client.usage().outbound_streams == {kit.HANG: 3, kit.ECHO: 1}
+    assert (await echoed.receive(200), client.usage().unread_bytes) == (bytes(200), 300)
+
+    # The line takes nothing: what is sent waits here, in the open.
+    network.ends[0].stall(True)
+    await hanging[0].send(bytes(10_000))
+    await trio.testing.wait_all_tasks_blocked()
+    assert 10_000 <= client.usage().unsent_bytes <= 10_000 + 100
+    network.ends[0].stall(False)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (client.usage().unsent_bytes, server.usage().unread_bytes) == (0, 13_003)
+    await hanging[0].reset()
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.usage().unread_bytes == 2003, "what nobody will read is not kept"
+    await client.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    usage = server.usage()
+    assert (usage.connections, usage.inbound_streams, usage.unread_bytes, usage.unsent_bytes) == (0, {}, 0, 0)
+
+
+async def test_memory_over_the_limit_is_taken_from_those_who_hold_most(autojump_clock, start_node, memory_network):
+    server = await start_node(network=memory_network, listen_addresses=LISTEN, max_unread_bytes=MIB, max_connections=10)
+    (address,) = server.peer_addresses()
+    async with raw_peer(address, memory_network) as modest, raw_peer(address, memory_network) as greedy:
+        await modest.send(open_frame(1, kit.HANG), data_frame(0, 1, bytes(60_000)))
+        assert await resets(modest) == set()
+        for stream_id in range(1, 41, 2):
+            await greedy.send(open_frame(stream_id, kit.HANG), data_frame(0, stream_id, bytes(60_000)))
+        over = -(-(21 * 60_000 - MIB) // 60_000)
+        # The ping of the first question may have come in one piece with the last bytes, and is answered before.
+        assert len(await resets(greedy) | await resets(greedy)) == over
+        assert await resets(modest) == set()
+        usage = server.usage()
+        assert (usage.overflowed_streams, usage.unread_bytes) == (over, (21 - over) * 60_000)
+
+
+async def test_a_handler_over_the_limit_of_memory_is_told(start_node):
+    """The reader of a stream that was reset for what is unread does not wait for ever."""
+    ended = trio.Event()
+
+    async def idle(stream: Stream) -> None:
+        await stream.wait_reset()
+        ended.set()
+
+    server = await start_node(max_unread_bytes=MIB)
+    server.set_stream_handler("/test/idle/1", idle)
+    async with raw_peer(server.peer_addresses()[0]) as peer:
+        for stream_id in range(1, 41, 2):
+            await peer.send(open_frame(stream_id, "/test/idle/1"), data_frame(0, stream_id, bytes(60_000)))
+        with trio.fail_after(5):
+            await ended.wait()
