@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
 from hostmesh.errors import BadSignatureError, FrameTooLargeError, MalformedMessageError
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.v1.envelope_pb2 import PeerPublicKey, SignedEnvelope
+from hostmesh.wire.ed25519 import is_signed
 
 _ED25519 = 1
 """KeyType of libp2p's crypto.proto."""
@@ -82,10 +81,8 @@ def open_envelope(data: bytes, *, domain: str, payload_type: bytes, max_bytes: i
     if envelope.payload_type != payload_type:
         raise MalformedMessageError("an envelope of another type", field="payload_type")
     signed = _signed_bytes(domain, payload_type, envelope.payload)
-    try:
-        Ed25519PublicKey.from_public_bytes(envelope.public_key.data).verify(envelope.signature, signed)
-    except (InvalidSignature, ValueError) as error:
-        raise BadSignatureError("the envelope's signature does not verify") from error
+    if not is_signed(envelope.public_key.data, envelope.signature, signed):
+        raise BadSignatureError("the envelope's signature does not verify")
     return OpenedEnvelope(peer_id=peer_id_from_public_key(envelope.public_key.data), payload=envelope.payload)
 
 

@@ -418,7 +418,7 @@ class NodeStream:
         """Note that the peer closed its side."""
         if self._proposer is not None:
             self._fail(self._lost("the peer closed it before it agreed on a protocol"))
-        else:
+        elif self._failure is None:  # not where it came with a refusal, which the reader shall hear
             self._is_ended = True
             self._wake_reader()
 

@@ -244,6 +244,11 @@ class ServerCall:
         self._refused = isinstance(event, CallRefused)
         return event
 
+    def drop(self) -> None:
+        """Forget what was fed: the call is refused before its request is complete."""
+        self._refused = True
+        self._decoder = FrameDecoder(0)
+
     def end_of_stream(self) -> None:
         """Say that the caller has closed its side, as it does after its request.
 

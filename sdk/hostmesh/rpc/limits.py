@@ -10,7 +10,7 @@ bucket makes harmless.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -74,6 +74,10 @@ class RpcLimits:
     """Time in which a caller who is refused before its request was read may read the refusal."""
     max_lingering: int = 256
     """Refused callers waited for at once; further ones are reset."""
+    max_unfinished_bytes: int = 64 * 1024 * 1024
+    """Bytes of requests that are not complete yet, of all peers."""
+    max_unfinished_peer_bytes: int = 16 * 1024 * 1024
+    """The same of one peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,32 @@ class ServiceCalls:
     def __init__(self, bucket: _Bucket, peers: _Peers) -> None:
         self.bucket = bucket
         self.peers = peers
+
+
+class UnfinishedRequests:
+    """Bytes of requests that came in part, by peer. One that comes whole is none of these.
+
+    Bounded by the calls in progress.
+    """
+
+    def __init__(self, limits: RpcLimits) -> None:
+        self._max_bytes = limits.max_unfinished_bytes
+        self._max_peer_bytes = limits.max_unfinished_peer_bytes
+        self._by_peer: Counter[str] = Counter()
+        self.total_bytes = 0
+
+    def add(self, peer: str, size: int) -> bool:
+        """Count bytes, and say whether they are within the limits; :meth:`remove` must follow in any case."""
+        self._by_peer[peer] += size
+        self.total_bytes += size
+        return self.total_bytes <= self._max_bytes and self._by_peer[peer] <= self._max_peer_bytes
+
+    def remove(self, peer: str, size: int) -> None:
+        """Count bytes no more: their request is complete, or given up."""
+        self.total_bytes -= size
+        self._by_peer[peer] -= size
+        if not self._by_peer[peer]:
+            del self._by_peer[peer]
 
 
 class LimitTable:

@@ -25,7 +25,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall, largest_request_frame
 from hostmesh.rpc.header import NO_METADATA
-from hostmesh.rpc.limits import LimitTable, RpcLimits, ServiceCalls, ServiceLimits
+from hostmesh.rpc.limits import BUSY_RETRY_MS, LimitTable, RpcLimits, ServiceCalls, ServiceLimits, UnfinishedRequests
 from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_id
 from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error
 from hostmesh.rpc.sender import ResponseSender
@@ -34,6 +34,12 @@ from hostmesh.system import System
 _log = logging.getLogger("hostmesh.rpc")
 
 _LINGER_BYTES = 2 * 1024 * 1024
+_FULL = Outcome(
+    status=StatusCode.RESOURCE_EXHAUSTED,
+    message="too much of unfinished requests",
+    reason="BUSY",
+    retry_after_ms=BUSY_RETRY_MS,
+)
 _LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed")
 
 
@@ -104,6 +110,7 @@ class RpcServer:
         self._system = system
         self._limits = limits or RpcLimits()
         self._table = LimitTable(self._limits)
+        self._unfinished = UnfinishedRequests(self._limits)
         self._services: dict[str, _Service] = {}
         self._lingering = 0
         self.counters = RpcCounters()
@@ -231,6 +238,7 @@ class RpcServer:
     ) -> CallStarted | CallRefused | None:
         """Return the request, with nothing after it but the end; None for a stream that holds something else."""
         started: CallStarted | None = None
+        unfinished_bytes = 0
         try:
             # The caller closes its side with its request; when the handler starts, a reset is all that can still come.
             while data := await stream.receive_chunk():
@@ -239,11 +247,19 @@ class RpcServer:
                     if isinstance(event, CallRefused):
                         return event
                     started = event
+                if started is None:
+                    unfinished_bytes += len(data)
+                    if not self._unfinished.add(stream.peer_id, len(data)):
+                        call.drop()
+                        return CallRefused(_FULL)
             call.end_of_stream()
         except RemoteProtocolError:
             # It closed before its request was whole, or sent more than a request: no caller that waits for an answer.
             self.counters.violations[service.name] += 1
             return None
+        finally:
+            if unfinished_bytes:
+                self._unfinished.remove(stream.peer_id, unfinished_bytes)
         return started
 
     async def _without_request(

@@ -25,14 +25,14 @@ import struct
 from dataclasses import dataclass
 from hashlib import sha256
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from hostmesh.errors import BadSignatureError, MalformedMessageError, RemoteProtocolError
 from hostmesh.v1.noise_pb2 import NoiseHandshakePayload
 from hostmesh.wire.bounds import parse
+from hostmesh.wire.ed25519 import is_signed
 
 NOISE_ID = "/noise"
 MAX_MESSAGE_BYTES = 65535
@@ -311,12 +311,8 @@ class NoiseHandshake:
         if len(key) != len(_ED25519_KEY_PREFIX) + _KEY_BYTES or not key.startswith(_ED25519_KEY_PREFIX):
             raise RemoteProtocolError("the peer's key is not Ed25519")
         public_key = key[len(_ED25519_KEY_PREFIX) :]
-        try:
-            Ed25519PublicKey.from_public_bytes(public_key).verify(
-                message.identity_sig, SIGNED_PREFIX + remote_static.public_bytes_raw()
-            )
-        except (InvalidSignature, ValueError) as error:
-            raise BadSignatureError("the peer's key does not vouch for its connection") from error
+        if not is_signed(public_key, message.identity_sig, SIGNED_PREFIX + remote_static.public_bytes_raw()):
+            raise BadSignatureError("the peer's key does not vouch for its connection")
         if self._expected not in (None, public_key):
             raise RemoteProtocolError("the peer there is another one")
         return public_key, tuple(message.extensions.stream_muxers)
