@@ -45,7 +45,7 @@ def torsion() -> set[int]:
         if start is None:
             continue
         result: Point = (0, 1)
-        for bit in bin(order)[2:]:
+        for bit in f"{order:b}":
             result = add(result, result)
             if bit == "1":
                 result = add(result, start)
