@@ -10,6 +10,7 @@ import trio.testing
 from tests.integration.transport import kit
 
 from hostmesh.errors import ConnectionLostError, DialError
+from hostmesh.net.node import Node
 from hostmesh.net.stream import Stream
 
 STREAMS = 10_000
@@ -21,10 +22,31 @@ def payload(number: int) -> bytes:
     return hashlib.shake_128(number.to_bytes(4, "big")).digest(100 + number % 1000)
 
 
+async def refused_here(client: Node, server: Node) -> None:
+    """The next stream is over our own limit: it is not opened."""
+    with pytest.raises(DialError) as caught:
+        await client.open_stream(server.peer_id, kit.ECHO)
+    assert caught.value.stage == "limit"
+    assert caught.value.remedy
+    assert caught.value.retry_safe
+    assert server.usage().refused_streams == 0
+
+
+async def refused_there(client: Node, server: Node) -> None:
+    """The next stream is over the peer's limit: it is reset."""
+    stream = await client.open_stream(server.peer_id, kit.ECHO)
+    await stream.send(b"x")
+    with pytest.raises(ConnectionLostError):
+        await stream.receive()
+    await stream.reset()
+    assert server.usage().refused_streams == 1
+
+
+# Whoever has the lower limit leaves room for the other's own streams.
+@pytest.mark.parametrize(("ours", "theirs", "is_refused"), [(0, 10, refused_here), (10, 0, refused_there)])
 @pytest.mark.timeout(120)
-async def test_ten_thousand_streams_echo_while_all_are_open(start_node):
-    # The server has room for the node's own streams too, so that the limit in the way is the client's.
-    server, client = await start_node(max_streams=STREAMS + 10), await start_node(max_streams=STREAMS)
+async def test_ten_thousand_streams_echo_while_all_are_open(start_node, ours, theirs, is_refused):
+    server, client = await start_node(max_streams=STREAMS + theirs), await start_node(max_streams=STREAMS + ours)
     connection = await kit.connect(client, server)
     streams: list[Stream] = []
 
@@ -51,17 +73,13 @@ async def test_ten_thousand_streams_echo_while_all_are_open(start_node):
         assert server.usage().inbound_streams == {kit.ECHO: STREAMS}
         print(f"{STREAMS} streams opened and spoken on twice in {trio.current_time() - began_s:.1f} s")
 
-        with pytest.raises(DialError) as caught:
-            await client.open_stream(server.peer_id, kit.ECHO)
-        assert caught.value.stage == "limit"
-        assert caught.value.remedy
-        assert caught.value.retry_safe
+        await is_refused(client, server)
         await streams[0].send(b"others live on")
         assert await kit.receive_exactly(streams[0], 14) == b"others live on"
 
         await streams.pop().close()
-        while connection.muxer.yamux.outbound_streams == STREAMS:
-            await trio.testing.wait_all_tasks_blocked()
+        while server.usage().inbound_streams == {kit.ECHO: STREAMS}:
+            await trio.testing.wait_all_tasks_blocked(0.001)
         await kit.echo_works(client, server.peer_id)
 
         for stream in streams:
