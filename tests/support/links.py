@@ -46,7 +46,7 @@ class SimulatedLink:
 
     def __init__(self, delay_s: float, buffer_bytes: int) -> None:
         self.remote: tuple[str, int] | None = REMOTE
-        self.last_heard_s = trio.current_time()
+        self.last_heard_s = self.last_sent_s = trio.current_time()
         self.writes: list[bytes] = []
         """What each system call would have taken, without the empty ones."""
         self.is_stalled = False
@@ -68,6 +68,7 @@ class SimulatedLink:
         if size:
             taken = data[:size]
             self.writes.append(taken)
+            self.last_sent_s = trio.current_time()
             self.other._incoming.append((trio.current_time() + self._delay_s, taken))
             self.other._incoming_bytes += size
             self.other._tell()

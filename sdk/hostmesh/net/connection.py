@@ -84,8 +84,8 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody would miss the connection: no streams but the node's own housekeeping."""
-        return all(stream.protocol_id in _HOUSEKEEPING for stream in self.streams)
+        """Whether nobody would miss the connection: nothing to send, no streams but the node's own housekeeping."""
+        return not self.muxer.unsent_bytes and all(stream.protocol_id in _HOUSEKEEPING for stream in self.streams)
 
     @property
     def is_closed(self) -> bool:
@@ -161,6 +161,7 @@ class Connection:
         is_spent = yamux_stream.receive_window <= _SPENT_WINDOW_BYTES and not yamux_stream.is_read_closed
         if is_spent or now - closed_at_s > _LINGER_S:
             self.muxer.yamux.reset(yamux_stream)
+            yamux_stream.owner.take_neglect()
             self.muxer.flush_soon()
 
     async def close(self) -> None:

@@ -32,6 +32,8 @@ class Link(Protocol):
     """The peer's IP address and port."""
     last_heard_s: float
     """When bytes came last, in trio's clock."""
+    last_sent_s: float
+    """When bytes were taken last."""
 
     async def receive(self) -> bytes:
         """Return the next bytes, ``b""`` at the end. It always yields.
@@ -94,14 +96,14 @@ class SocketLink:
         remote: the peer's IP address and port.
     """
 
-    __slots__ = ("_read_bytes", "_socket", "last_heard_s", "remote")
+    __slots__ = ("_read_bytes", "_socket", "last_heard_s", "last_sent_s", "remote")
 
     def __init__(self, sock: socket.socket, remote: tuple[str, int] | None) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._read_bytes = _READ_BYTES
         self.remote = remote
-        self.last_heard_s = trio.current_time()
+        self.last_heard_s = self.last_sent_s = trio.current_time()
 
     async def receive(self) -> bytes:
         """Return the next bytes; see :meth:`Link.receive`."""
@@ -130,11 +132,13 @@ class SocketLink:
     def send_nowait(self, *parts: bytes) -> int:
         """Send what the socket's buffer takes; see :meth:`Link.send_nowait`."""
         try:
-            return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts[:_MAX_PARTS])
+            sent = self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts[:_MAX_PARTS])
         except BlockingIOError:
             return 0
         except OSError as error:
             raise LinkBrokenError("the connection broke while writing") from error
+        self.last_sent_s = trio.current_time()
+        return sent
 
     async def send(self, *parts: bytes | memoryview) -> None:
         """Send all bytes; see :meth:`Link.send`."""
@@ -143,6 +147,7 @@ class SocketLink:
             try:
                 await trio.lowlevel.wait_writable(self._socket.fileno())
                 rest = rest_of(rest, self._socket.sendmsg(rest[:_MAX_PARTS]))
+                self.last_sent_s = trio.current_time()
             except BlockingIOError:
                 continue
             except (OSError, ValueError, trio.ClosedResourceError) as error:
@@ -163,12 +168,12 @@ class StreamLink:
         remote: the peer's IP address and port.
     """
 
-    __slots__ = ("_stream", "last_heard_s", "remote")
+    __slots__ = ("_stream", "last_heard_s", "last_sent_s", "remote")
 
     def __init__(self, stream: trio.abc.Stream, remote: tuple[str, int] | None) -> None:
         self._stream = stream
         self.remote = remote
-        self.last_heard_s = trio.current_time()
+        self.last_heard_s = self.last_sent_s = trio.current_time()
 
     async def receive(self) -> bytes:
         """Return the next bytes; see :meth:`Link.receive`."""
@@ -185,8 +190,12 @@ class StreamLink:
 
     async def send(self, *parts: bytes | memoryview) -> None:
         """Send all bytes; see :meth:`Link.send`."""
+        rest = memoryview(b"".join(parts))
         try:
-            await self._stream.send_all(parts[0] if len(parts) == 1 else b"".join(parts))
+            while rest:
+                await self._stream.send_all(rest[:_READ_BYTES])
+                rest = rest[_READ_BYTES:]
+                self.last_sent_s = trio.current_time()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise LinkBrokenError("the connection broke while writing") from error
 
@@ -223,6 +232,15 @@ class WebSocketLink:
     @last_heard_s.setter
     def last_heard_s(self, value: float) -> None:
         self._link.last_heard_s = value
+
+    @property
+    def last_sent_s(self) -> float:
+        """When bytes were taken last, in trio's clock."""
+        return self._link.last_sent_s
+
+    @last_sent_s.setter
+    def last_sent_s(self, value: float) -> None:
+        self._link.last_sent_s = value
 
     async def open(self, host: str) -> None:
         """Ask the server for a WebSocket.

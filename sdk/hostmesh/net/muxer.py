@@ -47,6 +47,9 @@ _QUIET_S = 150e-6
 PING_S = 12.0
 SILENCE_S = 36.0
 """A peer that is silent so long, three pings included, is gone."""
+STUCK_S = 120.0
+"""A peer for which the socket takes nothing for so long, whatever it says itself, does not read. A slow one does: the
+system's buffers are some megabytes, and have room again once a third of them is free."""
 _LAST_READ_S = 1.0
 """How long a connection that cannot be written is still read."""
 _FAREWELL_S = 0.5
@@ -299,10 +302,13 @@ class Muxer:
         """Ping where it is time, and end the connection of a peer that is silent. Call it every few seconds."""
         if self.is_closed:
             return
-        if not self.yamux.takes_streams and not self.yamux.streams:
+        if not self.yamux.takes_streams and not self.yamux.streams and not self.unsent_bytes:
             self.abort()  # the peer has gone away, and nothing is left to do
         elif now - self._link.last_heard_s > SILENCE_S:
             _log.info("peer %s is silent; closing the connection", self.peer_id)
+            self.abort()
+        elif self._unsent and now - self._link.last_sent_s > STUCK_S:
+            _log.info("peer %s reads nothing; closing the connection", self.peer_id)
             self.abort()
         elif now >= self._next_ping_s:
             self.ping(now)

@@ -429,6 +429,10 @@ class NodeStream:
             self._is_ended = False
         self._fail(self._lost("too much of it was unread" if is_overflow else "the peer reset it"))
 
+    def take_neglect(self) -> None:
+        """Note that the stream was reset because the peer did not close its side after ours."""
+        self._fail(self._lost("the peer did not close it in time"))
+
     def take_window(self) -> None:
         """Let the sender go on."""
         waiter, self._window_waiter = self._window_waiter, None

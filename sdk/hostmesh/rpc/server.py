@@ -226,7 +226,8 @@ class RpcServer:
             if not answered and not sender.broken:
                 # Where the caller has left and not its time, the answer finds nobody.
                 outcome = _LATE if outcome is OK else outcome
-                with trio.move_on_after(self._limits.linger_timeout_s):
+                until = max(scope.deadline, trio.current_time() + self._limits.linger_timeout_s)
+                with trio.CancelScope(deadline=until):
                     sent = await self._answer(stream, call, route, outcome, None)
         finally:
             if route is not None and not sent:
