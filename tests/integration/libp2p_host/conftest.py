@@ -46,9 +46,11 @@ async def stock_host() -> AsyncIterator[IHost]:
         key_pair=keys,
         sec_opt=security,
         listen_addrs=listen,
-        connection_config=ConnectionConfig(min_connections=0, low_watermark=0, max_connections_per_peer=1),
+        connection_config=ConnectionConfig(max_connections_per_peer=1),
     )
     async with host.run(listen_addrs=listen):
+        # However low the watermarks, it would dial whoever it has heard of, and do so again while it ends.
+        await host.get_network().auto_connector.stop()
         try:
             yield host
         finally:
