@@ -135,9 +135,13 @@ class Muxer:
         return bool(self._unsent) and self.yamux.queued_bytes >= CONGESTED_BYTES
 
     async def wait_uncongested(self) -> None:
-        """Return once there is room, or the connection has ended. Cancellation: safe."""
-        while self.is_congested and not self.is_closed:
+        """Return once there may be room, or :meth:`wake_senders` was called. Cancellation: safe."""
+        if self.is_congested and not self.is_closed:
             await self._senders.park()
+
+    def wake_senders(self) -> None:
+        """Let everybody who waits for room look whether its stream is still there."""
+        self._senders.unpark_all()
 
     def flush_soon(self) -> None:
         """Say that something was queued. It leaves now, or after this pass of the scheduler. Never waits or raises."""

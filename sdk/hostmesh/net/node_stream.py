@@ -131,10 +131,11 @@ class NodeStream:
 
     async def _send(self, data: bytes, *, head: bytes = b"", end: bool) -> None:
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
-        if muxer.is_congested:
+        self._check_writable()
+        while muxer.is_congested:
             # Before anything is queued: otherwise every stream could put a piece on top of a full queue.
             await muxer.wait_uncongested()
-        self._check_writable()
+            self._check_writable()
         if self._prefix:
             head = self._prefix + head
             self._prefix = b""
@@ -358,6 +359,8 @@ class NodeStream:
     def _wake(self) -> None:
         self._wake_reader()
         self.take_window()
+        if self._is_sending:
+            self._connection.muxer.wake_senders()
 
     def _wake_reader(self) -> None:
         reader, self._reader = self._reader, None
