@@ -238,7 +238,12 @@ class Muxer:
             self._take([*self._early])
             self._early = ()
             while data := await self._link.receive():
-                self._take(self._channel.open(data))
+                try:
+                    plaintexts = self._channel.open(data)
+                except RemoteProtocolError:
+                    self._take(self._channel.undelivered)
+                    raise
+                self._take(plaintexts)
             _log.debug("%s closed the connection", self.peer_id)
         except LinkBrokenError as error:
             _log.debug("the connection to %s broke: %s", self.peer_id, error)

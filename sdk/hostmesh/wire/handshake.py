@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hostmesh.errors import RemoteProtocolError
 from hostmesh.wire.multistream import Proposer, Responder, proposal
 from hostmesh.wire.noise import NOISE_ID, NoiseChannel, NoiseHandshake, NoiseIdentity, NoiseResult
 from hostmesh.wire.yamux import YAMUX_ID
@@ -103,7 +104,14 @@ class Handshake:
             if isinstance(self._muxer, Proposer):
                 self._output += self._result.channel.seal(proposal(YAMUX_ID))
             data = rest
-        return self._agree_on_muxer(self._result, self._result.channel.open(data))
+        channel = self._result.channel
+        try:
+            plaintexts = channel.open(data)
+        except RemoteProtocolError:
+            # What was said first counts first, in whatever pieces it came.
+            self._agree_on_muxer(self._result, channel.undelivered)
+            raise
+        return self._agree_on_muxer(self._result, plaintexts)
 
     def _receive_noise(self, data: bytes) -> tuple[NoiseResult, bytes] | None:
         security = self._security

@@ -223,6 +223,6 @@ def parse_proposal(data: bytes) -> tuple[str, int] | None:
     size = data[start - 1]
     end = start + size
     # Longer lines have a prefix of two bytes.
-    if not 0 < size < 0x80 or len(data) < end or data[end - 1] != 0x0A:
+    if not 0 < size < 0x80 or len(data) < end or data.find(b"\n", start, end) != end - 1:
         return None
     return data[start : end - 1].decode("utf-8", "replace"), end

@@ -329,13 +329,15 @@ class NoiseChannel:
         receiving: opens.
     """
 
-    __slots__ = ("_error", "_partial", "_receiving", "_sending")
+    __slots__ = ("_error", "_partial", "_receiving", "_sending", "undelivered")
 
     def __init__(self, sending: _Cipher, receiving: _Cipher) -> None:
         self._sending = sending
         self._receiving = receiving
         self._partial = bytearray()
         self._error: RemoteProtocolError | None = None
+        self.undelivered: list[bytes] = []
+        """Plaintexts of the messages before the bad one, in the piece that :meth:`open` raised at."""
 
     def seal(self, plaintext: bytes) -> bytes:
         """Return messages that hold the plaintext, each full but the last; see :meth:`seal_parts`."""
@@ -365,19 +367,21 @@ class NoiseChannel:
 
         Raises:
             MalformedMessageError: a message that was not sealed for this connection, or is too short. What came
-                before it in ``data`` is lost with the connection.
+                before it in ``data`` is in ``undelivered``.
         """
         if self._error is not None:
             raise self._error
+        opened: list[bytes] = []
         try:
-            return self._open(data)
+            self._open(data, opened)
         except RemoteProtocolError as error:
             self._error = error
-            self._partial.clear()
+            self.undelivered = opened
+            self._partial = bytearray()
             raise
+        return opened
 
-    def _open(self, data: bytes) -> list[bytes]:
-        opened: list[bytes] = []
+    def _open(self, data: bytes, opened: list[bytes]) -> None:
         cipher_open = self._receiving.open
         offset = 0
         end = len(data)
@@ -389,11 +393,11 @@ class NoiseChannel:
                 partial += data[:missing]
                 offset = missing
                 if len(partial) < 2:
-                    return opened
+                    return
             missing = 2 + (partial[0] << 8 | partial[1]) - len(partial)
             if missing > end - offset:
                 partial += memoryview(data)[offset:]
-                return opened
+                return
             partial += memoryview(data)[offset : offset + missing]
             offset += missing
             with memoryview(partial) as whole, whole[2:] as sealed:
@@ -410,4 +414,3 @@ class NoiseChannel:
             offset = stop
         if offset < end:
             partial += view[offset:]
-        return opened

@@ -250,3 +250,10 @@ def test_a_proposal_is_read_where_it_lies(name: str) -> None:
 @pytest.mark.parametrize("said", [proposal(LONG), line("/a"), GREETING + b"\x00", GREETING + b"\x03/ab", b""])
 def test_anything_else_is_left_to_the_responder(said: bytes) -> None:
     assert parse_proposal(said) is None
+
+
+def test_a_line_with_two_newlines_is_read_by_neither_way() -> None:
+    said = GREETING + b"\x04/a\n\n"
+    assert parse_proposal(said) is None
+    with pytest.raises(MalformedMessageError):
+        Responder(lambda name: True).receive(said)

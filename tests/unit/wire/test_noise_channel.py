@@ -132,3 +132,14 @@ def test_a_large_plaintext_does_not_wrap_the_nonce() -> None:
     channel._sending.nonce = 2**64 - 3
     with pytest.raises(RemoteProtocolError, match="used up"):
         channel.seal(bytes(3 * MAX_PLAINTEXT_BYTES))
+
+
+def test_what_came_before_a_forged_message_is_not_lost() -> None:
+    ours, theirs, _ = channel_pair()
+    sealed = theirs.seal(b"one") + theirs.seal(b"two") + b"\x00\x11" + bytes(17) + theirs.seal(b"three")
+    with pytest.raises(MalformedMessageError) as caught:
+        ours.open(sealed)
+    assert ours.undelivered == [b"one", b"two"]
+    with pytest.raises(MalformedMessageError) as again:
+        ours.open(b"")
+    assert again.value is caught.value
