@@ -165,7 +165,7 @@ class NodeStream:
 
     def _check_writable(self) -> None:
         if self._failure is not None:
-            raise self._failure
+            raise _again(self._failure)
         if self._yamux_stream.is_reset or self._connection.muxer.is_closed:
             raise self._lost()
         if self._yamux_stream.is_write_closed:
@@ -196,7 +196,7 @@ class NodeStream:
         try:
             if not yamux_stream.is_over and self.closed_at_s is None:
                 if self._failure is not None or muxer.is_closed:
-                    raise self._failure or self._lost()
+                    raise self._lost() if self._failure is None else _again(self._failure)
                 self.send_prefix()
                 muxer.yamux.close_write(yamux_stream)
                 muxer.flush_soon()
@@ -284,7 +284,7 @@ class NodeStream:
             if self._failure is not None:
                 self._release()
                 await trio.lowlevel.checkpoint_if_cancelled()  # perhaps the loss came of a send cancelled beside it
-                raise self._failure
+                raise _again(self._failure)
             if self.closed_at_s is not None:
                 raise self._lost("it was closed here")
             self.send_prefix()
@@ -302,13 +302,13 @@ class NodeStream:
         """
         while self._proposer is not None:
             if self._failure is not None:
-                raise self._failure
+                raise _again(self._failure)
             if self.closed_at_s is not None:
                 raise self._lost("it was closed here")
             self.send_prefix()
             await self._park_reader()
         if isinstance(self._failure, ProtocolNotSupportedError | RemoteProtocolError):
-            raise self._failure
+            raise _again(self._failure)
 
     async def _park_reader(self) -> None:
         if self._reader is not None:
@@ -445,3 +445,10 @@ class NodeStream:
     def take_connection_end(self) -> None:
         """Note that the connection is no more; what came before can still be read."""
         self._fail(self._lost("the connection ended"))
+
+
+def _again(error: HostmeshError) -> HostmeshError:
+    """Return the same failure as a new exception: one belongs to one task, and keeps the frames it went through."""
+    again = type(error).__new__(type(error), *error.args)
+    again.__dict__.update(error.__dict__)
+    return again

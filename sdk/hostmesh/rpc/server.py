@@ -211,6 +211,8 @@ class RpcServer:
                         route, left_s = service.routes[request.method.name], request.header.deadline_left_s
                         scope.deadline = math.inf if left_s is None else trio.current_time() + left_s
                         stream.on_lost(scope.cancel)
+                        if left_s is not None and left_s <= 0:
+                            await trio.lowlevel.checkpoint()  # the time is up before there is anything to do
                         response = await self._bind(route, stream.peer_id, request, sender)()
                         if not sender.broken:
                             answered = True
