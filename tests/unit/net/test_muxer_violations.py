@@ -10,7 +10,7 @@ import trio
 from tests.support.links import REMOTE, SimulatedLink, simulated_link_pair
 from tests.support.wire_peer import WirePeer, line, proposal, secure
 from tests.support.yamux_wire import ACK, DATA, FIN, GO_AWAY, RST, SYN, Frame, data, update
-from tests.unit.net.conftest import Rig
+from tests.unit.net.conftest import Recorder, Rig, make_line
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from hostmesh.errors import ConnectionLostError, HostmeshError
@@ -18,9 +18,10 @@ from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection import Connection
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.links import Link, LinkBrokenError, StreamLink, WebSocketLink
+from hostmesh.net.muxer import Muxer
 from hostmesh.net.node_stream import NodeStream
 from hostmesh.net.stream import Stream
-from hostmesh.wire.yamux import MAX_CONTROL_BYTES, YamuxLimits
+from hostmesh.wire.yamux import MAX_CONTROL_BYTES, YamuxLimits, YamuxStream
 
 ECHO = "/test/echo/1"
 OTHER = "/test/other/1"
@@ -176,6 +177,32 @@ async def test_a_write_error_while_a_piece_is_taken_ends_the_connection_in_order
     assert not caplog.records
 
 
+async def test_a_fault_of_ours_leaves_nothing_in_the_nodes_accounts(autojump_clock):
+    wire = await make_line()
+    ledger = Ledger()
+
+    def accept(stream: YamuxStream) -> None:
+        raise RuntimeError("a bug")
+
+    muxer = Muxer(wire.ours, limits=YamuxLimits(), ledger=ledger, accept=accept)
+    stream = muxer.yamux.open_stream()
+    stream.owner = Recorder()
+
+    async def run_into_it() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(muxer.run)
+            await wire.peer.send(data(stream.id, bytes(5000)))
+            await wait_all_tasks_blocked()
+            assert ledger.unread_bytes == 5000
+            await wire.peer.send(data(2, b"x", SYN), data(4, b"x", SYN))
+
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="a bug"), flatten_subgroups=True):
+        await run_into_it()
+    assert not ledger._holders
+    assert ledger.unread_bytes == 0
+    assert stream.owner.told[-1] == "connection end"
+
+
 # --- answers that the peer does not read ---
 
 
@@ -188,7 +215,7 @@ def agreed(stream_id: int) -> tuple[bytes, bytes]:
 
 
 def given_up(stream_id: int) -> tuple[bytes, bytes]:
-    said = line("/multistream/1.0.0") + line("/unknown/1") + b"the payload that came along"
+    said = line("/multistream/1.0.0") + line("/unknown/1") + b"\x00 is no line"
     return data(stream_id, said, SYN), update(stream_id, 0, FIN)
 
 
@@ -276,9 +303,8 @@ async def test_goaway_waits_for_a_full_line_half_a_second(autojump_clock, nurser
     connection, peer = await start(nursery, pair)
     ours: SimulatedLink = pair[0]
     ours.stall(True)
-    stream = connection.muxer.yamux.open_stream()
-    connection.muxer.yamux.send(stream, bytes(5000))
-    connection.muxer.flush_soon()
+    stream = connection.start_stream(ECHO)
+    await stream.send(bytes(5000))
     began = trio.current_time()
     await peer.send(VIOLATION)
     if opens_after_s is not None:
