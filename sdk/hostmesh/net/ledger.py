@@ -70,7 +70,8 @@ class Ledger:
         self._max_unread_bytes = max_unread_bytes
         self._of_peer: Counter[tuple[PeerId, str]] = Counter()
         self._unread_bytes = 0
-        self._holders: set[UnreadHolder] = set()
+        # Ordered, so that which of equals is chosen does not hang on where they lie in memory.
+        self._holders: dict[UnreadHolder, None] = {}
         self.refused_streams = 0
         self.overflowed_streams = 0
 
@@ -104,11 +105,11 @@ class Ledger:
 
     def join(self, holder: UnreadHolder) -> None:
         """Take a connection into account."""
-        self._holders.add(holder)
+        self._holders[holder] = None
 
     def leave(self, holder: UnreadHolder) -> None:
         """Forget a connection; what it noted is for itself to take back."""
-        self._holders.discard(holder)
+        self._holders.pop(holder, None)
 
     @property
     def unread_bytes(self) -> int:

@@ -41,7 +41,7 @@ from hostmesh.errors import (
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.libp2p_network import Libp2pNetwork
 from hostmesh.net.libp2p_peers import ADDRESS_TTL_S, NodePeerStore
-from hostmesh.net.libp2p_stream import libp2p_id, not_here
+from hostmesh.net.libp2p_stream import libp2p_id, not_here, to_multiaddr
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId, public_key_of
 from hostmesh.net.stream import Stream, StreamHandler
@@ -175,11 +175,11 @@ class Libp2pHost(IHost):
 
     def get_addrs(self) -> list[Multiaddr]:
         """Return the announced addresses, with the peer id."""
-        return [Multiaddr(address) for address in self._node.peer_addresses()]
+        return [to_multiaddr(address) for address in self._node.peer_addresses()]
 
     def get_transport_addrs(self) -> list[Multiaddr]:
         """Return the addresses that the node listens on."""
-        return [Multiaddr(address) for address in self._node.listen_addresses()]
+        return [to_multiaddr(address) for address in self._node.listen_addresses()]
 
     def get_network(self) -> Libp2pNetwork:
         """Return the network."""
@@ -302,7 +302,8 @@ class Libp2pHost(IHost):
     def set_stream_handler(self, protocol_id: TProtocol, stream_handler: StreamHandlerFn) -> None:
         """Serve a protocol, in place of whoever did so on the node.
 
-        What the handler raises resets its stream and no other. A stream that it leaves open stays open when it returns.
+        What the handler raises resets its stream and no other. A stream that it leaves open when it returns stays open,
+        unless it has read the peer's end: then nobody is left to close it.
         """
         self._network.check_open()
         before = self._node.remove_stream_handler(protocol_id)
@@ -349,6 +350,8 @@ class Libp2pHost(IHost):
             self._serving.add(scope)
             try:
                 await handler(taken)
+                if taken.has_ended:
+                    await taken.close()
                 # A handler may keep its stream for others: a relay's circuit runs on one that its handler has left.
                 await taken.wait_over()
                 is_over = True

@@ -8,7 +8,6 @@ from typing import Any
 import trio
 from libp2p.abc import (
     CMInfo,
-    IListener,
     IMuxedConn,
     INetConn,
     INetStream,
@@ -24,9 +23,9 @@ from libp2p.peer.peerstore import PeerStoreError
 from libp2p.tools.anyio_service import Service
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
-from hostmesh.errors import HostmeshError, NodeNotRunningError
+from hostmesh.errors import HostmeshError, InvalidAddressError, NodeNotRunningError
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.libp2p_notifees import Notice, NotifeeFeed
+from hostmesh.net.libp2p_notifees import NotifeeFeed
 from hostmesh.net.libp2p_peers import NodePeerStore
 from hostmesh.net.libp2p_stream import (
     Libp2pConnection,
@@ -51,17 +50,16 @@ class Libp2pNetwork(Service, INetworkService):
     """
 
     def __init__(self, node: Node, peerstore: NodePeerStore, nursery: trio.Nursery) -> None:
-        self.peerstore = peerstore
-        self.listeners: dict[str, IListener] = {}
-        self.connection_gate = None
+        self.node = node
         self.tags = TagStore()
-        self._node = node
+        """What protocols think of connected peers; the node does not heed it."""
+        self._peerstore = peerstore
         self._nursery = nursery
         self._connections: dict[PeerId, Libp2pConnection] = {}
         self._streams: set[Libp2pStream] = set()
         self._feeds: dict[INotifee, NotifeeFeed] = {}
         self._is_closed = False
-        nursery.start_soon(self._forget_connections)
+        nursery.start_soon(self._forget_disconnected)
         nursery.start_soon(peerstore.start_cleanup_task)
 
     # --- life ---
@@ -98,16 +96,17 @@ class Libp2pNetwork(Service, INetworkService):
         """Return what stands for the connection to a peer, live or not."""
         connection = self._connections.get(peer_id)
         if connection is None:
-            connection = Libp2pConnection(self._node, peer_id, self._streams)
+            connection = Libp2pConnection(self.node, peer_id, self._streams)
             if not connection.is_closed:
                 self._connections[peer_id] = connection
         return connection
 
-    async def _forget_connections(self) -> None:
-        with self._node.watch_connections() as watch:
+    async def _forget_disconnected(self) -> None:
+        with self.node.watch_connections() as watch:
             async for event in watch:
                 if not event.connected:
                     self._connections.pop(event.peer_id, None)
+                    self.tags.clear_peer(libp2p_id(event.peer_id))
 
     @property
     def connections(self) -> dict[ID, list[INetConn]]:  # type: ignore[override] # an attribute there, a view here
@@ -116,28 +115,34 @@ class Libp2pNetwork(Service, INetworkService):
 
     def get_connections_map(self) -> dict[ID, list[INetConn]]:
         """Return the live connections."""
-        return {libp2p_id(peer_id): [self.connection_to(peer_id)] for peer_id in self._node.connected_peers()}
+        return {libp2p_id(peer_id): [self.connection_to(peer_id)] for peer_id in self.node.connected_peers()}
 
     def get_connections(self, peer_id: ID | None = None) -> list[INetConn]:
-        """Return the live connections to a peer, or all."""
-        found = self.get_connections_map()
-        return [one for many in found.values() for one in many] if peer_id is None else found.get(peer_id, [])
+        """Return the live connection to a peer, in a list, or all."""
+        if peer_id is None:
+            return [self.connection_to(known_as) for known_as in self.node.connected_peers()]
+        connection = self.get_connection(peer_id)
+        return [] if connection is None else [connection]
 
     def get_connection(self, peer_id: ID) -> INetConn | None:
         """Return the live connection to a peer."""
-        return next(iter(self.get_connections(peer_id)), None)
+        try:
+            connection = self.connection_to(node_peer_id(peer_id))
+        except InvalidAddressError:
+            return None
+        return None if connection.is_closed else connection
 
     def get_peer_id(self) -> ID:
         """Return the node's peer id."""
-        return libp2p_id(self._node.peer_id)
+        return libp2p_id(self.node.peer_id)
 
     def get_total_connections(self) -> int:
         """Return how many connections the node has."""
-        return self._node.usage().connections
+        return self.node.usage().connections
 
     def get_metrics(self) -> dict[str, int]:
         """Return how many connections the node has."""
-        usage = self._node.usage()
+        usage = self.node.usage()
         return {
             "total_connections": usage.connections,
             "inbound_connections": usage.inbound_connections,
@@ -155,7 +160,7 @@ class Libp2pNetwork(Service, INetworkService):
         try:
             self.check_open()
             known_as = self.prepare_dial(peer_id)
-            await self._node.connect(known_as, [str(address) for address in addresses], origin=origin)
+            await self.node.connect(known_as, [str(address) for address in addresses], origin=origin)
         except HostmeshError as error:
             raise SwarmException(str(error)) from error
         return [self.connection_to(known_as)]
@@ -167,13 +172,13 @@ class Libp2pNetwork(Service, INetworkService):
             InvalidAddressError: not a peer id of an Ed25519 key.
         """
         known_as = node_peer_id(peer_id)
-        if not self._node.is_connected(known_as):
+        if not self.node.is_connected(known_as):
             try:
-                stored = self.peerstore.addrs(peer_id)
+                stored = self._peerstore.addrs(peer_id)
             except PeerStoreError:
                 stored = []
             # Others' protocols wrote them there: a stranger's word.
-            self._node.add_addresses(known_as, [str(address) for address in stored], AddressOrigin.REMOTE)
+            self.node.add_addresses(known_as, [str(address) for address in stored], AddressOrigin.REMOTE)
         return known_as
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
@@ -211,14 +216,14 @@ class Libp2pNetwork(Service, INetworkService):
         return await self._adopt(raw_conn, None, [maddr])
 
     async def _adopt(self, raw: IRawConnection, peer_id: ID | None, addresses: Sequence[Multiaddr]) -> Libp2pConnection:
-        before = self._node.connected_peers()
+        before = self.node.connected_peers()
+        stream = RawByteStream(raw)
         try:
             self.check_open()
             expected = None if peer_id is None else node_peer_id(peer_id)
-            found = await self._node.adopt(
-                RawByteStream(raw), expected, timeout_s=self._node.config.connection_timeout_s
-            )
+            found = await self.node.adopt(stream, expected, timeout_s=self.node.config.connection_timeout_s)
         except HostmeshError as error:
+            await stream.aclose()
             raise SwarmException(str(error)) from error
         connection = self.connection_to(found)
         if found not in before:
@@ -226,8 +231,10 @@ class Libp2pNetwork(Service, INetworkService):
         return connection
 
     async def close_peer(self, peer_id: ID) -> None:
-        """Disconnect a peer: its streams end, the other features' too."""
-        await self._node.disconnect(node_peer_id(peer_id))
+        """Disconnect a peer, if it is connected: its streams end, the other features' too."""
+        connection = self.get_connection(peer_id)
+        if connection is not None:
+            await connection.close()
 
     async def listen(self, *multiaddrs: Multiaddr) -> bool:
         """Not offered: the node listens.
@@ -246,15 +253,10 @@ class Libp2pNetwork(Service, INetworkService):
             NodeNotRunningError: the host was closed.
         """
         self.check_open()
-        taken = Libp2pStream(stream, self.connection_to(stream.peer_id), self._note_over)
+        taken = Libp2pStream(stream, self.connection_to(stream.peer_id), self._streams.discard)
         self._streams.add(taken)
-        self._note("opened_stream", taken)
         taken.start()
         return taken
-
-    def _note_over(self, stream: Libp2pStream) -> None:
-        self._streams.discard(stream)
-        self._note("closed_stream", stream)
 
     async def new_stream(self, peer_id: ID) -> INetStream:
         """Not offered: a node's streams have their protocol from the start.
@@ -271,13 +273,13 @@ class Libp2pNetwork(Service, INetworkService):
     # --- notifees ---
 
     def register_notifee(self, notifee: INotifee) -> None:
-        """Tell somebody of connections and streams from now on, and first of the connections that there are.
+        """Tell somebody who comes and goes from now on, and first who is there.
 
-        py-libp2p's network does not tell those; but it has none yet when its protocols are made, and a node may.
+        py-libp2p's network does not tell that; but it has no connections yet when its protocols are made. A node may.
         """
         self.check_open()
         if notifee not in self._feeds:
-            feed = self._feeds[notifee] = NotifeeFeed(self, self._node, self.connection_to, notifee)
+            feed = self._feeds[notifee] = NotifeeFeed(self, notifee)
             self._nursery.start_soon(feed.run)
 
     def remove_notifee(self, notifee: INotifee) -> None:
@@ -288,17 +290,15 @@ class Libp2pNetwork(Service, INetworkService):
 
     def tell_again(self, peer_id: PeerId) -> None:
         """Tell the notifees once more that a peer is connected."""
-        self._note("connected", self.connection_to(peer_id))
-
-    def _note(self, what: Notice, subject: Libp2pConnection | Libp2pStream) -> None:
         for feed in self._feeds.values():
-            feed.note(what, subject)
+            feed.tell_again(peer_id)
 
-    # --- tags: kept for the protocols that set them; which connections a node gives up does not depend on them ---
+    # --- tags: kept while a peer is connected; which connections a node gives up does not depend on them ---
 
     def tag_peer(self, peer_id: ID, tag: str, value: int) -> None:
-        """Keep a tag."""
-        self.tags.tag_peer(peer_id, tag, value)
+        """Keep a tag of a connected peer."""
+        if self.get_connection(peer_id) is not None:
+            self.tags.tag_peer(peer_id, tag, value)
 
     def untag_peer(self, peer_id: ID, tag: str) -> None:
         """Drop a tag."""
@@ -309,8 +309,9 @@ class Libp2pNetwork(Service, INetworkService):
         return self.tags.get_tag_info(peer_id)
 
     def protect(self, peer_id: ID, tag: str) -> None:
-        """Keep a mark of protection."""
-        self.tags.protect(peer_id, tag)
+        """Keep a mark of protection of a connected peer."""
+        if self.get_connection(peer_id) is not None:
+            self.tags.protect(peer_id, tag)
 
     def unprotect(self, peer_id: ID, tag: str) -> bool:
         """Drop a mark of protection; return whether another is left."""
@@ -322,7 +323,7 @@ class Libp2pNetwork(Service, INetworkService):
 
     def get_conn_mgr_info(self) -> CMInfo:
         """Return the node's bound and how many connections it has; it trims when it needs room, without a grace."""
-        limit = self._node.config.max_connections
+        limit = self.node.config.max_connections
         return CMInfo(
             low_watermark=limit,
             high_watermark=limit,

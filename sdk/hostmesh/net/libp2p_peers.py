@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 from libp2p.crypto.ed25519 import Ed25519PublicKey
 from libp2p.peer.id import ID
 from libp2p.peer.peerdata import PeerData
-from libp2p.peer.peerstore import PeerStore
-from multiaddr import Multiaddr  # type: ignore[import-untyped]
+from libp2p.peer.peerstore import PeerStore, PeerStoreError
 
 from hostmesh.errors import InvalidAddressError
-from hostmesh.net.libp2p_stream import libp2p_id, node_peer_id
+from hostmesh.net.libp2p_stream import libp2p_id, node_peer_id, to_multiaddr
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import public_key_of
 
 ADDRESS_TTL_S = 7200
 """How long addresses are kept after their peer was connected last. Source: py-libp2p's own protocols keep them so."""
-
-
-@lru_cache(maxsize=4096)
-def _multiaddr(text: str) -> Multiaddr:
-    return Multiaddr(text)
 
 
 class _Peers(dict[ID, PeerData]):
@@ -49,12 +42,12 @@ class _Peers(dict[ID, PeerData]):
         return super().setdefault(peer_id, default)
 
     def look_up(self, peer_id: ID) -> None:
-        """Ask the node about a peer, if it is connected."""
+        """Ask the node about a peer, if it is connected, or is the node."""
         try:
             known_as = node_peer_id(peer_id)
         except InvalidAddressError:
             return
-        if not self._node.is_connected(known_as):
+        if known_as != self._node.peer_id and not self._node.is_connected(known_as):
             return
         data = super().setdefault(peer_id, PeerData())
         if data.pubkey is None:
@@ -68,7 +61,7 @@ class _Peers(dict[ID, PeerData]):
         if protocols:
             data.set_protocols(protocols)
         if addresses:
-            data.add_addrs([_multiaddr(address) for address in addresses])
+            data.add_addrs([to_multiaddr(address) for address in addresses])
             data.set_ttl(ADDRESS_TTL_S)
 
     def look_up_all(self) -> None:
@@ -89,7 +82,6 @@ class NodePeerStore(PeerStore):
     def __init__(self, node: Node) -> None:
         super().__init__()
         self.peer_data_map: _Peers = _Peers(node)
-        self.add_pubkey(libp2p_id(node.peer_id), Ed25519PublicKey.from_bytes(public_key_of(node.peer_id)))
 
     def peer_ids(self) -> list[ID]:
         """Return the peers of which something is known."""
@@ -105,3 +97,10 @@ class NodePeerStore(PeerStore):
         """Return the peers whose public keys are known."""
         self.peer_data_map.look_up_all()
         return super().peer_with_keys()
+
+    def maybe_delete_peer_record(self, peer_id: ID) -> None:
+        """Forget a peer's signed record if its addresses are gone, or have expired, where py-libp2p's store raises."""
+        try:
+            super().maybe_delete_peer_record(peer_id)
+        except PeerStoreError:
+            self.peer_record_map.pop(peer_id, None)

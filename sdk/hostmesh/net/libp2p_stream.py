@@ -31,6 +31,12 @@ def libp2p_id(peer_id: PeerId) -> ID:
     return ID(peer_id_to_bytes(peer_id))
 
 
+@lru_cache(maxsize=4096)
+def to_multiaddr(address: str) -> Multiaddr:
+    """Return py-libp2p's form of an address."""
+    return Multiaddr(address)
+
+
 def node_peer_id(peer_id: ID) -> PeerId:
     """Return the node's form of a peer id.
 
@@ -57,8 +63,6 @@ class Libp2pConnection(INetConn, IMuxedConn):
     def __init__(self, node: Node, peer_id: PeerId, streams: Iterable[Libp2pStream]) -> None:
         self.peer_id = libp2p_id(peer_id)
         self.muxed_conn = self
-        self.event_started = trio.Event()
-        self.event_started.set()
         self._node = node
         self._peer_id = peer_id
         self._streams = streams
@@ -100,15 +104,15 @@ class Libp2pConnection(INetConn, IMuxedConn):
         return tuple(stream for stream in self._streams if stream.muxed_conn.peer_id == self.peer_id)
 
     def get_transport_addresses(self) -> list[Multiaddr]:
-        """Return the circuit's address if a relay carries the connection; empty otherwise."""
+        """Return the circuit's address, if a relay carried the first connection to the peer; empty otherwise."""
         return list(self._addresses)
 
     def get_connection_type(self) -> ConnectionType:
-        """Return whether a relay carries the connection."""
+        """Return whether a relay carried the first connection to the peer; the node may have got others since."""
         return self._type
 
     def set_transport_info(self, addresses: Sequence[Multiaddr], connection_type: ConnectionType) -> None:
-        """Note what carries the connection."""
+        """Note what carries the connection; py-libp2p's relay does."""
         self._addresses, self._type = list(addresses), connection_type
 
     async def new_stream(self) -> INetStream:
@@ -211,12 +215,12 @@ class Libp2pStream(INetStream):
             StreamClosed: this side is closed.
             StreamReset: the stream was reset, or its connection ended.
 
-        Cancellation: the stream is reset unless not a byte was taken.
+        Cancellation: the stream is reset, unless another task's write was still waited for.
         """
         async with self._sending:
             if self._is_write_closed:
                 raise StreamClosed("this side of the stream is closed")
-            await self._send(data, end=False)
+            await self._send(bytes(data), end=False)  # what is not bytes could change before it is sent
 
     async def close_write(self) -> None:
         """Half-close: the peer sees the end, and may go on sending. Idempotent; of a lost stream it says nothing."""
@@ -240,6 +244,11 @@ class Libp2pStream(INetStream):
         """Drop the stream at once; the peer's operations fail. Idempotent, never raises, never waits."""
         await self._stream.reset()
         self._finish()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the peer's end was read."""
+        return self._has_ended
 
     async def wait_over(self) -> None:
         """Return once the stream was closed or reset here, or is lost."""

@@ -75,7 +75,7 @@ class ConnectionPool:
         self._max_inbound = max(MAX_PER_PEER, math.ceil(max_connections * max_inbound_share))
         self._inbound: Counter[str] = Counter()
         self._connections: dict[PeerId, list[Connection]] = {}
-        self._watches: set[ConnectionWatch] = set()
+        self._watches: dict[ConnectionWatch, None] = {}
         self._changed = trio.Event()
 
     def __len__(self) -> int:
@@ -171,11 +171,11 @@ class ConnectionPool:
     def watch(self) -> Iterator[ConnectionWatch]:
         """Yield the events from now on, as an async iterator."""
         watch = ConnectionWatch()
-        self._watches.add(watch)
+        self._watches[watch] = None
         try:
             yield watch
         finally:
-            self._watches.discard(watch)
+            self._watches.pop(watch, None)
 
 
 def inbound_network(host: str) -> str | None:
