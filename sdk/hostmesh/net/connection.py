@@ -136,8 +136,11 @@ class Connection:
         Args:
             now: trio's clock.
         """
-        self.muxer.tick(now)
-        if self.muxer.is_closed:
+        muxer = self.muxer
+        if not self.takes_streams and not self.streams and not muxer.yamux.streams and not muxer.unsent_bytes:
+            muxer.abort()  # the peer has gone away, and nothing is left to do
+        muxer.tick(now)
+        if muxer.is_closed:
             return
         for yamux_stream in list(self.muxer.yamux.streams.values()):
             owner = yamux_stream.owner

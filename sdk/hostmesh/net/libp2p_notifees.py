@@ -61,6 +61,8 @@ class NotifeeFeed:
                     await self._tell("connected", told[event.peer_id])
 
     async def _tell(self, what: Literal["connected", "disconnected"], connection: Libp2pConnection) -> None:
+        if self.scope.cancel_called:
+            return  # A notifee that never waits would go on to hear what has piled up.
         try:
             await getattr(self._notifee, what)(self._network, connection)
         except Exception:  # noqa: BLE001 # others' code: its fault ends neither the host nor what it is told next

@@ -311,9 +311,7 @@ class Muxer:
         """Ping where it is time, and end the connection of a peer that is silent. Call it every few seconds."""
         if self.is_closed:
             return
-        if not self.yamux.takes_streams and not self.yamux.streams and not self.unsent_bytes:
-            self.abort()  # the peer has gone away, and nothing is left to do
-        elif now - self._link.last_heard_s > SILENCE_S:
+        if now - self._link.last_heard_s > SILENCE_S:
             _log.info("peer %s is silent; closing the connection", self.peer_id)
             self.abort()
         elif self._unsent and now - self._link.last_sent_s > STUCK_S:

@@ -192,15 +192,16 @@ class NodeStream:
     async def close(self) -> None:
         """Close both sides in order. Idempotent. What the peer still sends is dropped."""
         yamux_stream, muxer = self._yamux_stream, self._connection.muxer
+        self._is_ended = self._is_ended and not self._chunks  # who reads on must not take what is left for the whole
         self._drop_unread()
+        is_first, self.closed_at_s = self.closed_at_s is None, self.closed_at_s or trio.current_time()
         try:
-            if not yamux_stream.is_over and self.closed_at_s is None:
+            if is_first and not yamux_stream.is_over:
                 if self._failure is not None or muxer.is_closed:
                     raise self._lost() if self._failure is None else _again(self._failure)
                 self.send_prefix()
                 muxer.yamux.close_write(yamux_stream)
                 muxer.flush_soon()
-                self.closed_at_s = trio.current_time()
                 self._connection.reap(yamux_stream, self.closed_at_s)
         finally:
             self._wake()  # other tasks have nothing to wait for any more
@@ -421,7 +422,8 @@ class NodeStream:
         """Note that the peer closed its side."""
         if self._proposer is not None:
             self._fail(self._lost("the peer closed it before it agreed on a protocol"))
-        elif self._failure is None:  # not where it came with a refusal, which the reader shall hear
+        elif self._failure is None and self.closed_at_s is None:
+            # Not where it came with a refusal, which the reader shall hear.
             self._is_ended = True
             self._wake_reader()
 
