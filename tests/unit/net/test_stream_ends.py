@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import trio
 from tests.support.wire_peer import line, proposal
-from tests.support.yamux_wire import ACK, FIN, RST, data, update
+from tests.support.yamux_wire import ACK, DATA, FIN, RST, data, update
 from tests.unit.net.conftest import Rig
 from trio.testing import wait_all_tasks_blocked
 
@@ -84,6 +84,63 @@ async def test_nothing_is_waited_for_after_closing(autojump_clock, open_stream):
     with trio.fail_after(1), pytest.raises(ConnectionLostError):
         await stream.receive()
     await stream.close()
+
+
+@pytest.mark.parametrize("order", ["bytes, end, close", "bytes, close, end", "close, bytes, end"])
+async def test_who_reads_beside_a_close_does_not_take_what_was_read_for_the_whole(autojump_clock, open_stream, order):
+    """Closing drops what is unread; between two receives of another task as well."""
+    rig, stream = await open_stream()
+    for step in order.split(", "):
+        if step == "close":
+            await stream.close()
+        else:
+            await rig.peer.send(data(STREAM, b"lost") if step == "bytes" else update(STREAM, 0, FIN))
+            await wait_all_tasks_blocked()
+    with trio.fail_after(1), pytest.raises(ConnectionLostError, match="closed here"):
+        await stream.receive()
+
+
+async def test_an_end_that_was_reached_stays_when_the_stream_is_closed(autojump_clock, open_stream):
+    rig, stream = await open_stream()
+    await rig.peer.send(data(STREAM, b"all of it"), update(STREAM, 0, FIN))
+    assert await stream.receive() == b"all of it"
+    await stream.close()
+    assert await stream.receive() == b""
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "the peer's reset"])
+@pytest.mark.parametrize("sent", ["at the start", "on the way"])
+async def test_a_send_that_waits_for_a_full_line_ends_with_its_stream(autojump_clock, open_stream, nursery, how, sent):
+    rig, stream = await open_stream()
+    sibling = await open_on(rig, 3)
+    for stream_id in (STREAM, 3):
+        await rig.peer.send(update(stream_id, 1 << 24))
+    await rig.settle()
+    rig.link.stall(True)
+    big = bytes(1 << 20)
+    if sent == "at the start":
+        other: list[object] = []
+        nursery.start_soon(note, other, partial(sibling.send, big))
+        await wait_all_tasks_blocked()
+    outcomes: list[object] = []
+    nursery.start_soon(note, outcomes, partial(stream.send, big))
+    await wait_all_tasks_blocked()
+    assert outcomes == []
+    if how == "the peer's reset":
+        await rig.peer.send(update(STREAM, 0, RST))
+    else:
+        await getattr(stream, how)()
+    await wait_all_tasks_blocked()
+    assert [type(outcome) for outcome in outcomes] == [ConnectionLostError]
+    rig.link.stall(False)
+    frames = await rig.peer.arrived()
+    sizes = {
+        stream_id: sum(each.length for each in frames if each.stream_id == stream_id and each.kind == DATA)
+        for stream_id in (STREAM, 3)
+    }
+    if sent == "at the start":
+        assert sizes == {STREAM: 0, 3: len(big)}, "the others go on when there is room"
+        assert other == [None]
 
 
 @pytest.mark.parametrize("how", ["reset", "cancelled send"])
@@ -230,6 +287,27 @@ async def test_a_reset_with_an_error_code_ends_its_stream_alone(autojump_clock, 
 
 
 # --- two tasks at once ---
+
+
+@pytest.mark.parametrize("is_refused", [True, False], ids=["refused", "reset"])
+async def test_every_use_of_a_lost_stream_raises_an_error_of_its_own(autojump_clock, open_stream, is_refused):
+    """An exception keeps the frames that it went through, and what was sent in them."""
+    rig, stream = await open_stream(is_agreed=not is_refused)
+    refusal = data(STREAM, line("/multistream/1.0.0") + line("na"), ACK)
+    await rig.peer.send(refusal if is_refused else update(STREAM, 0, RST))
+    await wait_all_tasks_blocked()
+    outcomes: list[object] = []
+    for use in (stream.receive, partial(stream.send, b"x"), stream.receive_chunk, stream.close_write, stream.receive):
+        await note(outcomes, use)
+    assert len({id(error) for error in outcomes}) == 5
+    for error in outcomes:
+        assert isinstance(error, ProtocolNotSupportedError if is_refused else ConnectionLostError)
+        assert vars(error) == vars(outcomes[0])
+        assert str(error) == str(outcomes[0])
+        depth, trace = 0, error.__traceback__
+        while trace is not None:
+            depth, trace = depth + 1, trace.tb_next
+        assert depth < 8, "no frames of another use"
 
 
 async def test_a_second_task_that_sends_is_a_mistake_that_is_told(autojump_clock, open_stream, nursery):
