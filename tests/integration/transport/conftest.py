@@ -50,6 +50,7 @@ class PeerProcess:
     def __init__(self, process: JsonProcess, pid: int) -> None:
         self._process = process
         self._questions = 0
+        self._asking = trio.Lock()
         self._folder = Path("/proc") / str(pid)
         self.pid = pid
         self.peer_id = process.peer_id
@@ -59,7 +60,8 @@ class PeerProcess:
         """Give a command, and return the answer once it is done."""
         self._questions += 1
         name = f"answer {self._questions}"
-        await self._process.command(json.dumps({"command": command, "name": name, **arguments}))
+        async with self._asking:  # tasks of a test may ask at once
+            await self._process.command(json.dumps({"command": command, "name": name, **arguments}))
         return await self._process.event(name, within_s=within_s)
 
     def begin_peak(self) -> int:

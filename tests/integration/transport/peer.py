@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import trio
@@ -31,12 +31,10 @@ PIECE_BYTES = 256 * 1024
 _GENEROUS = CallLimits(max_concurrent=100_000, calls_per_s=1e6, burst=100_000)
 
 
-def pattern(total: int) -> list[bytes]:
-    """Return ``total`` bytes in pieces, no two alike."""
-    return [
-        hashlib.shake_128(start.to_bytes(8, "big")).digest(min(PIECE_BYTES, total - start))
-        for start in range(0, total, PIECE_BYTES)
-    ]
+def pattern(total: int) -> Iterator[bytes]:
+    """Yield ``total`` bytes in pieces, no two alike; one at a time, for the memory of a process is measured."""
+    for start in range(0, total, PIECE_BYTES):
+        yield hashlib.shake_128(start.to_bytes(8, "big")).digest(min(PIECE_BYTES, total - start))
 
 
 class HangingJobs:
