@@ -53,7 +53,7 @@ class Libp2pNetwork(Service, INetworkService):
         self.node = node
         self.tags = TagStore()
         """What protocols think of connected peers; the node does not heed it."""
-        self._peerstore = peerstore
+        self.peerstore = peerstore
         self._nursery = nursery
         self._connections: dict[PeerId, Libp2pConnection] = {}
         self._streams: set[Libp2pStream] = set()
@@ -174,7 +174,7 @@ class Libp2pNetwork(Service, INetworkService):
         known_as = node_peer_id(peer_id)
         if not self.node.is_connected(known_as):
             try:
-                stored = self._peerstore.addrs(peer_id)
+                stored = self.peerstore.addrs(peer_id)
             except PeerStoreError:
                 stored = []
             # Others' protocols wrote them there: a stranger's word.

@@ -12,6 +12,7 @@ from libp2p.abc import IHost
 from libp2p.crypto import x25519
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.stream.exceptions import StreamEOF, StreamReset
+from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
@@ -80,6 +81,11 @@ async def until(is_so: Callable[[], object]) -> None:
     with trio.fail_after(5):
         while not is_so():
             await trio.lowlevel.checkpoint()
+
+
+def protocols_known(host: IHost, peer_id: ID) -> list[str]:
+    """Return what a host knows a peer to speak; nothing until it knows the peer."""
+    return host.get_peerstore().get_protocols(peer_id) if host.get_peerstore().has_peer(peer_id) else []
 
 
 def reset_errors(host: IHost) -> tuple[type[Exception], ...]:

@@ -11,7 +11,7 @@ from libp2p.identity.identify_push.identify_push import push_identify_to_peers
 from libp2p.peer.envelope import consume_envelope
 from libp2p.peer.peerstore import PeerStoreError
 from libp2p.utils.varint import read_length_prefixed_protobuf
-from tests.integration.libp2p_host.conftest import info_of, stock_host, until
+from tests.integration.libp2p_host.conftest import info_of, protocols_known, stock_host, until
 
 from hostmesh.net.libp2p_host import open_libp2p_host
 
@@ -20,11 +20,6 @@ EARLY, LATE = "/test/early/1", "/test/late/1"
 
 async def nothing(stream):
     await stream.close()
-
-
-def protocols_known(host, peer_id):
-    """What a host knows a peer to speak; nothing until it knows the peer."""
-    return host.get_peerstore().get_protocols(peer_id) if host.get_peerstore().has_peer(peer_id) else []
 
 
 @pytest.fixture

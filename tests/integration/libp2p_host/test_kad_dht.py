@@ -10,7 +10,7 @@ from libp2p.kad_dht.common import PROTOCOL_ID
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.records.validator import Validator
 from libp2p.tools.anyio_service import background_trio_service
-from tests.integration.libp2p_host.conftest import info_of, stock_host, until
+from tests.integration.libp2p_host.conftest import info_of, protocols_known, stock_host, until
 
 from hostmesh.net.libp2p_host import open_libp2p_host
 
@@ -150,7 +150,7 @@ async def test_two_that_never_met_find_each_other_through_a_third(start_node, ki
 async def test_a_server_on_a_node_says_so_and_a_client_is_not_asked(start_node, stock, mode):
     async with open_libp2p_host(await start_node()) as ours, dht_on(ours, mode), dht_on(stock) as other:
         await stock.connect(info_of(ours))
-        await until(lambda: stock.get_peerstore().get_protocols(ours.get_id()))
+        await until(lambda: protocols_known(stock, ours.get_id()))
         is_server = mode is DHTMode.SERVER
-        assert (PROTOCOL_ID in stock.get_peerstore().get_protocols(ours.get_id())) is is_server
+        assert (PROTOCOL_ID in protocols_known(stock, ours.get_id())) is is_server
         assert await other.routing_table.add_peer(info_of(ours)) is is_server

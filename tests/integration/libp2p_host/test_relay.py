@@ -19,7 +19,7 @@ from libp2p.relay.circuit_v2.resources import RelayLimits
 from libp2p.relay.circuit_v2.transport import CircuitV2Transport
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
-from tests.integration.libp2p_host.conftest import disconnect_all, info_of, stock_host, until
+from tests.integration.libp2p_host.conftest import disconnect_all, info_of, protocols_known, stock_host, until
 
 from hostmesh.errors import DialError
 from hostmesh.net.libp2p_host import open_libp2p_host
@@ -106,10 +106,6 @@ async def test_both_ends_know_that_a_relay_is_between_them_and_tell_who_they_are
             await until(lambda one=one, other=other: STOP_ID in protocols_known(one, other.get_id()))
             direct = one.get_network().get_connection(relay.host.get_id())
             assert direct.get_connection_type() is ConnectionType.DIRECT
-
-
-def protocols_known(host, peer_id):
-    return host.get_peerstore().get_protocols(peer_id) if host.get_peerstore().has_peer(peer_id) else []
 
 
 async def test_who_has_no_reservation_is_not_reached(start_node, stock):
