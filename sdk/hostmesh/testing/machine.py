@@ -1,0 +1,223 @@
+"""A simulated machine: a disk, clocks, dice, sockets, and one process that may die."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from hostmesh.errors import UsageError
+from hostmesh.sdk import SDK, open_sdk
+from hostmesh.settings import load_settings
+from hostmesh.system import System
+from hostmesh.testing.clock import MachineClock, system_of
+from hostmesh.testing.nat import Nat
+from hostmesh.testing.sockets import SimSockets
+from hostmesh.testing.stream import SimListener, SimStream
+
+if TYPE_CHECKING:
+    from hostmesh.net.network import Network
+    from hostmesh.testing.network import SimNetwork
+
+DEFAULT_PORT = 4001
+_PRIVATE_ADDRESS = "192.168.1.2"
+
+
+class SimMachine:
+    """One machine of a :class:`SimNetwork`; :meth:`SimNetwork.machine` makes it.
+
+    What runs on it is cancelled when it is killed or loses power: the ``async with`` block of :meth:`open_sdk` or
+    :meth:`process` ends there without an error, and what stands after the block goes on.
+    """
+
+    def __init__(
+        self,
+        net: SimNetwork,
+        name: str,
+        address: str,
+        *,
+        nat: Nat,
+        clock_skew_s: float,
+        clock_drift: float,
+        dice: random.Random,
+    ) -> None:
+        self.net = net
+        self.name = name
+        self.address = address
+        """The public IP address: the machine's own or, behind a NAT, its router's."""
+        self.nat = nat
+        self.clock = MachineClock(clock_skew_s, clock_drift)
+        """May be changed at any time."""
+        self.system: System = system_of(self.clock, dice)
+        """Clocks and random bytes for :func:`hostmesh.open_sdk`."""
+        self.network: Network = SimSockets(self)
+        """Sockets for :func:`hostmesh.open_sdk`."""
+        self.is_on = True
+        self.is_frozen = False
+        self.streams: dict[SimStream, None] = {}
+        """Ends of connections here, oldest first."""
+        self.listeners: dict[tuple[str, int], SimListener] = {}
+        self.outbox: deque[Callable[[], None]] = deque()
+        """What a frozen machine would send."""
+        self._process: trio.CancelScope | None = None
+        self._process_ended = trio.Event()
+        self._process_ended.set()
+
+    def __repr__(self) -> str:
+        state = "off" if not self.is_on else "frozen" if self.is_frozen else "on"
+        return f"<SimMachine {self.name} {self.address} {state}>"
+
+    # --- what runs ---
+
+    @property
+    def folder(self) -> Path:
+        """The machine's disk. It outlives :meth:`kill` and :meth:`power_off`."""
+        folder = self.net.folder / self.name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    @property
+    def listen_address(self) -> str:
+        """What a node here listens on by default: every address, port 4001, so that :meth:`move` moves it."""
+        return f"/ip4/0.0.0.0/tcp/{DEFAULT_PORT}"
+
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator[None]:
+        """Run the block as the machine's process: it ends when the machine is killed or loses power.
+
+        Raises:
+            UsageError: the machine is off, or has a process already.
+        """
+        if not self.is_on:
+            raise UsageError(f"{self.name} is off", remedy="await machine.restart()")
+        if self._process is not None:
+            raise UsageError(f"{self.name} runs a process already", remedy="one machine runs one process")
+        self._process_ended = trio.Event()
+        try:
+            with trio.CancelScope() as self._process:
+                yield
+        finally:
+            self._process = None
+            self._process_ended.set()
+
+    @asynccontextmanager
+    async def open_sdk(
+        self, *, ephemeral_key: bool = False, serve_dht: bool = False, **settings: object
+    ) -> AsyncIterator[SDK]:
+        """Run :func:`hostmesh.open_sdk` on this machine: its network, clocks, random bytes and disk.
+
+        Args:
+            ephemeral_key: see :func:`hostmesh.open_sdk`.
+            serve_dht: see :func:`hostmesh.open_sdk`.
+            **settings: by name. The environment is not read; mDNS, which needs real sockets, is off, and the node
+                listens on :attr:`listen_address`.
+
+        Raises:
+            UsageError: the machine is off, or has a process already.
+            ConfigError: a setting is wrong.
+        """
+        defaults: dict[str, object] = {"listen_addresses": (self.listen_address,), "enable_mdns": False}
+        loaded = load_settings({**defaults, **settings}, env={"HOSTMESH_HOME": str(self.folder)})
+        async with (
+            self.process(),
+            open_sdk(
+                loaded, system=self.system, network=self.network, ephemeral_key=ephemeral_key, serve_dht=serve_dht
+            ) as sdk,
+        ):
+            yield sdk
+
+    # --- what goes wrong ---
+
+    def kill(self) -> None:
+        """Kill the process, as ``kill -9`` does: peers meet resets, the disk stays as it is. The machine stays on.
+
+        The process's tasks are cancelled; nothing that they still try to send leaves the machine.
+        """
+        self.net.note("kill", self.name)
+        self._thaw_silently()
+        for stream in [*self.streams]:
+            stream.reset()
+        self._end_process()
+
+    def power_off(self) -> None:
+        """Take the machine off the network without a word: peers hear nothing more, the disk stays as it is."""
+        self.net.note("power-off", self.name)
+        self._thaw_silently()
+        self.is_on = False
+        for stream in [*self.streams]:
+            stream.lose()
+        self._end_process()
+
+    async def restart(self) -> None:
+        """Bring the machine up again, with its disk and without a process; a running one is killed first."""
+        if self._process is not None:
+            self.kill()
+        await self._process_ended.wait()
+        self.is_on = True
+        self.net.note("restart", self.name)
+
+    def freeze(self) -> None:
+        """Stop the machine's process, as SIGSTOP does: it neither hears nor says anything; connections stay.
+
+        Its timers go on in the simulation; what they decide is seen outside when it is resumed.
+        """
+        self.net.note("freeze", self.name)
+        self.is_frozen = True
+
+    def resume(self) -> None:
+        """Let a frozen process go on: what came meanwhile reaches it, and what it meant to say is sent."""
+        self.net.note("resume", self.name)
+        self.is_frozen = False
+        for wire in self.net.wires_to(self):
+            wire.release()
+        while self.outbox:
+            self.outbox.popleft()()
+
+    def move(self, address: str) -> None:
+        """Give the machine another public address. Connections over the old one go silent, for both ends.
+
+        Raises:
+            UsageError: the address is not public, or another machine's.
+        """
+        self.net.readdress(self, address)
+        self.net.note("move", self.name)
+        self.address = address
+        for stream in [*self.streams]:
+            if stream.peer.machine is not self:
+                stream.sever()
+
+    def _thaw_silently(self) -> None:
+        self.is_frozen = False
+        self.outbox.clear()
+
+    def _end_process(self) -> None:
+        for listener in [*self.listeners.values()]:
+            listener.close()
+        if self._process is not None:
+            self._process.cancel()
+
+    # --- for the sockets ---
+
+    @property
+    def interface_address(self) -> str:
+        """The address that the machine itself has."""
+        return self.address if self.nat is Nat.NONE else _PRIVATE_ADDRESS
+
+    def route(self, host: str) -> SimMachine | None:
+        """Return the machine that packets to an IP address reach from here; None = they get lost."""
+        if host.startswith("127.") or host in (self.address, self.interface_address):
+            return self
+        return self.net.at_address(host)
+
+    def has_address(self, host: str) -> bool:
+        """Whether packets to the address are for this machine or its router."""
+        return host.startswith("127.") or host in (self.address, self.interface_address)
+
+    def listener_at(self, host: str, port: int) -> SimListener | None:
+        """Return who listens there."""
+        return self.listeners.get((host, port)) or self.listeners.get(("0.0.0.0", port))  # noqa: S104
