@@ -341,10 +341,11 @@ class RpcServer:
                 await stream.send(call.end(outcome), end=True)
                 left = _LINGER_BYTES
                 while left > 0:
-                    data = await stream.receive()
-                    if not data:
+                    # No name for what came: it must not be kept while the next is waited for.
+                    size = len(await stream.receive())
+                    if not size:
                         return True
-                    left -= len(data)
+                    left -= size
         finally:
             self._lingering -= 1
         return False
