@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hostmesh.testing.faults import EventKind, FaultKind, NetworkEvent, StreamFault
     from hostmesh.testing.link import Link, LinkProfile
     from hostmesh.testing.machine import SimMachine
     from hostmesh.testing.nat import Nat
@@ -18,26 +19,34 @@ if TYPE_CHECKING:
     from hostmesh.testing.trace import Trace, TraceEvent
 
 _HOMES = {
+    "EventKind": "faults",
+    "FaultKind": "faults",
     "Link": "link",
     "LinkProfile": "link",
     "Nat": "nat",
+    "NetworkEvent": "faults",
     "SimMachine": "machine",
     "SimNetwork": "network",
     "SimOptions": "run",
     "SimRun": "run",
+    "StreamFault": "faults",
     "Trace": "trace",
     "TraceEvent": "trace",
     "run_sim": "run",
 }
 
 __all__ = [
+    "EventKind",
+    "FaultKind",
     "Link",
     "LinkProfile",
     "Nat",
+    "NetworkEvent",
     "SimMachine",
     "SimNetwork",
     "SimOptions",
     "SimRun",
+    "StreamFault",
     "Trace",
     "TraceEvent",
     "run_sim",

@@ -64,6 +64,7 @@ class SimMachine:
         self.listeners: dict[tuple[str, int], SimListener] = {}
         self.outbox: deque[Callable[[], None]] = deque()
         """What a frozen machine would send."""
+        self._turned_on = trio.Event()
         self._process: trio.CancelScope | None = None
         self._process_ended = trio.Event()
         self._process_ended.set()
@@ -134,9 +135,9 @@ class SimMachine:
     # --- what goes wrong ---
 
     def kill(self) -> None:
-        """Kill the process, as ``kill -9`` does: peers meet resets, the disk stays as it is. The machine stays on.
+        """Kill the process, if there is one, as ``kill -9`` does: peers meet resets, the disk stays as it is.
 
-        The process's tasks are cancelled; nothing that they still try to send leaves the machine.
+        The machine stays on. The process's tasks are cancelled; nothing that they still try to send leaves the machine.
         """
         self.net.note("kill", self.name)
         self._thaw_silently()
@@ -145,7 +146,12 @@ class SimMachine:
         self._end_process()
 
     def power_off(self) -> None:
-        """Take the machine off the network without a word: peers hear nothing more, the disk stays as it is."""
+        """Take the machine off the network without a word: peers hear nothing more, the disk stays as it is.
+
+        One that is off stays so.
+        """
+        if not self.is_on:
+            return
         self.net.note("power-off", self.name)
         self._thaw_silently()
         self.is_on = False
@@ -153,13 +159,25 @@ class SimMachine:
             stream.lose()
         self._end_process()
 
+    def power_on(self) -> None:
+        """Bring the machine up again, with its disk and without a process. One that is on stays as it is."""
+        if not self.is_on:
+            self.net.note("power-on", self.name)
+            self.is_on = True
+            self._turned_on.set()
+            self._turned_on = trio.Event()
+
     async def restart(self) -> None:
-        """Bring the machine up again, with its disk and without a process; a running one is killed first."""
-        if self._process is not None:
+        """Kill the process if there is one, and return once the machine is on and can run another, with its disk."""
+        if self._process is not None and self.is_on:
             self.kill()
-        await self._process_ended.wait()
-        self.is_on = True
-        self.net.note("restart", self.name)
+        self.power_on()
+        await self.wait_ready()
+
+    async def wait_ready(self) -> None:
+        """Return once the machine is on and runs no process."""
+        while not self.is_on or self._process is not None:
+            await (self._process_ended if self._process is not None else self._turned_on).wait()
 
     def freeze(self) -> None:
         """Stop the machine's process, as SIGSTOP does: it neither hears nor says anything; connections stay.

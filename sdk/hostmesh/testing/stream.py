@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
+    from hostmesh.testing.faults import Trickle
     from hostmesh.testing.machine import SimMachine
     from hostmesh.testing.wire import Wire
 
@@ -45,6 +46,8 @@ class SimStream(trio.abc.HalfCloseableStream):
         self.sent_bytes = 0
         self.last_arrival_s = 0.0
         """When what was sent last arrives at the other end."""
+        self.trickle: Trickle | None = None
+        """Makes what is sent come slowly."""
         self.is_severed = False
         """Nothing arrives here any more."""
         self.is_gone = False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HEADER_BYTES = 40
 """IP and TCP headers of a segment without data; they count for the capacity, not in the trace."""
 
-Alteration = Callable[["SimStream", bytes], "bytes | None"]
+Interference = Callable[["Wire", "SimStream", bytes], None]
 
 
 class Wire:
@@ -39,8 +39,8 @@ class Wire:
         self.target = target
         self.path = path
         self.agenda = agenda
-        self.alter: Alteration | None = None
-        """Is given each segment of data before it leaves, and returns what leaves instead; None = nothing now."""
+        self.interfere: Interference | None = None
+        """Is given each segment of data instead of :meth:`pass_on`, and passes on what it likes."""
         self._trace = trace
         self._held: deque[tuple[str, int, float, Callable[..., None], tuple[object, ...]]] = deque()
 
@@ -48,11 +48,15 @@ class Wire:
 
     def send(self, stream: SimStream, data: bytes) -> None:
         """Send a segment of a stream."""
-        if self.alter is not None:
-            altered = self.alter(stream, data)
-            if altered is None:
-                return
-            data = altered
+        if stream.trickle is not None:
+            stream.trickle.pass_on(self, stream, data)
+        elif self.interfere is not None:
+            self.interfere(self, stream, data)
+        else:
+            self.pass_on(stream, data)
+
+    def pass_on(self, stream: SimStream, data: bytes) -> None:
+        """Send a segment of a stream, whatever faults there are."""
         stream.sent_bytes += len(data)
         self._send_in_order(stream, "data", len(data), stream.peer.take_data, data)
 
