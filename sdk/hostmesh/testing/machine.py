@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hostmesh.testing.network import SimNetwork
 
 DEFAULT_PORT = 4001
+NETWORK_NAME = "simnet"
+"""What nodes sign for by default: a network for which test wallets sign."""
 _PRIVATE_ADDRESS = "192.168.1.2"
 
 
@@ -115,14 +117,19 @@ class SimMachine:
         Args:
             ephemeral_key: see :func:`hostmesh.open_sdk`.
             serve_dht: see :func:`hostmesh.open_sdk`.
-            **settings: by name. The environment is not read; mDNS, which needs real sockets, is off, and the node
+            **settings: by name. The environment is not read; mDNS, which needs real sockets, is off, the network is
+                ``simnet``, and the node
                 listens on :attr:`listen_address`.
 
         Raises:
             UsageError: the machine is off, or has a process already.
             ConfigError: a setting is wrong.
         """
-        defaults: dict[str, object] = {"listen_addresses": (self.listen_address,), "enable_mdns": False}
+        defaults: dict[str, object] = {
+            "listen_addresses": (self.listen_address,),
+            "enable_mdns": False,
+            "network": NETWORK_NAME,
+        }
         loaded = load_settings({**defaults, **settings}, env={"HOSTMESH_HOME": str(self.folder)})
         async with (
             self.process(),
