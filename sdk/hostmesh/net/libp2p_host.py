@@ -43,13 +43,11 @@ from hostmesh.net.libp2p_network import Libp2pNetwork
 from hostmesh.net.libp2p_peers import ADDRESS_TTL_S, NodePeerStore
 from hostmesh.net.libp2p_stream import libp2p_id, not_here, to_multiaddr
 from hostmesh.net.node import Node
-from hostmesh.net.peer_id import PeerId, public_key_of
+from hostmesh.net.peer_id import public_key_of
 from hostmesh.net.stream import Stream, StreamHandler
 
 _NOISE_PREFIX = b"noise-libp2p-static-key:"
 _OWN_DOMAINS = b"hostmesh:"
-MAX_REFUSING_PEERS = 1024
-"""Peers of which it is known what they refused; then the oldest is forgotten."""
 
 
 @asynccontextmanager
@@ -154,7 +152,6 @@ class Libp2pHost(IHost):
         self._served_before: dict[TProtocol, StreamHandler | None] = {}
         self._serving: set[trio.CancelScope] = set()
         self._has_served = trio.Event()
-        self._refusals: dict[PeerId, set[TProtocol]] = {}
 
     def __repr__(self) -> str:
         return f"<Libp2pHost on {self._node!r}>"
@@ -288,7 +285,7 @@ class Libp2pHost(IHost):
                     stream = await self._node.open_stream(known_as, protocol_id)
                 except ProtocolNotSupportedError as error:
                     refusal = error
-                    self._note_refusal(known_as, protocol_id)
+                    self._network.connection_to(known_as).refused.add(protocol_id)
                     continue
                 try:
                     return self._network.take(stream)
@@ -322,21 +319,6 @@ class Libp2pHost(IHost):
         else:
             self._node.set_stream_handler(protocol_id, before)
 
-    def _note_refusal(self, peer_id: PeerId, protocol_id: TProtocol) -> None:
-        if len(self._refusals) >= MAX_REFUSING_PEERS:
-            self._refusals.pop(next(iter(self._refusals)))
-        self._refusals.setdefault(peer_id, set()).add(protocol_id)
-
-    def _note_spoken(self, peer_id: PeerId, protocol_id: TProtocol) -> None:
-        """Tell notifees of a connection again: the peer speaks what it refused when they were told first.
-
-        py-libp2p's Pubsub does not ask a connected peer a second time, and the peer's may have started after ours.
-        """
-        refused = self._refusals.get(peer_id, set())
-        if protocol_id in refused:
-            refused.discard(protocol_id)
-            self._network.tell_again(peer_id)
-
     async def _serve(self, handler: StreamHandlerFn, stream: Stream) -> None:
         try:
             taken = self._network.take(stream)
@@ -344,7 +326,11 @@ class Libp2pHost(IHost):
             # The stream came just before the host was closed.
             await stream.reset()
             return
-        self._note_spoken(stream.peer_id, TProtocol(stream.protocol_id))
+        refused = self._network.connection_to(stream.peer_id).refused
+        if stream.protocol_id in refused:
+            # The peer has started to speak it since. py-libp2p's Pubsub asks a connected peer but once.
+            refused.discard(TProtocol(stream.protocol_id))
+            self._network.tell_again(stream.peer_id)
         is_over = False
         with trio.CancelScope() as scope:
             self._serving.add(scope)

@@ -63,6 +63,8 @@ class Libp2pConnection(INetConn, IMuxedConn):
     def __init__(self, node: Node, peer_id: PeerId, streams: Iterable[Libp2pStream]) -> None:
         self.peer_id = libp2p_id(peer_id)
         self.muxed_conn = self
+        self.refused: set[TProtocol] = set()
+        """What the peer did not speak when it was asked."""
         self._node = node
         self._peer_id = peer_id
         self._streams = streams

@@ -65,7 +65,7 @@ async def test_a_notifee_is_told_who_is_there_and_who_comes_and_goes(start_node,
         await host.disconnect(there)
         await until(lambda: len(listener.told) > 2)
         assert listener.told == [("connected", there), ("connected", coming), ("disconnected", there)]
-        assert failing.told == listener.told
+        await until(lambda: failing.told == listener.told)
         assert not removed.told
     assert "broken notifee" in caplog.text
 
