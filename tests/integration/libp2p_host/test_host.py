@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import trio
 from libp2p.abc import INotifee
@@ -13,6 +16,7 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.exceptions import StreamReset
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import create_signed_peer_record
+from libp2p.utils.varint import encode_uvarint
 from multiaddr import Multiaddr
 from tests.integration.libp2p_host.conftest import info_of, until
 
@@ -174,6 +178,57 @@ async def settled(*nodes):
             for node in nodes
         ):
             await trio.lowlevel.checkpoint()
+
+
+async def test_a_cancelled_block_ends_its_handlers(start_node):
+    running, ended = trio.Event(), trio.Event()
+
+    async def hang(stream):
+        running.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with open_libp2p_host(await start_node()) as peer:
+        with trio.CancelScope() as scope:
+            async with open_libp2p_host(await start_node()) as host:
+                host.set_stream_handler("/test/hang/1", hang)
+                await peer.connect(info_of(host))
+                await peer.new_stream(host.get_id(), ["/test/hang/1"])
+                await running.wait()
+                scope.cancel()
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert ended.is_set()
+
+
+async def test_a_protocol_can_sign_with_the_nodes_key_but_neither_read_it_nor_speak_for_the_node(start_node):
+    async with open_libp2p_host(await start_node()) as host:
+        key = host.get_private_key()
+        assert key.get_public_key().verify(b"some bytes", key.sign(b"some bytes"))
+        with pytest.raises(UsageError):
+            key.to_bytes()
+        for ours in (
+            b"noise-libp2p-static-key:" + bytes(32),
+            encode_uvarint(20) + b"hostmesh:host-record",
+            encode_uvarint(200) + b"hostmesh:",
+        ):
+            with pytest.raises(UsageError):
+                key.sign(ours)
+
+
+def test_nothing_else_of_hostmesh_imports_py_libp2p():
+    code = """
+import importlib, pkgutil, sys, hostmesh
+for module in pkgutil.walk_packages(hostmesh.__path__, "hostmesh."):
+    if not module.name.startswith("hostmesh.net.libp2p_") and not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+assert "hostmesh.node_stack" in sys.modules
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"libp2p", "multiaddr"}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
 
 
 async def test_the_callers_error_comes_out_as_it_is(start_node):
