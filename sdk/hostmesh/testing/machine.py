@@ -61,6 +61,8 @@ class SimMachine:
         """Sockets for :func:`hostmesh.open_sdk`."""
         self.is_on = True
         self.is_frozen = False
+        self.is_dying = False
+        """The process was killed; its tasks are being cancelled, and reach nobody."""
         self.streams: dict[SimStream, None] = {}
         """Ends of connections here, oldest first."""
         self.listeners: dict[tuple[str, int], SimListener] = {}
@@ -106,6 +108,7 @@ class SimMachine:
                 yield
         finally:
             self._process = None
+            self.is_dying = False
             self._process_ended.set()
 
     @asynccontextmanager
@@ -222,8 +225,9 @@ class SimMachine:
 
     def _end_process(self) -> None:
         for listener in [*self.listeners.values()]:
-            listener.close()
+            listener.abandon()
         if self._process is not None:
+            self.is_dying = True
             self._process.cancel()
 
     # --- for the sockets ---

@@ -75,6 +75,11 @@ class SimNetwork:
             self._folder = None
 
     @property
+    def has_disks(self) -> bool:
+        """Whether there is a folder with the machines' disks."""
+        return self._folder is not None and self._folder.exists()
+
+    @property
     def folder(self) -> FilePath:
         """Where the machines' disks are; removed by :meth:`close`."""
         if self._folder is None:

@@ -26,6 +26,8 @@ class SimOptions:
 
     link: LinkProfile = field(default_factory=LinkProfile)
     max_events: int = MAX_KEPT_EVENTS
+    max_sim_s: float = 86_400.0
+    """A simulation that is not over by then is stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ def run_sim(
         network: what the network is like.
 
     Raises:
+        trio.TooSlowError: ``main`` was not over after ``max_sim_s`` of the simulation: perhaps it waits for itself.
         Whatever ``main`` raises.
     """
     options = network or SimOptions()
@@ -76,7 +79,9 @@ async def _run(main: Callable[[SimNetwork], Awaitable[T]], seed: int, options: S
         async with trio.open_nursery() as nursery:
             nursery.start_soon(network.run)
             try:
-                result = await main(network)
+                # Without any deadline a simulation whose tasks all wait for each other would spin for ever.
+                with trio.fail_after(options.max_sim_s):
+                    result = await main(network)
             except Exception as error:  # noqa: BLE001 - raised again below, without the nursery's group around it
                 failure = error
             nursery.cancel_scope.cancel()

@@ -40,7 +40,7 @@ class SimSockets:
         await trio.lowlevel.checkpoint()
         machine = self._machine
         target = machine.route(host)
-        if not machine.is_on:
+        if not machine.is_on or machine.is_dying:
             raise unreachable()
         if target is not None and machine.net.link(machine, target).is_cut:
             raise unreachable()
@@ -66,6 +66,8 @@ class SimSockets:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         if not address.is_unspecified and host not in self.interface_addresses():
             raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        if self._machine.is_dying:
+            raise OSError(errno.ENETDOWN, "Network is down")
         listeners = self._machine.listeners
         if port == 0:
             port = self._free_port()

@@ -216,9 +216,7 @@ class SimStream(trio.abc.HalfCloseableStream):
     def take_data(self, data: bytes) -> None:
         """Bytes came."""
         if self.is_gone:
-            # Nobody is there: the machine says so, unless it is off.
-            if self.machine.is_on:
-                self.wire.send_reset(self)
+            self.wire.send_reset(self)  # nobody is there: the machine says so
             return
         if not self._is_reset:
             self._inbox.append(data)
@@ -306,10 +304,8 @@ class SimListener(trio.abc.Listener[SimStream]):
         while True:
             if self.is_closed:
                 raise trio.ClosedResourceError("the listener is closed")
-            while self._waiting:
-                stream = self._waiting.popleft()
-                if not stream.is_gone:
-                    return stream
+            if self._waiting:
+                return self._waiting.popleft()
             await self._acceptors.park()
 
     async def aclose(self) -> None:
@@ -319,13 +315,17 @@ class SimListener(trio.abc.Listener[SimStream]):
 
     def close(self) -> None:
         """Close it at once; see :meth:`aclose`. Idempotent."""
+        self.abandon()
+        self._acceptors.unpark_all()
+
+    def abandon(self) -> None:
+        """Close it for everybody but its owner, who waits for ever: his process is dead."""
         if not self.is_closed:
             self.is_closed = True
             self._on_close()
             for stream in self._waiting:
                 stream.reset()
             self._waiting.clear()
-            self._acceptors.unpark_all()
 
 
 def refused() -> OSError:

@@ -100,18 +100,23 @@ class Wire:
         """Let what was held arrive, if nothing holds it any more."""
         while self._held and not self._is_blocked():
             kind, size, sent_s, take, args = self._held.popleft()
-            self._note(kind, size, sent_s)
-            take(*args)
+            self._deliver(kind, size, sent_s, take, args)
 
     def _arrive(self, kind: str, size: int, sent_s: float, take: Callable[..., None], args: tuple[object, ...]) -> None:
         if self._held or self._is_blocked():
             self._held.append((kind, size, sent_s, take, args))
             return
-        self._note(kind, size, sent_s)
-        take(*args)
+        self._deliver(kind, size, sent_s, take, args)
+
+    def _deliver(
+        self, kind: str, size: int, sent_s: float, take: Callable[..., None], args: tuple[object, ...]
+    ) -> None:
+        now = trio.current_time()
+        if self.target.is_on:
+            self._trace.add(now, kind, self.source.name, self.target.name, size, sent_s)
+            take(*args)
+        else:
+            self._trace.add(now, "lost", self.source.name, self.target.name, size, sent_s)
 
     def _is_blocked(self) -> bool:
         return self.path.link.is_stalled or self.target.is_frozen
-
-    def _note(self, kind: str, size: int, sent_s: float) -> None:
-        self._trace.add(trio.current_time(), kind, self.source.name, self.target.name, size, sent_s)
