@@ -10,21 +10,67 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hostmesh.testing.broken_records import (
+        BrokenHistory,
+        BrokenRecord,
+        HistoryFault,
+        RecordFault,
+        make_broken_history,
+        make_broken_record,
+    )
+    from hostmesh.testing.engine import FakeEngine, chat_model, embedding_model
+    from hostmesh.testing.engine_account import EngineCounts, EngineJob, JobEnding
+    from hostmesh.testing.engine_faults import (
+        DiesAfter,
+        EndsAfter,
+        EngineFault,
+        FailsAfter,
+        FailsToLoad,
+        HangsAfter,
+        LiesAboutUsage,
+        Says,
+    )
     from hostmesh.testing.faults import EventKind, FaultKind, NetworkEvent, StreamFault
     from hostmesh.testing.link import Link, LinkProfile
     from hostmesh.testing.machine import SimMachine
     from hostmesh.testing.nat import Nat
     from hostmesh.testing.network import SimNetwork
+    from hostmesh.testing.records import (
+        make_binding,
+        make_description,
+        make_host_info,
+        make_host_record,
+        read_host_record,
+    )
     from hostmesh.testing.run import SimOptions, SimRun, run_sim
+    from hostmesh.testing.strategies import values_of
     from hostmesh.testing.trace import Trace, TraceEvent
+    from hostmesh.testing.wallets import PublicKeyWallet, make_peer_key, make_wallet
 
 _HOMES = {
+    "BrokenHistory": "broken_records",
+    "BrokenRecord": "broken_records",
+    "DiesAfter": "engine_faults",
+    "EndsAfter": "engine_faults",
+    "EngineCounts": "engine_account",
+    "EngineFault": "engine_faults",
+    "EngineJob": "engine_account",
     "EventKind": "faults",
+    "FailsAfter": "engine_faults",
+    "FailsToLoad": "engine_faults",
+    "FakeEngine": "engine",
     "FaultKind": "faults",
+    "HangsAfter": "engine_faults",
+    "HistoryFault": "broken_records",
+    "JobEnding": "engine_account",
+    "LiesAboutUsage": "engine_faults",
     "Link": "link",
     "LinkProfile": "link",
     "Nat": "nat",
     "NetworkEvent": "faults",
+    "PublicKeyWallet": "wallets",
+    "RecordFault": "broken_records",
+    "Says": "engine_faults",
     "SimMachine": "machine",
     "SimNetwork": "network",
     "SimOptions": "run",
@@ -32,16 +78,45 @@ _HOMES = {
     "StreamFault": "faults",
     "Trace": "trace",
     "TraceEvent": "trace",
+    "chat_model": "engine",
+    "embedding_model": "engine",
+    "make_binding": "records",
+    "make_broken_history": "broken_records",
+    "make_broken_record": "broken_records",
+    "make_description": "records",
+    "make_host_info": "records",
+    "make_host_record": "records",
+    "make_peer_key": "wallets",
+    "make_wallet": "wallets",
+    "read_host_record": "records",
     "run_sim": "run",
+    "values_of": "strategies",
 }
 
 __all__ = [
+    "BrokenHistory",
+    "BrokenRecord",
+    "DiesAfter",
+    "EndsAfter",
+    "EngineCounts",
+    "EngineFault",
+    "EngineJob",
     "EventKind",
+    "FailsAfter",
+    "FailsToLoad",
+    "FakeEngine",
     "FaultKind",
+    "HangsAfter",
+    "HistoryFault",
+    "JobEnding",
+    "LiesAboutUsage",
     "Link",
     "LinkProfile",
     "Nat",
     "NetworkEvent",
+    "PublicKeyWallet",
+    "RecordFault",
+    "Says",
     "SimMachine",
     "SimNetwork",
     "SimOptions",
@@ -49,7 +124,19 @@ __all__ = [
     "StreamFault",
     "Trace",
     "TraceEvent",
+    "chat_model",
+    "embedding_model",
+    "make_binding",
+    "make_broken_history",
+    "make_broken_record",
+    "make_description",
+    "make_host_info",
+    "make_host_record",
+    "make_peer_key",
+    "make_wallet",
+    "read_host_record",
     "run_sim",
+    "values_of",
 ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -184,3 +186,14 @@ def test_the_older_record_would_do_alone() -> None:
     assert len(table.live(NOW)) == 1
     assert table.merge(read_host_record(history.first), now=NOW) is Merge.REPLACED
     assert table.live(NOW) == []
+
+
+def test_the_kit_names_each_of_its_parts_and_stays_light() -> None:
+    import hostmesh.testing as kit
+
+    for name in kit.__all__:
+        assert getattr(kit, name) is not None
+    heavy = ("trio", "hypothesis", "google.protobuf", "coincurve")
+    code = f"import sys, hostmesh.testing; print([name for name in {heavy!r} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.strip() == "[]"

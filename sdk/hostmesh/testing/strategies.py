@@ -1,0 +1,163 @@
+"""Hypothesis strategies for every public value type of hostmesh.
+
+Each draws values that the type and its validators accept, in their whole range, and shrinks towards the smallest: no
+constraint, nothing seen, the number 0, the first word of an enumeration. Records, quotes and keys are real ones, of
+:mod:`hostmesh.testing.records` and :mod:`hostmesh.testing.wallets`.
+
+Hypothesis is imported when the first strategy is made. It is no dependency of hostmesh: install it beside.
+
+>>> from hypothesis import find
+>>> from hostmesh import Price
+>>> find(values_of(Price), lambda price: price.micros_per_mtok >= 1000)
+Price(micros_per_mtok=1000, currency='USD')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import hostmesh.testing.strategies_basic as basic
+import hostmesh.testing.strategies_discovery as discovery
+import hostmesh.testing.strategies_jobs as jobs
+import hostmesh.testing.strategies_node as node
+from hostmesh.discovery.choice import HostChoice
+from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.description import HostDescription, HostState, ModelOffer
+from hostmesh.discovery.funnel import Funnel, Rejection, Relaxation
+from hostmesh.discovery.manager import Explanation
+from hostmesh.discovery.measurement import Measurement, Origin, Path
+from hostmesh.discovery.ranking import Score
+from hostmesh.discovery.record import HostInfo
+from hostmesh.discovery.source import Advert, Candidate, SourceQuery
+from hostmesh.discovery.stats import DiscoveryStats, SourceStats
+from hostmesh.discovery.terms import Place, Price
+from hostmesh.errors import StatusCode, UsageError
+from hostmesh.jobs.admission import JobLimits
+from hostmesh.jobs.engine import (
+    ChatMessage,
+    ChatWork,
+    EmbeddingWork,
+    EngineEvent,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    Role,
+    TextPiece,
+    Vector,
+    Work,
+)
+from hostmesh.jobs.offer import QuoteOffer
+from hostmesh.jobs.stats import JobOutcome, JobStats
+from hostmesh.jobs.usage import Usage
+from hostmesh.messaging.direct import Ack, Message
+from hostmesh.model_kind import ModelKind
+from hostmesh.net.address import AddressOrigin, AddressScope
+from hostmesh.net.dht import DhtStatistics
+from hostmesh.net.ledger import NodeUsage
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.pool import ConnectionEvent
+from hostmesh.reputation.score import Reputation
+from hostmesh.settings import LoadedSettings, Paths, Settings
+from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
+from hostmesh.system import System
+from hostmesh.testing.broken_records import BrokenRecord
+from hostmesh.testing.lazy_hypothesis import st
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+ValueT = TypeVar("ValueT")
+
+_ENUMS: tuple[type[Enum], ...] = (
+    AddressOrigin,
+    AddressScope,
+    FinishReason,
+    HostState,
+    JobOutcome,
+    ModelKind,
+    Origin,
+    Path,
+    Role,
+    ServingState,
+    StatusCode,
+)
+
+
+def _members(kind: type[Enum]) -> SearchStrategy[Enum]:
+    return st.sampled_from(kind)
+
+
+STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyType(
+    {
+        Ack: node.acks,
+        Advert: discovery.adverts,
+        BrokenRecord: discovery.broken_records,
+        Candidate: discovery.candidates,
+        ChatMessage: jobs.chat_messages,
+        ChatWork: jobs.chat_works,
+        ConnectionEvent: node.connection_events,
+        DhtStatistics: node.dht_statistics,
+        DiscoveryStats: discovery.discovery_stats,
+        EmbeddingWork: jobs.embedding_works,
+        EngineEvent: jobs.engine_events,
+        Explanation: discovery.explanations,
+        Finished: jobs.finishes,
+        Funnel: discovery.funnels,
+        HostChoice: discovery.host_choices,
+        HostCriteria: discovery.host_criteria,
+        HostDescription: discovery.host_descriptions,
+        HostInfo: discovery.host_infos,
+        HostStatus: node.host_statuses,
+        JobLimits: jobs.job_limits,
+        JobStats: jobs.job_stats,
+        LoadedSettings: node.loaded_settings,
+        Measurement: discovery.measurements,
+        Message: node.messages,
+        ModelInfo: jobs.model_infos,
+        ModelOffer: discovery.model_offers,
+        ModelStatus: node.model_statuses,
+        NodeUsage: node.node_usages,
+        Paths: node.paths,
+        PeerId: basic.peer_ids,
+        Place: basic.places,
+        Price: basic.prices,
+        QuoteOffer: jobs.quote_offers,
+        Rejection: discovery.rejections,
+        Relaxation: discovery.relaxations,
+        Reputation: discovery.reputations,
+        Score: discovery.scores,
+        Settings: node.settings,
+        SourceQuery: discovery.source_queries,
+        SourceStats: discovery.source_stats,
+        System: node.systems,
+        TextPiece: jobs.text_pieces,
+        Usage: jobs.usages,
+        Vector: jobs.vectors,
+        Work: jobs.works,
+        **{kind: partial(_members, kind) for kind in _ENUMS},
+    }
+)
+"""By type, the function that makes its strategy. The types that ``hostmesh`` names, and those that they lead to."""
+
+
+@overload
+def values_of(kind: type[ValueT]) -> SearchStrategy[ValueT]: ...
+@overload
+def values_of(kind: object) -> SearchStrategy[Any]: ...
+def values_of(kind: object) -> SearchStrategy[Any]:
+    """Return the strategy for a type of :data:`STRATEGIES`: a class, ``PeerId``, ``Work`` or ``EngineEvent``.
+
+    Raises:
+        UsageError: there is none for it, or Hypothesis is not installed.
+    """
+    make = STRATEGIES.get(kind)
+    if make is None:
+        name = getattr(kind, "__name__", repr(kind))
+        raise UsageError(
+            f"there is no strategy for {name}", remedy="see hostmesh.testing.strategies.STRATEGIES for those there are"
+        )
+    return make()

@@ -1,0 +1,285 @@
+"""Strategies for what discovery speaks of.
+
+Records are signed and verified, funnels and choices come from the shipped sifting and ranking: what is drawn could
+have been found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hostmesh.discovery.choice import HostChoice, choice_of
+from hostmesh.discovery.criteria import MAX_REPUTATION, HostCriteria
+from hostmesh.discovery.description import HostDescription, HostState, ModelOffer
+from hostmesh.discovery.funnel import Funnel, Rejection, Relaxation, sift
+from hostmesh.discovery.manager import Explanation
+from hostmesh.discovery.matching import CRITERIA, HostView, ProbeResult, Readiness
+from hostmesh.discovery.measurement import Measurement, Origin, Path
+from hostmesh.discovery.ranking import AUTO, SCALE, RankingConfig, Score, rank
+from hostmesh.discovery.record import MAX_LIFE_S, HostInfo
+from hostmesh.discovery.source import Advert, Candidate, SourceQuery
+from hostmesh.discovery.stats import DiscoveryStats, SourceStats
+from hostmesh.discovery.terms import MAX_UINT64
+from hostmesh.model_kind import ModelKind
+from hostmesh.net.address import AddressOrigin
+from hostmesh.reputation.score import Reputation
+from hostmesh.testing.broken_records import BrokenRecord, RecordFault, make_broken_record
+from hostmesh.testing.lazy_hypothesis import st
+from hostmesh.testing.records import make_host_info
+from hostmesh.testing.strategies_basic import (
+    MAX_UINT32,
+    address_lists,
+    country_codes,
+    counts,
+    host_names,
+    model_ids,
+    name_lists,
+    peer_ids,
+    places,
+    prices,
+    texts,
+    unix_seconds,
+    unix_times,
+)
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+SOURCE_NAMES = ("bootstrap", "dht", "mdns")
+_HOSTS_AT_MOST = 4
+_WALLETS = ("0x" + "00" * 20, "0x" + "ab" * 20)
+
+
+def model_offers() -> SearchStrategy[ModelOffer]:
+    """Draw one model of a host, with nothing but its id first."""
+    return st.builds(
+        ModelOffer,
+        model_id=model_ids(),
+        kind=st.none() | st.sampled_from(ModelKind),
+        price=st.none() | prices(),
+        context_tokens=st.none() | st.integers(1, MAX_UINT32),
+        max_output_tokens=st.none() | st.integers(1, MAX_UINT32),
+        quantisation=st.none() | texts(most_bytes=32),
+        weights_sha256=st.none() | st.binary(min_size=32, max_size=32),
+        engine=st.none() | texts(most_bytes=64),
+        parameters=name_lists(most_bytes=32),
+    )
+
+
+def host_descriptions() -> SearchStrategy[HostDescription]:
+    """Draw what an operator states: 1 to 3 models, and all else."""
+    offers = st.lists(model_offers(), min_size=1, max_size=3, unique_by=lambda offer: offer.model_id)
+    return st.builds(
+        HostDescription,
+        models=offers,
+        location=st.none() | places().map(str),
+        capabilities=name_lists(most_bytes=64),
+        max_concurrent_jobs=st.integers(1, MAX_UINT32),
+        max_queued_jobs=counts(),
+        software=st.none() | texts(most_bytes=64),
+        protocols=name_lists(most_bytes=64),
+    )
+
+
+def host_infos() -> SearchStrategy[HostInfo]:
+    """Draw a verified record of one of the 100 hosts of :func:`host_names`; ``signed`` is the record as it travels."""
+    return st.builds(
+        make_host_info,
+        host_names(),
+        host_descriptions(),
+        sequence=st.integers(1, MAX_UINT64),
+        issued_at_unix_s=unix_seconds(),
+        life_s=st.integers(1, MAX_LIFE_S),
+        addresses=address_lists(),
+        state=st.sampled_from((HostState.AVAILABLE, HostState.DRAINING, HostState.WITHDRAWN)),
+    )
+
+
+def broken_records() -> SearchStrategy[BrokenRecord]:
+    """Draw a record with one fault, to be read at :data:`hostmesh.testing.records.EPOCH_UNIX_S`."""
+    return st.builds(make_broken_record, st.sampled_from(RecordFault), host_names(), host_descriptions())
+
+
+def host_criteria() -> SearchStrategy[HostCriteria]:
+    """Draw what a client wants, no constraint at all first."""
+    listed = st.lists(peer_ids() | st.sampled_from(_WALLETS), max_size=2, unique=True).map(tuple)
+    return st.builds(
+        HostCriteria,
+        required_models=name_lists(most_bytes=128),
+        kind=st.none() | st.sampled_from(ModelKind),
+        max_price=st.none() | prices(),
+        location=st.none() | places().map(str),
+        min_uptime_s=st.none() | counts(10 * 366 * 86_400),
+        capabilities=name_lists(most_bytes=64),
+        min_reputation=st.none() | counts(MAX_REPUTATION),
+        max_latency_ms=st.none() | st.floats(0, 1e6),
+        accept_unmeasured=st.booleans(),
+        include=listed,
+        exclude=listed,
+    )
+
+
+def measurements() -> SearchStrategy[Measurement]:
+    """Draw a measured, claimed or counted number."""
+    return st.builds(
+        Measurement,
+        value=st.floats(0, 1e9),
+        unit=st.sampled_from(("ms", "s")),
+        at_unix_s=unix_times(),
+        samples=st.integers(1, 1000),
+        origin=st.sampled_from(Origin),
+        spread=st.none() | st.floats(0, 1e9),
+        path=st.none() | st.sampled_from(Path),
+    )
+
+
+def reputations() -> SearchStrategy[Reputation]:
+    """Draw what a client has seen of a host, nothing first."""
+    return st.builds(Reputation, good=counts(10_000), bad=counts(10_000))
+
+
+def host_views() -> SearchStrategy[HostView]:
+    """Draw all that a client knows of a host at one moment."""
+    readiness = st.builds(
+        Readiness,
+        state=st.sampled_from(HostState),
+        ready_models=st.frozensets(model_ids(), max_size=2),
+        free_slots=st.none() | counts(),
+    )
+    probes = st.builds(
+        ProbeResult,
+        latency=st.none() | measurements(),
+        readiness=st.none() | readiness,
+        unreachable=st.sampled_from(("", "dial")),
+    )
+    return st.builds(
+        HostView,
+        info=host_infos(),
+        uptime=st.none() | measurements(),
+        reputation=reputations(),
+        probe=st.none() | probes,
+        sources=st.lists(st.sampled_from(SOURCE_NAMES), max_size=3, unique=True).map(tuple),
+    )
+
+
+def _one_view_each() -> SearchStrategy[list[HostView]]:
+    return st.lists(host_views(), max_size=_HOSTS_AT_MOST, unique_by=lambda view: view.info.peer_id)
+
+
+def scores() -> SearchStrategy[Score]:
+    """Draw a host's points and their sum by the shipped weights."""
+
+    def weighed(reputation: int, price: int, uptime: int, latency: int) -> Score:
+        total = reputation * AUTO.reputation + price * AUTO.price + uptime * AUTO.uptime + latency * AUTO.latency
+        return Score(reputation=reputation, price=price, uptime=uptime, latency=latency, total=total)
+
+    return st.builds(weighed, counts(SCALE), counts(SCALE), counts(SCALE), counts(SCALE))
+
+
+def host_choices() -> SearchStrategy[HostChoice]:
+    """Draw a host that was found: with a model, and the offer that a job without further wishes would use."""
+
+    def chosen(view: HostView, points: Score) -> HostChoice:
+        return choice_of(view, points, HostCriteria())
+
+    return st.builds(chosen, host_views().filter(lambda view: bool(view.info.models)), scores())
+
+
+def rejections() -> SearchStrategy[Rejection]:
+    """Draw why a host was turned away."""
+    detail = texts(most_bytes=96)
+    return st.builds(Rejection, peer_id=peer_ids(), criterion=st.sampled_from(CRITERIA), detail=detail)
+
+
+def relaxations() -> SearchStrategy[Relaxation]:
+    """Draw a change of the criteria, in words and as such."""
+    return st.builds(Relaxation, text=texts(most_bytes=96), criteria=host_criteria())
+
+
+def funnels() -> SearchStrategy[Funnel]:
+    """Draw how criteria fared with up to 4 hosts, by the shipped sifting; nobody seen first."""
+    return st.builds(lambda views, criteria: sift(views, criteria)[1], _one_view_each(), host_criteria())
+
+
+def explanations() -> SearchStrategy[Explanation]:
+    """Draw the outcome of a search among up to 4 hosts, by the shipped sifting and ranking; nobody seen first."""
+
+    def explained(views: Sequence[HostView], criteria: HostCriteria, seed: bytes) -> Explanation:
+        matched, funnel = sift(views, criteria)
+        ranked = rank(matched, criteria, RankingConfig(), seed=seed)
+        return Explanation(
+            choices=tuple(choice_of(view, points, criteria) for view, points in ranked if view.info.models),
+            funnel=funnel,
+        )
+
+    # Half of the time without criteria, which most hosts meet.
+    criteria = st.just(HostCriteria()) | host_criteria()
+    return st.builds(explained, _one_view_each(), criteria, st.binary(max_size=4))
+
+
+def candidates() -> SearchStrategy[Candidate]:
+    """Draw a peer that may be a host."""
+    return st.builds(
+        Candidate,
+        peer_id=peer_ids(),
+        addresses=address_lists(),
+        source=st.sampled_from(SOURCE_NAMES),
+        origin=st.sampled_from(AddressOrigin),
+    )
+
+
+def source_queries() -> SearchStrategy[SourceQuery]:
+    """Draw what a find asks of a source."""
+    return st.builds(
+        SourceQuery,
+        model_ids=name_lists(most_bytes=128),
+        country_code=st.none() | country_codes(),
+        limit=st.integers(1, 1000),
+    )
+
+
+def adverts() -> SearchStrategy[Advert]:
+    """Draw what a host lets the sources say about it."""
+    return st.builds(
+        Advert,
+        model_ids=name_lists(most_bytes=128),
+        country_code=st.none() | country_codes(),
+        addresses=address_lists(),
+    )
+
+
+def source_stats() -> SearchStrategy[SourceStats]:
+    """Draw a source's counts, which add up: attempts are those that succeeded, failed or were cut short."""
+
+    def added_up(successes: int, failures: int, cut_short: int, candidates: int, error: str, at: float) -> SourceStats:
+        return SourceStats(
+            attempts=successes + failures + cut_short,
+            successes=successes,
+            failures=failures,
+            cut_short=cut_short,
+            candidates=candidates,
+            total_s=successes * 0.5,
+            last_ok_unix_s=at if successes else None,
+            last_failure_unix_s=at if failures else None,
+            last_error=error if failures else "",
+        )
+
+    few = counts(1000)
+    return st.builds(added_up, few, few, few, few, texts(most_bytes=64), unix_times())
+
+
+def discovery_stats() -> SearchStrategy[DiscoveryStats]:
+    """Draw the counts of discovery."""
+
+    def by(*words: str) -> SearchStrategy[dict[str, int]]:
+        return st.dictionaries(st.sampled_from(words), counts(1000))
+
+    return st.builds(
+        DiscoveryStats,
+        sources=st.dictionaries(st.sampled_from(SOURCE_NAMES), source_stats()),
+        fetches=by("ok", "fresh", "not_a_host", "dropped", "DIAL_FAILED"),
+        records=by("added", "replaced", "known", "older"),
+        probe_cache_hit_rate=st.none() | st.floats(0, 1),
+        searches=by("warm", "swept"),
+    )
