@@ -59,11 +59,13 @@ class StreamFault:
     after_bytes: int = 0
     for_s: float = 1.0
     bytes_per_s: float = 10.0
+    byte: int = 0
+    """For CORRUPT: which byte of the segment from the mark on; counted round when the segment is shorter."""
     bit: int = 0
     """For CORRUPT: which of the byte's bits, 0 to 7."""
 
     def __post_init__(self) -> None:
-        if not (self.at_s >= 0 and self.after_bytes >= 0 and self.for_s >= 0):
+        if not (self.at_s >= 0 and self.after_bytes >= 0 and self.for_s >= 0 and self.byte >= 0):
             raise ValueError("times and sizes of a fault are not negative")
         if not self.bytes_per_s > 0 or not 0 <= self.bit <= 7:
             raise ValueError("a fault's pace is positive, its bit from 0 to 7")
@@ -172,7 +174,7 @@ class Faults:
             stream.reset()
         elif fault.kind is FaultKind.CORRUPT:
             altered = bytearray(data)
-            altered[offset] ^= 1 << fault.bit
+            altered[offset + fault.byte % (len(data) - offset)] ^= 1 << fault.bit
             wire.pass_on(stream, bytes(altered))
         elif fault.kind is FaultKind.DUPLICATE:
             wire.pass_on(stream, data)
