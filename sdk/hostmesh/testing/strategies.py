@@ -52,6 +52,7 @@ from hostmesh.jobs.engine import (
 )
 from hostmesh.jobs.offer import QuoteOffer
 from hostmesh.jobs.stats import JobOutcome, JobStats
+from hostmesh.jobs.transcript import TextDelta
 from hostmesh.jobs.usage import Usage
 from hostmesh.messaging.direct import Ack, Message
 from hostmesh.model_kind import ModelKind
@@ -134,6 +135,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         SourceQuery: discovery.source_queries,
         SourceStats: discovery.source_stats,
         System: node.systems,
+        TextDelta: jobs.text_deltas,
         TextPiece: jobs.text_pieces,
         Usage: jobs.usages,
         Vector: jobs.vectors,

@@ -26,6 +26,7 @@ from hostmesh.jobs.parameters import ALLOWED, IntegerRule, NumberRule, Rule
 from hostmesh.jobs.pricing import cost_micros
 from hostmesh.jobs.quotes import QuotedTerms
 from hostmesh.jobs.stats import JobOutcome, JobStats
+from hostmesh.jobs.transcript import TextDelta
 from hostmesh.jobs.usage import Usage
 from hostmesh.model_kind import ModelKind
 from hostmesh.testing.lazy_hypothesis import st
@@ -114,6 +115,11 @@ def text_pieces() -> SearchStrategy[TextPiece]:
     """Draw a piece of an answer; empty is a piece, too."""
     content = texts(most_bytes=256, least_chars=0)
     return st.builds(TextPiece, text=content, completion_tokens=st.none() | counts(_MOST_TOKENS))
+
+
+def text_deltas() -> SearchStrategy[TextDelta]:
+    """Draw a piece of an answer as a job's client gets it; none is empty."""
+    return st.builds(TextDelta, index=counts(_MOST_TOKENS), text=texts(most_bytes=256))
 
 
 def vectors() -> SearchStrategy[Vector]:

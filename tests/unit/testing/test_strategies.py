@@ -79,6 +79,8 @@ NO_VALUES = {BoundListener}
 BESIDE = {Ack, Message, Reputation}
 """Public values that annotations do not lead to: behind a protocol or ``Any``."""
 
+ITERATES = {"__aiter__", "__anext__", "__aenter__", "__iter__", "__next__", "__enter__"}
+
 
 # --- none is missing ---
 
@@ -112,7 +114,7 @@ class Closure:
                 self._hints(thing)
                 for name, member in vars(thing).items():
                     member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-                    if not name.startswith("_") and callable(member):
+                    if (not name.startswith("_") or name in ITERATES) and callable(member):
                         self.walk(inspect.unwrap(member))
 
     def _hints(self, thing: Any) -> None:
