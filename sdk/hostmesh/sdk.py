@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
+from google.protobuf.descriptor import ServiceDescriptor
 
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.manager import DiscoveryManager
@@ -28,6 +29,7 @@ from hostmesh.net.network import Network
 from hostmesh.net.peer_key import PeerKey, open_peer_key
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
 from hostmesh.reputation.book import ReputationBook
+from hostmesh.rpc.client import RpcClient
 from hostmesh.sessions.client import SessionManager
 from hostmesh.settings import LoadedSettings, load_settings
 from hostmesh.status.client import StatusClient
@@ -213,6 +215,40 @@ class SDK:
             )
         return self._hosts
 
+    def get_rpc_client(self) -> RpcClient:
+        """Return what calls the protocols of an application on other nodes; see :meth:`serve`.
+
+        Raises:
+            NodeNotRunningError: ``create_node`` comes first.
+        """
+        return self._running().rpc
+
+    def serve(self, service: ServiceDescriptor, handler: object) -> None:
+        """Serve a protocol of an application from now on.
+
+        Args:
+            service: of its .proto, ``chat_pb2.DESCRIPTOR.services_by_name["ChatService"]``, whose options name the
+                protocol, its version and the size of each message.
+            handler: has a method for each of the service's, in snake case: ``async def get_room(request, context)``
+                returns the response; that of a server stream also takes ``send``, an async function for one response.
+
+        Raises:
+            UsageError: the handler lacks a method, or the protocol is served already.
+            NodeNotRunningError: ``create_node`` comes first.
+
+        Limits: of one peer 256 calls at once and 20,000 a second, of all 4,096 and 50,000; further calls are refused
+        with RESOURCE_EXHAUSTED.
+        """
+        self._running().serve(service, handler, limits=None)
+
+    def withdraw(self, service: ServiceDescriptor) -> None:
+        """Serve a protocol of an application no longer; calls in progress go on.
+
+        Raises:
+            NodeNotRunningError: ``create_node`` comes first.
+        """
+        self._running().withdraw(service)
+
     def get_usage(self) -> NodeUsage:
         """Return what the node uses now: connections, streams by protocol, bytes that wait, and what it refused.
 
@@ -397,6 +433,8 @@ async def open_sdk(
 
 async def _hold_tasks(*, task_status: TaskStatus[trio.Nursery]) -> None:
     """Hold the nursery of the SDK's tasks. A cancellation from outside ends the block first, which says goodbye."""
+    # One that came before there is a block finds nobody to end this, and behind the shield it would not be heard of.
+    await trio.lowlevel.checkpoint_if_cancelled()
     with trio.CancelScope(shield=True):
         async with trio.open_nursery() as nursery:
             task_status.started(nursery)

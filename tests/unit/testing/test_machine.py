@@ -11,7 +11,7 @@ import trio
 from hostmesh.errors import DialError, HostmeshError, UsageError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sdk import SDK
-from hostmesh.testing import Nat, SimMachine, SimNetwork, run_sim
+from hostmesh.testing import Nat, SimMachine, SimNetwork, SimOptions, run_sim
 from hostmesh.testing.clock import EPOCH_UNIX_S
 from hostmesh.testing.wallets import make_wallet
 
@@ -229,3 +229,22 @@ def test_the_disk_goes_with_the_simulation() -> None:
 
     machine = run_sim(main).result
     assert not machine.net.has_disks
+
+
+def test_an_sdk_that_is_cancelled_while_it_opens_is_gone_at_whatever_step() -> None:
+    async def main(net: SimNetwork) -> None:
+        machine = net.machine("a")
+        for passes in range(8):
+            async with trio.open_nursery() as nursery:
+
+                async def start() -> None:
+                    async with machine.open_sdk():
+                        await trio.sleep_forever()
+
+                nursery.start_soon(start)
+                for _ in range(passes):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            await machine.wait_ready()
+
+    run_sim(main, network=SimOptions(max_sim_s=60))
