@@ -103,6 +103,15 @@ if TYPE_CHECKING:
         parse_peer_id,
     )
     from hostmesh.net.peer_key import open_peer_key
+    from hostmesh.rpc.client import (
+        ResponseStream,
+        RpcClient,
+    )
+    from hostmesh.rpc.method import (
+        Method,
+        method,
+    )
+    from hostmesh.rpc.server import CallContext
     from hostmesh.sdk import (
         SDK,
         open_sdk,
@@ -124,6 +133,7 @@ __all__ = [
     "Advert",
     "AlreadyRunningError",
     "BadSignatureError",
+    "CallContext",
     "Candidate",
     "ChatMessage",
     "ChatWork",
@@ -159,6 +169,7 @@ __all__ = [
     "KeyInUseError",
     "MalformedMessageError",
     "Measurement",
+    "Method",
     "ModelInfo",
     "ModelKind",
     "ModelNotReadyError",
@@ -176,7 +187,9 @@ __all__ = [
     "RecordExpiredError",
     "RecordInvalidError",
     "RemoteProtocolError",
+    "ResponseStream",
     "Role",
+    "RpcClient",
     "RpcError",
     "Serving",
     "Session",
@@ -200,6 +213,7 @@ __all__ = [
     "__version__",
     "create_wallet_file",
     "load_settings",
+    "method",
     "open_peer_key",
     "open_sdk",
     "parse_peer_id",
@@ -290,6 +304,11 @@ _HOMES = {
     "SessionManager": "hostmesh.sessions.client",
     "Session": "hostmesh.sessions.session",
     "Settings": "hostmesh.settings",
+    "ResponseStream": "hostmesh.rpc.client",
+    "RpcClient": "hostmesh.rpc.client",
+    "Method": "hostmesh.rpc.method",
+    "method": "hostmesh.rpc.method",
+    "CallContext": "hostmesh.rpc.server",
     "load_settings": "hostmesh.settings",
     "StatusClient": "hostmesh.status.client",
     "HostStatus": "hostmesh.status.snapshot",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
@@ -303,7 +304,7 @@ class _Arrival:
         if self._responder is None:
             proposed = parse_proposal(data)
             if proposed is not None and connection.serves(proposed[0]):
-                name, size = proposed
+                name, size = sys.intern(proposed[0]), proposed[1]
                 connection.muxer.yamux.consume(self._yamux_stream, size)
                 connection.start_serving(self._yamux_stream, name, data[:size], data[size:])
                 return

@@ -210,15 +210,16 @@ class ServerCall:
 
     def __init__(self, methods: Mapping[str, AnyMethod], max_frame_bytes: int | None = None) -> None:
         self._methods = methods
-        self._decoder = FrameDecoder(largest_request_frame(methods) if max_frame_bytes is None else max_frame_bytes)
+        max_frame_bytes = largest_request_frame(methods) if max_frame_bytes is None else max_frame_bytes
+        self._decoder: FrameDecoder | None = FrameDecoder(max_frame_bytes)
         self._started = False
         self._refused = False
         self._ended = False
         self._method: AnyMethod | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take received bytes; after a refusal they are dropped."""
-        if not self._refused:
+        """Take received bytes; after a refusal or the end they are dropped."""
+        if self._decoder is not None and not self._refused:
             self._decoder.feed(data)
 
     def next_event(self) -> CallStarted | CallRefused | None:
@@ -227,7 +228,7 @@ class ServerCall:
         Raises:
             MalformedMessageError: bytes after the request, which ends the call.
         """
-        if self._refused:
+        if self._refused or self._decoder is None:
             return None
         if self._started:
             if self._decoder.buffered_bytes:
@@ -247,7 +248,7 @@ class ServerCall:
     def drop(self) -> None:
         """Forget what was fed: the call is refused before its request is complete."""
         self._refused = True
-        self._decoder = FrameDecoder(0)
+        self._decoder = None
 
     def end_of_stream(self) -> None:
         """Say that the caller has closed its side, as it does after its request.
@@ -257,6 +258,7 @@ class ServerCall:
         """
         if not self._started:
             raise MalformedMessageError("the stream ended before the request", field="message")
+        self._decoder = None  # a call may wait for long, and reads no more
 
     def response(self, response: Message) -> tuple[bytes, bytes]:
         """Return the frame of one response of a server stream: its head, and the serialised response.

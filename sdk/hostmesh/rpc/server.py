@@ -163,42 +163,38 @@ class RpcServer:
         """Return the calls of a peer in progress."""
         return self._table.active_calls(peer_id)
 
-    async def _serve(self, service: _Service, stream: Stream) -> None:
+    def _serve(self, service: _Service, stream: Stream) -> Awaitable[None]:
         """Serve one stream to its end; leaves it closed or reset."""
-        peer_id = stream.peer_id
-        over = self._table.admit(peer_id, service.calls, self._system.monotonic_s())
+        over = self._table.admit(stream.peer_id, service.calls, self._system.monotonic_s())
         call = ServerCall(service.methods, service.max_frame_bytes)
+        if over is None:
+            return self._serve_admitted(service, stream, call)
+        outcome = Outcome(
+            status=StatusCode.RESOURCE_EXHAUSTED,
+            message="too many calls",
+            reason=over.reason,
+            retry_after_ms=over.retry_after_ms,
+        )
+        return self._serve_refused(service, stream, call, outcome)
+
+    async def _serve_refused(self, service: _Service, stream: Stream, call: ServerCall, outcome: Outcome) -> None:
         clean = False
         try:
-            if over is None:
-                clean = await self._serve_admitted(service, stream, call)
-            else:
-                outcome = Outcome(
-                    status=StatusCode.RESOURCE_EXHAUSTED,
-                    message="too many calls",
-                    reason=over.reason,
-                    retry_after_ms=over.retry_after_ms,
-                )
-                clean = await self._refuse(service.name, stream, call, outcome)
+            clean = await self._refuse(service.name, stream, call, outcome)
         except ConnectionLostError:
             self.counters.abandoned[service.name] += 1
         finally:
-            if over is None:
-                self._table.release(peer_id, service.calls)
             if not clean:
                 await stream.reset()
         if clean:
-            try:
-                await stream.close()
-            except ConnectionLostError:
-                await stream.reset()
+            await self._close(stream)
 
-    async def _serve_admitted(self, service: _Service, stream: Stream, call: ServerCall) -> bool:
-        """Read the request and answer it. Returns whether the stream ended as the protocol says."""
+    async def _serve_admitted(self, service: _Service, stream: Stream, call: ServerCall) -> None:
+        """Read the request and answer it. One task and few frames: most of what an idle call costs is its frames."""
         sender = ResponseSender(stream, call)
         request: CallStarted | CallRefused | None = None
         route: _Route | None = None
-        outcome, answered, sent = OK, False, False
+        outcome, answered, sent, clean = OK, False, False, False
         # The time of the request, then that of the caller.
         scope = trio.CancelScope(deadline=trio.current_time() + self._limits.request_timeout_s)
         try:
@@ -213,7 +209,9 @@ class RpcServer:
                         stream.on_lost(scope.cancel)
                         if left_s is not None and left_s <= 0:
                             await trio.lowlevel.checkpoint()  # the time is up before there is anything to do
-                        response = await self._bind(route, stream.peer_id, request, sender)()
+                        handling = self._handle(route, stream.peer_id, request, sender)
+                        request = None  # the handler has what it needs of it
+                        response = await handling
                         if not sender.broken:
                             answered = True
                             sent = await self._answer(stream, call, route, OK, response)
@@ -224,17 +222,29 @@ class RpcServer:
                 outcome = self._outcome_of(error, route.method)
             if route is None:
                 refused = request if isinstance(request, CallRefused) else None
-                return await self._without_request(service, stream, call, refused, late=scope.cancelled_caught)
-            if not answered and not sender.broken:
+                clean = await self._without_request(service, stream, call, refused, late=scope.cancelled_caught)
+            elif not answered and not sender.broken:
                 # Where the caller has left and not its time, the answer finds nobody.
                 outcome = _LATE if outcome is OK else outcome
                 until = max(scope.deadline, trio.current_time() + self._limits.linger_timeout_s)
                 with trio.CancelScope(deadline=until):
                     sent = await self._answer(stream, call, route, outcome, None)
+        except ConnectionLostError:
+            self.counters.abandoned[service.name] += 1
         finally:
+            self._table.release(stream.peer_id, service.calls)
             if route is not None and not sent:
                 self.counters.abandoned[route.method.full_name] += 1
-        return sent
+            if not (sent or clean):
+                await stream.reset()
+        if sent or clean:
+            await self._close(stream)
+
+    async def _close(self, stream: Stream) -> None:
+        try:
+            await stream.close()
+        except ConnectionLostError:
+            await stream.reset()
 
     async def _read_request(
         self, service: _Service, stream: Stream, call: ServerCall
@@ -279,10 +289,10 @@ class RpcServer:
         name = service.name if refused.method is None else refused.method.full_name
         return await self._refuse(name, stream, call, refused.outcome)
 
-    def _bind(
+    def _handle(
         self, route: _Route, peer_id: PeerId, started: CallStarted, sender: ResponseSender
-    ) -> Callable[[], Awaitable[Message | None]]:
-        """Return the handler's call, ready to be awaited."""
+    ) -> Awaitable[Message | None]:
+        """Call the handler."""
         header = started.header
         left_s = header.deadline_left_s
         context = CallContext(
@@ -294,8 +304,8 @@ class RpcServer:
             metadata=header.metadata,
         )
         if route.is_unary:
-            return partial(route.handler, started.request, context)
-        return partial(route.handler, started.request, context, sender.send)
+            return route.handler(started.request, context)
+        return route.handler(started.request, context, sender.send)
 
     async def _answer(
         self, stream: Stream, call: ServerCall, route: _Route, outcome: Outcome, response: Message | None

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import trio
 from tests.benchmarks.transport.peers.endpoint import CALL_TIMEOUT_S, Call, Served, check_request, respond
 from tests.benchmarks.transport.peers.messages import SERVICE, Count, Payload
+from tests.benchmarks.transport.peers.payload import MESSAGE
 
 import hostmesh
-from hostmesh.node_stack import NodeStack
-from hostmesh.rpc.method import AnyMethod, method
-from hostmesh.rpc.server import CallContext, SendResponse
+from hostmesh import CallContext, method
+from hostmesh.rpc.method import AnyMethod
+from hostmesh.rpc.server import SendResponse
 
 _UNARY = method(SERVICE, "Unary", Payload, Payload)
 _STREAMS: dict[Call, AnyMethod] = {
@@ -30,6 +31,8 @@ _STREAMS: dict[Call, AnyMethod] = {
     Call.HOLD: method(SERVICE, "Hold", Count, Payload),
 }
 _HOST_CONNECTIONS = 1000
+_HELD = trio.Event()
+"""What held calls wait for, which never comes."""
 _SETTLE_POLL_S = 0.005
 
 
@@ -40,8 +43,8 @@ class HostmeshStack:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Served]:
-        async with _open(serve_dht=True, max_connections=_HOST_CONNECTIONS) as (sdk, stack):
-            stack.serve(SERVICE, _Handler(), limits=None)
+        async with _open(serve_dht=True, max_connections=_HOST_CONNECTIONS) as sdk:
+            sdk.serve(SERVICE, _Handler())
             settings = {
                 "hostmesh": hostmesh.__version__,
                 "trio": trio.__version__,
@@ -53,34 +56,34 @@ class HostmeshStack:
 
     @asynccontextmanager
     async def endpoint(self) -> AsyncIterator[HostmeshEndpoint]:
-        async with _open() as (sdk, stack):
-            yield HostmeshEndpoint(sdk, stack)
+        async with _open() as sdk:
+            yield HostmeshEndpoint(sdk)
 
 
 @asynccontextmanager
-async def _open(*, serve_dht: bool = False, **overrides: object) -> AsyncIterator[tuple[hostmesh.SDK, NodeStack]]:
+async def _open(*, serve_dht: bool = False, **overrides: object) -> AsyncIterator[hostmesh.SDK]:
     with tempfile.TemporaryDirectory(prefix="hostmesh-bench-") as home:
         settings = hostmesh.load_settings({"enable_mdns": False, **overrides}, env={"HOSTMESH_HOME": home})
         async with hostmesh.open_sdk(settings, ephemeral_key=True, serve_dht=serve_dht) as sdk:
             await sdk.authenticate(private_key=secrets.token_bytes(32))
             await sdk.get_discovery_manager().create_node()
-            # The features call through this; an application reaches it only by way of them.
-            yield sdk, sdk._running()
+            yield sdk
 
 
 class HostmeshEndpoint:
     """One SDK with its node."""
 
-    def __init__(self, sdk: hostmesh.SDK, stack: NodeStack) -> None:
+    def __init__(self, sdk: hostmesh.SDK) -> None:
         self._discovery = sdk.get_discovery_manager()
-        self._node = stack.node
-        self._rpc = stack.rpc
+        self._node = sdk._running().node
+        self._rpc = sdk.get_rpc_client()
         self._server = hostmesh.PeerId("")
 
     async def dial(self, address: str) -> None:
         self._server = await self._discovery.connect_to_peer(address)
 
     async def settle(self) -> None:
+        # Only to know when what a new connection sets off is over; an application has nothing to wait for.
         while not self._node.protocols_of(self._server):  # noqa: ASYNC110 - identify has no event
             await trio.sleep(_SETTLE_POLL_S)
 
@@ -120,7 +123,8 @@ class _Handler:
         await self._respond(Call.BULK, request, send)
 
     async def hold(self, request: Any, context: CallContext, send: SendResponse) -> None:
-        await self._respond(Call.HOLD, request, send)
+        await send(Payload(data=MESSAGE))
+        await _HELD.wait()
 
     async def _respond(self, call: Call, request: Any, send: SendResponse) -> None:
         async def send_payload(data: bytes) -> None:
