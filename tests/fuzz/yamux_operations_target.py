@@ -15,6 +15,8 @@ LIMITS = (
     YamuxLimits(max_inbound_streams=2, max_outbound_streams=2, max_unread_bytes=1000),
     YamuxLimits(max_window_bytes=4 * WINDOW, window_growth_bytes=2 * WINDOW, max_unread_bytes=3 * WINDOW),
 )
+MAX_MOVED_BYTES = 4 * WINDOW
+"""Of one input, each way: what moves more is slow, and finds no more."""
 FILLER = bytes(range(251)) * 2100
 SIZES = (0, 1, 100, 4096, 4097, 65507, 65508, WINDOW // 2, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW)
 FLAGS = (0, 0, 0, SYN, SYN, FIN, RST, SYN | FIN, ACK, ACK | FIN, SYN | RST, FIN | RST)
@@ -28,22 +30,27 @@ def run(data: bytes) -> None:
         # The last stream id but one.
         pair.yamux._next_id = pair.model.next_id = 0xFFFFFFFE - (choice & 1)
     try:
-        steps = 0
+        steps = sent = received = 0
         while choices and steps < 400:
             steps += 1
             operation = choices.byte()
             if operation & 128:
-                if pair.receive(_incoming(choices, operation)) is None:
+                piece = _incoming(choices, operation)
+                received += len(piece)
+                if received > MAX_MOVED_BYTES or pair.receive(piece) is None:
                     break
             else:
-                _act(pair, choices, operation)
+                sent += _act(pair, choices, operation)
+                if sent > MAX_MOVED_BYTES:
+                    break
             pair.check()
         pair.take_output()
     except AssertionError as error:
         raise BrokenPromiseError(str(error)) from error
 
 
-def _act(pair: Pair, choices: Choices, operation: int) -> None:
+def _act(pair: Pair, choices: Choices, operation: int) -> int:
+    """Do what the bytes choose, and return how much was sent."""
     index = operation >> 4 & 7
     kind = operation & 15
     if kind == 0:
@@ -58,7 +65,7 @@ def _act(pair: Pair, choices: Choices, operation: int) -> None:
         pair.shed()
     elif index < len(pair.streams):
         if kind <= 8:
-            pair.send(index, FILLER[: _size(choices)])
+            return pair.send(index, FILLER[: _size(choices)])
         elif kind <= 11:
             pair.consume(index, _size(choices))
         elif kind == 12:
@@ -67,6 +74,7 @@ def _act(pair: Pair, choices: Choices, operation: int) -> None:
             pair.reset(index)
         else:
             pair.close_write(index)
+    return 0
 
 
 def _size(choices: Choices) -> int:

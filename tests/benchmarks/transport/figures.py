@@ -129,12 +129,18 @@ class Verdict:
 
 
 def verdicts(rows: Sequence[Row], targets: Iterable[Target] = TARGETS) -> list[Verdict]:
-    """Hold the figures against the targets."""
+    """Hold the figures against the targets. One that a failed run belongs to is not met, whatever the others say."""
     values, by_value, by_cpu = spreads(rows), ratios(rows), ratios(rows, "cpu_us_per_op")
-    return [_verdict(target, values, by_cpu if target.of_cpu else by_value) for target in targets]
+    failed = {(row.stack, row.work) for row in rows if not row.ok}
+    return [_verdict(target, values, by_cpu if target.of_cpu else by_value, failed) for target in targets]
 
 
-def _verdict(target: Target, values: dict[tuple[str, str], Spread], quotients: dict[str, dict[str, Spread]]) -> Verdict:
+def _verdict(
+    target: Target,
+    values: dict[tuple[str, str], Spread],
+    quotients: dict[str, dict[str, Spread]],
+    failed: Collection[tuple[str, str]],
+) -> Verdict:
     if target.against is None:
         found = values.get((HOSTMESH, target.work))
     else:
@@ -142,9 +148,10 @@ def _verdict(target: Target, values: dict[tuple[str, str], Spread], quotients: d
     if found is None:
         return Verdict(target=target, measured=None, must_met=None, aim_met=None)
     measured = found.median
+    is_whole = not {(HOSTMESH, target.work), (target.against, target.work)} & set(failed)
     return Verdict(
         target=target,
         measured=measured,
-        must_met=target.is_met(measured, target.must),
-        aim_met=target.is_met(measured, target.aim),
+        must_met=is_whole and target.is_met(measured, target.must),
+        aim_met=is_whole and target.is_met(measured, target.aim),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from tests.benchmarks.transport.figures import Row, Spread, Verdict, failures, ratios, spreads, verdicts
@@ -102,6 +101,8 @@ def format_markdown(report: Mapping[str, Any]) -> str:
             ),
         ]
     parts += ["Targets:", _targets_markdown(verdicts(rows))]
+    if report["failures"]:
+        parts.append(_failures_text(rows, report))
     return "\n\n".join(parts)
 
 
@@ -126,7 +127,10 @@ def _heading(report: Mapping[str, Any]) -> str:
 
 
 def _ratios_as_json(table: Mapping[str, Mapping[str, Spread]]) -> dict[str, dict[str, dict[str, float]]]:
-    return {work: {stack: asdict(found) for stack, found in others.items()} for work, others in table.items()}
+    return {
+        work: {stack: {"median": each.median, "min": each.min, "max": each.max} for stack, each in others.items()}
+        for work, others in table.items()
+    }
 
 
 def _spread_text(found: Spread | None) -> str:

@@ -26,7 +26,7 @@ def serve() -> None:
     tell({"address": "nowhere", "settings": {"tuned": "well"}})
     for asked, _ in enumerate(sys.stdin, 1):
         # Every third question follows a run.
-        cpu_s = asked * ASKING_CPU_S + (asked // 3) * SERVED_CPU_S
+        cpu_s = asked * ASKING_CPU_S + (asked // 4) * SERVED_CPU_S
         tell({"cpu_s": cpu_s, "rss_kib": 1000 + asked * HELD_KIB})
 
 
