@@ -66,7 +66,7 @@ def _act(pair: Pair, choices: Choices, operation: int) -> int:
     elif index < len(pair.streams):
         if kind <= 8:
             return pair.send(index, FILLER[: _size(choices)])
-        elif kind <= 11:
+        if kind <= 11:
             pair.consume(index, _size(choices))
         elif kind == 12:
             pair.discard(index)

@@ -110,7 +110,7 @@ class Connection:
 
     def outbound_streams(self) -> Counter[str]:
         """Return the streams of ours by protocol."""
-        return Counter(stream.protocol_id for stream in self.streams if not stream.is_inbound)
+        return Counter(sorted(stream.protocol_id for stream in self.streams if not stream.is_inbound))
 
     # --- life ---
 

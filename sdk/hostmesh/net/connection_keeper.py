@@ -68,6 +68,8 @@ class ConnectionKeeper:
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the connections' tasks until :meth:`end`; a cancellation does not reach them: first peers are told."""
+        # A cancellation that came before there is a node finds nobody to end this: started() hands nothing over then.
+        await trio.lowlevel.checkpoint_if_cancelled()
         with self._scope:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
