@@ -62,6 +62,8 @@ from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionEvent
 from hostmesh.reputation.score import Reputation
+from hostmesh.rpc.method import Cardinality, Method
+from hostmesh.rpc.server import CallContext
 from hostmesh.settings import LoadedSettings, Paths, Settings
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
@@ -79,6 +81,7 @@ _ENUMS: tuple[type[Enum], ...] = (
     FinishReason,
     HostState,
     JobOutcome,
+    Cardinality,
     ModelKind,
     Origin,
     Path,
@@ -97,6 +100,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         Ack: node.acks,
         Advert: discovery.adverts,
         BrokenRecord: discovery.broken_records,
+        CallContext: node.call_contexts,
         Candidate: discovery.candidates,
         ChatMessage: jobs.chat_messages,
         ChatWork: jobs.chat_works,
@@ -118,6 +122,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         LoadedSettings: node.loaded_settings,
         Measurement: discovery.measurements,
         Message: node.messages,
+        Method: node.rpc_methods,
         ModelInfo: jobs.model_infos,
         ModelOffer: discovery.model_offers,
         ModelStatus: node.model_statuses,

@@ -9,11 +9,15 @@ import string
 from typing import TYPE_CHECKING
 
 from hostmesh.messaging.direct import Ack, Message
+from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.net.address import join_peer_address
 from hostmesh.net.dht import DhtStatistics
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.pool import ConnectionEvent
+from hostmesh.rpc.method import AnyMethod, methods_of
+from hostmesh.rpc.server import CallContext
 from hostmesh.settings import LoadedSettings, Paths, Settings, default_of, setting_names
+from hostmesh.status.methods import STATUS_SERVICE
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
 from hostmesh.testing.lazy_hypothesis import st
@@ -56,6 +60,26 @@ def settings() -> SearchStrategy[Settings]:
         location=st.none() | places().map(lambda place: place.country_code),
         log=st.sampled_from(("warning", "info", "net=debug,discovery=info")),
         log_json=st.booleans(),
+    )
+
+
+def rpc_methods() -> SearchStrategy[AnyMethod]:
+    """Draw methods of hostmesh's own services."""
+    services = (STATUS_SERVICE, MESSAGE_SERVICE)
+    return st.sampled_from([method for service in services for method in methods_of(service).values()])
+
+
+def call_contexts() -> SearchStrategy[CallContext]:
+    """Draw what a handler knows of a call."""
+    words = st.text(string.ascii_lowercase, min_size=1, max_size=8)
+    return st.builds(
+        CallContext,
+        peer_id=peer_ids(),
+        method=rpc_methods().map(lambda method: method.full_name),
+        deadline=st.none() | st.floats(0, 1e6),
+        session_id=st.just(b"") | st.binary(min_size=16, max_size=16),
+        idempotency_key=st.binary(max_size=32),
+        metadata=st.dictionaries(words, words, max_size=2),
     )
 
 
