@@ -74,8 +74,8 @@ def status_to_proto(status: HostStatus) -> status_pb2.StatusSnapshot:
         models=[
             status_pb2.ModelStatus(model_id=model.model_id, ready=model.ready) for model in status.models[:_MAX_MODELS]
         ],
-        uptime_ms=max(int(status.uptime_s * 1000), 0),
-        time_unix_ms=max(int(status.time_unix_s * 1000), 0),
+        uptime_ms=max(round(status.uptime_s * 1000), 0),
+        time_unix_ms=max(round(status.time_unix_s * 1000), 0),
     )
 
 
