@@ -5,8 +5,8 @@
     link -> NoiseChannel.open -> Yamux.receive -> the stream's owner       (one task, one pass for all that came)
     stream -> Yamux.send -> NoiseChannel.seal -> link                      (in the sender's own step where that is free)
 
-A message goes out in the sender's step if the connection has been quiet for a moment; otherwise the writer joins all
-that the tasks of this pass have queued into one write. Once the socket is full the writer waits for it, and senders
+A message goes out in the sender's step if the connection has been quiet for a moment; otherwise it waits for the next
+such step, or for the writer, which joins all that the tasks of this pass have queued into one write. Once the socket is full the writer waits for it, and senders
 wait while :data:`CONGESTED_BYTES` are queued. What a task has handed over stays whole whatever happens to the task.
 """
 
@@ -43,7 +43,8 @@ CONGESTED_BYTES = 64 * 1024
 _WOKEN_SENDERS = 64
 """Waiting senders that get their turn before the next write."""
 _QUIET_S = 150e-6
-"""A connection that wrote nothing for so long writes at once: there is nothing to join with."""
+"""A connection that wrote nothing for so long writes at once: there is nothing to join with, or, in a long pass of the
+scheduler, the peer can be at work while this side still is."""
 PING_S = 12.0
 SILENCE_S = 36.0
 """A peer that is silent so long, three pings included, is gone."""
@@ -147,13 +148,10 @@ class Muxer:
         """Say that something was queued. It leaves now, or after this pass of the scheduler. Never waits or raises."""
         if self._unsent:
             return
-        if self.yamux.queued_bytes >= CONGESTED_BYTES:
+        if self.yamux.queued_bytes >= CONGESTED_BYTES or trio.current_time() - self._flushed_at_s > _QUIET_S:
             self._flush()
         elif not self._writer_is_woken:
-            if trio.current_time() - self._flushed_at_s > _QUIET_S:
-                self._flush()
-            else:
-                self._wake_writer()
+            self._wake_writer()
 
     def _flush(self) -> None:
         data = self.yamux.data_to_send()
