@@ -6,8 +6,9 @@
     stream -> Yamux.send -> NoiseChannel.seal -> link                      (in the sender's own step where that is free)
 
 A message goes out in the sender's step if the connection has been quiet for a moment; otherwise it waits for the next
-such step, or for the writer, which joins all that the tasks of this pass have queued into one write. Once the socket is full the writer waits for it, and senders
-wait while :data:`CONGESTED_BYTES` are queued. What a task has handed over stays whole whatever happens to the task.
+such step, or for the writer, which joins all that the tasks of this pass have queued into one write. Once the socket is
+full the writer waits for it, and senders wait while :data:`CONGESTED_BYTES` are queued. What a task has handed over
+stays whole whatever happens to the task.
 """
 
 from __future__ import annotations
