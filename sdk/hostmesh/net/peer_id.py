@@ -6,6 +6,7 @@ Source: libp2p specs, "Peer Ids and Keys". An Ed25519 peer id is the identity mu
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NewType
 
 import base58
@@ -16,6 +17,8 @@ PeerId = NewType("PeerId", str)
 """A libp2p peer id in base58btc."""
 
 _ED25519_PREFIX = bytes.fromhex("002408011220")
+_REMEMBERED = 8192
+"""Peer ids whose other form is remembered: base58 costs 6 µs, and a DHT asks for the same peers again and again."""
 
 
 def peer_id_from_public_key(public_key: bytes) -> PeerId:
@@ -25,11 +28,13 @@ def peer_id_from_public_key(public_key: bytes) -> PeerId:
     return PeerId(base58.b58encode(_ED25519_PREFIX + public_key).decode("ascii"))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def peer_id_to_bytes(peer_id: PeerId) -> bytes:
     """Return the raw multihash, as it stands in signed structures."""
     return base58.b58decode(peer_id)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def peer_id_from_bytes(raw: bytes) -> PeerId:
     """Return the peer id of a raw Ed25519 identity multihash.
 
