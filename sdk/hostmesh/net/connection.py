@@ -191,10 +191,7 @@ class Connection:
             return stream
         try:
             await stream.agreed()
-        except ConnectionLostError as error:
-            await stream.reset()
-            raise self._not_sent(error.message) from error
-        except RemoteProtocolError as error:
+        except (ConnectionLostError, RemoteProtocolError) as error:
             await stream.reset()
             raise self._not_sent(error.message) from error
         except BaseException:
