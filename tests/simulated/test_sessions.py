@@ -1,4 +1,4 @@
-"""Sessions between real nodes over loopback: the rules hold against the connection's own peer id."""
+"""Sessions between nodes: the rules hold against the connection's own peer id."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import trio
+from tests.simulated.nodes import nodes_on
+from tests.support.simulated import simulated
 
 from hostmesh.errors import DialError, RpcError, SessionError, StatusCode
 from hostmesh.identity.binding import sign_binding
 from hostmesh.identity.typed_data import SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.node import Node, NodeConfig
+from hostmesh.net.node import Node
 from hostmesh.net.peer_id import peer_id_to_bytes
-from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import CallContext, RpcServer
 from hostmesh.sessions.authorization import ModelPrice, message_from_terms
@@ -27,9 +28,10 @@ from hostmesh.sessions.client import AUTHORIZE, GET_CHALLENGE, ChosenHost, Sessi
 from hostmesh.sessions.server import SessionServer, SessionServerLimits
 from hostmesh.sessions.session import CLOSE_SESSION
 from hostmesh.system import System
+from hostmesh.testing import SimNetwork, make_peer_key, make_wallet
 from hostmesh.v1 import session_pb2 as pb
 
-NETWORK = "hostmesh-test"
+NETWORK = "testnet"
 MODEL = "smollm2-135m-instruct"
 PREFIX = "/hostmesh"
 
@@ -49,6 +51,7 @@ class Client:
 @dataclass
 class Mesh:
     host: Node
+    system: System
     operator: Wallet
     server: SessionServer
     choice: ChosenHost
@@ -56,52 +59,45 @@ class Mesh:
 
 
 @asynccontextmanager
-async def mesh_of(limits: SessionServerLimits | None = None) -> AsyncIterator[Mesh]:
-    system = System()
-    config = NodeConfig(enable_dht=False, max_connections=100)
-    keys = [PeerKey.generate() for _ in range(3)]
-    host, *others = (Node(config, key, system=system) for key in keys)
-    operator = Wallet.generate()
-    binding = sign_binding(operator, host.peer_id, network=NETWORK, now=system.unix_s(), lifetime_s=3600)
+async def mesh_of(net: SimNetwork, limits: SessionServerLimits | None = None) -> AsyncIterator[Mesh]:
+    operator = make_wallet("operator")
     price = ModelPrice(micros_per_mtok=150_000, currency="USD")
-    server = SessionServer(
-        key=keys[0],
-        binding=lambda: binding,
-        network=NETWORK,
-        price_of=lambda model_id, peer_id: price if model_id == MODEL else None,
-        system=system,
-        limits=limits,
-    )
-    rpc = RpcServer(prefix=PREFIX, system=system)
-    rpc.add_service(pb.DESCRIPTOR.services_by_name["SessionService"], server)
-    for protocol_id, handler in rpc.stream_handlers().items():
-        host.set_stream_handler(protocol_id, handler)
+    async with nodes_on(net) as nodes:
+        key = make_peer_key("host")
+        host = await nodes.start(key=key, max_connections=100)
+        system = nodes.machine_of(host).system
+        binding = sign_binding(operator, host.peer_id, network=NETWORK, now=system.unix_s(), lifetime_s=3600)
+        server = SessionServer(
+            key=key,
+            binding=lambda: binding,
+            network=NETWORK,
+            price_of=lambda model_id, peer_id: price if model_id == MODEL else None,
+            system=system,
+            limits=limits,
+        )
+        rpc = RpcServer(prefix=PREFIX, system=system)
+        rpc.add_service(pb.DESCRIPTOR.services_by_name["SessionService"], server)
+        for protocol_id, handler in rpc.stream_handlers().items():
+            host.set_stream_handler(protocol_id, handler)
 
-    def client_of(node: Node) -> Client:
-        node.add_addresses(host.peer_id, host.listen_addresses(), AddressOrigin.CONFIGURED)
-        caller = RpcClient(node, prefix=PREFIX, system=system)
-        wallet = Wallet.generate()
-        manager = SessionManager(caller=caller, wallet=wallet, peer_id=node.peer_id, network=NETWORK, system=system)
-        return Client(node, caller, wallet, manager)
+        async def start_client(name: str) -> Client:
+            node = await nodes.start(max_connections=100)
+            node.add_addresses(host.peer_id, host.listen_addresses(), AddressOrigin.CONFIGURED)
+            own = nodes.machine_of(node).system
+            caller = RpcClient(node, prefix=PREFIX, system=own)
+            wallet = make_wallet(name)
+            manager = SessionManager(caller=caller, wallet=wallet, peer_id=node.peer_id, network=NETWORK, system=own)
+            return Client(node, caller, wallet, manager)
 
-    choice = ChosenHost(peer_id=host.peer_id, operator=operator.address_bytes, model_id=MODEL, price=price)
-    async with trio.open_nursery() as nursery:
-        for node in (host, *others):
-            await nursery.start(node.run)
-        first, second = (client_of(node) for node in others)
-        yield Mesh(host, operator, server, choice, (first, second))
-        for node in (*others, host):
+        choice = ChosenHost(peer_id=host.peer_id, operator=operator.address_bytes, model_id=MODEL, price=price)
+        clients = await start_client("first"), await start_client("second")
+        yield Mesh(host, system, operator, server, choice, clients)
+        for node in (*(client.node for client in clients), host):
             await node.stop()
 
 
-@pytest.fixture
-async def mesh() -> AsyncIterator[Mesh]:
-    async with mesh_of() as made:
-        yield made
-
-
 def terms_of(mesh: Mesh, client: Client, nonce: bytes, /, **changes: Any) -> SessionAuthorization:
-    now = int(System().unix_s())
+    now = int(mesh.system.unix_s())
     fields: dict[str, Any] = {
         "client": client.wallet.address_bytes,
         "operator": mesh.operator.address_bytes,
@@ -128,6 +124,7 @@ async def authorize(mesh: Mesh, client: Client, message: pb.SessionAuthorization
     return (await client.rpc.unary(mesh.host.peer_id, AUTHORIZE, request, timeout_s=10)).grant
 
 
+@simulated(mesh_of)
 async def test_a_session_lives_as_long_as_its_block(mesh: Mesh) -> None:
     client, other = mesh.clients
     async with client.sessions.open_session(mesh.choice, spending_limit_micros=10_000) as session:
@@ -142,6 +139,7 @@ async def test_a_session_lives_as_long_as_its_block(mesh: Mesh) -> None:
     assert mesh.server.refusals == {"SESSION_OF_ANOTHER_PEER": 1}
 
 
+@simulated(mesh_of)
 async def test_a_repetition_gets_the_same_grant_and_a_thief_gets_nothing(mesh: Mesh) -> None:
     client, thief = mesh.clients
     terms = terms_of(mesh, client, await challenge(mesh, client))
@@ -160,14 +158,15 @@ async def test_a_repetition_gets_the_same_grant_and_a_thief_gets_nothing(mesh: M
     [
         ({"host_peer_id": b"another"}, NETWORK, "WRONG_HOST"),
         ({"issued_at_unix_s": 1, "expires_at_unix_s": 2}, NETWORK, "EXPIRED"),
-        ({}, "hostmesh", "BAD_SIGNATURE"),
+        ({}, "testnet-2", "BAD_SIGNATURE"),
         ({"client": bytes(20)}, NETWORK, "BAD_SIGNATURE"),
         ({"nonce": bytes(32)}, NETWORK, "UNKNOWN_CHALLENGE"),
         ({"model_id": "gpt"}, NETWORK, "UNKNOWN_MODEL"),
     ],
 )
+@simulated(mesh_of)
 async def test_what_is_wrong_is_refused_with_its_reason(
-    changes: dict[str, Any], network: str, reason: str, mesh: Mesh
+    mesh: Mesh, changes: dict[str, Any], network: str, reason: str
 ) -> None:
     client, _ = mesh.clients
     nonce = await challenge(mesh, client)
@@ -178,6 +177,7 @@ async def test_what_is_wrong_is_refused_with_its_reason(
     assert mesh.server.refusals == {reason: 1}
 
 
+@simulated(mesh_of)
 async def test_a_stranger_cannot_close_anothers_session(mesh: Mesh) -> None:
     client, stranger = mesh.clients
     session = await client.sessions.start_session(mesh.choice, spending_limit_micros=1)
@@ -190,6 +190,7 @@ async def test_a_stranger_cannot_close_anothers_session(mesh: Mesh) -> None:
     assert mesh.server.active_sessions == 0
 
 
+@simulated(mesh_of)
 async def test_a_session_survives_its_connection(mesh: Mesh) -> None:
     """It belongs to the peer id, and the peer proves that again."""
     client, _ = mesh.clients
@@ -201,6 +202,7 @@ async def test_a_session_survives_its_connection(mesh: Mesh) -> None:
     assert mesh.server.active_sessions == 0
 
 
+@simulated(mesh_of)
 async def test_fifty_sessions_are_opened_at_once(mesh: Mesh) -> None:
     opened: set[bytes] = set()
     every = trio.Event()
@@ -220,8 +222,9 @@ async def test_fifty_sessions_are_opened_at_once(mesh: Mesh) -> None:
     assert mesh.server.refusals == {}
 
 
-async def test_a_flood_of_challenges_is_answered_and_bounded() -> None:
-    async with mesh_of(SessionServerLimits(challenges=ChallengeLimits(per_peer=5))) as mesh:
+@simulated()
+async def test_a_flood_of_challenges_is_answered_and_bounded(net: SimNetwork) -> None:
+    async with mesh_of(net, SessionServerLimits(challenges=ChallengeLimits(per_peer=5))) as mesh:
         client, other = mesh.clients
         for _ in range(5):
             await challenge(mesh, client)
@@ -232,17 +235,22 @@ async def test_a_flood_of_challenges_is_answered_and_bounded() -> None:
         assert 0 < caught.value.retry_after_ms <= 60_000
         async with other.sessions.open_session(mesh.choice, spending_limit_micros=1):
             pass
+        # What the refusal says is when it works again.
+        await trio.sleep(caught.value.retry_after_ms / 1000)
+        assert await challenge(mesh, client)
 
 
+@simulated(mesh_of)
 async def test_an_operator_that_changed_is_noticed(mesh: Mesh) -> None:
     client, _ = mesh.clients
-    stale = dataclasses.replace(mesh.choice, operator=Wallet.generate().address_bytes)
+    stale = dataclasses.replace(mesh.choice, operator=make_wallet("another").address_bytes)
     with pytest.raises(SessionError) as caught:
         await client.sessions.start_session(stale, spending_limit_micros=1)
     assert caught.value.reason == "OPERATOR_CHANGED"
     assert mesh.server.granted == 0
 
 
+@simulated(mesh_of)
 async def test_a_host_that_left_does_not_hold_the_client_up(mesh: Mesh) -> None:
     client, other = mesh.clients
     async with client.sessions.open_session(mesh.choice, spending_limit_micros=1) as session:

@@ -1,0 +1,81 @@
+"""Bare nodes, each on a machine of its own in a simulated network; for tests of what is beneath the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from hostmesh.net.node import Node, NodeConfig
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.stream import Stream, StreamHandler
+from hostmesh.testing import SimMachine, SimNetwork, make_peer_key
+
+ECHO = "/test/echo/1"
+
+
+async def echo(stream: Stream) -> None:
+    """Send back what comes."""
+    while data := await stream.receive():
+        await stream.send(data)
+
+
+class Nodes:
+    """Starts nodes.
+
+    Args:
+        net: has their machines.
+        nursery: runs them.
+        handlers: what every node serves.
+    """
+
+    def __init__(self, net: SimNetwork, nursery: trio.Nursery, handlers: Mapping[str, StreamHandler]) -> None:
+        self.net = net
+        self._nursery = nursery
+        self._handlers = handlers
+        self._machines: dict[Node, SimMachine] = {}
+
+    async def start(self, *, on: SimMachine | None = None, key: PeerKey | None = None, **config: Any) -> Node:
+        """Start a node that listens on its machine's address, port 4001.
+
+        Args:
+            on: the machine; a new one by default.
+            key: by default that of the machine's name.
+            config: for its :class:`NodeConfig`; by default it has no DHT.
+        """
+        machine = on or self.net.machine(f"m{len(self.net.machines)}")
+        settings = {"enable_dht": False, "listen_addresses": (f"/ip4/{machine.address}/tcp/4001",), **config}
+        node = Node(
+            NodeConfig(**settings),
+            key or make_peer_key(machine.name),
+            system=machine.system,
+            network=machine.network,
+        )
+        for protocol_id, handler in self._handlers.items():
+            node.set_stream_handler(protocol_id, handler)
+        self._machines[node] = machine
+        await self._nursery.start(self._run, machine, node)
+        return node
+
+    async def _run(self, machine: SimMachine, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
+        async with machine.process():
+            await node.run(task_status=task_status)
+
+    def machine_of(self, node: Node) -> SimMachine:
+        """Return where a node runs."""
+        return self._machines[node]
+
+    def dials(self, node: Node) -> int:
+        """Return how many connections a node tried to open."""
+        name = self._machines[node].name
+        return sum(event.kind == "dial" and event.source == name for event in self.net.trace)
+
+
+@asynccontextmanager
+async def nodes_on(net: SimNetwork) -> AsyncIterator[Nodes]:
+    """Nodes that serve an echo, until the block is left."""
+    async with trio.open_nursery() as nursery:
+        yield Nodes(net, nursery, {ECHO: echo})
+        nursery.cancel_scope.cancel()
