@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import trio
+
 from hostmesh.testing import SimNetwork, SimOptions, run_sim
 
 _Setup = Callable[[SimNetwork], AbstractAsyncContextManager[Any]]
@@ -42,3 +44,14 @@ def simulated(
         return run
 
     return decorate
+
+
+async def eventually(holds: Callable[[], object], *, within_s: float = 60.0) -> None:
+    """Wait in a simulation until something holds, which is looked at every 10 ms of its clock.
+
+    Raises:
+        trio.TooSlowError: it does not.
+    """
+    with trio.fail_after(within_s):
+        while not holds():  # noqa: ASYNC110 - the virtual clock's sleep costs nothing
+            await trio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Calls, messages and status between two real nodes over loopback TCP, Noise and Yamux."""
+"""Calls, messages and status between two nodes, over Noise and Yamux."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
+from tests.simulated.nodes import Nodes, nodes_on
+from tests.support.simulated import eventually, simulated
 
 from hostmesh.errors import (
     ConnectionLostError,
@@ -21,8 +22,7 @@ from hostmesh.errors import (
 from hostmesh.messaging.direct import DirectMessenger, Message
 from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.node import Node, NodeConfig
-from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.node import Node
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.limits import CallLimits, RpcLimits
 from hostmesh.rpc.method import method
@@ -31,14 +31,15 @@ from hostmesh.status.client import StatusClient
 from hostmesh.status.methods import STATUS_SERVICE
 from hostmesh.status.server import StatusServer
 from hostmesh.status.snapshot import HostStatus, ServingState
-from hostmesh.system import System
+from hostmesh.testing import SimNetwork
 from hostmesh.v1 import job_pb2
 
 JOBS = job_pb2.DESCRIPTOR.services_by_name["JobService"]
 QUOTE = method(JOBS, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
 RUN = method(JOBS, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
 JOB_PROTOCOL = "/hostmesh/job/1.0.0"
-SYSTEM = System()
+ROUND_TRIP_S = 0.04
+"""Between two machines, by default."""
 
 
 class Jobs:
@@ -100,12 +101,13 @@ def run_request(count: int, size: int, prompt: str = "") -> job_pb2.RunRequest:
 
 
 class World:
-    def __init__(self, client: Node, server: Node, limits: RpcLimits | None) -> None:
+    def __init__(self, nodes: Nodes, client: Node, server: Node, limits: RpcLimits | None) -> None:
         self.client, self.server = client, server
+        self.near, self.far = nodes.machine_of(client).system, nodes.machine_of(server).system
         self.jobs = Jobs()
-        self.rpc_server = RpcServer(prefix="/hostmesh", system=SYSTEM, limits=limits)
+        self.rpc_server = RpcServer(prefix="/hostmesh", system=self.far, limits=limits)
         self.rpc_server.add_service(JOBS, self.jobs)
-        self.rpc = RpcClient(client, prefix="/hostmesh", system=SYSTEM)
+        self.rpc = RpcClient(client, prefix="/hostmesh", system=self.near)
         self.serve()
 
     def serve(self) -> None:
@@ -122,27 +124,14 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(limits: RpcLimits | None = None) -> AsyncIterator[World]:
-    def node() -> Node:
-        return Node(NodeConfig(enable_dht=False), PeerKey.generate(SYSTEM.random_bytes))
-
-    client, server = node(), node()
-    with trio.fail_after(60.0):
-        async with trio.open_nursery() as nursery:
-            world = World(client, server, limits)
-            await nursery.start(server.run)
-            await nursery.start(client.run)
-            client.add_addresses(server.peer_id, server.listen_addresses(), AddressOrigin.CONFIGURED)
-            yield world
-            nursery.cancel_scope.cancel()
+async def world_of(net: SimNetwork, limits: RpcLimits | None = None) -> AsyncIterator[World]:
+    async with nodes_on(net) as nodes:
+        client, server = await nodes.start(), await nodes.start()
+        client.add_addresses(server.peer_id, server.listen_addresses(), AddressOrigin.CONFIGURED)
+        yield World(nodes, client, server, limits)
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with world_of() as world:
-        yield world
-
-
+@simulated(world_of)
 async def test_200_calls_in_a_row_and_50_at_once_end_each_once(world: World) -> None:
     assert await world.quote("first") == b"first"
     tasks = trio.lowlevel.current_statistics().tasks_living
@@ -166,10 +155,10 @@ async def test_200_calls_in_a_row_and_50_at_once_end_each_once(world: World) -> 
 
 async def quiet(world: World) -> None:
     """Wait until the server is done with every call of the client."""
-    while world.rpc_server.active_calls(world.client.peer_id):
-        await trio.testing.wait_all_tasks_blocked(0.01)
+    await eventually(lambda: not world.rpc_server.active_calls(world.client.peer_id))
 
 
+@simulated(world_of)
 async def test_50_streams_at_once_keep_their_order(world: World) -> None:
     async def one() -> None:
         async with world.run(100, 300) as stream:
@@ -182,6 +171,7 @@ async def test_50_streams_at_once_keep_their_order(world: World) -> None:
     assert world.jobs.running == 0
 
 
+@simulated(world_of)
 async def test_a_stream_larger_than_every_window_arrives_whole(world: World) -> None:
     received = 0
     async with world.run(200, 65000) as stream:
@@ -190,30 +180,34 @@ async def test_a_stream_larger_than_every_window_arrives_whole(world: World) -> 
     assert received == 200 * 65000
 
 
+@simulated(world_of)
 async def test_a_request_of_nearly_a_mebibyte_arrives_whole(world: World) -> None:
     async with world.run(1, 1, "x" * 1_000_000) as stream:
         assert len([response async for response in stream]) == 1
     assert world.jobs.input_bytes == 1_000_000
 
 
-async def test_leaving_a_stream_cancels_the_handler_within_a_second(world: World) -> None:
+@simulated(world_of)
+async def test_leaving_a_stream_cancels_the_handler_at_once(world: World) -> None:
     async with world.run(0, 0):
         await world.jobs.started.wait()
-    with trio.fail_after(1.0):
+    with trio.fail_after(ROUND_TRIP_S):
         await world.jobs.ended.wait()
     await quiet(world)
     assert world.rpc_server.counters.abandoned == {"JobService.Run": 1}
     assert await world.quote("still here") == b"still here"
 
 
+@simulated(world_of)
 async def test_leaving_while_the_handler_waits_for_the_window_frees_it(world: World) -> None:
     async with world.run(10_000, 60_000) as stream:
         await anext(stream)
-    with trio.fail_after(1.0):
+    with trio.fail_after(ROUND_TRIP_S):
         await world.jobs.ended.wait()
     assert await world.quote("still here") == b"still here"
 
 
+@simulated(world_of)
 async def test_cancelling_callers_leaves_the_connection_whole(world: World) -> None:
     async def abandon(after_s: float) -> None:
         with trio.move_on_after(after_s):
@@ -224,23 +218,27 @@ async def test_cancelling_callers_leaves_the_connection_whole(world: World) -> N
     for _ in range(3):
         async with trio.open_nursery() as nursery:
             for number in range(20):
-                nursery.start_soon(abandon, number * 0.002)
+                nursery.start_soon(abandon, number * ROUND_TRIP_S / 5)
     assert await world.quote("whole") == b"whole"
     await quiet(world)
     assert world.jobs.running == 0
 
 
+@simulated(world_of)
 async def test_the_deadline_ends_both_sides(world: World) -> None:
     await world.quote("warm")
+    began_s = trio.current_time()
     with pytest.raises(DeadlineExceededError) as caught:
         await world.quote("hang", timeout_s=0.3)
+    assert trio.current_time() - began_s == pytest.approx(0.3)
     assert caught.value.may_have_executed
-    with trio.fail_after(1.0):
+    with trio.fail_after(ROUND_TRIP_S):
         await world.jobs.ended.wait()
     await quiet(world)
     assert await world.quote("next") == b"next"
 
 
+@simulated(world_of)
 async def test_a_client_that_stops_cancels_its_calls(world: World) -> None:
     async with trio.open_nursery() as nursery:
 
@@ -251,12 +249,13 @@ async def test_a_client_that_stops_cancels_its_calls(world: World) -> None:
         nursery.start_soon(call)
         await world.jobs.started.wait()
         await world.client.stop()
-        with trio.fail_after(2.0):
+        with trio.fail_after(ROUND_TRIP_S):
             await world.jobs.ended.wait()
     await quiet(world)
     assert world.rpc_server.counters.abandoned == {"JobService.Quote": 1}
 
 
+@simulated(world_of)
 async def test_a_server_that_stops_leaves_an_unknown_outcome(world: World) -> None:
     async with trio.open_nursery() as nursery:
 
@@ -273,9 +272,10 @@ async def test_a_server_that_stops_leaves_an_unknown_outcome(world: World) -> No
     assert not unreachable.value.may_have_executed
 
 
-async def test_limits_are_answered() -> None:
+@simulated()
+async def test_limits_are_answered(net: SimNetwork) -> None:
     limits = RpcLimits(per_peer=CallLimits(max_concurrent=3, calls_per_s=1000.0, burst=1000))
-    async with world_of(limits) as world, trio.open_nursery() as nursery:
+    async with world_of(net, limits) as world, trio.open_nursery() as nursery:
         outcomes: list[tuple[StatusCode, str, int | None]] = []
 
         async def hang() -> None:
@@ -291,8 +291,9 @@ async def test_limits_are_answered() -> None:
     assert outcomes == [(StatusCode.RESOURCE_EXHAUSTED, "BUSY", 250)] * 17
 
 
+@simulated(world_of)
 async def test_another_protocol_is_told_apart(world: World) -> None:
-    client = RpcClient(world.client, prefix="/fabstir-llm", system=SYSTEM)
+    client = RpcClient(world.client, prefix="/fabstir-llm", system=world.near)
     with pytest.raises(ProtocolNotSupportedError) as caught:
         await client.unary(world.server.peer_id, QUOTE, job_pb2.QuoteRequest(model_id="m"), timeout_s=5.0)
     assert caught.value.needed == "/fabstir-llm/job/1.0.0"
@@ -309,6 +310,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("data", "answer"), HOSTILE.values(), ids=HOSTILE.keys())
+@simulated(world_of)
 async def test_a_hostile_caller_harms_its_own_stream_only(world: World, data: bytes, answer: bytes) -> None:
     stream = await world.client.open_stream(world.server.peer_id, JOB_PROTOCOL)
     received = b""
@@ -328,9 +330,10 @@ async def test_a_hostile_caller_harms_its_own_stream_only(world: World, data: by
 # --- the features on top ---
 
 
+@simulated(world_of)
 async def test_messages_between_real_nodes(world: World) -> None:
-    near = DirectMessenger(world.rpc, SYSTEM)
-    far = DirectMessenger(RpcClient(world.server, prefix="/hostmesh", system=SYSTEM), SYSTEM)
+    near = DirectMessenger(world.rpc, world.near)
+    far = DirectMessenger(RpcClient(world.server, prefix="/hostmesh", system=world.far), world.far)
     world.rpc_server.add_service(MESSAGE_SERVICE, far.inbox)
     world.serve()
     got: list[Message] = []
@@ -355,8 +358,7 @@ async def test_messages_between_real_nodes(world: World) -> None:
 
                     async def lose() -> None:
                         # After the delivery, so that only the acknowledgement is lost.
-                        while len(got) < 3:
-                            await trio.testing.wait_all_tasks_blocked(0.01)
+                        await eventually(lambda: len(got) == 3)
                         await stream.reset()
 
                     inner.start_soon(lose)
@@ -374,8 +376,7 @@ async def test_messages_between_real_nodes(world: World) -> None:
         world.server.set_stream_handler("/hostmesh/message/1.0.0", lossy)
 
         async def let_go() -> None:
-            while losses:
-                await trio.testing.wait_all_tasks_blocked(0.01)
+            await eventually(lambda: not losses)
             slow.set()
 
         nursery.start_soon(let_go)
@@ -387,6 +388,7 @@ async def test_messages_between_real_nodes(world: World) -> None:
     assert got[0].message_id == ack.message_id
 
 
+@simulated(world_of)
 async def test_status_between_real_nodes(world: World) -> None:
     jobs = 0
 
@@ -399,16 +401,15 @@ async def test_status_between_real_nodes(world: World) -> None:
             max_queued_jobs=0,
             models=(),
             uptime_s=1.0,
-            time_unix_s=SYSTEM.unix_s(),
+            time_unix_s=world.far.unix_s(),
         )
 
-    server = StatusServer(snapshot, SYSTEM)
+    server = StatusServer(snapshot, world.far)
     world.rpc_server.add_service(STATUS_SERVICE, server)
     world.serve()
-    client = StatusClient(world.rpc, SYSTEM)
-    started = SYSTEM.monotonic_s()
-    rtt_s = await client.ping(world.server.peer_id)
-    assert 0.0 < rtt_s < SYSTEM.monotonic_s() - started
+    client = StatusClient(world.rpc, world.near)
+    await client.ping(world.server.peer_id)
+    assert await client.ping(world.server.peer_id) == pytest.approx(ROUND_TRIP_S)
     assert (await client.get_snapshot(world.server.peer_id)).free_slots == 1
     async with client.watch_status(world.server.peer_id, min_interval_s=0.0) as watch:
         assert (await anext(watch)).active_jobs == 0
