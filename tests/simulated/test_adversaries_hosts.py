@@ -1,0 +1,267 @@
+"""Hosts that lie, among unmodified nodes: what is caught, when, and what only the client's own evidence shows."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+import trio
+from tests.simulated.adversary_world import LATENCY_S, MODEL, OPTIONS, World, world_on
+from tests.support.simulated import simulated
+
+from hostmesh import DeadlineExceededError, HostChoice, HostCriteria, JobError, NoHostFoundError, RemoteProtocolError
+from hostmesh.discovery.measurement import Origin
+from hostmesh.errors import HostmeshError
+from hostmesh.testing import FakeEngine, make_description
+from hostmesh.testing.adversary_host import HostLies, JobLie, LyingHost, PingLie, run_lying_host
+
+RTT_MS = 2000 * LATENCY_S
+CHEAP = make_description(MODEL, price_micros_per_mtok=1)
+"""What makes a host first in the ranking, the rest being equal."""
+
+
+def liar_on(world: World, lies: HostLies, **truth: object) -> AbstractAsyncContextManager[LyingHost]:
+    """Run a lying host in the world."""
+    arguments: dict[str, object] = {"description": CHEAP, "bootstrap": world.bootstrap, **truth}
+    return run_lying_host(world.net.machine("liar"), lies, **arguments)  # type: ignore[arg-type]
+
+
+async def settle(world: World) -> None:
+    """Let the DHT hear of everybody, then start the client."""
+    await trio.sleep(30)
+    await world.start_client()
+
+
+async def run_job(world: World, choice: HostChoice, *, timeout_s: float = 10.0) -> tuple[str, int]:
+    """Return a job's answer and the tokens that were charged."""
+    sessions, jobs = world.client.get_session_manager(), world.client.get_job_manager()
+    async with (
+        sessions.open_session(choice, spending_limit_micros=1000) as session,
+        jobs.run(session, prompt="why?", timeout_s=timeout_s, max_output_tokens=100) as job,
+    ):
+        text = await job.read_text()
+        return text, job.usage.prompt_tokens + job.usage.completion_tokens
+
+
+def only(liar: LyingHost) -> HostCriteria:
+    """Return criteria that the liar alone can meet."""
+    return HostCriteria(required_models=[MODEL], include=[liar.adversary.peer_id])
+
+
+# --- claims ---
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_without_a_lie_it_is_a_host_like_any_other(world: World) -> None:
+    async with liar_on(world, HostLies()) as liar:
+        await settle(world)
+        choice, _ = await world.find_timed()
+        assert choice.peer_id == liar.adversary.peer_id
+        text, tokens = await run_job(world, choice)
+        assert text
+        assert tokens == liar.jobs.stats().prompt_tokens + liar.jobs.stats().completion_tokens
+        assert world.discovery.reputation(choice.peer_id).points > 100
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_models_that_it_does_not_have_are_seen_not_to_be_ready(world: World) -> None:
+    async with liar_on(world, HostLies(extra_models=("huge",))) as liar:
+        await settle(world)
+        with pytest.raises(NoHostFoundError) as refused:
+            await world.discovery.find_host(HostCriteria(required_models=["huge"]))
+        assert refused.value.seen == 2
+        assert refused.value.rejected == {"model": 1, "ready": 1}
+        assert liar.engine.counts.started == 0
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_a_model_that_it_swears_is_ready_fails_at_the_quote_and_nothing_is_paid(world: World) -> None:
+    lies = HostLies(extra_models=("huge",), is_always_ready=True)
+    async with liar_on(world, lies) as liar:
+        await settle(world)
+        choice, _ = await world.find_timed(HostCriteria(required_models=["huge"]))
+        assert choice.peer_id == liar.adversary.peer_id
+        with pytest.raises(HostmeshError) as refused:
+            await run_job(world, choice)
+        assert not refused.value.may_have_executed
+        # Whoever wants what honest hosts have does not meet it more than once: it is told to be left out.
+        criteria = HostCriteria(required_models=[MODEL], exclude=[choice.peer_id])
+        assert (await world.find_timed(criteria))[0].peer_id == world.honest
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_full_slots_that_it_says_are_free_cost_a_busy_and_no_prompt(world: World) -> None:
+    engine = FakeEngine([MODEL], tokens_per_s=0.001)
+    one_slot = make_description(MODEL, price_micros_per_mtok=1, max_concurrent_jobs=1, max_queued_jobs=0)
+    lies = HostLies(is_always_ready=True)
+    async with liar_on(world, lies, engine=engine, description=one_slot) as liar:
+        await settle(world)
+        choice, _ = await world.find_timed()
+        assert choice.peer_id == liar.adversary.peer_id
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_run_for_ever, world, choice)
+            await engine.wait_until(lambda counts: counts.running == 1)
+            world.discovery.forget_measurements(choice.peer_id)
+            again, _ = await world.find_timed()
+            assert (again.peer_id, again.free_slots) == (choice.peer_id, 1)  # a claim, and shown as one
+            with pytest.raises(JobError) as refused:
+                await run_job(world, again)
+            assert refused.value.reason == "BUSY"
+            assert not refused.value.may_have_executed
+            assert engine.counts.started == 1
+            nursery.cancel_scope.cancel()
+
+
+async def _run_for_ever(world: World, choice: HostChoice) -> None:
+    await run_job(world, choice, timeout_s=1e6)
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_a_low_price_in_the_record_does_not_bind_the_client_to_a_high_quote(world: World) -> None:
+    dear = make_description(MODEL, price_micros_per_mtok=1_000_000)
+    async with liar_on(world, HostLies(price_micros_per_mtok=1), description=dear) as liar:
+        await settle(world)
+        choice, _ = await world.find_timed()
+        assert choice.peer_id == liar.adversary.peer_id
+        with pytest.raises(HostmeshError) as refused:
+            await run_job(world, choice)
+        assert getattr(refused.value, "reason", "") == "PRICE_TOO_LOW"
+        assert liar.engine.counts.started == 0
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_uptime_place_and_speed_are_shown_as_claims_and_the_latency_is_not_one(world: World) -> None:
+    lies = HostLies(extra_uptime_s=10**9, location="NZ", capabilities=("1000-tokens-per-s",))
+    async with liar_on(world, lies) as liar:
+        await settle(world)
+        wanted = HostCriteria(
+            required_models=[MODEL], location="NZ", min_uptime_s=10**8, capabilities=["1000-tokens-per-s"]
+        )
+        choice, _ = await world.find_timed(wanted)
+        assert choice.peer_id == liar.adversary.peer_id
+        assert choice.uptime is not None
+        assert choice.uptime.origin is Origin.CLAIMED
+        assert choice.latency is not None
+        assert choice.latency.origin is Origin.MEASURED
+
+
+# --- latency ---
+
+
+@pytest.mark.parametrize("ping", [PingLie.EARLY, PingLie.WRONG_NONCE])
+@simulated(world_on, network=OPTIONS)
+async def test_who_answers_a_ping_without_having_read_it_is_unreachable(world: World, ping: PingLie) -> None:
+    """The answer must hold 8 random bytes of the question: it cannot leave before the question has come."""
+    async with liar_on(world, HostLies(ping=ping)) as liar:
+        await settle(world)
+        choice, took_s = await world.find_timed()
+        assert choice.peer_id == world.honest
+        assert took_s < 3
+        funnel = (await world.discovery.explain(only(liar))).funnel
+        assert funnel.rejected == {"listed": 1, "reachable": 1}
+        reason = next(each.detail for each in funnel.rejections if each.criterion == "reachable")
+        assert reason.startswith("MESSAGE_MALFORMED")
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.2, 1.0])
+@simulated(world_on, network=OPTIONS)
+async def test_all_that_a_host_can_do_to_its_measured_latency_is_to_add_to_it(world: World, delay_s: float) -> None:
+    async with liar_on(world, HostLies(ping_delay_s=delay_s)) as liar:
+        await settle(world)
+        choice, took_s = await world.find_timed(only(liar))
+        assert choice.latency is not None
+        assert choice.latency.value == pytest.approx(RTT_MS + 1000 * delay_s, rel=0.01)
+        assert took_s < 6
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_a_ping_that_is_never_answered_costs_the_search_less_than_the_probe_may_take(world: World) -> None:
+    async with liar_on(world, HostLies(ping_delay_s=1e6)):
+        await settle(world)
+        choice, took_s = await world.find_timed()
+        assert choice.peer_id == world.honest
+        assert took_s < 3
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_probes_before_jobs_fool_the_measurement_and_the_callers_deadline_ends_it(world: World) -> None:
+    async with liar_on(world, HostLies(job_delay_s=60.0)) as liar:
+        await settle(world)
+        choice, _ = await world.find_timed()
+        assert choice.peer_id == liar.adversary.peer_id
+        assert choice.latency is not None
+        assert choice.latency.value == pytest.approx(RTT_MS, rel=0.01)
+        began_s = trio.current_time()
+        with pytest.raises(DeadlineExceededError), trio.fail_after(30):
+            await world.client.get_job_manager().request_quote(choice.peer_id, MODEL, timeout_s=5.0)
+        assert trio.current_time() - began_s < 6
+        criteria = HostCriteria(required_models=[MODEL], exclude=[choice.peer_id])
+        assert (await world.find_timed(criteria))[0].peer_id == world.honest
+
+
+# --- jobs ---
+
+
+@pytest.mark.parametrize("job", [JobLie.FAILS, JobLie.WRONG_COST, JobLie.NO_USAGE, JobLie.REPEATS])
+@simulated(world_on, network=OPTIONS)
+async def test_jobs_run_badly_cost_the_host_its_reputation_and_then_its_rank(world: World, job: JobLie) -> None:
+    async with liar_on(world, HostLies(job=job)) as liar:
+        await settle(world)
+        failures = 0
+        for _ in range(12):
+            choice, _ = await world.find_timed()
+            if choice.peer_id == world.honest:
+                break
+            with pytest.raises(JobError if job is JobLie.FAILS else RemoteProtocolError):
+                await run_job(world, choice)
+            failures += 1
+        else:
+            pytest.fail("the client never turned away")
+        text, _ = await run_job(world, choice)
+        assert text == "It is a law of nature."
+        assert failures >= 1
+        reputation = world.discovery.reputation(liar.adversary.peer_id)
+        assert (reputation.n, reputation.points < 100) == (failures, True)
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_a_job_that_hangs_ends_by_the_clients_deadline(world: World) -> None:
+    async with liar_on(world, HostLies(job=JobLie.HANGS)) as liar:
+        await settle(world)
+        choice, _ = await world.find_timed()
+        began_s = trio.current_time()
+        with pytest.raises(DeadlineExceededError):
+            await run_job(world, choice, timeout_s=5.0)
+        assert trio.current_time() - began_s < 6
+        assert liar.engine.counts.started == 1
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_a_host_that_says_free_and_refuses_every_job_is_not_blamed_and_can_be_left_out(world: World) -> None:
+    async with liar_on(world, HostLies(job=JobLie.REFUSED)):
+        await settle(world)
+        choice, _ = await world.find_timed()
+        with pytest.raises(JobError) as refused:
+            await run_job(world, choice)
+        assert refused.value.reason == "BUSY"
+        assert refused.value.retry_safe
+        assert world.discovery.reputation(choice.peer_id).n == 0
+        criteria = HostCriteria(required_models=[MODEL], exclude=[choice.peer_id])
+        assert (await world.find_timed(criteria))[0].peer_id == world.honest
+
+
+@pytest.mark.parametrize(("extra_tokens", "is_believed"), [(20, True), (3000, False)])
+@simulated(world_on, network=OPTIONS)
+async def test_tokens_that_were_not_are_believed_within_what_the_input_can_have(
+    world: World, extra_tokens: int, is_believed: bool
+) -> None:
+    async with liar_on(world, HostLies(extra_tokens=extra_tokens)) as liar:
+        await settle(world)
+        choice, _ = await world.find_timed()
+        if is_believed:
+            _, charged = await run_job(world, choice)
+            stats = liar.jobs.stats()
+            assert charged == stats.prompt_tokens + stats.completion_tokens + extra_tokens
+        else:
+            with pytest.raises(RemoteProtocolError, match="tokens"):
+                await run_job(world, choice)
