@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import trio
@@ -41,7 +41,7 @@ class Nodes:
         """Start a node that listens on its machine's address, port 4001.
 
         Args:
-            on: the machine; a new one by default.
+            on: the machine, one that may have other nodes already; a new one by default.
             key: by default that of the machine's name.
             config: for its :class:`NodeConfig`; by default it has no DHT.
         """
@@ -60,7 +60,8 @@ class Nodes:
         return node
 
     async def _run(self, machine: SimMachine, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
-        async with machine.process():
+        is_first = not any(other.is_running for other, home in self._machines.items() if home is machine)
+        async with machine.process() if is_first else nullcontext():
             await node.run(task_status=task_status)
 
     def machine_of(self, node: Node) -> SimMachine:
@@ -76,6 +77,12 @@ class Nodes:
 @asynccontextmanager
 async def nodes_on(net: SimNetwork) -> AsyncIterator[Nodes]:
     """Nodes that serve an echo, until the block is left."""
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        yield Nodes(net, nursery, {ECHO: echo})
+        try:
+            yield Nodes(net, nursery, {ECHO: echo})
+        except Exception as error:  # noqa: BLE001 - raised again below, without the nursery's group around it
+            failure = error
         nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -1,20 +1,20 @@
-"""How streams between two real nodes end, and that nothing of them is left."""
+"""How streams between two nodes end, and that nothing of them is left."""
 
 from __future__ import annotations
 
 import pytest
 import trio
-import trio.testing
+from tests.simulated.nodes import ECHO, Nodes, nodes_on
+from tests.support.simulated import eventually, simulated
 
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.stream import Stream
 
-ECHO = "/test/echo/1"
-
 
 @pytest.mark.parametrize("how", ["reset", "close"])
-async def test_a_stream_left_with_unread_bytes_is_forgotten(start_node, how):
-    server, client = await start_node(), await start_node()
+@simulated(nodes_on)
+async def test_a_stream_left_with_unread_bytes_is_forgotten(nodes: Nodes, how):
+    server, client = await nodes.start(), await nodes.start()
 
     async def say_more_than_is_read(stream: Stream) -> None:
         while await stream.receive():
@@ -26,20 +26,19 @@ async def test_a_stream_left_with_unread_bytes_is_forgotten(start_node, how):
     (connection,) = client._pool.of(server.peer_id)
     yamux = connection.muxer.yamux
     with trio.fail_after(2):
-        while not client.protocols_of(server.peer_id):
-            await trio.lowlevel.checkpoint()
+        await eventually(lambda: client.protocols_of(server.peer_id))
         stream = await client.open_stream(server.peer_id, "/test/more/1")
         await stream.close_write()
-        while stream._yamux_stream.id in yamux.streams:
-            await trio.lowlevel.checkpoint()
+        await eventually(lambda: stream._yamux_stream.id not in yamux.streams)
     assert yamux.unread_bytes == client.usage().unread_bytes == 1000
     await getattr(stream, how)()
     assert yamux.unread_bytes == client.usage().unread_bytes == 0
     assert stream not in connection.streams
 
 
-async def test_a_stream_that_its_opener_reset_is_forgotten_with_its_handler(start_node):
-    server, client = await start_node(), await start_node()
+@simulated(nodes_on)
+async def test_a_stream_that_its_opener_reset_is_forgotten_with_its_handler(nodes: Nodes):
+    server, client = await nodes.start(), await nodes.start()
     leave, left = trio.Event(), trio.Event()
 
     async def read_nothing(stream: Stream) -> None:
@@ -53,20 +52,19 @@ async def test_a_stream_that_its_opener_reset_is_forgotten_with_its_handler(star
     await stream.reset()
     (connection,) = server._pool.of(client.peer_id)
     with trio.fail_after(2):
-        while connection.muxer.yamux.streams:
-            await trio.lowlevel.checkpoint()
+        await eventually(lambda: not (connection.muxer.yamux.streams))
     assert len(connection.streams) == 1, "the handler has it still"
     leave.set()
     with trio.fail_after(2):
-        while connection.streams:
-            await trio.lowlevel.checkpoint()
+        await eventually(lambda: not (connection.streams))
     assert left.is_set()
     assert connection.muxer.yamux.unread_bytes == 0
 
 
 @pytest.mark.parametrize("how", ["reset", "disconnect", "own reset"])
-async def test_a_lost_stream_is_told_to_one_that_read_to_the_end(start_node, how):
-    server, client = await start_node(), await start_node()
+@simulated(nodes_on)
+async def test_a_lost_stream_is_told_to_one_that_read_to_the_end(nodes: Nodes, how):
+    server, client = await nodes.start(), await nodes.start()
     waiting, told = trio.Event(), trio.Event()
 
     async def wait(stream: Stream) -> None:
@@ -85,7 +83,7 @@ async def test_a_lost_stream_is_told_to_one_that_read_to_the_end(start_node, how
     await stream.close_write()
     await waiting.wait()
     if how == "reset":
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(1)
         assert not told.is_set()
         await stream.reset()
     elif how == "disconnect":
@@ -94,8 +92,9 @@ async def test_a_lost_stream_is_told_to_one_that_read_to_the_end(start_node, how
         await told.wait()
 
 
-async def test_an_opener_that_closed_its_side_is_told_of_a_lost_connection(start_node):
-    server, client = await start_node(), await start_node()
+@simulated(nodes_on)
+async def test_an_opener_that_closed_its_side_is_told_of_a_lost_connection(nodes: Nodes):
+    server, client = await nodes.start(), await nodes.start()
     await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
 
     async def stay(stream: Stream) -> None:
@@ -109,8 +108,9 @@ async def test_an_opener_that_closed_its_side_is_told_of_a_lost_connection(start
         await stream.wait_reset()
 
 
-async def test_streams_closed_in_order_are_not_reset(start_node):
-    server, client = await start_node(), await start_node()
+@simulated(nodes_on)
+async def test_streams_closed_in_order_are_not_reset(nodes: Nodes):
+    server, client = await nodes.start(), await nodes.start()
     await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
     stream = await client.open_stream(server.peer_id, ECHO)
     await stream.close_write()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import trio
+from tests.simulated.nodes import ECHO, Nodes, nodes_on
+from tests.support.simulated import simulated
 
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection import Connection
@@ -11,8 +13,6 @@ from hostmesh.net.connection_keeper import TICK_S
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-
-ECHO = "/test/echo/1"
 
 
 def connection_of(node: Node, peer_id: PeerId) -> Connection:
@@ -32,8 +32,9 @@ async def echoes(stream: Stream, data: bytes) -> bool:
 
 @pytest.mark.parametrize("why", ["goaway", "ids"])
 @pytest.mark.parametrize("is_busy", [True, False], ids=["busy", "idle"])
-async def test_calls_go_on_over_a_new_connection(autojump_clock, start_node, memory_network, why, is_busy):
-    server, client = await start_node(network=memory_network), await start_node(network=memory_network)
+@simulated(nodes_on)
+async def test_calls_go_on_over_a_new_connection(nodes: Nodes, why, is_busy):
+    server, client = await nodes.start(), await nodes.start()
     await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
     first = connection_of(client, server.peer_id)
     stream = await client.open_stream(server.peer_id, ECHO)
@@ -55,7 +56,7 @@ async def test_calls_go_on_over_a_new_connection(autojump_clock, start_node, mem
         assert await echoes(other, b"call %d" % number)
         await other.close()
     assert client.is_connected(server.peer_id)
-    assert len(memory_network.dialled) == 2, "one new connection for all of them"
+    assert nodes.dials(client) == 2, "one new connection for all of them"
     if is_busy:
         await trio.sleep(100)
         assert await echoes(stream, b"still here")
@@ -69,11 +70,12 @@ async def test_calls_go_on_over_a_new_connection(autojump_clock, start_node, mem
     assert await echoes(await client.open_stream(server.peer_id, ECHO), b"after")
 
 
-async def test_a_peer_that_goes_away_and_is_needed_no_more_is_disconnected(autojump_clock, start_node, memory_network):
-    server, client = await start_node(network=memory_network), await start_node(network=memory_network)
+@simulated(nodes_on)
+async def test_a_peer_that_goes_away_and_is_needed_no_more_is_disconnected(nodes: Nodes):
+    server, client = await nodes.start(), await nodes.start()
     await client.connect(server.peer_id, server.listen_addresses(), origin=AddressOrigin.CONFIGURED)
-    muxer = connection_of(server, client.peer_id).muxer
     await trio.sleep(1)
+    muxer = connection_of(server, client.peer_id).muxer
     muxer.yamux.go_away()
     muxer.flush_soon()
     with trio.fail_after(2 * TICK_S):
