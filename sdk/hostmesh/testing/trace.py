@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 MAX_KEPT_EVENTS = 200_000
@@ -66,6 +66,16 @@ class Trace:
         """Iterate over the events that are kept, in the order of their time."""
         return iter(self._events)
 
+    @property
+    def events(self) -> Sequence[TraceEvent]:
+        """The events that are kept, in the order of their time: the first ones."""
+        return self._events
+
+    @property
+    def left_out(self) -> int:
+        """How many later events are not kept."""
+        return len(self) - len(self._events)
+
     def hash(self) -> str:
         """Return the SHA-256 of all events so far: time, kind, both ends and size of each. Hexadecimal."""
         self._hash_rest()
@@ -86,10 +96,9 @@ class Trace:
             for name in names:
                 if machine is None or name == machine:
                     by_machine.setdefault(name, []).append(_line(event, name))
-        left_out = len(self) - len(self._events)
         blocks = ["\n".join([f"== {name}", *lines]) for name, lines in by_machine.items()]
-        if left_out:
-            blocks.append(f"{left_out} later events were not kept")
+        if self.left_out:
+            blocks.append(f"{self.left_out} later events were not kept")
         return "\n\n".join(blocks)
 
     def _hash_rest(self) -> None:
