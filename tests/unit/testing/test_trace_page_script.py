@@ -136,10 +136,8 @@ def test_every_way_to_use_the_page_of_200_000_events_of_50_machines(tmp_path: Pa
         if number % 1000:
             trace.add(now, "data", one, two, dice.randrange(3000), max(0.0, now - dice.random() * 0.08))
         else:
-            kind = dice.choice(
-                ["kill", "freeze", "resume", "power-off", "power-on", "move", "stall", "heal", "fault-cut"]
-            )
-            trace.add(now, kind, one, two if kind in ("stall", "heal", "fault-cut") else "")
+            kind = dice.choice([*of_machines, *of_links])
+            trace.add(now, kind, one, two if kind in of_links else "")
     frames = walk(trace, tmp_path, *EVERYTHING)
     assert frames[0]["leftOut"] == "5000 later events of the run are left out: the page has its first 200000."
     # What is drawn at once is bounded, and the reader is told.
