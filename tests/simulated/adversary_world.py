@@ -37,9 +37,19 @@ class World:
         """The client's."""
         return self.client.get_discovery_manager()
 
-    async def start_client(self) -> None:
-        """Let the client join. It knows the bootstrap node and nobody else."""
-        await start_node(self.net.machines["client"], self.client, self.bootstrap)
+    async def start_client(self) -> PeerId:
+        """Let the client join, 30 s from now, when the DHT has heard of everybody. It knows the bootstrap node only."""
+        await trio.sleep(30)
+        return await start_node(self.net.machines["client"], self.client, self.bootstrap)
+
+    @property
+    def now_unix_s(self) -> int:
+        """The time, by the client's clock."""
+        return int(self.net.machines["client"].system.unix_s())
+
+    def address_of(self, name: str) -> str:
+        """Return where a machine's node listens."""
+        return f"/ip4/{self.net.machines[name].address}/tcp/4001"
 
     async def find_timed(self, criteria: HostCriteria = WANTED) -> tuple[HostChoice, float]:
         """Return the host that the client finds, and how many seconds that took."""

@@ -26,12 +26,6 @@ def liar_on(world: World, lies: HostLies, **truth: object) -> AbstractAsyncConte
     return run_lying_host(world.net.machine("liar"), lies, **arguments)  # type: ignore[arg-type]
 
 
-async def settle(world: World) -> None:
-    """Let the DHT hear of everybody, then start the client."""
-    await trio.sleep(30)
-    await world.start_client()
-
-
 async def run_job(world: World, choice: HostChoice, *, timeout_s: float = 10.0) -> tuple[str, int]:
     """Return a job's answer and the tokens that were charged."""
     sessions, jobs = world.client.get_session_manager(), world.client.get_job_manager()
@@ -54,7 +48,7 @@ def only(liar: LyingHost) -> HostCriteria:
 @simulated(world_on, network=OPTIONS)
 async def test_without_a_lie_it_is_a_host_like_any_other(world: World) -> None:
     async with liar_on(world, HostLies()) as liar:
-        await settle(world)
+        await world.start_client()
         choice, _ = await world.find_timed()
         assert choice.peer_id == liar.adversary.peer_id
         text, tokens = await run_job(world, choice)
@@ -66,7 +60,7 @@ async def test_without_a_lie_it_is_a_host_like_any_other(world: World) -> None:
 @simulated(world_on, network=OPTIONS)
 async def test_models_that_it_does_not_have_are_seen_not_to_be_ready(world: World) -> None:
     async with liar_on(world, HostLies(extra_models=("huge",))) as liar:
-        await settle(world)
+        await world.start_client()
         with pytest.raises(NoHostFoundError) as refused:
             await world.discovery.find_host(HostCriteria(required_models=["huge"]))
         assert refused.value.seen == 2
@@ -78,7 +72,7 @@ async def test_models_that_it_does_not_have_are_seen_not_to_be_ready(world: Worl
 async def test_a_model_that_it_swears_is_ready_fails_at_the_quote_and_nothing_is_paid(world: World) -> None:
     lies = HostLies(extra_models=("huge",), is_always_ready=True)
     async with liar_on(world, lies) as liar:
-        await settle(world)
+        await world.start_client()
         choice, _ = await world.find_timed(HostCriteria(required_models=["huge"]))
         assert choice.peer_id == liar.adversary.peer_id
         with pytest.raises(HostmeshError) as refused:
@@ -95,7 +89,7 @@ async def test_full_slots_that_it_says_are_free_cost_a_busy_and_no_prompt(world:
     one_slot = make_description(MODEL, price_micros_per_mtok=1, max_concurrent_jobs=1, max_queued_jobs=0)
     lies = HostLies(is_always_ready=True)
     async with liar_on(world, lies, engine=engine, description=one_slot) as liar:
-        await settle(world)
+        await world.start_client()
         choice, _ = await world.find_timed()
         assert choice.peer_id == liar.adversary.peer_id
         async with trio.open_nursery() as nursery:
@@ -120,7 +114,7 @@ async def _run_for_ever(world: World, choice: HostChoice) -> None:
 async def test_a_low_price_in_the_record_does_not_bind_the_client_to_a_high_quote(world: World) -> None:
     dear = make_description(MODEL, price_micros_per_mtok=1_000_000)
     async with liar_on(world, HostLies(price_micros_per_mtok=1), description=dear) as liar:
-        await settle(world)
+        await world.start_client()
         choice, _ = await world.find_timed()
         assert choice.peer_id == liar.adversary.peer_id
         with pytest.raises(HostmeshError) as refused:
@@ -133,7 +127,7 @@ async def test_a_low_price_in_the_record_does_not_bind_the_client_to_a_high_quot
 async def test_uptime_place_and_speed_are_shown_as_claims_and_the_latency_is_not_one(world: World) -> None:
     lies = HostLies(extra_uptime_s=10**9, location="NZ", capabilities=("1000-tokens-per-s",))
     async with liar_on(world, lies) as liar:
-        await settle(world)
+        await world.start_client()
         wanted = HostCriteria(
             required_models=[MODEL], location="NZ", min_uptime_s=10**8, capabilities=["1000-tokens-per-s"]
         )
@@ -153,7 +147,7 @@ async def test_uptime_place_and_speed_are_shown_as_claims_and_the_latency_is_not
 async def test_who_answers_a_ping_without_having_read_it_is_unreachable(world: World, ping: PingLie) -> None:
     """The answer must hold 8 random bytes of the question: it cannot leave before the question has come."""
     async with liar_on(world, HostLies(ping=ping)) as liar:
-        await settle(world)
+        await world.start_client()
         choice, took_s = await world.find_timed()
         assert choice.peer_id == world.honest
         assert took_s < 3
@@ -167,7 +161,7 @@ async def test_who_answers_a_ping_without_having_read_it_is_unreachable(world: W
 @simulated(world_on, network=OPTIONS)
 async def test_all_that_a_host_can_do_to_its_measured_latency_is_to_add_to_it(world: World, delay_s: float) -> None:
     async with liar_on(world, HostLies(ping_delay_s=delay_s)) as liar:
-        await settle(world)
+        await world.start_client()
         choice, took_s = await world.find_timed(only(liar))
         assert choice.latency is not None
         assert choice.latency.value == pytest.approx(RTT_MS + 1000 * delay_s, rel=0.01)
@@ -177,7 +171,7 @@ async def test_all_that_a_host_can_do_to_its_measured_latency_is_to_add_to_it(wo
 @simulated(world_on, network=OPTIONS)
 async def test_a_ping_that_is_never_answered_costs_the_search_less_than_the_probe_may_take(world: World) -> None:
     async with liar_on(world, HostLies(ping_delay_s=1e6)):
-        await settle(world)
+        await world.start_client()
         choice, took_s = await world.find_timed()
         assert choice.peer_id == world.honest
         assert took_s < 3
@@ -186,7 +180,7 @@ async def test_a_ping_that_is_never_answered_costs_the_search_less_than_the_prob
 @simulated(world_on, network=OPTIONS)
 async def test_probes_before_jobs_fool_the_measurement_and_the_callers_deadline_ends_it(world: World) -> None:
     async with liar_on(world, HostLies(job_delay_s=60.0)) as liar:
-        await settle(world)
+        await world.start_client()
         choice, _ = await world.find_timed()
         assert choice.peer_id == liar.adversary.peer_id
         assert choice.latency is not None
@@ -206,7 +200,7 @@ async def test_probes_before_jobs_fool_the_measurement_and_the_callers_deadline_
 @simulated(world_on, network=OPTIONS)
 async def test_jobs_run_badly_cost_the_host_its_reputation_and_then_its_rank(world: World, job: JobLie) -> None:
     async with liar_on(world, HostLies(job=job)) as liar:
-        await settle(world)
+        await world.start_client()
         failures = 0
         for _ in range(12):
             choice, _ = await world.find_timed()
@@ -227,7 +221,7 @@ async def test_jobs_run_badly_cost_the_host_its_reputation_and_then_its_rank(wor
 @simulated(world_on, network=OPTIONS)
 async def test_a_job_that_hangs_ends_by_the_clients_deadline(world: World) -> None:
     async with liar_on(world, HostLies(job=JobLie.HANGS)) as liar:
-        await settle(world)
+        await world.start_client()
         choice, _ = await world.find_timed()
         began_s = trio.current_time()
         with pytest.raises(DeadlineExceededError):
@@ -239,7 +233,7 @@ async def test_a_job_that_hangs_ends_by_the_clients_deadline(world: World) -> No
 @simulated(world_on, network=OPTIONS)
 async def test_a_host_that_says_free_and_refuses_every_job_is_not_blamed_and_can_be_left_out(world: World) -> None:
     async with liar_on(world, HostLies(job=JobLie.REFUSED)):
-        await settle(world)
+        await world.start_client()
         choice, _ = await world.find_timed()
         with pytest.raises(JobError) as refused:
             await run_job(world, choice)
@@ -256,7 +250,7 @@ async def test_tokens_that_were_not_are_believed_within_what_the_input_can_have(
     world: World, extra_tokens: int, is_believed: bool
 ) -> None:
     async with liar_on(world, HostLies(extra_tokens=extra_tokens)) as liar:
-        await settle(world)
+        await world.start_client()
         choice, _ = await world.find_timed()
         if is_believed:
             _, charged = await run_job(world, choice)

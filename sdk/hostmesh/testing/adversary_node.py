@@ -29,13 +29,18 @@ class AdversaryNode:
 
     Args:
         machine: where it runs.
+        nursery: of its tasks.
         key: who it is.
         bootstrap: addresses with ``/p2p`` to stay connected to.
         listens: whether it takes connections, on port 4001; it announces that address in any case.
     """
 
-    def __init__(self, machine: SimMachine, key: PeerKey, *, bootstrap: Sequence[str], listens: bool) -> None:
+    def __init__(
+        self, machine: SimMachine, nursery: trio.Nursery, key: PeerKey, *, bootstrap: Sequence[str], listens: bool
+    ) -> None:
         self.machine = machine
+        self.nursery = nursery
+        """Owns its tasks: what is started here ends with it."""
         self.key = key
         self.address = f"/ip4/{machine.address}/tcp/{DEFAULT_PORT}"
         """What it announces, without ``/p2p``."""
@@ -98,8 +103,10 @@ async def open_adversary_node(
     """
     failure: BaseException | None = None
     async with machine.process():
-        adversary = AdversaryNode(machine, key or make_peer_key(machine.name), bootstrap=bootstrap, listens=listens)
         async with trio.open_nursery() as nursery:
+            adversary = AdversaryNode(
+                machine, nursery, key or make_peer_key(machine.name), bootstrap=bootstrap, listens=listens
+            )
             await nursery.start(adversary.node.run)
             await nursery.start(adversary.adverts.run)
             try:
