@@ -64,7 +64,7 @@ class Settings:
     """Look for hosts in the DHT."""
     enable_mdns: bool = True
     """Look for hosts on the local network."""
-    max_connections: int = 10
+    max_connections: int = 100
     """Connections kept, 1 to 100,000."""
     max_streams: int = 256
     """Streams, and so calls, that each side may have open on one connection, 1 to 100,000."""

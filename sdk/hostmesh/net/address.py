@@ -29,6 +29,9 @@ MAX_ADDRESSES_PER_PEER = 16
 MAX_ADDRESS_CHARS = 512
 """Longest text that is parsed: the longest DNS name (253) with room for the rest."""
 
+_REMEMBERED = 4096
+"""Forms of addresses that are kept, at most 512 characters each: a network's addresses come again and again."""
+
 _CODES = {"ip4": 4, "tcp": 6, "ip6": 41, "ip6zone": 42, "dns": 53, "dns4": 54, "dns6": 55, "p2p": 421, "ws": 477}
 _NAMES = {code: name for name, code in _CODES.items()}
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -137,7 +140,7 @@ def _refuse(text: str, why: str) -> InvalidAddressError:
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_REMEMBERED)
 def parse_address(text: str) -> Endpoint:
     """Parse a multiaddr without ``/p2p``.
 
@@ -187,6 +190,7 @@ def _host(text: str, kind: str, host: str) -> str:
     return str(ip)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def split_peer_address(text: str) -> tuple[str, PeerId | None]:
     """Split ``<address>[/p2p/<peer id>]`` into the address and the peer id.
 
@@ -213,6 +217,7 @@ def join_peer_address(address: str, peer_id: PeerId) -> str:
     return f"{address}/p2p/{peer_id}"
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def address_to_bytes(text: str) -> bytes:
     """Return the binary multiaddr of an address, which may carry ``/p2p``.
 
@@ -234,6 +239,7 @@ def address_to_bytes(text: str) -> bytes:
     return bytes(out)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def address_from_bytes(raw: bytes) -> str:
     """Return the text of a binary multiaddr, in canonical form; ``/p2p`` is kept.
 

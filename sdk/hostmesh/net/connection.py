@@ -138,19 +138,21 @@ class Connection:
             now: trio's clock.
         """
         muxer = self.muxer
-        if not self.takes_streams and not self.streams and not muxer.yamux.streams and not muxer.unsent_bytes:
+        yamux = muxer.yamux
+        if not yamux.streams and not self.streams and not self.takes_streams and not muxer.unsent_bytes:
             muxer.abort()  # the peer has gone away, and nothing is left to do
         muxer.tick(now)
         if muxer.is_closed:
             return
-        for yamux_stream in list(self.muxer.yamux.streams.values()):
+        for yamux_stream in list(yamux.streams.values()):
             owner = yamux_stream.owner
             if isinstance(owner, _Arrival):
                 if now - owner.came_at_s > NEGOTIATION_TIMEOUT_S:
                     owner.refuse("it named no protocol in time")
             else:
                 self.reap(yamux_stream, now)
-        self.muxer.flush_soon()
+        if yamux.queued_bytes:
+            muxer.flush_soon()
 
     def reap(self, yamux_stream: YamuxStream, now: float) -> None:
         """Reset a stream that we closed if its peer did not in time, or cannot: it waits for a window we never grant.

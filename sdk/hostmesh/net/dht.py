@@ -56,7 +56,8 @@ MAX_PARALLEL_CHECKS = 4
 """New peers asked at once whether they serve the DHT."""
 MAX_WAITING_CHECKS = 256
 RECHECK_S = 30.0
-"""Connected peers that are not in the table are asked again this often, unless they said that they are no servers."""
+"""Connected peers that are not in the table are asked again this often, unless they said that they are no servers or
+the table would not take them."""
 REFRESH_S = 600.0
 """A lookup of our own id and of a random one, so that the table knows its neighbourhood."""
 MAX_REMEMBERED_CLIENTS = 4096
@@ -340,8 +341,10 @@ class Dht:
 
     async def _recheck(self) -> None:
         while True:
+            now = self._system.monotonic_s()
             for peer_id in self._node.connected_peers():
-                self._want_check(peer_id)
+                if self._table.has_room_for(peer_id, now):
+                    self._want_check(peer_id)
             await trio.sleep(RECHECK_S)
 
     async def _refresh(self) -> None:

@@ -49,6 +49,13 @@ class RoutingTable:
         """Return all peers."""
         return tuple(self._positions)
 
+    def has_room_for(self, peer_id: PeerId, now: float) -> bool:
+        """Whether :meth:`add` would take a new peer at ``now``."""
+        bucket = self._buckets.get(self._bucket_of(position(peer_id_to_bytes(peer_id))))
+        if bucket is None or len(bucket) < self._bucket_size:
+            return True
+        return now - next(iter(bucket.values())) >= STALE_AFTER_S
+
     def add(self, peer_id: PeerId, now: float) -> bool:
         """Note that the peer answered at ``now`` (monotonic seconds); say whether the table holds it."""
         if peer_id == self._own:
@@ -58,10 +65,9 @@ class RoutingTable:
             place = position(peer_id_to_bytes(peer_id))
         bucket = self._buckets.setdefault(self._bucket_of(place), OrderedDict())
         if peer_id not in bucket and len(bucket) >= self._bucket_size:
-            oldest, seen_at = next(iter(bucket.items()))
-            if now - seen_at < STALE_AFTER_S:
+            if not self.has_room_for(peer_id, now):
                 return False
-            self.remove(oldest)
+            self.remove(next(iter(bucket)))
             bucket = self._buckets.setdefault(self._bucket_of(place), OrderedDict())
         bucket[peer_id] = now
         bucket.move_to_end(peer_id)

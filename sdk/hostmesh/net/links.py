@@ -7,7 +7,7 @@ small message costs one system call and no pass of the scheduler.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -164,14 +164,16 @@ class StreamLink:
     """Any trio stream: one in memory, one of a simulated network.
 
     Args:
-        stream: owned by the link from now on.
+        stream: owned by the link from now on. If it has a ``send_nowait(*parts) -> int``, which takes what fits without
+            waiting and raises as ``send_all`` does, that is used as a socket's is.
         remote: the peer's IP address and port.
     """
 
-    __slots__ = ("_stream", "last_heard_s", "last_sent_s", "remote")
+    __slots__ = ("_send_nowait", "_stream", "last_heard_s", "last_sent_s", "remote")
 
     def __init__(self, stream: trio.abc.Stream, remote: tuple[str, int] | None) -> None:
         self._stream = stream
+        self._send_nowait: Callable[..., int] | None = getattr(stream, "send_nowait", None)
         self.remote = remote
         self.last_heard_s = self.last_sent_s = trio.current_time()
 
@@ -185,8 +187,16 @@ class StreamLink:
         return data
 
     def send_nowait(self, *parts: bytes) -> int:
-        """Return 0: a trio stream sends only with a wait."""
-        return 0
+        """Send what the stream takes, 0 where it sends with a wait only; see :meth:`Link.send_nowait`."""
+        if self._send_nowait is None:
+            return 0
+        try:
+            sent = self._send_nowait(*parts)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise LinkBrokenError("the connection broke while writing") from error
+        if sent:
+            self.last_sent_s = trio.current_time()
+        return sent
 
     async def send(self, *parts: bytes | memoryview) -> None:
         """Send all bytes; see :meth:`Link.send`."""

@@ -14,6 +14,7 @@ stays whole whatever happens to the task.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -47,6 +48,10 @@ _QUIET_S = 150e-6
 """A connection that wrote nothing for so long writes at once: there is nothing to join with, or, in a long pass of the
 scheduler, the peer can be at work while this side still is."""
 PING_S = 12.0
+"""A peer of which nothing was heard for so long is pinged. Its answer tells both sides that the other lives, so of an
+idle connection's two sides mostly one pings."""
+MEASURE_S = 60.0
+"""A busy connection is pinged this often, for the round-trip time."""
 SILENCE_S = 36.0
 """A peer that is silent so long, three pings included, is gone."""
 STUCK_S = 120.0
@@ -106,7 +111,7 @@ class Muxer:
         self._reported_unread = 0
         self._ping_value = 0
         self._pinged_at_s: float | None = None
-        self._next_ping_s = 0.0
+        self._last_ping_s = -math.inf
         self.is_closed = False
         """No stream can be opened or written any more."""
         self.rtt_s: float | None = None
@@ -316,12 +321,12 @@ class Muxer:
         elif self._unsent and now - self._link.last_sent_s > STUCK_S:
             _log.info("peer %s reads nothing; closing the connection", self.peer_id)
             self.abort()
-        elif now >= self._next_ping_s:
+        elif now - max(self._last_ping_s, self._link.last_heard_s) >= PING_S or now - self._last_ping_s >= MEASURE_S:
             self.ping(now)
 
     def ping(self, now: float) -> None:
         """Measure the round-trip time."""
-        self._next_ping_s = now + PING_S
+        self._last_ping_s = now
         if self._pinged_at_s is None:
             self._ping_value = (self._ping_value + 1) & 0xFFFFFFFF
             self._pinged_at_s = now

@@ -10,6 +10,8 @@ from tests.support.links import REMOTE, receive_exactly, socket_pair, stream_pai
 from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from hostmesh.net.links import LinkBrokenError, SocketLink, StreamLink, link_over
+from hostmesh.testing import LinkProfile, SimNetwork
+from hostmesh.testing.stream import WINDOW_BYTES
 
 BIG = bytes(range(256)) * 4096
 
@@ -219,3 +221,23 @@ async def test_link_over_wraps_any_other_stream(streams):
     link = link_over(streams[0], None)
     assert isinstance(link, StreamLink)
     assert link.remote is None
+
+
+async def test_a_stream_that_can_send_without_waiting_is_used_like_a_socket():
+    network = SimNetwork(link=LinkProfile(latency_s=0.0))
+    near, far = network.machine("near"), network.machine("far")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(network.run)
+        listener = (await far.network.listen("0.0.0.0", 1)).listener
+        link = link_over(await near.network.dial(far.address, 1), None)
+        theirs = await listener.accept()
+        assert link.send_nowait(b"ab", b"cd") == 4
+        assert await theirs.receive_some(10) == b"abcd"
+        taken = link.send_nowait(bytes(WINDOW_BYTES + 1))
+        assert taken == WINDOW_BYTES, "what the window takes"
+        assert link.send_nowait(b"x") == 0
+        theirs.reset()
+        await wait_all_tasks_blocked()
+        with pytest.raises(LinkBrokenError):
+            link.send_nowait(b"x")
+        nursery.cancel_scope.cancel()

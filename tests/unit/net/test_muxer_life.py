@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.links import LinkBrokenError
-from hostmesh.net.muxer import PING_S, SILENCE_S, Muxer
+from hostmesh.net.muxer import MEASURE_S, PING_S, SILENCE_S, Muxer
 from hostmesh.wire.yamux import StreamLimitError, YamuxLimits
 
 BIG = bytes(range(256)) * 1024
@@ -60,6 +60,7 @@ async def test_a_ping_that_is_not_answered_is_repeated_and_its_first_answer_coun
     await rig.peer.send(ping(frames[0].length, ACK))
     await wait_all_tasks_blocked()
     assert rig.muxer.rtt_s == pytest.approx(3 * PING_S)
+    await trio.sleep(PING_S)
     rig.muxer.tick(trio.current_time())
     (again,) = await rig.peer.arrived()
     assert again.length != frames[0].length
@@ -71,6 +72,30 @@ async def test_pings_go_out_no_more_often_than_every_twelve_seconds(autojump_clo
         rig.muxer.tick(trio.current_time())
         await trio.sleep(1)
     assert [frame.kind for frame in await rig.peer.arrived()] == [PING, PING, PING]
+
+
+async def test_a_peer_that_is_heard_is_pinged_for_the_round_trip_only(autojump_clock, start_muxer):
+    rig = await start_muxer()
+    for _ in range(200):
+        await trio.sleep(1)
+        await rig.peer.send(ping(0, ACK))
+        await wait_all_tasks_blocked()
+        rig.muxer.tick(trio.current_time())
+    pings_s = 1 + 200 // MEASURE_S
+    assert len(await rig.peer.arrived()) == pings_s
+
+
+async def test_the_answer_to_a_ping_is_life_enough_for_both_sides(autojump_clock, start_muxer):
+    """Of an idle connection's two sides one pings: the other hears the ping."""
+    rig = await start_muxer()
+    rig.muxer.tick(trio.current_time())
+    for value in range(4):
+        await trio.sleep(PING_S - 1)
+        await rig.peer.send(ping(value))
+        await wait_all_tasks_blocked()
+        rig.muxer.tick(trio.current_time())
+    frames = await rig.peer.arrived()
+    assert [frame.flags for frame in frames] == [SYN, ACK, ACK, ACK, ACK]
 
 
 async def test_silence_ends_the_connection(autojump_clock, start_muxer):

@@ -39,7 +39,7 @@ def test_the_defaults_are_the_seeds(home: dict[str, str]) -> None:
     assert settings.bootstrap_nodes == ()
     assert settings.enable_dht is True
     assert settings.enable_mdns is True
-    assert settings.max_connections == 10
+    assert settings.max_connections == 100
     assert settings.connection_timeout_ms == 30_000
     assert settings.connection_timeout_s == 30.0
     assert settings.protocol_prefix == "/hostmesh"
@@ -137,7 +137,7 @@ def test_a_named_toml_file_replaces_the_default_one(home: dict[str, str], tmp_pa
     other = tmp_path / "other.toml"
     other.write_text("enable_dht = false\n")
     for loaded in (load_settings({}, home, other), load({**home, "HOSTMESH_CONFIG": str(other)})):
-        assert loaded.settings.max_connections == 10
+        assert loaded.settings.max_connections == 100
         assert loaded.origins["enable_dht"] == str(other)
 
 
