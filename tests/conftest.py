@@ -36,3 +36,9 @@ def _logging_as_before() -> Iterator[None]:
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("hostmesh", "hostmesh_host"):
             logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a connection of the simulated network hold 64 KiB in each direction: less than one stream may send."""
+    monkeypatch.setattr("hostmesh.testing.stream.WINDOW_BYTES", 64 * 1024)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -27,13 +28,13 @@ class Nodes:
 
     Args:
         net: has their machines.
-        nursery: runs them.
+        nursery: runs them, and what else a test runs until its end.
         handlers: what every node serves.
     """
 
     def __init__(self, net: SimNetwork, nursery: trio.Nursery, handlers: Mapping[str, StreamHandler]) -> None:
         self.net = net
-        self._nursery = nursery
+        self.nursery = nursery
         self._handlers = handlers
         self._machines: dict[Node, SimMachine] = {}
 
@@ -56,7 +57,7 @@ class Nodes:
         for protocol_id, handler in self._handlers.items():
             node.set_stream_handler(protocol_id, handler)
         self._machines[node] = machine
-        await self._nursery.start(self._run, machine, node)
+        await self.nursery.start(self._run, machine, node)
         return node
 
     async def _run(self, machine: SimMachine, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
@@ -75,12 +76,14 @@ class Nodes:
 
 
 @asynccontextmanager
-async def nodes_on(net: SimNetwork) -> AsyncIterator[Nodes]:
-    """Nodes that serve an echo, until the block is left."""
+async def nodes_on(
+    net: SimNetwork, handlers: Mapping[str, StreamHandler] = MappingProxyType({ECHO: echo})
+) -> AsyncIterator[Nodes]:
+    """Nodes, until the block is left."""
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
-            yield Nodes(net, nursery, {ECHO: echo})
+            yield Nodes(net, nursery, handlers)
         except Exception as error:  # noqa: BLE001 - raised again below, without the nursery's group around it
             failure = error
         nursery.cancel_scope.cancel()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import trio
+import trio.testing
 
 from hostmesh.errors import ConnectionLostError, DialError, InvalidAddressError, NodeNotRunningError
 from hostmesh.net.address import AddressOrigin, AddressScope
@@ -212,3 +213,13 @@ async def test_lost_connection_before_the_request_was_sent_is_safe_to_retry(star
         await client.open_stream(server.peer_id, ECHO)
     assert caught.value.retry_safe
     assert not caught.value.may_have_executed
+
+
+async def test_the_round_trip_over_a_real_socket(start_node):
+    server, client = await start_node(), await start_node()
+    began_s = trio.current_time()
+    await client.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
+    with trio.fail_after(5):
+        while client.rtt_s(server.peer_id) is None:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+    assert 0 < client.rtt_s(server.peer_id) < trio.current_time() - began_s

@@ -1,4 +1,4 @@
-"""Nodes for the tests of this folder: in this process on sockets or in memory, or in a process of their own."""
+"""Nodes for the tests of this folder: in this process, or in a process of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import trio
-from tests.integration.net.conftest import MemoryNetwork
 from tests.integration.transport import kit
 from tests.support.json_process import JsonProcess, json_processes
 
@@ -25,17 +24,12 @@ StartNode = Callable[..., Awaitable[Node]]
 
 
 @pytest.fixture
-def memory_network() -> MemoryNetwork:
-    return MemoryNetwork()
-
-
-@pytest.fixture
 def start_node(nursery: trio.Nursery) -> StartNode:
     """Start a node that serves the kit's protocols; keyword arguments go into its NodeConfig."""
 
-    async def start(*, network: MemoryNetwork | None = None, **config: object) -> Node:
+    async def start(**config: object) -> Node:
         settings = {"enable_dht": False, **config}
-        node = Node(NodeConfig(**settings), PeerKey.generate(), network=network)  # type: ignore[arg-type]
+        node = Node(NodeConfig(**settings), PeerKey.generate())  # type: ignore[arg-type]
         for protocol_id, handler in kit.HANDLERS.items():
             node.set_stream_handler(protocol_id, handler)
         await nursery.start(node.run)

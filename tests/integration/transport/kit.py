@@ -215,12 +215,17 @@ class MutePeer:
 
     Args:
         network: where to listen.
+        host: at which of its addresses.
     """
 
     def __init__(
-        self, network: Network, protocols: tuple[str, ...] = (ECHO, HANG, JOB_PROTOCOL, MESSAGE_PROTOCOL)
+        self,
+        network: Network,
+        host: str = "127.0.0.1",
+        protocols: tuple[str, ...] = (ECHO, HANG, JOB_PROTOCOL, MESSAGE_PROTOCOL),
     ) -> None:
         self._network = network
+        self._host = host
         self._protocols = protocols
         self._key = PeerKey.generate()
         self._scope = trio.CancelScope()
@@ -232,9 +237,9 @@ class MutePeer:
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; ``started()`` gives the address."""
-        bound = await self._network.listen("127.0.0.1", 0)
+        bound = await self._network.listen(self._host, 0)
         async with bound.listener:
-            task_status.started(f"/ip4/127.0.0.1/tcp/{bound.port}/p2p/{self.peer_id}")
+            task_status.started(f"/ip4/{self._host}/tcp/{bound.port}/p2p/{self.peer_id}")
             stream = await bound.listener.accept()
         self._link = link_over(stream, None)
         try:
@@ -290,9 +295,9 @@ class MutePeer:
         await self._link.close()
 
 
-async def mute_peer(network: Network, client: Node, nursery: trio.Nursery) -> MutePeer:
+async def mute_peer(network: Network, client: Node, nursery: trio.Nursery, *, host: str = "127.0.0.1") -> MutePeer:
     """Start a mute peer, and connect a node to it."""
-    peer = MutePeer(network)
+    peer = MutePeer(network, host)
     address = await nursery.start(peer.run)
     await connect_to(client, address)
     return peer

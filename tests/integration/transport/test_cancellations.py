@@ -11,11 +11,13 @@ import pytest
 import trio
 from tests.integration.transport import kit
 from tests.integration.transport.kit import MIB
-from tests.integration.transport.lines import LineNetwork
+from tests.simulated.transport import peers_on
+from tests.support.simulated import simulated
 
 from hostmesh.net.connection import Connection
 from hostmesh.net.node import Node
 from hostmesh.net.stream import Stream
+from hostmesh.testing import LinkProfile, SimOptions
 
 CANCELLATIONS = 1000
 AT_ONCE = 20
@@ -159,9 +161,8 @@ async def test_a_thousand_cancellations_leave_nothing_behind(start_node, caplog,
         await _cancel_a_thousand(client, server, caplog, trio.lowlevel.checkpoint, {*WAITING, "close"})
 
 
-async def test_a_thousand_cancellations_on_a_slow_and_narrow_line(autojump_clock, start_node, caplog):
+@simulated(peers_on, network=SimOptions(link=LinkProfile(latency_s=0.01)))
+async def test_a_thousand_cancellations_on_a_slow_and_narrow_line(nodes, narrow, caplog):
     """Here the points lie between the bytes: words that are on their way, half a frame on the line, a full queue."""
-    network = LineNetwork(delay_s=0.01, buffer_bytes=50_000)
-    server = await start_node(network=network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
-    client = await start_node(network=network, listen_addresses=())
+    server, client = await nodes.start(), await nodes.start(listen_addresses=())
     await _cancel_a_thousand(client, server, caplog, partial(trio.sleep, 0.003), WAITING)

@@ -1,4 +1,4 @@
-"""A peer that freezes keeps no call beyond its deadline, and is missed where there is none."""
+"""A stopped process keeps no call beyond its deadline, in real time; see also tests/simulated/test_frozen_nodes.py."""
 
 from __future__ import annotations
 
@@ -8,177 +8,21 @@ import pytest
 import trio
 import trio.testing
 from tests.integration.transport import kit
-from tests.integration.transport.lines import LineNetwork
 from tests.integration.transport.pending import (
     ALLOWED_S,
     DEADLINE_S,
-    HALF_CLOSE,
     OPERATIONS,
     SILENCE_S,
     WITHOUT_OWN_DEADLINE,
     Pending,
 )
 
-from hostmesh.errors import ConnectionLostError, DeadlineExceededError, DialError, TransportError
+from hostmesh.errors import DeadlineExceededError, DialError, TransportError
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.stream import Stream
 from hostmesh.rpc.client import RpcClient
-from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
 from hostmesh.system import System
-from hostmesh.v1 import job_pb2
 
 TIMED = OPERATIONS - WITHOUT_OWN_DEADLINE
-LISTEN = ("/ip4/9.9.9.9/tcp/4001",)
-
-
-# --- in virtual time ---
-
-
-async def test_a_peer_that_freezes_keeps_no_call_beyond_its_deadline(
-    autojump_clock, start_node, nursery, memory_network
-):
-    client = await start_node(network=memory_network, listen_addresses=())
-    peer = await kit.mute_peer(memory_network, client, nursery)
-    pending = Pending(client, peer.peer_id, DEADLINE_S)
-    async with trio.open_nursery() as operations:
-        peer.freeze()
-        began_s = trio.current_time()
-        await pending.begin(operations)
-        await trio.sleep(ALLOWED_S)
-        pending.check(began_s, ALLOWED_S, TIMED)
-        assert isinstance(pending.endings["unary"].error, DeadlineExceededError)
-        assert not WITHOUT_OWN_DEADLINE & set(pending.endings), "they have no deadline of their own"
-    pending.check(began_s, SILENCE_S)
-
-
-async def test_a_peer_that_freezes_is_missed_where_there_is_no_deadline(
-    autojump_clock, start_node, nursery, memory_network
-):
-    client = await start_node(network=memory_network, listen_addresses=())
-    peer = await kit.mute_peer(memory_network, client, nursery)
-    pending = Pending(client, peer.peer_id, None)
-    async with trio.open_nursery() as operations:
-        await pending.begin(operations)
-        await trio.sleep(600)
-        assert pending.endings == {}, "a peer that answers pings may take its time"
-        peer.freeze()
-        began_s = trio.current_time()
-    pending.check(began_s, SILENCE_S)
-    assert trio.current_time() - began_s > 20, "a short silence is no death"
-    assert not client.is_connected(peer.peer_id)
-
-
-@pytest.mark.parametrize("deadline_s", [DEADLINE_S, None])
-async def test_a_full_line_holds_nobody_longer(autojump_clock, start_node, nursery, deadline_s):
-    """What waits for room on the line ends like what waits for an answer; and a stream is left without a wait."""
-    network = LineNetwork(buffer_bytes=64 * 1024)
-    client = await start_node(network=network, listen_addresses=())
-    peer = await kit.mute_peer(network, client, nursery)
-    left = [await client.open_stream(peer.peer_id, kit.ECHO) for _ in range(2)]
-    pending = Pending(client, peer.peer_id, deadline_s)
-    names = OPERATIONS | {HALF_CLOSE}
-    async with trio.open_nursery() as operations:
-        peer.freeze()
-        began_s = trio.current_time()
-        filling = await pending.fill_line(operations)
-        await pending.begin(operations, names)
-        await left[0].close()
-        await left[1].reset()
-        assert trio.current_time() - began_s < 0.1
-        await trio.sleep(ALLOWED_S)
-        if deadline_s is None:
-            assert pending.endings == {}
-        else:
-            pending.check(began_s, ALLOWED_S, TIMED)
-            assert set(pending.endings) == TIMED
-    pending.check(began_s, SILENCE_S, names | filling)
-    await trio.testing.wait_all_tasks_blocked()
-    assert client.usage().unsent_bytes == 0
-    assert client.usage().outbound_streams == {}
-
-
-class Jobs:
-    """Calls that do not end by themselves, and how they ended."""
-
-    def __init__(self) -> None:
-        self.running = 0
-
-    async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:
-        await self._run()
-        raise AssertionError
-
-    async def run(self, request: job_pb2.RunRequest, context: CallContext, send: SendResponse) -> None:
-        await send(job_pb2.RunResponse(text=job_pb2.TextDelta(index=0, text="x")))
-        await self._run()
-
-    async def _run(self) -> None:
-        self.running += 1
-        try:
-            await trio.sleep_forever()
-        finally:
-            self.running -= 1
-
-
-@pytest.mark.parametrize("reads", [True, False], ids=["reads on", "reads nothing"])
-async def test_a_caller_that_freezes_keeps_no_handler(autojump_clock, start_node, nursery, reads):
-    """The side that serves: handlers that wait for the caller, to receive, to send, or not at all, and calls."""
-    network = LineNetwork(buffer_bytes=64 * 1024)
-    server = await start_node(network=network, listen_addresses=LISTEN)
-    client = await start_node(network=network, listen_addresses=())
-    endings: dict[str, Exception] = {}
-
-    async def receiver(stream: Stream) -> None:
-        await ended("receive", stream.receive)
-
-    async def sender(stream: Stream) -> None:
-        await ended("send", lambda: stream.send(bytes(16 * kit.MIB)))
-
-    async def waiter(stream: Stream) -> None:
-        await stream.wait_reset()
-        endings["wait"] = ConnectionLostError("told")
-
-    async def ended(name: str, operation) -> None:  # type: ignore[no-untyped-def]
-        try:
-            await operation()
-        except ConnectionLostError as error:
-            endings[name] = error
-            raise
-
-    for name, handler in {"receive": receiver, "send": sender, "wait": waiter}.items():
-        server.set_stream_handler(f"/test/{name}/1", handler)
-    jobs = Jobs()
-    rpc_server = RpcServer(prefix="/hostmesh", system=System())
-    rpc_server.add_service(kit.JOBS, jobs)
-    for protocol_id, serve in rpc_server.stream_handlers().items():
-        server.set_stream_handler(protocol_id, serve)
-    await kit.connect(client, server)
-    calls = Pending(client, server.peer_id, None)
-    async with trio.open_nursery() as operations:
-        for name in ("receive", "send", "wait"):
-            stream = await client.open_stream(server.peer_id, f"/test/{name}/1")
-            await stream.send(b"")
-            stream.send_prefix()  # type: ignore[attr-defined]
-        await calls.begin(operations, frozenset({"unary", "server stream"}))
-        await trio.sleep(600)
-        assert (jobs.running, endings) == (2, {})
-        assert len(server.usage().inbound_streams) == 4
-        # The caller's end of the line says nothing any more, and perhaps takes nothing.
-        network.ends[0].stall(True)
-        if not reads:
-            network.cut()
-        began_s = trio.current_time()
-        with trio.fail_after(SILENCE_S):
-            await server.wait_disconnected(client.peer_id)
-        await trio.testing.wait_all_tasks_blocked()
-        assert trio.current_time() - began_s > 20
-        assert set(endings) == {"receive", "send", "wait"}
-        assert jobs.running == 0
-        assert rpc_server.active_calls(client.peer_id) == 0
-        usage = server.usage()
-        assert (usage.connections, usage.inbound_streams, usage.unsent_bytes, usage.unread_bytes) == (0, {}, 0, 0)
-
-
-# --- processes that are stopped, in real time ---
 
 
 @pytest.mark.parametrize("is_full", [False, True], ids=["", "with a full line"])

@@ -28,6 +28,9 @@ from tests.integration.transport.kit import (
     open_frame,
     raw_peer,
 )
+from tests.simulated.nodes import Nodes
+from tests.simulated.transport import peers_on
+from tests.support.simulated import simulated
 
 from hostmesh.net.connection import NEGOTIATION_TIMEOUT_S
 from hostmesh.net.links import LinkBrokenError
@@ -331,9 +334,10 @@ async def test_what_one_connection_may_leave_unread_has_a_ceiling(start_node, st
                 await honest.wait_echoes(1)
 
 
-async def test_streams_that_say_nothing_are_reset(autojump_clock, start_node, memory_network):
-    server = await start_node(network=memory_network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
-    async with raw_peer(server.peer_addresses()[0], memory_network) as peer:
+@simulated(peers_on)
+async def test_streams_that_say_nothing_are_reset(nodes: Nodes):
+    server = await nodes.start()
+    async with raw_peer(server.peer_addresses()[0], nodes.net.machine("stranger").network) as peer:
         await open_and_say_nothing(peer)
         (connection,) = server._pool
         assert connection.muxer.yamux.inbound_streams == MAX_STREAMS

@@ -9,7 +9,9 @@ import trio
 import trio.testing
 from tests.integration.transport import kit
 from tests.integration.transport.kit import MIB, RST, RawPeer, data_frame, frame, open_frame, raw_peer
-from tests.integration.transport.lines import LineNetwork
+from tests.simulated.nodes import Nodes
+from tests.simulated.transport import peers_on
+from tests.support.simulated import simulated
 from tests.support.yamux_wire import FrameReader
 
 from hostmesh.errors import DialError, RpcError, StatusCode
@@ -23,7 +25,6 @@ from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
 from hostmesh.system import System
 from hostmesh.v1 import job_pb2, message_pb2
 
-LISTEN = ("/ip4/9.9.9.9/tcp/4001",)
 GENEROUS = CallLimits(max_concurrent=1000, calls_per_s=1e6, burst=100_000)
 
 
@@ -40,17 +41,16 @@ async def resets(peer: RawPeer) -> set[int]:
     return reset
 
 
-async def test_streams_of_a_peer_with_a_protocol_are_counted_over_all_its_connections(
-    autojump_clock, start_node, memory_network
-):
+@simulated(peers_on)
+async def test_streams_of_a_peer_with_a_protocol_are_counted_over_all_its_connections(nodes: Nodes):
     """Else a peer had as many times its limit as it has connections."""
-    server = await start_node(network=memory_network, listen_addresses=LISTEN, max_streams=10)
+    server = await nodes.start(max_streams=10)
     (address,) = server.peer_addresses()
-    key = PeerKey.generate()
+    key, strangers = PeerKey.generate(), nodes.net.machine("strangers").network
     async with (
-        raw_peer(address, memory_network, key) as first,
-        raw_peer(address, memory_network, key) as second,
-        raw_peer(address, memory_network) as other,
+        raw_peer(address, strangers, key) as first,
+        raw_peer(address, strangers, key) as second,
+        raw_peer(address, strangers) as other,
     ):
         for number in range(7):
             await first.send(open_frame(2 * number + 1, kit.HANG))
@@ -67,10 +67,10 @@ async def test_streams_of_a_peer_with_a_protocol_are_counted_over_all_its_connec
         assert (usage.refused_streams, usage.connections, usage.inbound_connections) == (4, 3, 3)
         await first.send(frame(kit.WINDOW_UPDATE, RST, 1, 0))
         assert await resets(first) == set()
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(0.2)
         await second.send(open_frame(17, kit.HANG), open_frame(19, kit.HANG))
         assert await resets(second) == {19}, "a place that was given back is taken once"
-    await trio.testing.wait_all_tasks_blocked()
+    await trio.sleep(0.2)
     assert server.usage().inbound_streams == {}
 
 
@@ -110,7 +110,8 @@ class Hanging:
         raise AssertionError
 
 
-async def test_calls_are_limited_by_peer_and_by_service(autojump_clock, start_node, memory_network):
+@simulated(peers_on)
+async def test_calls_are_limited_by_peer_and_by_service(nodes: Nodes):
     """Ten of a peer, and fifteen of a service whoever calls; another service has room of its own."""
 
     def of(group: str) -> ServiceLimits:
@@ -120,7 +121,7 @@ async def test_calls_are_limited_by_peer_and_by_service(autojump_clock, start_no
             per_service=CallLimits(max_concurrent=15, calls_per_s=1e6, burst=100_000),
         )
 
-    server = await start_node(network=memory_network, listen_addresses=LISTEN)
+    server = await nodes.start()
     rpc_server = RpcServer(
         prefix="/hostmesh", system=System(), limits=RpcLimits(per_peer=GENEROUS, per_service=GENEROUS)
     )
@@ -128,7 +129,7 @@ async def test_calls_are_limited_by_peer_and_by_service(autojump_clock, start_no
     rpc_server.add_service(kit.MESSAGE_SERVICE, Hanging(), limits=of("messages"))
     for protocol_id, handler in rpc_server.stream_handlers().items():
         server.set_stream_handler(protocol_id, handler)
-    clients = [await start_node(network=memory_network, listen_addresses=()) for _ in range(2)]
+    clients = [await nodes.start(listen_addresses=()) for _ in range(2)]
     refused: list[list[RpcError]] = [[], []]
 
     async def call(number: int, make) -> None:  # type: ignore[no-untyped-def]
@@ -163,7 +164,7 @@ async def test_calls_are_limited_by_peer_and_by_service(autojump_clock, start_no
         assert rpc_server.counters.calls["JobService", "RESOURCE_EXHAUSTED"] == 9
         assert server.usage().inbound_streams == {kit.JOB_PROTOCOL: 15, kit.MESSAGE_PROTOCOL: 1}
         nursery.cancel_scope.cancel()
-    await trio.testing.wait_all_tasks_blocked()
+    await trio.sleep(0.2)
     assert [rpc_server.active_calls(client.peer_id) for client in clients] == [0, 0]
     assert server.usage().inbound_streams == {}
 
@@ -187,13 +188,12 @@ async def test_connections_are_limited_and_counted(start_node):
             await trio.testing.wait_all_tasks_blocked(0.001)
 
 
-async def test_what_a_node_uses_is_told_to_the_byte(autojump_clock, start_node):
+@simulated(peers_on)
+async def test_what_a_node_uses_is_told_to_the_byte(nodes: Nodes, narrow):
     """Streams in both directions, bytes that came and were not read, bytes that wait for the line; and zero after."""
-    network = LineNetwork(buffer_bytes=64 * 1024)
-    server = await start_node(network=network, listen_addresses=LISTEN)
-    client = await start_node(network=network, listen_addresses=())
+    server, client = await nodes.start(), await nodes.start(listen_addresses=())
     await kit.connect(client, server)
-    await trio.testing.wait_all_tasks_blocked()
+    await trio.sleep(0.2)
     assert server.usage() == NodeUsage(
         connections=1,
         inbound_connections=1,
@@ -209,34 +209,42 @@ async def test_what_a_node_uses_is_told_to_the_byte(autojump_clock, start_node):
         await stream.send(bytes(size))
     echoed = await client.open_stream(server.peer_id, kit.ECHO)
     await echoed.send(bytes(500))
-    await trio.testing.wait_all_tasks_blocked()
+    await trio.sleep(0.2)
     assert server.usage().inbound_streams == client.usage().outbound_streams == {kit.HANG: 3, kit.ECHO: 1}
     assert server.usage().unread_bytes == 3003
     assert client.usage().unread_bytes == 500
     assert client.usage().outbound_streams == {kit.HANG: 3, kit.ECHO: 1}
     assert (await echoed.receive(200), client.usage().unread_bytes) == (bytes(200), 300)
 
-    # The line takes nothing: what is sent waits here, in the open.
-    network.ends[0].stall(True)
+    # The line takes nothing more: what is sent waits here, in the open.
+    nodes.machine_of(server).freeze()
+    fill = 0
+    while not client.usage().unsent_bytes:
+        await hanging[1].send(bytes(1000))
+        await trio.sleep(0.2)
+        fill += 1000
+    before = client.usage().unsent_bytes
     await hanging[0].send(bytes(10_000))
-    await trio.testing.wait_all_tasks_blocked()
-    assert 10_000 <= client.usage().unsent_bytes <= 10_000 + 100
-    network.ends[0].stall(False)
-    await trio.testing.wait_all_tasks_blocked()
-    assert (client.usage().unsent_bytes, server.usage().unread_bytes) == (0, 13_003)
+    await trio.sleep(0.2)
+    assert 10_000 <= client.usage().unsent_bytes - before <= 10_000 + 100
+    nodes.machine_of(server).resume()
+    await trio.sleep(0.2)
+    assert (client.usage().unsent_bytes, server.usage().unread_bytes) == (0, 13_003 + fill)
     await hanging[0].reset()
-    await trio.testing.wait_all_tasks_blocked()
-    assert server.usage().unread_bytes == 2003, "what nobody will read is not kept"
+    await trio.sleep(0.2)
+    assert server.usage().unread_bytes == 2003 + fill, "what nobody will read is not kept"
     await client.stop()
-    await trio.testing.wait_all_tasks_blocked()
+    await trio.sleep(0.2)
     usage = server.usage()
     assert (usage.connections, usage.inbound_streams, usage.unread_bytes, usage.unsent_bytes) == (0, {}, 0, 0)
 
 
-async def test_memory_over_the_limit_is_taken_from_those_who_hold_most(autojump_clock, start_node, memory_network):
-    server = await start_node(network=memory_network, listen_addresses=LISTEN, max_unread_bytes=MIB, max_connections=10)
+@simulated(peers_on)
+async def test_memory_over_the_limit_is_taken_from_those_who_hold_most(nodes: Nodes):
+    server = await nodes.start(max_unread_bytes=MIB, max_connections=10)
     (address,) = server.peer_addresses()
-    async with raw_peer(address, memory_network) as modest, raw_peer(address, memory_network) as greedy:
+    strangers = nodes.net.machine("strangers").network
+    async with raw_peer(address, strangers) as modest, raw_peer(address, strangers) as greedy:
         await modest.send(open_frame(1, kit.HANG), data_frame(0, 1, bytes(60_000)))
         assert await resets(modest) == set()
         for stream_id in range(1, 41, 2):

@@ -11,6 +11,9 @@ import trio.testing
 from tests.integration.transport import kit
 from tests.integration.transport.kit import MIB
 from tests.integration.transport.peer import pattern
+from tests.simulated.nodes import Nodes
+from tests.simulated.transport import peers_on
+from tests.support.simulated import simulated
 
 from hostmesh.net.muxer import CONGESTED_BYTES
 from hostmesh.net.node import Node
@@ -31,9 +34,9 @@ def window_of(node: Node) -> int:
     return max(stream.window_bytes for stream in connection.muxer.yamux.streams.values())
 
 
-async def test_a_reader_that_pauses_for_a_minute_loses_nothing(autojump_clock, start_node, memory_network):
-    server = await start_node(network=memory_network, listen_addresses=("/ip4/9.9.9.9/tcp/4001",))
-    client = await start_node(network=memory_network, listen_addresses=())
+@simulated(peers_on)
+async def test_a_reader_that_pauses_for_a_minute_loses_nothing(nodes: Nodes):
+    server, client = await nodes.start(), await nodes.start(listen_addresses=())
     sent, received = hashlib.sha256(), hashlib.sha256()
     sent_bytes = received_bytes = 0
 

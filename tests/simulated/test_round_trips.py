@@ -1,34 +1,34 @@
-"""How often a call waits for the line: on lines that take 50 ms one way, in virtual time, so that every wait shows."""
+"""How often a call waits for the line: on a network that takes 50 ms one way, so that every wait shows."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
-import trio.testing
 from tests.integration.transport import kit
 from tests.integration.transport.kit import ACK, PING, SYN, RawPeer, frame, raw_peer
-from tests.integration.transport.lines import LineNetwork
+from tests.simulated.nodes import Nodes
+from tests.simulated.transport import peers_on
+from tests.support.simulated import simulated
 from tests.support.yamux_wire import FrameReader
 
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection_keeper import TICK_S
 from hostmesh.net.links import LinkBrokenError, link_over
 from hostmesh.net.muxer import PING_S
-from hostmesh.net.network import Network, SocketNetwork
 from hostmesh.net.node import Node
-from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.upgrade import Upgrader
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
-from hostmesh.system import System
+from hostmesh.testing import LinkProfile, SimNetwork, SimOptions, make_peer_key
 from hostmesh.v1 import job_pb2
 
 DELAY_S = 0.05
 ROUND_TRIP_S = 2 * DELAY_S
 CONFIGURED = AddressOrigin.CONFIGURED
-LISTEN = ("/ip4/9.9.9.9/tcp/4001",)
+FAR = SimOptions(link=LinkProfile(latency_s=DELAY_S))
 
 
 class Jobs:
@@ -43,9 +43,9 @@ class Jobs:
 class World:
     """Two nodes at both ends of a line, which is quiet: identify is over, nothing is on its way."""
 
-    def __init__(self, client: Node, server: Node) -> None:
+    def __init__(self, nodes: Nodes, client: Node, server: Node) -> None:
         self.client, self.server = client, server
-        self.rpc = RpcClient(client, prefix="/hostmesh", system=System())
+        self.rpc = RpcClient(client, prefix="/hostmesh", system=nodes.machine_of(client).system)
 
     async def quote(self) -> None:
         await self.rpc.unary(self.server.peer_id, kit.QUOTE, kit.QUOTE_REQUEST, timeout_s=5)
@@ -62,28 +62,24 @@ class Watch:
         return round((trio.current_time() - self._began_s) / ROUND_TRIP_S, 3)
 
 
-@pytest.fixture
-def network() -> LineNetwork:
-    return LineNetwork(DELAY_S)
-
-
-@pytest.fixture
-async def world(autojump_clock, start_node, network) -> World:
-    server = await start_node(network=network, listen_addresses=LISTEN)
-    client = await start_node(network=network, listen_addresses=())
-    rpc_server = RpcServer(prefix="/hostmesh", system=System())
-    rpc_server.add_service(kit.JOBS, Jobs())
-    for protocol_id, handler in rpc_server.stream_handlers().items():
-        server.set_stream_handler(protocol_id, handler)
-    await kit.connect(client, server)
-    await trio.sleep(1)
-    return World(client, server)
+@asynccontextmanager
+async def world_of(net: SimNetwork) -> AsyncIterator[World]:
+    async with peers_on(net) as nodes:
+        server, client = await nodes.start(), await nodes.start(listen_addresses=())
+        rpc_server = RpcServer(prefix="/hostmesh", system=nodes.machine_of(server).system)
+        rpc_server.add_service(kit.JOBS, Jobs())
+        for protocol_id, handler in rpc_server.stream_handlers().items():
+            server.set_stream_handler(protocol_id, handler)
+        await kit.connect(client, server)
+        await trio.sleep(1)
+        yield World(nodes, client, server)
 
 
 # --- what a call waits for ---
 
 
-async def test_a_unary_call_takes_one_round_trip(autojump_clock, world):
+@simulated(world_of, network=FAR)
+async def test_a_unary_call_takes_one_round_trip(world: World):
     for calls in range(1, 6):
         watch = Watch()
         for _ in range(calls):
@@ -91,7 +87,8 @@ async def test_a_unary_call_takes_one_round_trip(autojump_clock, world):
         assert watch.round_trips == calls, "nothing before it, and nothing after its answer"
 
 
-async def test_calls_at_once_take_one_round_trip_together(autojump_clock, world):
+@simulated(world_of, network=FAR)
+async def test_calls_at_once_take_one_round_trip_together(world: World):
     watch = Watch()
     async with trio.open_nursery() as nursery:
         for _ in range(50):
@@ -99,7 +96,8 @@ async def test_calls_at_once_take_one_round_trip_together(autojump_clock, world)
     assert watch.round_trips == 1
 
 
-async def test_a_stream_of_responses_takes_one_round_trip_with_its_end(autojump_clock, world):
+@simulated(world_of, network=FAR)
+async def test_a_stream_of_responses_takes_one_round_trip_with_its_end(world: World):
     watch = Watch()
     async with world.rpc.server_stream(world.server.peer_id, kit.RUN, kit.RUN_REQUEST, timeout_s=5) as responses:
         assert watch.round_trips == 0
@@ -107,7 +105,8 @@ async def test_a_stream_of_responses_takes_one_round_trip_with_its_end(autojump_
     assert watch.round_trips == 1
 
 
-async def test_streams_are_opened_ended_and_left_without_a_wait(autojump_clock, world):
+@simulated(world_of, network=FAR)
+async def test_streams_are_opened_ended_and_left_without_a_wait(world: World):
     watch = Watch()
     stream = await world.client.open_stream(world.server.peer_id, kit.ECHO)
     await stream.send(b"hello")
@@ -123,7 +122,8 @@ async def test_streams_are_opened_ended_and_left_without_a_wait(autojump_clock, 
     assert watch.round_trips == 1
 
 
-async def test_a_protocol_that_the_peer_did_not_tell_costs_one_round_trip_more(autojump_clock, world):
+@simulated(world_of, network=FAR)
+async def test_a_protocol_that_the_peer_did_not_tell_costs_one_round_trip_more(world: World):
     world.server.set_stream_handler(kit.UNTOLD, kit.HANDLERS[kit.ECHO])
     watch = Watch()
     stream = await world.client.open_stream(world.server.peer_id, kit.UNTOLD)
@@ -133,10 +133,10 @@ async def test_a_protocol_that_the_peer_did_not_tell_costs_one_round_trip_more(a
     assert watch.round_trips == 2
 
 
-async def test_first_contact(autojump_clock, start_node, network):
-    server = await start_node(network=network, listen_addresses=LISTEN)
-    client = await start_node(network=network, listen_addresses=())
-    client.add_addresses(server.peer_id, LISTEN, CONFIGURED)
+@simulated(peers_on, network=FAR)
+async def test_first_contact(nodes: Nodes):
+    server, client = await nodes.start(), await nodes.start(listen_addresses=())
+    client.add_addresses(server.peer_id, server.listen_addresses(), CONFIGURED)
     watch = Watch()
     await client.connect(server.peer_id)
     assert watch.round_trips == 2, "one of TCP, one of Noise; the dialer's last words need no answer"
@@ -160,10 +160,10 @@ async def answer_pings(peer: RawPeer) -> None:
                     await peer.send(frame(PING, ACK, 0, came.length))
 
 
-async def listen_raw(network: Network, nursery: trio.Nursery) -> tuple[str, str]:
+async def listen_raw(nodes: Nodes) -> tuple[str, str]:
     """Listen for one connection, and answer its pings; return the listener's peer id and address."""
-    key = PeerKey.generate()
-    bound = await network.listen("127.0.0.1", 0)
+    key, machine = make_peer_key("raw"), nodes.net.machine("raw")
+    bound = await machine.network.listen(machine.address, 0)
 
     async def serve() -> None:
         async with bound.listener:
@@ -174,13 +174,14 @@ async def listen_raw(network: Network, nursery: trio.Nursery) -> tuple[str, str]
         finally:
             await link.close()
 
-    nursery.start_soon(serve)
-    return key.peer_id, f"/ip4/127.0.0.1/tcp/{bound.port}"
+    nodes.nursery.start_soon(serve)
+    return key.peer_id, f"/ip4/{machine.address}/tcp/{bound.port}"
 
 
-async def test_the_round_trip_to_a_peer_that_speaks_nothing_but_yamux(autojump_clock, start_node, nursery, network):
-    node = await start_node(network=network, listen_addresses=())
-    peer_id, address = await listen_raw(network, nursery)
+@simulated(peers_on, network=FAR)
+async def test_the_round_trip_to_a_peer_that_speaks_nothing_but_yamux(nodes: Nodes):
+    node = await nodes.start(listen_addresses=())
+    peer_id, address = await listen_raw(nodes)
     assert node.rtt_s(peer_id) is None
     await node.connect(peer_id, [address], origin=CONFIGURED)
     assert node.rtt_s(peer_id) is None, "unknown is not zero"
@@ -188,7 +189,7 @@ async def test_the_round_trip_to_a_peer_that_speaks_nothing_but_yamux(autojump_c
     assert node.rtt_s(peer_id) == pytest.approx(ROUND_TRIP_S)
     assert node.protocols_of(peer_id) == ()
 
-    network.set_delay(0.2)
+    nodes.net.link("raw", nodes.machine_of(node)).latency_s = 0.2
     await trio.sleep(PING_S + TICK_S + 0.4)
     assert node.rtt_s(peer_id) == pytest.approx(0.4), "it is the line's as it is now"
     await trio.sleep(3600)
@@ -197,32 +198,23 @@ async def test_the_round_trip_to_a_peer_that_speaks_nothing_but_yamux(autojump_c
     assert node.rtt_s(peer_id) is None
 
 
-async def test_the_round_trip_to_a_raw_peer_that_dialled(autojump_clock, start_node, nursery, network):
-    node = await start_node(network=network, listen_addresses=LISTEN)
-    async with raw_peer(node.peer_addresses()[0], network) as peer:
-        nursery.start_soon(answer_pings, peer)
+@simulated(peers_on, network=FAR)
+async def test_the_round_trip_to_a_raw_peer_that_dialled(nodes: Nodes):
+    node = await nodes.start()
+    async with raw_peer(node.peer_addresses()[0], nodes.net.machine("raw").network) as peer:
+        nodes.nursery.start_soon(answer_pings, peer)
         await trio.sleep(1)
         (peer_id,) = node.connected_peers()
         assert node.rtt_s(peer_id) == pytest.approx(ROUND_TRIP_S)
 
 
-async def test_a_peer_that_answers_no_ping_has_no_round_trip(autojump_clock, start_node, network):
-    node = await start_node(network=network, listen_addresses=LISTEN)
-    async with raw_peer(node.peer_addresses()[0], network) as peer:
+@simulated(peers_on, network=FAR)
+async def test_a_peer_that_answers_no_ping_has_no_round_trip(nodes: Nodes):
+    node = await nodes.start()
+    async with raw_peer(node.peer_addresses()[0], nodes.net.machine("raw").network) as peer:
         for value in range(30):
             await trio.sleep(10)
             # It is not silent, and its answers are to other questions.
             await peer.send(frame(PING, SYN, 0, value), frame(PING, ACK, 0, 0xFFFF0000 + value))
         (peer_id,) = node.connected_peers()
         assert node.rtt_s(peer_id) is None
-
-
-async def test_the_round_trip_over_a_real_socket(start_node, nursery):
-    node = await start_node(listen_addresses=())
-    peer_id, address = await listen_raw(SocketNetwork(), nursery)
-    began_s = trio.current_time()
-    await node.connect(peer_id, [address], origin=CONFIGURED)
-    with trio.fail_after(5):
-        while node.rtt_s(peer_id) is None:
-            await trio.testing.wait_all_tasks_blocked(0.001)
-    assert 0 < node.rtt_s(peer_id) < trio.current_time() - began_s
