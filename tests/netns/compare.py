@@ -7,7 +7,7 @@ import dataclasses
 import json
 
 from tests.netns.comparison import Comparison, Plan, compare, quantile
-from tests.netns.scenario import FIGURES
+from tests.netns.scenario import ENGINE_S, FIGURES
 
 _PERCENT = (10, 50, 90, 99)
 
@@ -15,20 +15,28 @@ _PERCENT = (10, 50, 90, 99)
 def as_table(comparison: Comparison) -> str:
     """Return the figures in Markdown."""
     real, simulated = comparison.real, comparison.simulated
-    rows = ["| median of what | real, ms | simulated, ms | simulated / real | real without the link, ms |"]
-    rows += ["|---|--:|--:|--:|--:|"]
+    rows = [
+        "| median of what | real, ms | simulated, ms | simulated / real | round trips, real / simulated | near, ms |"
+    ]
+    rows += ["|---|--:|--:|--:|--:|--:|"]
     medians = [watch.medians_s() for watch in (real.figures, simulated.figures, real.near)]
+    rtt_s = [quantile(each, 0.5) for each in (real.round_trips_s, simulated.round_trips_s)]
     ratios = comparison.ratios()
     for name in FIGURES:
-        real_ms, simulated_ms, near_ms = (1000 * each[name] for each in medians)
-        rows += [f"| {name} | {real_ms:.1f} | {simulated_ms:.1f} | {ratios[name]:.3f} | {near_ms:.1f} |"]
+        taken_s = [each[name] for each in medians]
+        real_ms, simulated_ms, near_ms = (1000 * each for each in taken_s)
+        trips = [(each - ENGINE_S.get(name, 0)) / rtt for each, rtt in zip(taken_s[:2], rtt_s, strict=True)]
+        rows.append(
+            f"| {name} | {real_ms:.1f} | {simulated_ms:.1f} | {ratios[name]:.3f} | {trips[0]:.1f} / {trips[1]:.1f}"
+            f" | {near_ms:.1f} |"
+        )
     for percent in _PERCENT:
         real_ms, simulated_ms = (
             1000 * quantile(each, percent / 100) for each in (real.round_trips_s, simulated.round_trips_s)
         )
         near = f"{1000 * real.endpoint_s:.1f}" if percent == 50 else ""
         name = f"round trip of a bare echo, p{percent}"
-        rows += [f"| {name} | {real_ms:.1f} | {simulated_ms:.1f} | {simulated_ms / real_ms:.3f} | {near} |"]
+        rows += [f"| {name} | {real_ms:.1f} | {simulated_ms:.1f} | {simulated_ms / real_ms:.3f} | | {near} |"]
     return "\n".join(rows)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import trio
 from tests.netns import delayed_link, echo
-from tests.netns.namespaces import ip, two_namespaces
+from tests.netns.namespaces import ip, set_kernel, two_namespaces
 from tests.netns.scenario import (
     BOOTSTRAP_IP,
     CLIENT_IP,
@@ -56,6 +56,8 @@ class Plan:
     round_trips: int = 100
     """Measured half before and half after the scenario."""
     seed: int = 1
+    congestion_control: str = "reno"
+    """What real sockets use. Every Linux has reno, and cubic, the usual one, begins as it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,9 @@ async def _linked(start: Start, plan: Plan, near: str, far: str) -> AsyncIterato
     sides = [(near, (BOOTSTRAP_IP, HOST_IP, NEAR_CLIENT_IP)), (far, (CLIENT_IP,))]
     device = delayed_link.INTERFACE
     for number, (namespace, addresses) in enumerate(sides):
+        set_kernel(namespace, "net/ipv4/tcp_congestion_control", plan.congestion_control)
+        # What one connection learnt of the link is not to show in the next: each client is to be a new one.
+        set_kernel(namespace, "net/ipv4/tcp_no_metrics_save", "1")
         ip("-n", namespace, "link", "set", device, "address", _MAC.format(number), "addrgenmode", "none")
         for address in addresses:
             ip("-n", namespace, "address", "add", f"{address}/{_PREFIX_BITS}", "dev", device)

@@ -25,6 +25,13 @@ def add_namespace() -> str:
     return name
 
 
+def set_kernel(namespace: str, name: str, value: str) -> None:
+    """Set what the kernel does in a namespace, ``net/ipv4/...`` as under /proc/sys."""
+    command = ["ip", "netns", "exec", namespace, "tee", f"/proc/sys/{name}"]
+    done = subprocess.run(command, input=value, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{name} = {value}: {done.stderr}"
+
+
 def delete_namespace(name: str) -> None:
     """Delete a namespace with all that is in it. One that is gone already stays so."""
     subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)

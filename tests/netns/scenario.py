@@ -43,6 +43,8 @@ FIND_WARM = "find_host, warm"
 OPEN_SESSION = "open_session"
 FIRST_TOKEN = "job to its first token"
 LAST_TOKEN = f"job of {TOKENS} tokens at {TOKENS_PER_S:.0f}/s"
+ENGINE_S = {LAST_TOKEN: (TOKENS - 1) / TOKENS_PER_S}
+"""What the engine takes of a figure."""
 FIGURES = (CONNECT, CALL, FIND_COLD, FIND_WARM, OPEN_SESSION, FIRST_TOKEN, LAST_TOKEN)
 
 
