@@ -348,6 +348,7 @@ class SDK:
                         status=stack.probe,
                         messenger=stack.messenger,
                         publisher=stack.publisher,
+                        max_connections=config.max_connections,
                     )
                 finally:
                     self._stack = self._sessions = self._jobs = None

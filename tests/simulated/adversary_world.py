@@ -79,7 +79,7 @@ async def world_on(net: SimNetwork, *, price_micros_per_mtok: int = 100) -> Asyn
     async with (
         boot.open_sdk(serve_dht=True, max_connections=1000) as boot_sdk,
         host.open_sdk(max_connections=1000) as host_sdk,
-        client.open_sdk() as client_sdk,
+        client.open_sdk(max_connections=10) as client_sdk,
     ):
         bootstrap = [f"/ip4/{boot.address}/tcp/4001/p2p/{await start_node(boot, boot_sdk, [])}"]
         honest = await start_node(host, host_sdk, bootstrap)

@@ -115,6 +115,8 @@ class RunningNode:
     messenger: Messenger
     publisher: HostPublisher
     """Not running yet: the manager runs it."""
+    max_connections: int | None = None
+    """Connections that the node keeps at once; None = as many as are wanted."""
 
 
 class NodeFactory(Protocol):

@@ -29,7 +29,7 @@ from hostmesh.discovery.measurement import Measurement, Origin
 from hostmesh.discovery.probe import Prober
 from hostmesh.discovery.ranking import RankingConfig, best_possible, rank, score
 from hostmesh.discovery.records import RecordBook
-from hostmesh.discovery.slots import Slots
+from hostmesh.discovery.slots import Slots, most_at_once
 from hostmesh.discovery.source import SourceQuery
 from hostmesh.discovery.sweep import Sweep, SweepConfig, SweepCounts
 from hostmesh.discovery.table import KnownHost
@@ -286,17 +286,18 @@ class _Search:
         limits = self._searcher.prober.config
         slots = Slots(
             quick=limits.max_parallel,
-            most=limits.max_probes,
+            most=most_at_once(limits.max_probes, self._searcher.running.max_connections),
             slow_after_s=limits.slow_after_s,
             on_change=self._wake,
         )
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
-                while slots.has_room:
-                    peer_id = self._next_worthwhile()
-                    if peer_id is None:
+                while (peer_id := self._next_worthwhile()) is not None:
+                    if not slots.has_room:
+                        slots.end_slowest()
                         break
+                    heapq.heappop(self._heap)
                     # Now, not when the task first runs: the loop looks again before that.
                     self._in_flight.add(peer_id)
                     slots.start(nursery, self._probe, peer_id)
@@ -305,13 +306,15 @@ class _Search:
                 await self._changed.wait()
 
     def _next_worthwhile(self) -> PeerId | None:
+        """Return the first of the heap, cleared of who was probed before; None: no probe is worth while now."""
         limits = self._searcher.prober.config
         while self._heap and len(self._probed) + len(self._in_flight) < limits.max_probes:
             if self._only_best and -self._heap[0][0] < self._best_total:
                 return None
-            peer_id = PeerId(heapq.heappop(self._heap)[1])
+            peer_id = PeerId(self._heap[0][1])
             if peer_id not in self._probed and peer_id not in self._in_flight:
                 return peer_id
+            heapq.heappop(self._heap)
         return None
 
     async def _probe(self, peer_id: PeerId) -> None:

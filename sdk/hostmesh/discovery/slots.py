@@ -9,12 +9,24 @@ import trio
 
 Ts = TypeVarTuple("Ts")
 
+CONNECTIONS_SHARE = 0.5
+"""Part of a node's connections that works may hold at once: each may hold one, and other peers need some as well."""
+
+
+def most_at_once(most: int, max_connections: int | None) -> int:
+    """Return how many works may go on at once on a node with so many connections.
+
+    >>> most_at_once(64, 10), most_at_once(64, 1000), most_at_once(64, 1), most_at_once(64, None)
+    (5, 64, 1, 64)
+    """
+    return most if max_connections is None else min(most, max(1, int(max_connections * CONNECTIONS_SHARE)))
+
 
 class Slots:
     """Counts works in progress.
 
     A work that takes longer than ``slow_after_s`` gives its slot to the next one and goes on: peers that fell silent
-    cost each other's time, not everybody's.
+    cost each other's time, not everybody's. Where there is no room at all, :meth:`end_slowest` makes some.
 
     Args:
         quick: most works at once that are not slow yet.
@@ -30,6 +42,8 @@ class Slots:
         self._on_change = on_change
         self._quick = 0
         self._total = 0
+        self._ending = 0
+        self._slow: dict[trio.CancelScope, object] = {}
 
     @property
     def has_room(self) -> bool:
@@ -41,13 +55,39 @@ class Slots:
         """Whether nothing is in progress."""
         return self._total == 0
 
-    def start(self, nursery: trio.Nursery, work: Callable[[Unpack[Ts]], Awaitable[None]], *args: *Ts) -> None:
-        """Start a work; it counts from now on, not from when its task first runs."""
+    def start(
+        self,
+        nursery: trio.Nursery,
+        work: Callable[[Unpack[Ts]], Awaitable[None]],
+        *args: *Ts,
+        name: object = None,
+    ) -> None:
+        """Start a work; it counts from now on, not from when its task first runs.
+
+        Args:
+            nursery: runs it.
+            work: an async function.
+            args: of it.
+            name: what :meth:`end_slowest` calls it.
+        """
         self._quick += 1
         self._total += 1
-        nursery.start_soon(self._run, lambda: work(*args))
+        nursery.start_soon(self._run, lambda: work(*args), name)
 
-    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+    def end_slowest(self) -> object | None:
+        """Cancel the work that has been slow for longest, if that is what it takes to make room.
+
+        Returns:
+            Its name; None when nothing was cancelled: there is room, or will be at once, or no work is slow yet.
+        """
+        if self._total - self._ending < self._max_total or not self._slow:
+            return None
+        scope = next(iter(self._slow))
+        self._ending += 1
+        scope.cancel()
+        return self._slow.pop(scope)
+
+    async def _run(self, work: Callable[[], Awaitable[None]], name: object) -> None:
         is_quick = True
 
         async def watch() -> None:
@@ -55,6 +95,7 @@ class Slots:
             await trio.sleep(self._slow_after_s)
             is_quick = False
             self._quick -= 1
+            self._slow[nursery.cancel_scope] = name
             self._on_change()
 
         try:
@@ -64,5 +105,8 @@ class Slots:
                 nursery.cancel_scope.cancel()
         finally:
             self._quick -= is_quick
+            if not is_quick and nursery.cancel_scope not in self._slow:
+                self._ending -= 1
+            self._slow.pop(nursery.cancel_scope, None)
             self._total -= 1
             self._on_change()

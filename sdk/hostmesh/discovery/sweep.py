@@ -13,7 +13,7 @@ import trio
 from hostmesh.discovery.calls import fetch_record
 from hostmesh.discovery.collaborators import RunningNode
 from hostmesh.discovery.records import RecordBook
-from hostmesh.discovery.slots import Slots
+from hostmesh.discovery.slots import Slots, most_at_once
 from hostmesh.discovery.source import Candidate, Source, SourceQuery
 from hostmesh.discovery.stats import SourceStats
 from hostmesh.discovery.supervise import contain
@@ -34,7 +34,7 @@ class SweepConfig:
     max_parallel_fetches: int = 8
     """Not counting the slow ones."""
     max_fetches_in_flight: int = 64
-    """Counting them."""
+    """Counting them. At most half of the node's connections; where others wait, the slowest gives way to them."""
     slow_after_s: float = 0.5
     """A fetch that takes longer lets the next candidate begin, and goes on."""
     fetch_timeout_s: float = 5.0
@@ -161,16 +161,29 @@ class Sweep:
     async def _fetch_all(self) -> None:
         slots = Slots(
             quick=self._config.max_parallel_fetches,
-            most=self._config.max_fetches_in_flight,
+            most=most_at_once(self._config.max_fetches_in_flight, self._running.max_connections),
             slow_after_s=self._config.slow_after_s,
             on_change=lambda: self._room.set(),
         )
+        gave_way: list[PeerId] = []
         async with trio.open_nursery() as fetches:
             async for peer_id in self._receive:
                 while not slots.has_room:
-                    self._room = trio.Event()
-                    await self._room.wait()
-                slots.start(fetches, self._fetch_and_note, peer_id)
+                    slowest = slots.end_slowest()
+                    if slowest is not None:
+                        self._counts.fetches["gave_way"] += 1
+                        gave_way.append(PeerId(str(slowest)))
+                    await self._wait_for_room()
+                slots.start(fetches, self._fetch_and_note, peer_id, name=peer_id)
+            # Nobody waits any more: what time is left is theirs.
+            for peer_id in gave_way:
+                while not slots.has_room:
+                    await self._wait_for_room()
+                slots.start(fetches, self._fetch_and_note, peer_id, name=peer_id)
+
+    async def _wait_for_room(self) -> None:
+        self._room = trio.Event()
+        await self._room.wait()
 
     async def _fetch_and_note(self, peer_id: PeerId) -> None:
         outcome = await self._fetch(peer_id)

@@ -59,3 +59,60 @@ async def test_a_failed_or_cancelled_work_leaves_its_slot(autojump_clock: MockCl
             slots.start(nursery, trio.sleep_forever)
     assert slots.has_room
     assert slots.is_idle
+
+
+async def test_where_there_is_no_room_the_one_that_has_been_slow_for_longest_makes_it(
+    autojump_clock: MockClock,
+) -> None:
+    slots, changes = make(quick=2, most=3)
+    ended: list[str] = []
+
+    async def work(name: str) -> None:
+        try:
+            await trio.sleep(60)
+        finally:
+            ended.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for name in ("one", "two"):
+            slots.start(nursery, work, name, name=name)
+            await trio.sleep(0.1)
+        assert slots.end_slowest() is None, "both are quick, and there is room in all"
+        await trio.sleep(2)
+        assert slots.end_slowest() is None, "there is room"
+        slots.start(nursery, work, "three", name="three")
+        assert not slots.has_room
+        assert slots.end_slowest() == "one"
+        assert slots.end_slowest() is None, "one is enough: there will be room at once"
+        assert not slots.has_room
+        changes.clear()
+        await trio.sleep(0.1)
+        assert changes
+        assert ended == ["one"]
+        assert slots.has_room
+        slots.start(nursery, work, "four", name="four")
+        assert slots.end_slowest() == "two"
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    assert ended[:2] == ["one", "two"]
+    assert slots.is_idle
+
+
+async def test_a_work_that_ends_as_it_is_ended_leaves_the_count_right(autojump_clock: MockClock) -> None:
+    slots, _ = make(quick=1, most=1)
+
+    async def stubborn() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(3)
+
+    async with trio.open_nursery() as nursery:
+        slots.start(nursery, stubborn, name="it")
+        await trio.sleep(2)
+        assert slots.end_slowest() == "it"
+        await trio.sleep(2)
+        assert slots.is_idle
+        slots.start(nursery, stubborn, name="again")
+        assert not slots.has_room
+        assert slots.end_slowest() is None, "it is not slow yet"
+        await trio.sleep(1.5)
+        assert slots.end_slowest() == "again"
