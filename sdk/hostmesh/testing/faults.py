@@ -143,6 +143,13 @@ class Faults:
             else:
                 self._net.agenda.at(event.at_s, self._happen, event)
 
+    def call_off(self) -> None:
+        """Let no stream meet a fault that has not hit it yet."""
+        machines = self._net.machines
+        for source, target in self._waiting:
+            self._net.wire(machines[source], machines[target]).interfere = None
+        self._waiting.clear()
+
     # --- streams ---
 
     def _arm(self, fault: StreamFault) -> None:

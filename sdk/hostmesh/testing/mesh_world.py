@@ -1,0 +1,266 @@
+"""A small mesh of whole, unmodified nodes that plays schedules: a bootstrap node, hosts with engines, clients.
+
+A program that is killed, or whose machine loses power, is started again once it can be. Every call of the public API is
+noted in a :class:`MeshAccount`, with what hosts announced and what was left in the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from hostmesh.net.ledger import NodeUsage
+from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
+from hostmesh.testing.engine import FakeEngine, chat_model
+from hostmesh.testing.faults import NetworkEvent, StreamFault
+from hostmesh.testing.link import LinkProfile
+from hostmesh.testing.mesh_account import Ending, MeshAccount, answer
+from hostmesh.testing.mesh_clients import MeshClient
+from hostmesh.testing.mesh_hosts import MAX_CONCURRENT_JOBS, MAX_QUEUED_JOBS, MeshHost
+from hostmesh.testing.mesh_node import MODEL, MeshNode
+from hostmesh.testing.mesh_steps import (
+    Change,
+    EngineDies,
+    Find,
+    Leave,
+    Operation,
+    Restart,
+    RunJob,
+    StepSource,
+    Watch,
+    Withdraw,
+    end_of,
+)
+from hostmesh.testing.network import SimNetwork
+from hostmesh.testing.run import SimOptions
+from hostmesh.testing.shrinking import Schedule
+
+START_S = 5.0
+"""By then every node is up. Nothing of a schedule happens before."""
+QUIET_S = 130.0
+"""So long after the last step everything is over: an engine takes up to 120 s for a job, silence ends a connection
+within 48 s, bootstrap nodes are tried again within 60 s."""
+_CLEAN_S = 30
+"""So long after the last job nothing may be left of it; maintenance of the DHT comes and goes."""
+_SLOW_TOKENS_PER_S, _FAST_TOKENS_PER_S = 20.0, 2000.0
+_FIRST_TOKEN_S = 0.1
+_MAX_OUTPUT_TOKENS = 4096
+_CONTEXT_TOKENS = 100_000
+_FIRST_PRICE = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshWorld:
+    """The mesh. It is a :class:`SimWorld`.
+
+    Args:
+        hosts: how many machines serve, ``h1`` and on. Every second engine is a hundred times as fast as the others.
+        clients: how many ask, ``c1`` and on.
+        options: of the network.
+    """
+
+    hosts: int = 2
+    clients: int = 2
+    options: SimOptions = field(
+        default_factory=lambda: SimOptions(
+            link=LinkProfile(latency_s=0.02, jitter_s=0.005, bytes_per_s=4e6), max_sim_s=3600.0
+        )
+    )
+
+    @property
+    def host_names(self) -> list[str]:
+        """The hosts' machines."""
+        return [f"h{number}" for number in range(1, self.hosts + 1)]
+
+    @property
+    def client_names(self) -> list[str]:
+        """The clients' machines."""
+        return [f"c{number}" for number in range(1, self.clients + 1)]
+
+    def draw(self, seed: int) -> Schedule:
+        """Return the schedule of a seed."""
+        source = StepSource(others=["boot"], hosts=self.host_names, clients=self.client_names, start_s=START_S)
+        return source.draw(seed)
+
+    async def play(self, net: SimNetwork, schedule: Schedule) -> MeshAccount:
+        """Play a schedule, let everything heal and end, and see whether the mesh works and what is left."""
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        async with trio.open_nursery() as nursery:
+            mesh = _Mesh(self, net, schedule, nursery)
+            await mesh.start()
+            await mesh.play()
+            await mesh.check()
+            await mesh.end()
+        left = trio.lowlevel.current_statistics().tasks_living - tasks
+        if left > 0:
+            mesh.account.left_over.append(f"{left} tasks live on after all programs have ended")
+        return mesh.account
+
+
+class _Mesh:
+    """One play."""
+
+    def __init__(self, world: MeshWorld, net: SimNetwork, schedule: Schedule, nursery: trio.Nursery) -> None:
+        self.account = MeshAccount()
+        self._net = net
+        self._schedule = sorted(schedule, key=lambda step: step.at_s)
+        self._nursery = nursery
+        self._nodes: dict[str, MeshNode] = {}
+        self._hosts: dict[str, MeshHost] = {}
+        self._clients: dict[str, MeshClient] = {}
+        self._host_names, self._client_names = world.host_names, world.client_names
+
+    # --- the programs ---
+
+    async def start(self) -> None:
+        """Start everybody, one after the other."""
+        boot = await self._launch("boot", serve_dht=True, bootstrap=[])
+        numbers, prices = itertools.count(1), itertools.count(_FIRST_PRICE)
+        for name in self._client_names:
+            client = MeshClient(self.account, next_number=numbers.__next__)
+            client.node = await self._launch(name, serve_dht=False, bootstrap=[boot.address])
+            self._clients[name] = client
+        for index, name in enumerate(self._host_names):
+            engine = FakeEngine(
+                [chat_model(MODEL, context_tokens=_CONTEXT_TOKENS, max_output_tokens=_MAX_OUTPUT_TOKENS)],
+                first_token_s=_FIRST_TOKEN_S,
+                tokens_per_s=_FAST_TOKENS_PER_S if index % 2 else _SLOW_TOKENS_PER_S,
+                answer=answer,
+            )
+            self.account.engines[name] = engine
+            host = MeshHost(
+                engine,
+                self.account,
+                tuple(self._schedule),
+                clients=[client.node for client in self._clients.values()],
+                next_price=prices.__next__,
+            )
+            host.node = self._make(name, serve_dht=True, bootstrap=[boot.address], host=host)
+            await self._nursery.start(host.node.live)
+            self._hosts[name] = host
+        await trio.sleep_until(START_S)
+
+    async def _launch(self, name: str, *, serve_dht: bool, bootstrap: Sequence[str]) -> MeshNode:
+        node = self._make(name, serve_dht=serve_dht, bootstrap=bootstrap)
+        await self._nursery.start(node.live)
+        return node
+
+    def _make(self, name: str, *, serve_dht: bool, bootstrap: Sequence[str], host: MeshHost | None = None) -> MeshNode:
+        node = MeshNode(
+            self._net.machine(name),
+            self.account,
+            serve_dht=serve_dht,
+            bootstrap=bootstrap,
+            work=None if host is None else host.work,
+        )
+        self._nodes[name] = node
+        return node
+
+    # --- the schedule ---
+
+    async def play(self) -> None:
+        """Let everything happen at its time, and wait until it is over."""
+        self._net.faults.schedule(step for step in self._schedule if isinstance(step, NetworkEvent | StreamFault))
+        for step in self._schedule:
+            if not isinstance(step, NetworkEvent | StreamFault):
+                await trio.sleep_until(step.at_s)
+                self._begin(step)
+        await trio.sleep_until(max([START_S, *map(end_of, self._schedule)]))
+        self._net.faults.call_off()
+        await trio.sleep(QUIET_S)
+        self.account.max_skew_s = max(abs(node.machine.clock.skew_s) for node in self._nodes.values())
+
+    def _begin(self, step: Operation) -> None:
+        node = self._nodes[step.machine]
+        if node.sdk is None:
+            return
+        match step:
+            case Find():
+                node.start_soon(self._clients[step.machine].find, step)
+            case RunJob():
+                node.start_soon(self._clients[step.machine].run_job, step)
+            case Watch():
+                host_id = self._nodes[step.host].peer_id
+                node.start_soon(self._clients[step.machine].watch, step, host_id)
+            case Change():
+                node.start_soon(self._hosts[step.machine].change, step)
+            case Withdraw():
+                node.start_soon(self._hosts[step.machine].withdraw, step)
+            case Leave():
+                node.start_soon(self._hosts[step.machine].leave, step)
+            case EngineDies():
+                node.start_soon(self._hosts[step.machine].lose_engine, step)
+            case Restart():
+                self._nursery.start_soon(node.restart, step.for_s)
+
+    # --- the end ---
+
+    async def check(self) -> None:
+        """See what is shown, whether every client gets its work done, and what is left of it."""
+        for call in self.account.calls:
+            if call.what == "watch" and call.ending is Ending.RUNNING and call.host is not None:
+                call.expected = self._idle_status(call.host)
+        for name, client in self._clients.items():
+            if client.node.sdk is None:
+                self.account.left_over.append(f"{name} does not run")
+                continue
+            await client.run_job(RunJob(machine=name, at_s=trio.current_time(), words=3), is_final=True)
+        await self._see_what_is_left()
+
+    def _idle_status(self, name: str) -> HostStatus:
+        engine = self.account.engines[name]
+        return HostStatus(
+            state=ServingState.AVAILABLE if self._hosts[name].is_listed else ServingState.WITHDRAWN,
+            active_jobs=engine.counts.running,
+            queued_jobs=0,
+            max_concurrent_jobs=MAX_CONCURRENT_JOBS,
+            max_queued_jobs=MAX_QUEUED_JOBS,
+            models=(ModelStatus(model_id=MODEL, ready=True),),
+            uptime_s=0.0,
+            time_unix_s=0.0,
+        )
+
+    async def _see_what_is_left(self) -> None:
+        for name, node in self._nodes.items():
+            if name in self._clients:
+                await node.restart(1.0)  # its watches end with it
+        left: list[str] = []
+        for _ in range(_CLEAN_S):
+            await trio.sleep(1)
+            left = [line for name, node in self._nodes.items() for line in self._in_use(name, node)]
+            if not left:
+                return
+        self.account.left_over += left
+
+    def _in_use(self, name: str, node: MeshNode) -> list[str]:
+        if node.sdk is None:
+            return [f"{name} does not run"]
+        used = _uses(node.sdk.get_usage())
+        host = self._hosts.get(name)
+        if host is not None:
+            stats = None if host.serving is None else host.serving.stats()
+            if stats is None:
+                used.append("it does not serve")
+            elif stats.active_jobs or stats.queued_jobs:
+                used.append(f"{stats.active_jobs} active and {stats.queued_jobs} queued jobs")
+        for source, counted in node.sdk.get_discovery_manager().stats().sources.items():
+            total = counted.successes + counted.failures + counted.cut_short
+            self.account.sums.append((f"questions of {name} to source {source}", counted.attempts, total))
+        return [f"{name}: {line}" for line in used]
+
+    async def end(self) -> None:
+        """End all programs, clients first."""
+        for node in reversed([*self._nodes.values()]):
+            await node.end()
+        self._nursery.cancel_scope.cancel()
+
+
+def _uses(usage: NodeUsage) -> list[str]:
+    used = [f"{count} inbound streams of {protocol}" for protocol, count in usage.inbound_streams.items() if count]
+    used += [f"{count} outbound streams of {protocol}" for protocol, count in usage.outbound_streams.items() if count]
+    if usage.unread_bytes or usage.unsent_bytes:
+        used.append(f"{usage.unread_bytes} bytes unread, {usage.unsent_bytes} unsent")
+    return used
