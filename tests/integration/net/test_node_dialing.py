@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from hostmesh.errors import ConnectionLostError, DialError, InvalidAddressError, NodeNotRunningError
+from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin, AddressScope
 from hostmesh.net.node import Node, NodeConfig
 from hostmesh.net.peer_key import PeerKey
@@ -111,56 +111,6 @@ async def test_closed_port_fails_at_once_and_may_be_retried(start_node):
     await client.connect(server.peer_id, [address], origin=CONFIGURED)
 
 
-async def test_concurrent_calls_share_one_dial(start_node):
-    server, client = await start_node(), await start_node()
-    client.add_addresses(server.peer_id, server.listen_addresses(), CONFIGURED)
-
-    async def call() -> None:
-        stream = await client.open_stream(server.peer_id, ECHO)
-        await stream.send(b"x")
-        assert await stream.receive() == b"x"
-        await stream.close()
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(50):
-            nursery.start_soon(call)
-    assert len(client._pool) == len(server._pool) == 1
-
-
-async def test_concurrent_calls_share_one_failure(start_node, tarpit):
-    client, peer_id = await start_node(), PeerKey.generate().peer_id
-    client.add_addresses(peer_id, [tarpit], CONFIGURED)
-    failures = []
-
-    async def call() -> None:
-        with pytest.raises(DialError) as caught:
-            await client.open_stream(peer_id, ECHO, timeout_s=0.3)
-        failures.append(caught.value)
-
-    began = time.monotonic()
-    async with trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(call)
-    assert time.monotonic() - began < 2.0
-    assert len({id(failure) for failure in failures}) == 20
-
-
-async def test_unknown_peer_without_addresses(start_node):
-    client = await start_node()
-    with pytest.raises(DialError) as caught:
-        await client.open_stream(PeerKey.generate().peer_id, ECHO)
-    assert caught.value.stage == "address"
-
-
-async def test_configured_addresses_must_be_right(start_node):
-    client, server, other = await start_node(), await start_node(), PeerKey.generate().peer_id
-    with pytest.raises(InvalidAddressError):
-        await client.connect(server.peer_id, ["/ip4/127.0.0.1/udp/1/quic-v1"], origin=CONFIGURED)
-    with pytest.raises(InvalidAddressError):
-        await client.connect(other, server.peer_addresses(), origin=CONFIGURED)
-    await client.connect(server.peer_id, server.peer_addresses(), origin=CONFIGURED)
-
-
 async def test_a_stranger_does_not_lead_to_loopback(start_node):
     server = await start_node()
     outside = Node(NodeConfig(listen_addresses=(), enable_dht=False), PeerKey.generate())
@@ -176,43 +126,6 @@ async def test_a_stranger_does_not_lead_to_loopback(start_node):
         other = await start_node()
         await outside.connect(other.peer_id, other.listen_addresses(), origin=REMOTE)
         await outside.stop()
-
-
-async def test_a_dead_connection_is_replaced_by_the_next_call(start_node):
-    """The server's process vanishes without a goodbye and comes back with its key and port."""
-    key = PeerKey.generate()
-    first = await start_node(key=key)
-    address = first.listen_addresses()
-    client = await start_node()
-    await client.connect(first.peer_id, address, origin=CONFIGURED)
-    await first.stop()
-    await start_node(key=key, listen_addresses=address)
-    stream = await client.open_stream(key.peer_id, ECHO)
-    await stream.send(b"again")
-    assert await stream.receive() == b"again"
-
-
-async def test_a_node_that_does_not_run_says_so(start_node):
-    server = await start_node()
-    idle = Node(NodeConfig(enable_dht=False), PeerKey.generate())
-    assert not idle.is_running
-    with pytest.raises(NodeNotRunningError):
-        await idle.open_stream(server.peer_id, ECHO)
-    with pytest.raises(NodeNotRunningError):
-        await idle.connect(server.peer_id, server.listen_addresses())
-    await server.stop()
-    with pytest.raises(NodeNotRunningError):
-        await server.connect(idle.peer_id, ["/ip4/127.0.0.1/tcp/1"])
-
-
-async def test_lost_connection_before_the_request_was_sent_is_safe_to_retry(start_node):
-    server, client = await start_node(), await start_node()
-    await client.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
-    await server.stop()
-    with pytest.raises((DialError, ConnectionLostError)) as caught:
-        await client.open_stream(server.peer_id, ECHO)
-    assert caught.value.retry_safe
-    assert not caught.value.may_have_executed
 
 
 async def test_the_round_trip_over_a_real_socket(start_node):

@@ -11,7 +11,6 @@ import trio
 from tests.support.wire_peer import WirePeer, proposal
 from tests.support.yamux_wire import ACK, DATA, FIN, GO_AWAY, RST, SYN, Frame, data, update
 
-from hostmesh.errors import ConnectionLostError, DialError
 from hostmesh.net import listening
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.links import LinkBrokenError, link_over
@@ -23,69 +22,6 @@ CONFIGURED = AddressOrigin.CONFIGURED
 
 async def _connect(client, server) -> None:
     await client.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
-
-
-async def test_least_recently_used_idle_connection_makes_room(start_node):
-    client = await start_node(max_connections=3)
-    servers = [await start_node() for _ in range(5)]
-    for server in servers[:3]:
-        await _connect(client, server)
-        while not client.protocols_of(server.peer_id):
-            await trio.lowlevel.checkpoint()
-    stream = await client.open_stream(servers[0].peer_id, ECHO)
-    await stream.send(b"x")
-    await _connect(client, servers[3])
-    assert set(client.connected_peers()) == {servers[index].peer_id for index in (0, 2, 3)}
-    await _connect(client, servers[4])
-    assert len(client.connected_peers()) == 3
-    assert await stream.receive() == b"x"
-    assert client.is_connected(servers[0].peer_id)
-    with trio.fail_after(1):
-        await servers[1].wait_disconnected(client.peer_id)
-
-
-async def test_connections_in_use_are_not_trimmed(start_node):
-    client = await start_node(max_connections=2)
-    servers = [await start_node() for _ in range(3)]
-    streams = []
-    for server in servers[:2]:
-        await _connect(client, server)
-        streams.append(await client.open_stream(server.peer_id, ECHO))
-    with pytest.raises(DialError) as caught:
-        await _connect(client, servers[2])
-    assert caught.value.stage == "limit"
-    assert "max_connections" in caught.value.remedy
-    for stream in streams:
-        await stream.send(b"x")
-        assert await stream.receive() == b"x"
-    await streams[0].close()
-    await _connect(client, servers[2])
-
-
-async def test_bootstrap_connections_are_kept(start_node):
-    bootstrap = await start_node()
-    client = await start_node(max_connections=2, bootstrap_addresses=bootstrap.peer_addresses())
-    await client.wait_connected(1, 2.0)
-    for _ in range(4):
-        await _connect(client, await start_node())
-    assert client.is_connected(bootstrap.peer_id)
-
-
-async def test_inbound_beyond_the_limit_is_refused(start_node):
-    server = await start_node(max_connections=3)
-    clients = [await start_node() for _ in range(4)]
-    for client in clients[:3]:
-        await _connect(client, server)
-    clients[3].add_addresses(server.peer_id, server.listen_addresses(), CONFIGURED)
-    with pytest.raises((DialError, ConnectionLostError)):
-        await clients[3].open_stream(server.peer_id, ECHO)
-    assert len(server.connected_peers()) == 3
-    stream = await clients[0].open_stream(server.peer_id, ECHO)
-    await stream.send(b"x")
-    assert await stream.receive() == b"x"
-    await clients[1].disconnect(server.peer_id)
-    await server.wait_disconnected(clients[1].peer_id)
-    await _connect(clients[3], server)
 
 
 @pytest.mark.parametrize("listen", ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"])
@@ -175,32 +111,6 @@ async def test_an_idle_connection_is_closed_by_the_handshake_timeout(start_node,
     await stream.aclose()
 
 
-async def test_every_connection_event_is_told_once(start_node):
-    client, server = await start_node(), await start_node()
-    with client.watch_connections() as watch:
-        events = aiter(watch)
-        await _connect(client, server)
-        event = await anext(events)
-        assert (event.peer_id, event.connected) == (server.peer_id, True)
-        await client.disconnect(server.peer_id)
-        event = await anext(events)
-        assert (event.peer_id, event.connected) == (server.peer_id, False)
-
-
-async def test_a_slow_watcher_gets_the_latest_of_each_peer(start_node):
-    client, server = await start_node(), await start_node()
-    with client.watch_connections() as watch:
-        for _ in range(5):
-            await _connect(client, server)
-            await client.disconnect(server.peer_id)
-        await _connect(client, server)
-        event = await anext(aiter(watch))
-        assert event.connected
-        with trio.move_on_after(0) as scope:
-            await anext(aiter(watch))
-        assert scope.cancelled_caught
-
-
 async def _dial_raw(server: Node) -> WirePeer:
     """Connect a peer that says what a test wants."""
     stream = await trio.open_tcp_stream("127.0.0.1", int(server.listen_addresses()[0].split("/")[4]))
@@ -244,21 +154,6 @@ async def test_a_stream_that_names_no_protocol_ends_alone(start_node, nonsense, 
     assert [stream.protocol_id for stream in connection.streams if stream.is_inbound] == [ECHO]
     assert connection.muxer.yamux.inbound_streams == (2 if how == "stay" and not refusal & RST else 1)
     await peer.link.close()
-
-
-async def test_both_dial_at_once(start_node):
-    one, two = await start_node(), await start_node()
-    for _ in range(5):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_connect, one, two)
-            nursery.start_soon(_connect, two, one)
-        for caller, callee in ((one, two), (two, one)):
-            stream = await caller.open_stream(callee.peer_id, ECHO)
-            await stream.send(b"x")
-            assert await stream.receive() == b"x"
-            await stream.close()
-        await one.disconnect(two.peer_id)
-        await two.disconnect(one.peer_id)
 
 
 async def test_random_frames_of_a_proven_peer_hurt_nobody_else(start_node):

@@ -1,0 +1,129 @@
+"""How many connections a node keeps, which, and who is told of them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import trio
+from tests.simulated.nodes import ECHO, Nodes, nodes_on
+from tests.support.simulated import eventually, simulated
+
+from hostmesh.errors import ConnectionLostError, DialError
+from hostmesh.net.address import AddressOrigin
+
+CONFIGURED = AddressOrigin.CONFIGURED
+
+
+async def _connect(client, server) -> None:
+    await client.connect(server.peer_id, server.listen_addresses(), origin=CONFIGURED)
+
+
+@simulated(nodes_on)
+async def test_least_recently_used_idle_connection_makes_room(nodes: Nodes):
+    client = await nodes.start(max_connections=3)
+    servers = [await nodes.start() for _ in range(5)]
+    for server in servers[:3]:
+        await _connect(client, server)
+        await eventually(partial(client.protocols_of, server.peer_id))
+    stream = await client.open_stream(servers[0].peer_id, ECHO)
+    await stream.send(b"x")
+    await _connect(client, servers[3])
+    assert set(client.connected_peers()) == {servers[index].peer_id for index in (0, 2, 3)}
+    await _connect(client, servers[4])
+    assert len(client.connected_peers()) == 3
+    assert await stream.receive() == b"x"
+    assert client.is_connected(servers[0].peer_id)
+    with trio.fail_after(1):
+        await servers[1].wait_disconnected(client.peer_id)
+
+
+@simulated(nodes_on)
+async def test_connections_in_use_are_not_trimmed(nodes: Nodes):
+    client = await nodes.start(max_connections=2)
+    servers = [await nodes.start() for _ in range(3)]
+    streams = []
+    for server in servers[:2]:
+        await _connect(client, server)
+        streams.append(await client.open_stream(server.peer_id, ECHO))
+    with pytest.raises(DialError) as caught:
+        await _connect(client, servers[2])
+    assert caught.value.stage == "limit"
+    assert "max_connections" in caught.value.remedy
+    for stream in streams:
+        await stream.send(b"x")
+        assert await stream.receive() == b"x"
+    await streams[0].close()
+    await _connect(client, servers[2])
+
+
+@simulated(nodes_on)
+async def test_bootstrap_connections_are_kept(nodes: Nodes):
+    bootstrap = await nodes.start()
+    client = await nodes.start(max_connections=2, bootstrap_addresses=bootstrap.peer_addresses())
+    await client.wait_connected(1, 2.0)
+    for _ in range(4):
+        await _connect(client, await nodes.start())
+    assert client.is_connected(bootstrap.peer_id)
+
+
+@simulated(nodes_on)
+async def test_inbound_beyond_the_limit_is_refused(nodes: Nodes):
+    server = await nodes.start(max_connections=3)
+    clients = [await nodes.start() for _ in range(4)]
+    for client in clients[:3]:
+        await _connect(client, server)
+    clients[3].add_addresses(server.peer_id, server.listen_addresses(), CONFIGURED)
+    with pytest.raises((DialError, ConnectionLostError)):
+        await clients[3].open_stream(server.peer_id, ECHO)
+    assert len(server.connected_peers()) == 3
+    stream = await clients[0].open_stream(server.peer_id, ECHO)
+    await stream.send(b"x")
+    assert await stream.receive() == b"x"
+    await clients[1].disconnect(server.peer_id)
+    await server.wait_disconnected(clients[1].peer_id)
+    await _connect(clients[3], server)
+
+
+@simulated(nodes_on)
+async def test_every_connection_event_is_told_once(nodes: Nodes):
+    client, server = await nodes.start(), await nodes.start()
+    with client.watch_connections() as watch:
+        events = aiter(watch)
+        await _connect(client, server)
+        event = await anext(events)
+        assert (event.peer_id, event.connected) == (server.peer_id, True)
+        await client.disconnect(server.peer_id)
+        event = await anext(events)
+        assert (event.peer_id, event.connected) == (server.peer_id, False)
+
+
+@simulated(nodes_on)
+async def test_a_slow_watcher_gets_the_latest_of_each_peer(nodes: Nodes):
+    client, server = await nodes.start(), await nodes.start()
+    with client.watch_connections() as watch:
+        for _ in range(5):
+            await _connect(client, server)
+            await client.disconnect(server.peer_id)
+        await _connect(client, server)
+        event = await anext(aiter(watch))
+        assert event.connected
+        with trio.move_on_after(0) as scope:
+            await anext(aiter(watch))
+        assert scope.cancelled_caught
+
+
+@simulated(nodes_on)
+async def test_both_dial_at_once(nodes: Nodes):
+    one, two = await nodes.start(), await nodes.start()
+    for _ in range(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_connect, one, two)
+            nursery.start_soon(_connect, two, one)
+        for caller, callee in ((one, two), (two, one)):
+            stream = await caller.open_stream(callee.peer_id, ECHO)
+            await stream.send(b"x")
+            assert await stream.receive() == b"x"
+            await stream.close()
+        await one.disconnect(two.peer_id)
+        await two.disconnect(one.peer_id)
