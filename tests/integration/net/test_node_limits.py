@@ -1,4 +1,4 @@
-"""Limits: connections, handshakes, garbage, silence."""
+"""What strangers on raw sockets may do to a node: garbage, silence, crowds."""
 
 from __future__ import annotations
 

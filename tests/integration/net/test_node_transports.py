@@ -1,4 +1,4 @@
-"""Streams between two real nodes on loopback."""
+"""Streams over every transport that a node listens on."""
 
 from __future__ import annotations
 
