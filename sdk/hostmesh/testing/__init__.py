@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hostmesh.testing.machine import SimMachine
     from hostmesh.testing.nat import Nat
     from hostmesh.testing.network import SimNetwork
+    from hostmesh.testing.nodes import SimNode, open_nodes
     from hostmesh.testing.records import (
         make_binding,
         make_description,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         read_host_record,
     )
     from hostmesh.testing.run import SimOptions, SimRun, run_sim
+    from hostmesh.testing.services import make_service
     from hostmesh.testing.strategies import values_of
     from hostmesh.testing.trace import Trace, TraceEvent
     from hostmesh.testing.wallets import PublicKeyWallet, make_peer_key, make_wallet
@@ -73,6 +75,7 @@ _HOMES = {
     "Says": "engine_faults",
     "SimMachine": "machine",
     "SimNetwork": "network",
+    "SimNode": "nodes",
     "SimOptions": "run",
     "SimRun": "run",
     "StreamFault": "faults",
@@ -87,7 +90,9 @@ _HOMES = {
     "make_host_info": "records",
     "make_host_record": "records",
     "make_peer_key": "wallets",
+    "make_service": "services",
     "make_wallet": "wallets",
+    "open_nodes": "nodes",
     "read_host_record": "records",
     "run_sim": "run",
     "values_of": "strategies",
@@ -119,6 +124,7 @@ __all__ = [
     "Says",
     "SimMachine",
     "SimNetwork",
+    "SimNode",
     "SimOptions",
     "SimRun",
     "StreamFault",
@@ -133,7 +139,9 @@ __all__ = [
     "make_host_info",
     "make_host_record",
     "make_peer_key",
+    "make_service",
     "make_wallet",
+    "open_nodes",
     "read_host_record",
     "run_sim",
     "values_of",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-EXAMPLES = {"direct_message.py", "find_and_run.py", "own_engine.py", "watch_status.py"}
+EXAMPLES = {"direct_message.py", "find_and_run.py", "own_engine.py", "simulated_protocol.py", "watch_status.py"}
 
 
 @pytest.fixture
@@ -71,6 +71,30 @@ def test_direct_message(environment: dict[str, str]) -> None:
     result = run_example(environment, "examples/direct_message.py")
     assert "Bob got {'type': 'greeting', 'data': 'hello'} from 12D3KooW" in result.stdout
     assert result.stdout.endswith("delivered after 1 attempt(s)\n")
+
+
+def test_simulated_protocol_gives_the_same_run_each_time(environment: dict[str, str]) -> None:
+    environment["PYTHONHASHSEED"] = "0"
+    first, second = (run_example(environment, "examples/simulated_protocol.py").stdout for _ in range(2))
+    assert re.fullmatch(r"[0-9a-f]{64}\n", first)
+    assert first == second
+
+
+def test_simulated_protocol_finds_a_protocol_that_counts_a_repeated_call_twice(environment: dict[str, str]) -> None:
+    program = (ROOT / "examples/simulated_protocol.py").read_text()
+    for right, wrong in (("Club(set)", "Club(list)"), ("self.add(", "self.append(")):
+        assert program.count(right) == 1
+        program = program.replace(right, wrong)
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run_example(environment, "-c", program)
+    assert "AssertionError" in failed.value.stderr
+
+
+def test_the_guide_shows_simulated_protocol_and_it_has_20_lines_of_code() -> None:
+    program = (ROOT / "examples/simulated_protocol.py").read_text()
+    without_docstring = program.split('"""\n', 2)[-1].lstrip()
+    assert f"```python\n{without_docstring}```" in (ROOT / "docs/testing.md").read_text()
+    assert len([line for line in without_docstring.splitlines() if line]) <= 20
 
 
 def test_the_program_of_the_readme(reverser: str, environment: dict[str, str], tmp_path: Path) -> None:
