@@ -48,8 +48,8 @@ class DiscoveryStats:
 
     sources: Mapping[str, SourceStats]
     fetches: Mapping[str, int]
-    """How asking candidates for records ended: ``ok``, ``fresh``, ``not_a_host``, ``dropped``, ``gave_way`` (slow, while
-    others waited for a connection; perhaps asked again) or an error code."""
+    """How asking candidates for records ended: ``ok``, ``fresh``, ``not_a_host``, ``dropped``, ``gave_way`` (it was
+    slow while others waited for a connection, and was perhaps asked again) or an error code."""
     records: Mapping[str, int]
     """What became of records; see :class:`hostmesh.discovery.records.RecordBook`."""
     probe_cache_hit_rate: float | None
