@@ -13,6 +13,7 @@ from hostmesh.cli.demo import demo
 from hostmesh.cli.find import find
 from hostmesh.cli.options import invocation
 from hostmesh.cli.run import run
+from hostmesh.cli.sim import sim
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +27,7 @@ app.command()(demo)
 app.command()(find)
 app.command()(run)
 app.command()(bootstrap)
+app.command()(sim)
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(config.app, name="config")
 

@@ -36,6 +36,7 @@ def run_app(app: typer.Typer, name: str, argv: Sequence[str] | None = None) -> i
     Returns:
         The exit code; see :mod:`hostmesh.cli.boundary`.
     """
+    owns_process = argv is None
     if argv is None:
         argv = sys.argv[1:]
         _report_uncaught()
@@ -47,7 +48,7 @@ def run_app(app: typer.Typer, name: str, argv: Sequence[str] | None = None) -> i
     interrupts = Interrupts()
     try:
         with interrupts.handled():
-            code = _invoke(app, name, argv, interrupts)
+            code = _invoke(app, name, argv, Invocation(interrupts=interrupts, owns_process=owns_process))
             sys.stdout.flush()
             return code
     except Interrupted as interrupted:
@@ -92,10 +93,8 @@ def _wants_traceback(argv: Sequence[str]) -> bool:
     return any(word.startswith("-vv") for word in argv) or sum(word == "-v" for word in argv) > 1
 
 
-def _invoke(app: typer.Typer, name: str, argv: Sequence[str], interrupts: Interrupts) -> int:
-    result = typer.main.get_command(app).main(
-        args=list(argv), prog_name=name, standalone_mode=False, obj=Invocation(interrupts=interrupts)
-    )
+def _invoke(app: typer.Typer, name: str, argv: Sequence[str], invocation: Invocation) -> int:
+    result = typer.main.get_command(app).main(args=list(argv), prog_name=name, standalone_mode=False, obj=invocation)
     return result if isinstance(result, int) else 0
 
 

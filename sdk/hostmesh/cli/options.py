@@ -59,6 +59,8 @@ class Invocation:
     """What stands before the command on the command line, and what every command needs."""
 
     interrupts: Interrupts
+    owns_process: bool = False
+    """Whether the command is all that this process does, so that it may execute itself anew."""
     verbosity: int = 0
     log: str | None = None
     log_json: bool | None = None

@@ -34,7 +34,7 @@ class Interrupts:
     def __init__(self, exit_now: Callable[[int], object] = os._exit) -> None:
         self._exit_now = exit_now
         self._received: int | None = None
-        self._in_trio = False
+        self._can_cancel = False
         self._cancel: Callable[[], object] | None = None
 
     @contextmanager
@@ -55,21 +55,38 @@ class Interrupts:
         """
         import trio
 
-        async def cancellable() -> None:
-            token = trio.lowlevel.current_trio_token()
-            with trio.CancelScope() as scope:
-                self._cancel = lambda: token.run_sync_soon(scope.cancel)
-                if self._received is not None:  # it came while trio started
-                    scope.cancel()
-                await main()
+        with self.cancelling() as hand_over:
 
-        self._in_trio = True
-        try:
+            async def cancellable() -> None:
+                token = trio.lowlevel.current_trio_token()
+                with trio.CancelScope() as scope:
+                    hand_over(lambda: token.run_sync_soon(scope.cancel))
+                    await main()
+
             trio.run(cancellable, strict_exception_groups=True)
+
+    @contextmanager
+    def cancelling(self) -> Iterator[Callable[[Callable[[], object]], None]]:
+        """Let the first signal not break into the block, but call what the block hands over to cancel itself.
+
+        Yields:
+            What to hand that function to, once; it is called in a signal handler, at once if a signal came before.
+
+        Raises:
+            Interrupted: at the end of the block, if a signal came.
+        """
+        self._can_cancel = True
+        try:
+            yield self._hand_over
         finally:
-            self._in_trio, self._cancel = False, None
+            self._can_cancel, self._cancel = False, None
         if self._received is not None:
             raise Interrupted(self._received)
+
+    def _hand_over(self, cancel: Callable[[], object]) -> None:
+        self._cancel = cancel
+        if self._received is not None:  # it came while trio started
+            cancel()
 
     def _on_signal(self, signal_number: int, frame: FrameType | None) -> None:
         del frame
@@ -78,5 +95,5 @@ class Interrupts:
         self._received = signal_number
         if self._cancel is not None:
             self._cancel()
-        elif not self._in_trio:
+        elif not self._can_cancel:
             raise Interrupted(signal_number)

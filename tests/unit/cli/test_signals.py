@@ -62,7 +62,7 @@ def test_a_signal_outside_of_trio_ends_the_command(number: int, code: int) -> No
 
 def test_a_signal_while_trio_starts_is_not_lost() -> None:
     interrupts = Interrupts(end_now)
-    interrupts._in_trio = True
+    interrupts._can_cancel = True
 
     async def program() -> None:
         await trio.sleep_forever()

@@ -1,0 +1,27 @@
+"""The scenarios that come with the kit, by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from hostmesh.errors import UsageError
+from hostmesh.testing.scenario import Scenario, read_scenario
+
+NAMES = ("churn", "partition")
+"""Each is ``SCENARIO`` of the module of its name here."""
+
+
+def load_scenario(name: str) -> Scenario:
+    """Return a scenario by its name, or of a user's Python file.
+
+    Raises:
+        UsageError: there is no such scenario, or the file does not define one.
+    """
+    if name in NAMES:
+        scenario = import_module(f"{__name__}.{name}").SCENARIO
+        assert isinstance(scenario, Scenario)
+        return scenario
+    if name.endswith(".py"):
+        return read_scenario(Path(name))
+    raise UsageError(f"there is no scenario {name!r}", remedy=f"choose {', '.join(NAMES)}, or a file that ends in .py")

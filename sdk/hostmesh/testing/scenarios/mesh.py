@@ -1,0 +1,147 @@
+"""Whole hostmesh nodes of a scenario: bootstrap nodes, hosts and clients, and the account of what truly runs where."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import trio
+
+from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.sdk import SDK
+from hostmesh.testing.engine import FakeEngine
+from hostmesh.testing.machine import DEFAULT_PORT, SimMachine
+from hostmesh.testing.network import SimNetwork
+from hostmesh.testing.records import make_description
+from hostmesh.testing.wallets import make_wallet
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+BOOTSTRAP_CONNECTIONS = 10_000
+"""As ``hostmesh bootstrap`` has it."""
+HOST_CONNECTIONS = 1_000
+"""As ``hostmesh-host`` has it."""
+
+
+class Leaving(Enum):
+    """How a node leaves the network."""
+
+    QUIT = "quit"
+    """It says goodbye and ends."""
+    KILL = "kill"
+    """``kill -9``: its peers meet resets."""
+    POWER_OFF = "power-off"
+    """Silence."""
+
+
+@dataclass(eq=False, kw_only=True)
+class MeshNode:
+    """One node, as the scenario knows it."""
+
+    machine: SimMachine
+    models: tuple[str, ...] = ()
+    """What it serves as a host; empty for a client."""
+    peer_id: str = ""
+    manager: DiscoveryManager | None = None
+    """Once it runs."""
+    started_s: float = 0.0
+    """When it ran, and as a host served, in seconds of the simulation."""
+    left_s: float | None = None
+    quit: trio.Event = field(default_factory=trio.Event)
+
+
+ClientWork = Callable[[MeshNode], Awaitable[None]]
+"""What a client does; it is cancelled when the client leaves."""
+
+
+class Mesh:
+    """The nodes of one scenario. Their account is the truth that finds are held against.
+
+    Args:
+        network: where they live.
+        nursery: owns their tasks.
+    """
+
+    def __init__(self, network: SimNetwork, nursery: trio.Nursery) -> None:
+        self.network = network
+        self.nodes: list[MeshNode] = []
+        """Hosts and clients that have not left, in the order in which they came."""
+        self._nursery = nursery
+        self._bootstrap: list[str] = []
+        self._by_peer_id: dict[str, MeshNode] = {}
+
+    def serving(self, model_id: str, *, for_s: float = 0.0) -> list[MeshNode]:
+        """Return the hosts that serve a model, and have for so long."""
+        latest_s = trio.current_time() - for_s
+        return [node for node in self.nodes if model_id in node.models and node.started_s <= latest_s]
+
+    def by_peer_id(self, peer_id: str) -> MeshNode:
+        """Return a host or client that is here or was."""
+        return self._by_peer_id[peer_id]
+
+    async def start_bootstrap(self, name: str) -> None:
+        """Start a bootstrap node; nodes that start later know it."""
+        node = MeshNode(machine=self.network.machine(name))
+        await self._nursery.start(self._run_bootstrap, node)
+        self._bootstrap.append(f"/ip4/{node.machine.address}/tcp/{DEFAULT_PORT}/p2p/{node.peer_id}")
+
+    async def start_host(self, name: str, models: Sequence[str]) -> MeshNode:
+        """Start a host, and return it once it serves."""
+        node = MeshNode(machine=self.network.machine(name), models=tuple(models))
+        await self._nursery.start(self._run_host, node)
+        return node
+
+    async def start_client(self, name: str, work: ClientWork) -> MeshNode:
+        """Start a client, and return it once its node runs and its work has begun."""
+        node = MeshNode(machine=self.network.machine(name))
+        await self._nursery.start(self._run_client, node, work)
+        return node
+
+    def leave(self, node: MeshNode, way: Leaving) -> None:
+        """Let a node leave, for good."""
+        self.nodes.remove(node)
+        node.left_s = trio.current_time()
+        if way is Leaving.QUIT:
+            node.quit.set()
+        elif way is Leaving.KILL:
+            node.machine.kill()
+        else:
+            node.machine.power_off()
+
+    async def _run_bootstrap(self, node: MeshNode, *, task_status: TaskStatus[None]) -> None:
+        async with node.machine.open_sdk(serve_dht=True, max_connections=BOOTSTRAP_CONNECTIONS) as sdk:
+            await self._join(node, sdk)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def _run_host(self, node: MeshNode, *, task_status: TaskStatus[None]) -> None:
+        async with node.machine.open_sdk(serve_dht=True, max_connections=HOST_CONNECTIONS) as sdk:
+            await self._join(node, sdk)
+            models = list(node.models)
+            async with sdk.get_host_manager().serve(make_description(models), FakeEngine(models)):
+                self._note(node)
+                task_status.started()
+                await node.quit.wait()
+
+    async def _run_client(self, node: MeshNode, work: ClientWork, *, task_status: TaskStatus[None]) -> None:
+        async with node.machine.open_sdk(ephemeral_key=True) as sdk:
+            await self._join(node, sdk)
+            async with trio.open_nursery() as nursery:
+                self._note(node)
+                nursery.start_soon(work, node)
+                task_status.started()
+                await node.quit.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _join(self, node: MeshNode, sdk: SDK) -> None:
+        await sdk.authenticate(wallet=make_wallet(node.machine.name))
+        node.manager = sdk.get_discovery_manager()
+        node.peer_id = await node.manager.create_node(bootstrap=self._bootstrap)
+        self._by_peer_id[node.peer_id] = node
+
+    def _note(self, node: MeshNode) -> None:
+        node.started_s = trio.current_time()
+        self.nodes.append(node)

@@ -1,0 +1,207 @@
+"""Scenarios: what they count, their sizes, users' files, and those that come with the kit."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from hostmesh import HostCriteria, HostmeshError, UsageError
+from hostmesh.testing import Leaving, Mesh, MeshNode, Scenario, ScenarioRun, ScenarioSize, load_scenario, play_scenario
+from hostmesh.testing.scenarios.asking import percentile
+
+MODEL = "fake-chat"
+SMALL = ScenarioSize(nodes=3, minutes=2)
+
+
+def scenario(play, size=SMALL) -> Scenario:
+    return Scenario(name="mine", summary="one of a test", play=play, size=size)
+
+
+async def one_answer_one_miss(run: ScenarioRun) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = Mesh(run.network, nursery)
+        is_over = trio.Event()
+
+        async def look(client: MeshNode) -> None:
+            assert client.manager is not None
+            choice = await run.find(client.manager, HostCriteria(required_models=[MODEL]))
+            assert choice is not None
+            assert choice.peer_id == host.peer_id
+            assert await run.find(client.manager, HostCriteria(required_models=["other"])) is None
+            is_over.set()
+
+        await mesh.start_bootstrap("boot")
+        host = await mesh.start_host("host", [MODEL])
+        await trio.sleep(20)
+        await mesh.start_client("client", look)
+        await is_over.wait()
+        run.figures = {"hosts": 1}
+        nursery.cancel_scope.cancel()
+
+
+def test_a_report_has_what_was_counted():
+    report = play_scenario(scenario(one_answer_one_miss), seed=3)
+    told = report.to_dict()
+    assert 0 < told.pop("wall_s") < 60
+    assert told.pop("sim_s") == pytest.approx(report.sim_s, abs=0.001)
+    assert told == {
+        "scenario": "mine",
+        "nodes": 3,
+        "minutes": 2,
+        "seed": 3,
+        "finds": 2,
+        "answers": 1,
+        "misses": 1,
+        "miss_reasons": {"NO_HOST_FOUND: model": 1},
+        "hosts": 1,
+        "trace_hash": report.trace.hash(),
+    }
+    assert report.machines == ("boot", "host", "client")
+
+
+def test_the_seed_decides_and_somebody_who_looks_changes_nothing():
+    looked: list[int] = []
+    reports = [
+        play_scenario(scenario(one_answer_one_miss), seed=3),
+        play_scenario(scenario(one_answer_one_miss), seed=3, on_progress=lambda run: looked.append(run.finds)),
+        play_scenario(scenario(one_answer_one_miss), seed=4),
+    ]
+    assert len({report.trace_hash for report in reports[:2]}) == 1
+    assert reports[2].trace_hash != reports[0].trace_hash
+
+
+def test_progress_is_told_each_simulated_minute():
+    at_s: list[float] = []
+
+    async def sleep(run: ScenarioRun) -> None:
+        await trio.sleep(60 * run.minutes + 1)
+
+    play_scenario(scenario(sleep), on_progress=lambda run: at_s.append(trio.current_time()))
+    assert at_s == [60.0, 120.0]
+
+
+def test_a_scenario_that_is_stopped_reports_what_it_counted():
+    async def miss_and_wait(run: ScenarioRun) -> None:
+        run.miss_reasons["NO_HOST_FOUND: model"] += 1
+        await trio.sleep_forever()
+
+    report = play_scenario(scenario(miss_and_wait), on_start=lambda stop: stop())
+    assert report.misses == 1
+    assert report.sim_s < 60
+
+
+def test_what_a_scenario_raises_comes_out():
+    async def fail(run: ScenarioRun) -> None:
+        raise HostmeshError("no")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        play_scenario(scenario(fail))
+    assert caught.group_contains(HostmeshError, match="no")
+
+
+def test_a_scenario_that_does_not_end_is_given_up():
+    async def wait(run: ScenarioRun) -> None:
+        await trio.sleep_forever()
+
+    with pytest.raises(trio.TooSlowError):
+        play_scenario(scenario(wait))
+
+
+@pytest.mark.parametrize(("nodes", "minutes"), [(1, 1), (10_001, 1), (2, 0), (2, -1), (2, 10_081), (2, float("nan"))])
+def test_a_size_out_of_bounds_is_refused(nodes, minutes):
+    with pytest.raises(UsageError, match="nodes"):
+        ScenarioSize(nodes=nodes, minutes=minutes)
+
+
+# --- files ---
+
+FILE = """
+from hostmesh.testing import Scenario, ScenarioSize
+
+async def play(run):
+    run.figures = {"nodes_seen": run.nodes}
+
+mine = Scenario(name="mine", summary="a file's", play=play, size=ScenarioSize(nodes=4, minutes=1))
+"""
+
+
+def test_a_file_defines_a_scenario(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(FILE)
+    assert play_scenario(load_scenario(str(file))).figures == {"nodes_seen": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "defines 0 scenarios"),
+        (FILE + "import dataclasses\nother = dataclasses.replace(mine, name='other')", "defines 2 scenarios"),
+        ("raise OSError('broken')", "does not run"),
+        ("def (", "does not run"),
+    ],
+)
+def test_a_file_that_defines_none_is_refused(tmp_path, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_scenario(str(file))
+
+
+@pytest.mark.parametrize("name", ["nope", "", "nope.py", "churn.txt"])
+def test_what_is_no_scenario_is_refused(name):
+    with pytest.raises(UsageError):
+        load_scenario(name)
+
+
+# --- those that come with the kit ---
+
+
+def test_under_churn_hosts_are_found_and_each_miss_has_its_reason():
+    size = ScenarioSize(nodes=12, minutes=6)
+    report = play_scenario(load_scenario("churn"), size=size, seed=5)
+    figures = report.figures
+    assert sum(figures["left"].values()) == 6
+    assert len(report.machines) == 12 + 6, "one came for each that left"
+    assert report.finds >= 5
+    assert report.finds == report.answers + report.misses
+    assert figures["served_finds"] > 0
+    assert figures["served_answers"] == figures["served_finds"]
+    assert figures["false_answers"] == 0
+    assert all(reason.startswith("NO_HOST_FOUND: ") for reason in report.miss_reasons)
+
+
+def test_a_partition_hides_the_other_half_and_its_end_brings_it_back():
+    report = play_scenario(load_scenario("partition"), size=ScenarioSize(nodes=12, minutes=9), seed=2)
+    figures = report.figures
+    assert report.misses > 0, "models of the other half"
+    assert figures["served_finds"] >= 15
+    assert figures["served_answers"] == figures["served_finds"]
+    assert figures["false_answers"] == 0
+    assert report.trace.counts["stall"] == report.trace.counts["heal"] == 6 * 6
+
+
+def test_a_mesh_keeps_account_of_what_runs():
+    async def play(run: ScenarioRun) -> None:
+        async with trio.open_nursery() as nursery:
+            mesh = Mesh(run.network, nursery)
+            await mesh.start_bootstrap("boot")
+            hosts = [await mesh.start_host(f"host-{way.value}", [MODEL]) for way in Leaving]
+            await trio.sleep(30)
+            assert mesh.serving(MODEL, for_s=29) == hosts
+            assert mesh.serving(MODEL, for_s=31) == []
+            assert mesh.serving("other") == []
+            for host, way in zip(hosts, Leaving, strict=True):
+                mesh.leave(host, way)
+                assert host not in mesh.nodes
+                assert host.left_s == trio.current_time()
+                await trio.sleep(10)
+                assert not host.machine.listeners, f"nobody listens after {way}"
+            nursery.cancel_scope.cancel()
+
+    play_scenario(scenario(play))
+
+
+def test_percentiles():
+    assert percentile([], 50) is None
+    assert percentile(range(1, 101), 95) == 96
+    assert percentile([2.0], 95) == 2.0
