@@ -15,8 +15,8 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.client import RpcClient
 from hostmesh.system import System
 
-DEADLINE_S = 2.0
-ALLOWED_S = 2.5
+DEADLINE_S = 1.0
+ALLOWED_S = 1.5
 SILENCE_S = 45.0
 NEVER_S = 3600.0
 OPERATIONS = frozenset({"open", "send", "receive", "unary", "large unary", "server stream", "stream under way"})
