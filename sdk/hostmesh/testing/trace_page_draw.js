@@ -8,7 +8,10 @@ const FIRST_EVENTS = 300 // in the window at the start, about
 const FIRST_FLIGHTS = 40 // how many times a message's flight it lasts at most
 const MAX_DRAWN = 15000 // messages drawn at once; beyond it every second, every third, ...
 const MAX_HEADS = 3000 // arrows with heads
-const MAX_LABELS = 60 // messages with their kind and size beside them
+const MAX_LABELLED = 600 // messages in a window whose messages have their kind and size beside them
+const MAX_LABELS = 60
+const LETTER_PX = 6.5 // of a label, about
+const LINE_PX = 12
 const MIN_SPAN_NS = 1000
 const COLOURS = ['paper', 'ink', 'faint', 'rule', 'connect', 'data', 'close', 'failure', 'event', 'off', 'frozen', 'parted', 'chosen']
 const DASHES = { connect: [], data: [], close: [6, 3], failure: [2, 3], event: [] }
@@ -229,19 +232,25 @@ function drawPoint (context, { group, x1, y1 }) {
   context.fill()
 }
 
+/** Write kind and size beside what is drawn, events of machines and links first, as far as there is room. */
 function drawLabels (context) {
   const events = drawn.filter(line => line.group === 'event')
-  const labelled = drawn.length <= MAX_LABELS ? drawn : events.length <= MAX_LABELS ? events : []
+  const messages = drawn.length <= MAX_LABELLED ? drawn.filter(line => line.group !== 'event') : []
+  const written = []
   context.font = '11px system-ui, sans-serif'
   context.lineJoin = 'round'
   context.lineWidth = 3
   context.strokeStyle = colour.paper
-  for (const { e, group, isPoint, x0, y0, x1, y1 } of labelled) {
+  for (const { e, group, isPoint, x0, y0, x1, y1 } of [...events, ...messages]) {
     const text = size[e] ? `${kinds[kind[e]]} ${bytes(size[e])}` : kinds[kind[e]]
     const [x, y] = isPoint ? [x1 + 8, y1 - 7] : [(x0 + x1) / 2 + 4, (y0 + y1) / 2]
+    const right = x + text.length * LETTER_PX
+    if (x < GUTTER_PX || written.some(each => x < each.right && right > each.x && Math.abs(y - each.y) < LINE_PX)) continue
+    written.push({ x, right, y })
     context.fillStyle = colour[group]
     context.strokeText(text, x, y)
     context.fillText(text, x, y)
+    if (written.length === MAX_LABELS) break
   }
 }
 

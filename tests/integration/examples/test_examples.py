@@ -97,6 +97,15 @@ def test_the_guide_shows_simulated_protocol_and_it_has_20_lines_of_code() -> Non
     assert len([line for line in without_docstring.splitlines() if line]) <= 20
 
 
+def test_the_guide_draws_a_page_of_that_run(environment: dict[str, str], tmp_path: Path) -> None:
+    program, page = re.findall(r"```python\n(.*?)```", (ROOT / "docs/testing.md").read_text(), flags=re.DOTALL)[:2]
+    kept = re.sub(r"^print\((.*)\.trace_hash\)$", r"run = \1", program, flags=re.MULTILINE)
+    subprocess.run(
+        [sys.executable, "-c", kept + page], env=environment, cwd=tmp_path, capture_output=True, timeout=60, check=True
+    )
+    assert "<h1>club</h1>" in (tmp_path / "run.html").read_text()
+
+
 def test_the_program_of_the_readme(reverser: str, environment: dict[str, str], tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     wallet = tmp_path / "wallet.json"
