@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from hostmesh.errors import HostmeshError, UsageError
 from hostmesh.net.dht_message import (
@@ -36,8 +36,8 @@ _TRIES_PER_KEY = 16
 FLOODED_PROVIDERS = 256
 """Most providers that a node reads of one answer."""
 FLOODED_CLOSER = 64
-_DRAWN_FOR_CLOSER = 512
-"""Made-up ids of which the nearest to the key are named: nearer than any honest peer of a small network."""
+_MADE_UP_IDS = 2048
+"""The nearest of so many to a key are nearer than any honest peer of a small network."""
 _NOWHERE = "/ip4/11.255.{}.{}/tcp/4001"
 """Public addresses that no machine has: a dial hears nothing."""
 _POSITION_BITS = 256
@@ -89,7 +89,7 @@ class DhtResponder:
         """May be replaced at any time."""
         self.requests: Counter[str] = Counter()
         """Requests that came, by kind."""
-        self._floods: dict[bytes, DhtMessage] = {}
+        self._floods: dict[tuple[MessageKind, bytes], bytes] = {}
         adversary.node.set_stream_handler(adversary.dht_protocol_id, self._serve)
 
     async def _serve(self, stream: Stream) -> None:
@@ -114,18 +114,29 @@ class DhtResponder:
         await stream.close()
 
     def _flood(self, request: DhtMessage) -> bytes:
-        """Return the answer to a key, the same each time: who asks again hears nothing new."""
-        flood = self._floods.get(request.key)
-        if flood is None:
+        """Return the answer to a request, the same each time: who asks again hears nothing new."""
+        asked = request.kind, request.key
+        if asked not in self._floods:
             dice = seeded(0, "flood", self.adversary.peer_id, request.key.hex())
-            flood = self._floods[request.key] = DhtMessage(
-                kind=MessageKind.GET_PROVIDERS,
-                key=request.key,
-                providers=_made_up_peers(FLOODED_PROVIDERS, dice, self.lies.victim),
-                closer=_made_up_peers(FLOODED_CLOSER, dice, self.lies.victim, near=request.key),
+            is_find = request.kind is MessageKind.GET_PROVIDERS
+            self._floods[asked] = encode_message(
+                DhtMessage(
+                    kind=request.kind,
+                    key=request.key,
+                    providers=self._with_addresses(dice.sample(_made_up_ids(), FLOODED_PROVIDERS)) if is_find else (),
+                    closer=self._with_addresses(_nearest_made_up(request.key)),
+                )
             )
-        providers = flood.providers if request.kind is MessageKind.GET_PROVIDERS else ()
-        return encode_message(replace(flood, kind=request.kind, providers=providers))
+        return self._floods[asked]
+
+    def _with_addresses(self, ids: Sequence[PeerId]) -> tuple[PeerAddresses, ...]:
+        victim = self.lies.victim
+        return tuple(
+            PeerAddresses(
+                peer_id=peer_id, addresses=(_NOWHERE.format(index >> 8, index & 255) if victim is None else victim,)
+            )
+            for index, peer_id in enumerate(ids)
+        )
 
 
 @asynccontextmanager
@@ -201,18 +212,15 @@ def near_key(key: bytes, bits: int, *, number: int = 0) -> PeerKey:
     raise UsageError(f"no key was found {bits} bits near", remedy="give another number, or fewer bits")
 
 
-def _made_up_peers(
-    count: int, dice: random.Random, victim: str | None, *, near: bytes | None = None
-) -> tuple[PeerAddresses, ...]:
-    """Return peers whose keys nobody has."""
-    ids = [peer_id_from_public_key(dice.randbytes(32)) for _ in range(count if near is None else _DRAWN_FOR_CLOSER)]
-    if near is not None:
-        target = position(near)
-        ids = sorted(ids, key=lambda peer_id: position(peer_id_to_bytes(peer_id)) ^ target)[:count]
-    return tuple(
-        PeerAddresses(
-            peer_id=peer_id,
-            addresses=(_NOWHERE.format(index >> 8, index & 255),) if victim is None else (victim,),
-        )
-        for index, peer_id in enumerate(ids)
-    )
+@lru_cache(maxsize=1)
+def _made_up_ids() -> tuple[PeerId, ...]:
+    """Return peer ids whose keys nobody has; the same in every simulation, as they are dear to make."""
+    dice = seeded(0, "made-up peers")
+    return tuple(peer_id_from_public_key(dice.randbytes(32)) for _ in range(_MADE_UP_IDS))
+
+
+@lru_cache(maxsize=1024)
+def _nearest_made_up(key: bytes) -> tuple[PeerId, ...]:
+    target = position(key)
+    near = sorted(_made_up_ids(), key=lambda peer_id: position(peer_id_to_bytes(peer_id)) ^ target)
+    return tuple(near[:FLOODED_CLOSER])
