@@ -11,7 +11,7 @@ from tests.integration.transport import kit
 from tests.integration.transport.kit import MIB, RST, RawPeer, data_frame, frame, open_frame, raw_peer
 from tests.simulated.nodes import Nodes
 from tests.simulated.transport import peers_on
-from tests.support.simulated import simulated
+from tests.support.simulated import eventually, simulated
 from tests.support.yamux_wire import FrameReader
 
 from hostmesh.errors import DialError, RpcError, StatusCode
@@ -74,10 +74,11 @@ async def test_streams_of_a_peer_with_a_protocol_are_counted_over_all_its_connec
     assert server.usage().inbound_streams == {}
 
 
-async def test_calls_over_the_limit_of_streams_are_refused_before_they_are_made(start_node):
+@simulated(peers_on)
+async def test_calls_over_the_limit_of_streams_are_refused_before_they_are_made(nodes: Nodes):
     """With the error of the node, through the client of calls, and nothing of the call was sent."""
     limit = 20
-    server, client = await start_node(max_streams=1000), await start_node(max_streams=limit)
+    server, client = await nodes.start(max_streams=1000), await nodes.start(max_streams=limit)
     await kit.connect(client, server)
     streams = [await client.open_stream(server.peer_id, kit.ECHO) for _ in range(limit)]
     rpc = RpcClient(client, prefix="/hostmesh", system=System())
@@ -169,23 +170,23 @@ async def test_calls_are_limited_by_peer_and_by_service(nodes: Nodes):
     assert server.usage().inbound_streams == {}
 
 
-async def test_connections_are_limited_and_counted(start_node):
-    server = await start_node(max_connections=5)
+@simulated(peers_on)
+async def test_connections_are_limited_and_counted(nodes: Nodes):
+    server = await nodes.start(max_connections=5, max_inbound_share=1.0)
     (address,) = server.peer_addresses()
+    strangers = nodes.net.machine("strangers").network
     async with AsyncExitStack() as stack:
         for number in range(5):
-            peer = await stack.enter_async_context(raw_peer(address))
+            peer = await stack.enter_async_context(raw_peer(address, strangers))
             await peer.wait_answered()
             assert server.usage().connections == server.usage().inbound_connections == number + 1
         with trio.fail_after(10), suppress(HandshakeError):
             # Closed at once, whether or not there was time to shake hands.
-            sixth = await stack.enter_async_context(raw_peer(address))
+            sixth = await stack.enter_async_context(raw_peer(address, strangers))
             await sixth.wait_ended()
         assert server.usage().connections == 5
         await peer.wait_answered()
-    with trio.fail_after(10):
-        while server.usage().connections:
-            await trio.testing.wait_all_tasks_blocked(0.001)
+    await eventually(lambda: not server.usage().connections, within_s=10)
 
 
 @simulated(peers_on)
@@ -256,7 +257,8 @@ async def test_memory_over_the_limit_is_taken_from_those_who_hold_most(nodes: No
         assert (usage.overflowed_streams, usage.unread_bytes) == (over, (21 - over) * 60_000)
 
 
-async def test_a_handler_over_the_limit_of_memory_is_told(start_node):
+@simulated(peers_on)
+async def test_a_handler_over_the_limit_of_memory_is_told(nodes: Nodes):
     """The reader of a stream that was reset for what is unread does not wait for ever."""
     ended = trio.Event()
 
@@ -264,9 +266,9 @@ async def test_a_handler_over_the_limit_of_memory_is_told(start_node):
         await stream.wait_reset()
         ended.set()
 
-    server = await start_node(max_unread_bytes=MIB)
+    server = await nodes.start(max_unread_bytes=MIB)
     server.set_stream_handler("/test/idle/1", idle)
-    async with raw_peer(server.peer_addresses()[0]) as peer:
+    async with raw_peer(server.peer_addresses()[0], nodes.net.machine("stranger").network) as peer:
         for stream_id in range(1, 41, 2):
             await peer.send(open_frame(stream_id, "/test/idle/1"), data_frame(0, stream_id, bytes(60_000)))
         with trio.fail_after(5):
