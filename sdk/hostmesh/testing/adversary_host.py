@@ -106,6 +106,26 @@ class HostLies:
         if min(self.extra_uptime_s, self.ping_delay_s, self.job_delay_s, self.extra_tokens) < 0:
             raise ValueError("times and counts of a lie are not negative")
 
+    def claims(self, truth: HostDescription) -> HostDescription:
+        """Return what the record of a host says that tells these lies.
+
+        >>> HostLies(extra_models=("huge",)).claims(make_description("small")).model_ids
+        ('small', 'huge')
+        """
+        extra = [model_id for model_id in self.extra_models if model_id not in truth.model_ids]
+        models = [*truth.models, *(replace(truth.models[0], model_id=model_id) for model_id in extra)]
+        return replace(
+            truth,
+            models=[self._priced(offer) for offer in models],
+            location=self.location or truth.location,
+            capabilities=tuple(dict.fromkeys((*truth.capabilities, *self.capabilities))),
+        )
+
+    def _priced(self, offer: ModelOffer) -> ModelOffer:
+        if self.price_micros_per_mtok is None or offer.price is None:
+            return offer
+        return replace(offer, price=replace(offer.price, micros_per_mtok=self.price_micros_per_mtok))
+
 
 class LyingHost:
     """A host that lies as it is told to. :func:`run_lying_host` makes it.
@@ -172,20 +192,7 @@ class LyingHost:
     @property
     def claims(self) -> HostDescription:
         """What its record says."""
-        lies, truth = self.lies, self.description
-        models = [*truth.models, *(replace(truth.models[0], model_id=model_id) for model_id in lies.extra_models)]
-        return replace(
-            truth,
-            models=[self._priced(offer) for offer in models],
-            location=lies.location or truth.location,
-            capabilities=(*truth.capabilities, *lies.capabilities),
-        )
-
-    def _priced(self, offer: ModelOffer) -> ModelOffer:
-        amount = self.lies.price_micros_per_mtok
-        if amount is None or offer.price is None:
-            return offer
-        return replace(offer, price=replace(offer.price, micros_per_mtok=amount))
+        return self.lies.claims(self.description)
 
     async def get_record(
         self, _request: discovery_pb2.GetRecordRequest, _context: CallFrom
@@ -202,7 +209,7 @@ class LyingHost:
                 network=NETWORK_NAME,
                 sequence=int(now * 1000),
                 issued_at_unix_s=int(now),
-                started_at_unix_s=self._began_unix_s - self.lies.extra_uptime_s,
+                started_at_unix_s=max(self._began_unix_s - self.lies.extra_uptime_s, 1),
                 addresses=(self.adversary.address,),
             )
         return discovery_pb2.GetRecordResponse(record=self._record)

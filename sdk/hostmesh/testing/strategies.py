@@ -20,6 +20,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+import hostmesh.testing.strategies_adversaries as adversaries
 import hostmesh.testing.strategies_basic as basic
 import hostmesh.testing.strategies_discovery as discovery
 import hostmesh.testing.strategies_jobs as jobs
@@ -67,6 +68,9 @@ from hostmesh.rpc.server import CallContext
 from hostmesh.settings import LoadedSettings, Paths, Settings
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
+from hostmesh.testing.adversary_dht import DhtLies, DhtManner
+from hostmesh.testing.adversary_host import HostLies, JobLie, PingLie
+from hostmesh.testing.adversary_slow import SlowKind, Slowness
 from hostmesh.testing.broken_records import BrokenRecord
 from hostmesh.testing.lazy_hypothesis import st
 
@@ -78,15 +82,19 @@ ValueT = TypeVar("ValueT")
 _ENUMS: tuple[type[Enum], ...] = (
     AddressOrigin,
     AddressScope,
+    Cardinality,
+    DhtManner,
     FinishReason,
     HostState,
+    JobLie,
     JobOutcome,
-    Cardinality,
     ModelKind,
     Origin,
     Path,
+    PingLie,
     Role,
     ServingState,
+    SlowKind,
     StatusCode,
 )
 
@@ -105,6 +113,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         ChatMessage: jobs.chat_messages,
         ChatWork: jobs.chat_works,
         ConnectionEvent: node.connection_events,
+        DhtLies: adversaries.dht_lies,
         DhtStatistics: node.dht_statistics,
         DiscoveryStats: discovery.discovery_stats,
         EmbeddingWork: jobs.embedding_works,
@@ -116,6 +125,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         HostCriteria: discovery.host_criteria,
         HostDescription: discovery.host_descriptions,
         HostInfo: discovery.host_infos,
+        HostLies: adversaries.host_lies,
         HostStatus: node.host_statuses,
         JobLimits: jobs.job_limits,
         JobStats: jobs.job_stats,
@@ -137,6 +147,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         Reputation: discovery.reputations,
         Score: discovery.scores,
         Settings: node.settings,
+        Slowness: adversaries.slownesses,
         SourceQuery: discovery.source_queries,
         SourceStats: discovery.source_stats,
         System: node.systems,

@@ -45,6 +45,7 @@ from hostmesh.jobs.stats import JobStats
 from hostmesh.messaging.direct import Ack, Message
 from hostmesh.net.network import BoundListener
 from hostmesh.reputation.score import Reputation
+from hostmesh.testing import DhtLies, DhtManner, HostLies, JobLie, PingLie, SlowKind, Slowness
 from hostmesh.testing import strategies as strategies_module
 from hostmesh.testing.strategies import STRATEGIES, values_of
 from hostmesh.v1 import discovery_pb2
@@ -53,6 +54,8 @@ NO_VALUES = {BoundListener}
 """It holds an open listener."""
 BESIDE = {Ack, Message, Reputation}
 """Public values that annotations do not lead to: behind a protocol or ``Any``."""
+ADVERSARIES = {DhtLies, DhtManner, HostLies, JobLie, PingLie, SlowKind, Slowness}
+"""What the kit's adversaries are told."""
 
 ITERATES = {"__aiter__", "__anext__", "__aenter__", "__iter__", "__next__", "__enter__"}
 
@@ -115,7 +118,7 @@ def test_no_public_value_type_is_missing() -> None:
     values = closure.values()
     # The search itself works: it finds what is named, and what is only led to.
     assert {HostInfo, PeerId, Price, Place, HostState, Score} <= values
-    missing = (values | BESIDE | {Work, EngineEvent}) - set(STRATEGIES)
+    missing = (values | BESIDE | ADVERSARIES | {Work, EngineEvent}) - set(STRATEGIES)
     assert not missing, sorted(str(each) for each in missing)
 
 
@@ -156,6 +159,9 @@ def minimal(kind: Any) -> Any:
         (SourceQuery, SourceQuery(model_ids=(), country_code=None, limit=1)),
         (Reputation, Reputation(good=0, bad=0)),
         (HostState, HostState.AVAILABLE),
+        (HostLies, HostLies()),
+        (DhtLies, DhtLies(honest_requests=0)),
+        (Slowness, Slowness()),
         (JobLimits, None),
     ],
     ids=str,

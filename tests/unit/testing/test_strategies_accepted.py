@@ -49,6 +49,7 @@ from hostmesh.model_kind import ModelKind
 from hostmesh.net.address import address_from_bytes, address_to_bytes, parse_address
 from hostmesh.settings import LoadedSettings
 from hostmesh.status.snapshot import status_from_proto, status_to_proto
+from hostmesh.testing.adversary_host import HostLies
 from hostmesh.testing.broken_records import BrokenRecord
 from hostmesh.testing.records import EPOCH_UNIX_S, make_description, make_host_record, read_host_record
 from hostmesh.testing.strategies import STRATEGIES, values_of
@@ -205,6 +206,14 @@ def accept_source_stats(stats: SourceStats) -> None:
     assert stats.attempts == stats.successes + stats.failures + stats.cut_short
 
 
+def accept_lies(lies: HostLies) -> None:
+    """A host that lies so has a record that verifies: what is caught is caught later."""
+    truth = make_description("m")
+    claims = lies.claims(truth)
+    record = make_host_record(description=claims, started_at_unix_s=max(EPOCH_UNIX_S - lies.extra_uptime_s, 1))
+    assert len(read_host_record(record).models) == len(claims.models)
+
+
 CHECKS: dict[object, Callable[[Any], object]] = {
     Advert: accept_addresses,
     BrokenRecord: accept_broken_record,
@@ -217,6 +226,7 @@ CHECKS: dict[object, Callable[[Any], object]] = {
     HostChoice: accept_choice,
     HostDescription: accept_description,
     HostInfo: accept_host_info,
+    HostLies: accept_lies,
     HostStatus: accept_status,
     JobStats: accept_job_stats,
     LoadedSettings: accept_loaded,
