@@ -116,10 +116,10 @@ def _staleness(call: Call, listing: Listing, max_skew_s: float) -> str | None:
 
 
 def watches_show_what_is(account: MeshAccount) -> Iterator[str]:
-    """Once nothing happens any more, who watches a host sees how it is."""
+    """Who watches a host over a way that is up sees how it is, once it has been so for a few seconds."""
     for call in account.calls:
-        if call.status is not None and call.expected is not None and not call.status.same_load(call.expected):
-            yield f"{call} shows {call.status}, and {call.host} is {call.expected}"
+        if call.lag is not None:
+            yield f"{call} {call.lag}"
 
 
 def nothing_is_left(account: MeshAccount) -> Iterator[str]:

@@ -62,8 +62,8 @@ class Call:
     """Whom a watch is about."""
     status: HostStatus | None = None
     """What a watch showed last."""
-    expected: HostStatus | None = None
-    """What it should show, in the end; times do not count."""
+    lag: str | None = None
+    """What a watch still showed when it had been otherwise for seconds."""
 
     def __str__(self) -> str:
         return f"{self.what} on {self.machine} at {self.began_s:.3f} s"

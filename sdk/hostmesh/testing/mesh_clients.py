@@ -9,25 +9,24 @@ import trio
 
 from hostmesh.discovery.choice import HostChoice
 from hostmesh.discovery.criteria import HostCriteria
-from hostmesh.errors import ConnectionLostError
+from hostmesh.errors import TransportError
 from hostmesh.jobs.offer import QuoteOffer
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sdk import SDK
 from hostmesh.sessions.session import Session
 from hostmesh.testing.mesh_account import Call, MeshAccount, Submission, prompt_of
-from hostmesh.testing.mesh_node import MODEL, MeshNode
+from hostmesh.testing.mesh_program import MODEL, MeshProgram
 from hostmesh.testing.mesh_steps import Find, RunJob, Watch
 
 CRITERIA = HostCriteria(required_models=[MODEL])
-MAX_TRIES = 3
-"""Of one submission, under one quote."""
+TRY_AGAIN_S = (0.2, 2.0, 10.0)
+"""Where the path failed, a submission is made again after each of these, under one quote."""
 _GRACE_S = 3.0
 """Beside a call's own time limit: closing a stream takes at most 2 s."""
 _SESSION_TIMEOUT_S = 10.0
 _QUOTE_TIMEOUT_S = 10.0
 _WATCH_TIMEOUT_S = 10.0
 _SPENDING_LIMIT_MICROS = 10**9
-_TRY_AGAIN_S = 0.2
 
 
 class MeshClient:
@@ -39,7 +38,7 @@ class MeshClient:
     """
 
     def __init__(self, account: MeshAccount, *, next_number: Callable[[], int]) -> None:
-        self.node: MeshNode
+        self.node: MeshProgram
         """Its program; set by who makes it."""
         self._account = account
         self._next_number = next_number
@@ -52,7 +51,7 @@ class MeshClient:
         return call.choice
 
     async def run_job(self, step: RunJob, *, is_final: bool = False) -> None:
-        """Find a host and run a job there, again under the same quote where the connection was lost."""
+        """Find a host and run a job there, again under the same quote where the path failed."""
         sdk = self._sdk()
         choice = await self.find(Find(machine=step.machine, at_s=step.at_s), is_final=is_final)
         if choice is None:
@@ -85,16 +84,16 @@ class MeshClient:
             )
         if quote is None:
             return
-        for _ in range(MAX_TRIES):
+        for pause_s in (*TRY_AGAIN_S, None):
             with self._call("job", None, is_final=is_final) as call:
                 call.number = submission.number
                 # A time limit runs only while the job is waited for: reading slowly may take longer.
                 if step.timeout_s is not None and not step.read_every_s:
                     call.due_s = call.began_s + step.timeout_s + _GRACE_S
                 await self._run(sdk, session, quote, step, submission.prompt, call)
-            if not isinstance(call.error, ConnectionLostError) or not step.repeats:
+            if pause_s is None or not step.repeats or not isinstance(call.error, TransportError):
                 return
-            await trio.sleep(_TRY_AGAIN_S)
+            await trio.sleep(pause_s)
 
     async def _run(self, sdk: SDK, session: Session, quote: QuoteOffer, step: RunJob, prompt: str, call: Call) -> None:
         async with sdk.get_job_manager().run(session, prompt=prompt, timeout_s=step.timeout_s, quote=quote) as job:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 
 from hostmesh.discovery.description import HostDescription
 from hostmesh.hosting import Serving
 from hostmesh.sdk import SDK
+from hostmesh.status.snapshot import HostStatus, ServingState
 from hostmesh.testing.engine import FakeEngine
 from hostmesh.testing.mesh_account import Ending, Listing, MeshAccount
-from hostmesh.testing.mesh_node import MODEL, MeshNode
+from hostmesh.testing.mesh_program import MODEL, MeshProgram
 from hostmesh.testing.mesh_steps import Change, EngineDies, Leave, Withdraw, was_calm
 from hostmesh.testing.records import make_description
 from hostmesh.testing.shrinking import Schedule
@@ -31,6 +33,22 @@ _MAX_SURE_SKEW_S = 12.0
 _TRY_AGAIN_S = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLoad:
+    """What a host is at. If two are equal, nothing has changed between them."""
+
+    is_listed: bool
+    active_jobs: int
+    queued_jobs: int
+    accepted: int
+    ended: int
+
+    def is_shown_by(self, status: HostStatus) -> bool:
+        """Tell whether a status says so."""
+        state = ServingState.AVAILABLE if self.is_listed else ServingState.WITHDRAWN
+        return (status.state, status.active_jobs, status.queued_jobs) == (state, self.active_jobs, self.queued_jobs)
+
+
 class MeshHost:
     """What the program of a host does.
 
@@ -48,10 +66,10 @@ class MeshHost:
         account: MeshAccount,
         schedule: Schedule,
         *,
-        clients: Sequence[MeshNode],
+        clients: Sequence[MeshProgram],
         next_price: Callable[[], int],
     ) -> None:
-        self.node: MeshNode
+        self.node: MeshProgram
         """Its program; set by who makes it."""
         self.engine = engine
         self.serving: Serving | None = None
@@ -66,6 +84,20 @@ class MeshHost:
         self._leave: Leave | None = None
         self._leave_wanted = trio.Event()
         self._has_left = trio.Event()
+
+    @property
+    def load(self) -> HostLoad | None:
+        """What it is at now; None while it does not serve, or something is being done to it."""
+        if self.serving is None or self._hand.locked():
+            return None
+        stats = self.serving.stats()
+        return HostLoad(
+            is_listed=self.is_listed,
+            active_jobs=stats.active_jobs,
+            queued_jobs=stats.queued_jobs,
+            accepted=stats.accepted,
+            ended=sum(stats.outcomes.values()),
+        )
 
     @property
     def is_listed(self) -> bool:
@@ -197,7 +229,7 @@ class _Farewell:
         """Return the clients whose connections were up all the time, over an undisturbed link."""
         return tuple(client.name for client in self._host._clients if self._has_heard(client))  # noqa: SLF001
 
-    def _has_heard(self, client: MeshNode) -> bool:
+    def _has_heard(self, client: MeshProgram) -> bool:
         host = self._host.node
         streams = self._streams[client.name]
         return (

@@ -50,7 +50,7 @@ class RunJob:
     leave_after_s: float | None = None
     """The client leaves the job so long after it was accepted; None = it reads to the end."""
     repeats: bool = True
-    """Where the connection was lost, the same is asked for again under the same quote, which is good for one job."""
+    """Where the path failed, the same is asked for again under the same quote, which is good for one job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +180,13 @@ class StepSource:
             case "change":
                 return Change(machine=host, at_s=at_s)
             case "withdraw":
-                return Withdraw(machine=host, at_s=at_s, for_s=_some_s(dice, 60))
+                return Withdraw(machine=host, at_s=at_s, for_s=1.0 + _some_s(dice, 60))
             case "leave":
                 return Leave(
-                    machine=host, at_s=at_s, for_s=_some_s(dice, 60), drain_s=dice.choice([0.0, 0.0, _some_s(dice, 5)])
+                    machine=host,
+                    at_s=at_s,
+                    for_s=1.0 + _some_s(dice, 60),
+                    drain_s=dice.choice([0.0, 0.0, _some_s(dice, 5)]),
                 )
             case "restart":
                 return Restart(machine=dice.choice([host, client, *self.others]), at_s=at_s, for_s=_some_s(dice, 20))
@@ -206,7 +209,7 @@ class StepSource:
             case 3:
                 job = replace(job, read_every_s=round(dice.uniform(0.0, 0.5), 3))
         if dice.random() < 0.3:
-            job = replace(job, leave_after_s=round(dice.expovariate(1.0), 3))
+            job = replace(job, leave_after_s=dice.choice([0.0, round(dice.expovariate(1.0), 3)]))
         return job
 
     def _event(self, dice: random.Random, at_s: float, host: str, client: str) -> NetworkEvent:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import trio
 
 from hostmesh.net.ledger import NodeUsage
-from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
+from hostmesh.status.snapshot import HostStatus
 from hostmesh.testing.engine import FakeEngine, chat_model
 from hostmesh.testing.faults import NetworkEvent, StreamFault
 from hostmesh.testing.link import LinkProfile
 from hostmesh.testing.mesh_account import Ending, MeshAccount, answer
 from hostmesh.testing.mesh_clients import MeshClient
-from hostmesh.testing.mesh_hosts import MAX_CONCURRENT_JOBS, MAX_QUEUED_JOBS, MeshHost
-from hostmesh.testing.mesh_node import MODEL, MeshNode
+from hostmesh.testing.mesh_hosts import HostLoad, MeshHost
+from hostmesh.testing.mesh_program import MODEL, MeshProgram
 from hostmesh.testing.mesh_steps import (
     Change,
     EngineDies,
@@ -33,6 +33,7 @@ from hostmesh.testing.mesh_steps import (
     Watch,
     Withdraw,
     end_of,
+    was_calm,
 )
 from hostmesh.testing.network import SimNetwork
 from hostmesh.testing.run import SimOptions
@@ -45,6 +46,11 @@ QUIET_S = 130.0
 within 48 s, bootstrap nodes are tried again within 60 s."""
 _CLEAN_S = 30
 """So long after the last job nothing may be left of it; maintenance of the DHT comes and goes."""
+_SAMPLE_S = 1.0
+_STEADY_SAMPLES = 5
+"""What is so for so many is seen by who watches."""
+_CALM_S = 10.0
+"""So long after a disturbance everything has arrived that it held up."""
 _SLOW_TOKENS_PER_S, _FAST_TOKENS_PER_S = 20.0, 2000.0
 _FIRST_TOKEN_S = 0.1
 _MAX_OUTPUT_TOKENS = 4096
@@ -108,7 +114,7 @@ class _Mesh:
         self._net = net
         self._schedule = sorted(schedule, key=lambda step: step.at_s)
         self._nursery = nursery
-        self._nodes: dict[str, MeshNode] = {}
+        self._nodes: dict[str, MeshProgram] = {}
         self._hosts: dict[str, MeshHost] = {}
         self._clients: dict[str, MeshClient] = {}
         self._host_names, self._client_names = world.host_names, world.client_names
@@ -143,13 +149,15 @@ class _Mesh:
             self._hosts[name] = host
         await trio.sleep_until(START_S)
 
-    async def _launch(self, name: str, *, serve_dht: bool, bootstrap: Sequence[str]) -> MeshNode:
+    async def _launch(self, name: str, *, serve_dht: bool, bootstrap: Sequence[str]) -> MeshProgram:
         node = self._make(name, serve_dht=serve_dht, bootstrap=bootstrap)
         await self._nursery.start(node.live)
         return node
 
-    def _make(self, name: str, *, serve_dht: bool, bootstrap: Sequence[str], host: MeshHost | None = None) -> MeshNode:
-        node = MeshNode(
+    def _make(
+        self, name: str, *, serve_dht: bool, bootstrap: Sequence[str], host: MeshHost | None = None
+    ) -> MeshProgram:
+        node = MeshProgram(
             self._net.machine(name),
             self.account,
             serve_dht=serve_dht,
@@ -163,6 +171,7 @@ class _Mesh:
 
     async def play(self) -> None:
         """Let everything happen at its time, and wait until it is over."""
+        self._nursery.start_soon(self._compare_watches)
         self._net.faults.schedule(step for step in self._schedule if isinstance(step, NetworkEvent | StreamFault))
         for step in self._schedule:
             if not isinstance(step, NetworkEvent | StreamFault):
@@ -196,32 +205,36 @@ class _Mesh:
             case Restart():
                 self._nursery.start_soon(node.restart, step.for_s)
 
+    async def _compare_watches(self) -> None:
+        """Compare what is watched with what is, again and again, until cancelled."""
+        loads: dict[str, list[HostLoad | None]] = {name: [] for name in self._hosts}
+        while True:
+            await trio.sleep(_SAMPLE_S)
+            for name, host in self._hosts.items():
+                loads[name] = [*loads[name][1 - _STEADY_SAMPLES :], host.load]
+            for call in self.account.calls:
+                if call.host is None or call.status is None or call.ending is not Ending.RUNNING:
+                    continue
+                lately = loads[call.host]
+                load = lately[-1]
+                if load is None or lately != [load] * _STEADY_SAMPLES or load.is_shown_by(call.status):
+                    continue
+                now = trio.current_time()
+                if call.began_s < now - _CALM_S and was_calm(
+                    tuple(self._schedule), call.machine, call.host, from_s=now - _CALM_S, until_s=now
+                ):
+                    call.lag = call.lag or f"shows {_brief(call.status)} at {now:.1f} s, long after {load}"
+
     # --- the end ---
 
     async def check(self) -> None:
-        """See what is shown, whether every client gets its work done, and what is left of it."""
-        for call in self.account.calls:
-            if call.what == "watch" and call.ending is Ending.RUNNING and call.host is not None:
-                call.expected = self._idle_status(call.host)
+        """See whether every client gets its work done, and what is left of it."""
         for name, client in self._clients.items():
             if client.node.sdk is None:
                 self.account.left_over.append(f"{name} does not run")
                 continue
             await client.run_job(RunJob(machine=name, at_s=trio.current_time(), words=3), is_final=True)
         await self._see_what_is_left()
-
-    def _idle_status(self, name: str) -> HostStatus:
-        engine = self.account.engines[name]
-        return HostStatus(
-            state=ServingState.AVAILABLE if self._hosts[name].is_listed else ServingState.WITHDRAWN,
-            active_jobs=engine.counts.running,
-            queued_jobs=0,
-            max_concurrent_jobs=MAX_CONCURRENT_JOBS,
-            max_queued_jobs=MAX_QUEUED_JOBS,
-            models=(ModelStatus(model_id=MODEL, ready=True),),
-            uptime_s=0.0,
-            time_unix_s=0.0,
-        )
 
     async def _see_what_is_left(self) -> None:
         for name, node in self._nodes.items():
@@ -235,7 +248,7 @@ class _Mesh:
                 return
         self.account.left_over += left
 
-    def _in_use(self, name: str, node: MeshNode) -> list[str]:
+    def _in_use(self, name: str, node: MeshProgram) -> list[str]:
         if node.sdk is None:
             return [f"{name} does not run"]
         used = _uses(node.sdk.get_usage())
@@ -256,6 +269,10 @@ class _Mesh:
         for node in reversed([*self._nodes.values()]):
             await node.end()
         self._nursery.cancel_scope.cancel()
+
+
+def _brief(status: HostStatus) -> str:
+    return f"{status.state.value}, {status.active_jobs} active and {status.queued_jobs} queued jobs"
 
 
 def _uses(usage: NodeUsage) -> list[str]:

@@ -24,7 +24,7 @@ _RESTART_S = 2.0
 """From the end of a program that was killed to the next."""
 
 
-class MeshNode:
+class MeshProgram:
     """A machine's program.
 
     Args:
