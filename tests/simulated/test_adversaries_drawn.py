@@ -51,7 +51,7 @@ async def _try_until_honest(world: World) -> tuple[int, float]:
         tried.append(choice.peer_id)
 
 
-# A flood of one server that the lookup meets first hides every host: see the note on floods in docs/testing.md.
+# A server that floods can hide every host: the known weakness in docs/testing.md, "Adversaries".
 DROPS = values_of(DhtLies).filter(lambda lies: lies.manner is not DhtManner.FLOODS)
 
 
