@@ -6,14 +6,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
-from tests.simulated.adversary_world import MODEL, OPTIONS, WANTED, World, world_on
+from tests.simulated.adversary_world import LATENCY_S, MODEL, OPTIONS, WANTED, World, world_on
 from tests.support.simulated import simulated
 
-from hostmesh import HostCriteria, HostmeshError, NoHostFoundError
+from hostmesh import ConnectionLostError, HostCriteria, HostmeshError, NoHostFoundError
 from hostmesh.discovery.calls import fetch_record
 from hostmesh.discovery.sweep import SweepConfig
 from hostmesh.net.listening import HANDSHAKE_TIMEOUT_S, MAX_HANDSHAKES
-from hostmesh.testing import SimNetwork, make_description, run_sim
+from hostmesh.testing import EventKind, NetworkEvent, SimNetwork, make_description, run_sim
 from hostmesh.testing.adversary_host import HostLies, run_lying_host
 from hostmesh.testing.adversary_node import open_adversary_node
 from hostmesh.testing.adversary_slow import SlowKind, Slowness, SlowPeer, run_slow_peer
@@ -140,21 +140,28 @@ async def test_handshakes_that_never_end_are_cut_and_keep_nobody_out(world: Worl
         assert host.streams.keys() == {stream for stream in host.streams if stream.peer.machine is not slow}
 
 
-@simulated(world_on, network=OPTIONS)
-async def test_a_slow_peer_that_is_killed_and_gone_is_an_error_and_no_hang(world: World) -> None:
-    slow = world.net.machine("slow")
-    async with run_slow_peer(slow, Slowness(kind=SlowKind.STREAMS), bootstrap=world.bootstrap) as peer:
-        await world.start_client()
-        node_of_another = world.net.machine("asker")
-        async with open_adversary_node(node_of_another) as asker:
-            await asker.node.connect(peer.adversary.peer_id, [peer.adversary.address])
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_kill_later, world.net, "slow")
-                with pytest.raises(HostmeshError):
-                    await fetch_record(asker.rpc, peer.adversary.peer_id, timeout_s=1e6)
-            assert trio.current_time() < 100
+@simulated(network=OPTIONS)
+async def test_a_slow_peer_that_is_killed_is_an_error_and_no_hang(net: SimNetwork) -> None:
+    slow = net.machine("slow")
 
+    async def be_slow(*, task_status: trio.TaskStatus[SlowPeer]) -> None:
+        async with run_slow_peer(slow, Slowness(kind=SlowKind.STREAMS)) as peer:
+            task_status.started(peer)
+            await trio.sleep_forever()
+        ended.set()
 
-async def _kill_later(net: SimNetwork, name: str) -> None:
-    await trio.sleep(5)
-    net.machines[name].kill()
+    ended = trio.Event()
+    async with trio.open_nursery() as nursery, open_adversary_node(net.machine("asker")) as asker:
+        peer = await nursery.start(be_slow)
+        await asker.node.connect(peer.adversary.peer_id, [peer.adversary.address])
+        net.faults.schedule([NetworkEvent(kind=EventKind.KILL, machines=("slow",), at_s=5.0)])
+        with pytest.raises(ConnectionLostError):
+            await fetch_record(asker.rpc, peer.adversary.peer_id, timeout_s=1e6)
+        assert trio.current_time() == pytest.approx(5.0, abs=2 * LATENCY_S)
+        # Its block ended there, and the machine runs another.
+        await ended.wait()
+        assert peer.held == 0
+        await slow.restart()
+        async with run_slow_peer(slow, Slowness(kind=SlowKind.ACCEPTS)):
+            with pytest.raises(HostmeshError):
+                await fetch_record(asker.rpc, peer.adversary.peer_id, timeout_s=3.0)
