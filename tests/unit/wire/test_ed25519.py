@@ -19,8 +19,8 @@ def add(left: Point, right: Point) -> Point:
     (x1, y1), (x2, y2) = left, right
     product = D * x1 * x2 * y1 * y2
     return (
-        (x1 * y2 + x2 * y1) * pow(1 + product, P - 2, P) % P,
-        (y1 * y2 + x1 * x2) * pow(1 - product, P - 2, P) % P,
+        (x1 * y2 + x2 * y1) * pow(1 + product, -1, P) % P,
+        (y1 * y2 + x1 * x2) * pow(1 - product, -1, P) % P,
     )
 
 
