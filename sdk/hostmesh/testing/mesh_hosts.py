@@ -87,8 +87,8 @@ class MeshHost:
 
     @property
     def load(self) -> HostLoad | None:
-        """What it is at now; None while it does not serve, or something is being done to it."""
-        if self.serving is None or self._hand.locked():
+        """What it is at now; None while it comes or goes, or something is being done to it."""
+        if self.serving is None or self.node.sdk is None or self._hand.locked():
             return None
         stats = self.serving.stats()
         return HostLoad(
