@@ -14,6 +14,7 @@ import trio
 
 from hostmesh import ChatWork, HostCriteria, HostDescription, ModelOffer, NoHostFoundError, Price
 from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.messaging.inbox import Message
 from hostmesh.sdk import SDK
 from hostmesh.testing.engine import FakeEngine
 from hostmesh.testing.wallets import make_wallet
@@ -34,10 +35,13 @@ _OFFER = HostDescription(
     models=[ModelOffer(model_id=_MODEL, price=Price(micros_per_mtok=250_000, currency="USD"))], max_concurrent_jobs=2
 )
 _WARM_CALLS = 5
+_MESSAGE = bytes(65536)
 _WARM_SEARCHES = 2
 
 CONNECT = "connect and first call"
 CALL = "unary call, warm"
+MESSAGE = "message of 64 KiB, new connection"
+MESSAGE_AGAIN = "message of 64 KiB, again"
 FIND_COLD = "find_host, cold"
 FIND_WARM = "find_host, warm"
 OPEN_SESSION = "open_session"
@@ -45,7 +49,7 @@ FIRST_TOKEN = "job to its first token"
 LAST_TOKEN = f"job of {TOKENS} tokens at {TOKENS_PER_S:.0f}/s"
 ENGINE_S = {LAST_TOKEN: (TOKENS - 1) / TOKENS_PER_S}
 """What the engine takes of a figure."""
-FIGURES = (CONNECT, CALL, FIND_COLD, FIND_WARM, OPEN_SESSION, FIRST_TOKEN, LAST_TOKEN)
+FIGURES = (CONNECT, CALL, MESSAGE, MESSAGE_AGAIN, FIND_COLD, FIND_WARM, OPEN_SESSION, FIRST_TOKEN, LAST_TOKEN)
 
 
 @dataclass(slots=True)
@@ -89,9 +93,14 @@ async def be_host(open_sdk: OpenSdk, bootstrap: str, *, task_status: trio.TaskSt
     engine = FakeEngine([_MODEL], tokens_per_s=TOKENS_PER_S, answer=_answer)
     async with open_sdk(ephemeral_key=True, serve_dht=True) as sdk:
         address = await start_node(sdk, HOST_IP, [bootstrap])
+        sdk.get_discovery_manager().on_message(_take)
         async with sdk.get_host_manager().serve(_OFFER, engine):
             task_status.started(address)
             await trio.sleep_forever()
+
+
+async def _take(message: Message) -> None:
+    """Take a message, which is all."""
 
 
 def _answer(work: ChatWork) -> str:
@@ -128,6 +137,10 @@ async def _call(sdk: SDK, host: str, watch: Stopwatch) -> None:
         watch.start()
         await status.ping(peer_id)
         watch.note(CALL)
+    for figure in (MESSAGE, MESSAGE_AGAIN):
+        watch.start()
+        await sdk.get_discovery_manager().send_message(peer_id, _MESSAGE, retries=0)
+        watch.note(figure)
 
 
 async def _find(discovery: DiscoveryManager, watch: Stopwatch) -> None:

@@ -81,19 +81,19 @@ async def test_reader_that_pauses_for_minutes_gets_everything(nodes: Nodes):
 @simulated(nodes_on)
 async def test_a_writer_that_gives_up_tells_the_reader(nodes: Nodes):
     client, server = await _pair(nodes)
-    gave_up_at_s: list[float] = []
+    gave_up_after_s: list[float] = []
 
     async def give_up(stream: Stream) -> None:
+        began = trio.current_time()
         with trio.move_on_after(60):
             await stream.send(bytes(10_000_000))
-        gave_up_at_s.append(trio.current_time())
+        gave_up_after_s.append(trio.current_time() - began)
         await trio.sleep_forever()
 
     server.set_stream_handler("/test/give-up/1", give_up)
     stream = await client.open_stream(server.peer_id, "/test/give-up/1")
-    began = trio.current_time()
     await trio.sleep(100)
-    assert gave_up_at_s == [pytest.approx(began + 60, abs=ROUND_TRIP_S)]
+    assert gave_up_after_s == [pytest.approx(60, abs=ROUND_TRIP_S)]
     with trio.fail_after(1), pytest.raises(ConnectionLostError):
         await _drain(stream)
     await _echo_works(client, server)

@@ -198,8 +198,8 @@ async def test_cancelled_write_leaves_a_working_connection(nodes: Nodes):
         assert await _call(client, server) == b"hello"
         await sibling.send(b"still here")
         assert await sibling.receive() == b"still here"
-        # A stream whose first send was cancelled at once is one that the server may never hear of.
-        assert started >= 19
+        # A stream whose first send was cancelled while TCP still let nothing out is one that the server never hears of.
+        assert started >= 10
         all_cancelled.set()
         await eventually(lambda: not (resets_seen < started))
     assert client.connected_peers() == (server.peer_id,)

@@ -138,19 +138,19 @@ class Connection:
             now: trio's clock.
         """
         muxer = self.muxer
-        yamux = muxer.yamux
-        if not yamux.streams and not self.streams and not self.takes_streams and not muxer.unsent_bytes:
-            muxer.abort()  # the peer has gone away, and nothing is left to do
-        muxer.tick(now)
         if muxer.is_closed:
             return
-        for yamux_stream in list(yamux.streams.values()):
-            owner = yamux_stream.owner
-            if isinstance(owner, _Arrival):
-                if now - owner.came_at_s > NEGOTIATION_TIMEOUT_S:
+        yamux = muxer.yamux
+        if yamux.streams:
+            for yamux_stream in list(yamux.streams.values()):
+                owner = yamux_stream.owner
+                if not isinstance(owner, _Arrival):
+                    self.reap(yamux_stream, now)
+                elif now - owner.came_at_s > NEGOTIATION_TIMEOUT_S:
                     owner.refuse("it named no protocol in time")
-            else:
-                self.reap(yamux_stream, now)
+        elif not yamux.takes_streams and not self.streams and not muxer.unsent_bytes:
+            muxer.abort()  # the peer has gone away, and nothing is left to do
+        muxer.tick(now)
         if yamux.queued_bytes:
             muxer.flush_soon()
 

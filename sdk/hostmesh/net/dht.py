@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,8 @@ from hostmesh.errors import (
     ProtocolNotSupportedError,
     RemoteProtocolError,
 )
-from hostmesh.net.address import AddressOrigin, keep_usable
-from hostmesh.net.dht_lookup import Lookup
+from hostmesh.net.address import AddressOrigin
+from hostmesh.net.dht_lookup import Harvest, Lookup
 from hostmesh.net.dht_message import (
     MAX_ADDRESSES,
     MAX_ANSWER_BYTES,
@@ -184,7 +184,15 @@ class Dht:
                 nursery.start_soon(tell, peer_id)
         return told
 
-    async def find_providers(self, key: bytes, *, limit: int, timeout_s: float) -> list[tuple[PeerId, tuple[str, ...]]]:
+    async def find_providers(
+        self,
+        key: bytes,
+        *,
+        limit: int,
+        timeout_s: float,
+        share: int | None = None,
+        found: Callable[[PeerId, tuple[str, ...]], None] | None = None,
+    ) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Ask the network who provides a key.
 
         Waits for a first DHT server where none is known yet. What this node keeps for others itself counts as one
@@ -194,6 +202,11 @@ class Dht:
             key: as given to :meth:`provide`.
             limit: most providers wanted, >= 1.
             timeout_s: for everything; what was found by then is returned.
+            share: most providers that one answer may add as long as others may still answer, >= 1: who names many
+                keeps no place from those whom others name. What is left of the limit is dealt out in the end. None: a
+                20th of the limit, as a lookup is over when the 20 nearest have answered.
+            found: told of each provider as it is heard of, and again when more of its addresses are; so that peers
+                that are slow keep nobody waiting.
 
         Returns:
             Providers with at most 16 addresses each, without ourselves, each once. Claims: nobody checked them.
@@ -201,24 +214,19 @@ class Dht:
         Cancellation: safe.
         Cost: at most 80 queries.
         """
-        found: dict[PeerId, tuple[str, ...]] = {}
-
-        def keep(providers: Iterable[tuple[PeerId, tuple[str, ...]]]) -> None:
-            for peer_id, addresses in providers:
-                if peer_id == self._node.peer_id or (peer_id not in found and len(found) >= limit):
-                    continue
-                found[peer_id] = keep_usable((*found.get(peer_id, ()), *addresses))
+        harvest = Harvest(self._node.peer_id, limit=limit, share=share or max(1, limit // BUCKET_SIZE), found=found)
 
         async def ask(peer_id: PeerId) -> Sequence[PeerId]:
             answer = await self._ask(peer_id, DhtMessage(kind=MessageKind.GET_PROVIDERS, key=key))
-            keep((provider.peer_id, provider.addresses) for provider in answer.providers)
+            harvest.take((provider.peer_id, provider.addresses) for provider in answer.providers)
             return self._learn(answer.closer)
 
-        keep(self._answers.local_providers(key, limit))
+        harvest.take(self._answers.local_providers(key, limit))
         with trio.move_on_after(timeout_s):
             await self.wait_server()
-            await self._look_up(self._new_lookup(key), ask, enough=lambda: len(found) >= limit)
-        return list(found.items())
+            await self._look_up(self._new_lookup(key), ask, enough=lambda: harvest.is_full)
+        harvest.deal_rest()
+        return list(harvest.kept.items())
 
     # --- lookups ---
 

@@ -1,4 +1,4 @@
-"""One iterative lookup: which peer to ask next, and when it is over. Pure.
+"""One iterative lookup: which peer to ask next, when it is over, and whom the answers name. Pure.
 
 Asks the nearest peers that it has heard of, a few at a time, and hears from them of nearer ones, until the k nearest
 that are alive have all answered. Bounds: peers remembered and queries made, whatever the answers say.
@@ -8,8 +8,10 @@ Source: Maymounkov and Mazieres, "Kademlia" (2002), section 2.3; libp2p specs, k
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 
+from hostmesh.net.address import keep_usable
 from hostmesh.net.dht_table import BUCKET_SIZE, position
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 
@@ -104,3 +106,62 @@ class Lookup:
         untouched.sort(key=self._distance.__getitem__)
         for peer_id in untouched[max(0, len(untouched) - (len(self._distance) - self._max_peers)) :]:
             del self._distance[peer_id]
+
+
+class Harvest:
+    """The providers that the answers of one lookup name. Pure.
+
+    An answer adds its share at once, and what is left of the limit is dealt out among the rest in the end: who names
+    many takes no place from those whom others name.
+
+    Args:
+        own: our peer id, which is never kept.
+        limit: most providers, >= 1.
+        share: most that one answer adds before the end, >= 1.
+        found: told of each provider as it is kept, and again when more of its addresses are known.
+    """
+
+    def __init__(
+        self, own: PeerId, *, limit: int, share: int, found: Callable[[PeerId, tuple[str, ...]], None] | None
+    ) -> None:
+        self._own = own
+        self._limit = limit
+        self._share = share
+        self._found = found
+        self._rest: list[deque[tuple[PeerId, tuple[str, ...]]]] = []
+        self.kept: dict[PeerId, tuple[str, ...]] = {}
+        """With at most 16 addresses each."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the limit is reached."""
+        return len(self.kept) >= self._limit
+
+    def take(self, providers: Iterable[tuple[PeerId, tuple[str, ...]]]) -> None:
+        """Take the providers of one answer."""
+        rest: deque[tuple[PeerId, tuple[str, ...]]] = deque()
+        left = self._share
+        for peer_id, addresses in providers:
+            if peer_id in self.kept:
+                self._keep(peer_id, addresses)
+            elif left and not self.is_full and peer_id != self._own:
+                left -= 1
+                self._keep(peer_id, addresses)
+            elif peer_id != self._own:
+                rest.append((peer_id, addresses))
+        self._rest.append(rest)
+
+    def deal_rest(self) -> None:
+        """Fill what is left of the limit, one of each answer in turn."""
+        while any(self._rest) and not self.is_full:
+            for rest in self._rest:
+                if rest and not self.is_full:
+                    self._keep(*rest.popleft())
+
+    def _keep(self, peer_id: PeerId, addresses: Iterable[str]) -> None:
+        known = self.kept.get(peer_id)
+        together = keep_usable((*(known or ()), *addresses))
+        if together != known:
+            self.kept[peer_id] = together
+            if self._found is not None:
+                self._found(peer_id, together)

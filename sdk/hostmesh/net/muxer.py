@@ -47,13 +47,14 @@ _WOKEN_SENDERS = 64
 _QUIET_S = 150e-6
 """A connection that wrote nothing for so long writes at once: there is nothing to join with, or, in a long pass of the
 scheduler, the peer can be at work while this side still is."""
-PING_S = 12.0
-"""A peer of which nothing was heard for so long is pinged. Its answer tells both sides that the other lives, so of an
-idle connection's two sides mostly one pings."""
+PING_S = 15.0
+"""A peer of which nothing was heard for so long is pinged by the side that dialled."""
+PATIENCE_S = 5.0
+"""The other side waits so much longer. The answer to a ping tells both sides that the other lives: one of them asks."""
 MEASURE_S = 60.0
 """A busy connection is pinged this often, for the round-trip time."""
 SILENCE_S = 36.0
-"""A peer that is silent so long, three pings included, is gone."""
+"""A peer that is silent so long, two pings included, is gone."""
 STUCK_S = 120.0
 """A peer for which the socket takes nothing for so long, whatever it says itself, does not read. A slow one does: the
 system's buffers are some megabytes, and have room again once a third of them is free."""
@@ -111,6 +112,7 @@ class Muxer:
         self._reported_unread = 0
         self._ping_value = 0
         self._pinged_at_s: float | None = None
+        self._ping_after_s = PING_S if opened.is_initiator else PING_S + PATIENCE_S
         self._last_ping_s = -math.inf
         self.is_closed = False
         """No stream can be opened or written any more."""
@@ -321,7 +323,10 @@ class Muxer:
         elif self._unsent and now - self._link.last_sent_s > STUCK_S:
             _log.info("peer %s reads nothing; closing the connection", self.peer_id)
             self.abort()
-        elif now - max(self._last_ping_s, self._link.last_heard_s) >= PING_S or now - self._last_ping_s >= MEASURE_S:
+        elif (
+            now - max(self._last_ping_s, self._link.last_heard_s) >= self._ping_after_s
+            or now - self._last_ping_s >= MEASURE_S
+        ):
             self.ping(now)
 
     def ping(self, now: float) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+FRAME_BYTES = 1500
+"""A larger segment goes as several frames, each with its own jitter."""
 LOOPBACK_LATENCY_S = 25e-6
 """One way within a machine. Chosen here: what loopback TCP takes between two processes."""
 
@@ -24,7 +26,7 @@ class LinkProfile:
     latency_s: float = 0.02
     """One way."""
     jitter_s: float = 0.0
-    """Added to the latency: uniform between 0 and this, drawn for each segment. Bytes of a stream keep their order."""
+    """Added to the latency: uniform between 0 and this, drawn for each frame. Bytes of a stream keep their order."""
     bytes_per_s: float | None = None
     """Capacity of each direction; None = no limit."""
 
@@ -81,5 +83,9 @@ class Path:
         sent_at_s = now
         if link.bytes_per_s is not None:
             sent_at_s = self._free_at_s = max(now, self._free_at_s) + size / link.bytes_per_s
-        latency_s = link.latency_s + (link.jitter_s * self._draw() if link.jitter_s else 0.0)
+        latency_s = link.latency_s
+        if link.jitter_s:
+            drawn = self._draw()
+            # Frames keep their order, so that the largest of their draws counts: one draw gives that, too.
+            latency_s += link.jitter_s * (drawn if size <= FRAME_BYTES else drawn ** (FRAME_BYTES / size))
         return max(sent_at_s + latency_s, not_before)

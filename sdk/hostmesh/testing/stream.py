@@ -1,7 +1,8 @@
 """A byte stream on a simulated network, which behaves as TCP does between two processes.
 
 Bytes arrive in order, after the link's time. A sender waits while a window of bytes is on the way or unread; room that
-the reader makes is known to the sender one latency later. Either side may end its half, or reset the whole.
+the reader makes is known to the sender one latency later. He also waits while what slow start allows is on the way; see
+:class:`hostmesh.testing.congestion.CongestionWindow`. Either side may end its half, or reset the whole.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
+
+from hostmesh.testing.congestion import CongestionWindow
 
 if TYPE_CHECKING:
     from hostmesh.testing.faults import Trickle
@@ -60,6 +63,7 @@ class SimStream(trio.abc.HalfCloseableStream):
         self._is_closed = False
         self._unacknowledged_bytes = 0
         self._acknowledgements: deque[tuple[float, int]] = deque()
+        self._congestion = CongestionWindow()
         self._is_sending = False
         self._sender: trio.lowlevel.Task | None = None
         self._reader: trio.lowlevel.Task | None = None
@@ -94,6 +98,9 @@ class SimStream(trio.abc.HalfCloseableStream):
         else:
             for start in range(0, size, SEGMENT_BYTES):
                 self.wire.send(self, whole[start : start + SEGMENT_BYTES])
+        link = self.wire.path.link
+        acknowledged_s = self.last_arrival_s + link.latency_s + link.jitter_s / 2
+        self._congestion.note_sent(trio.current_time(), size, acknowledged_s=acknowledged_s)
         return size
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -131,15 +138,19 @@ class SimStream(trio.abc.HalfCloseableStream):
 
     def _room(self) -> int:
         known = self._acknowledgements
-        if known:
-            now = trio.current_time()
-            while known and known[0][0] <= now:
-                self._unacknowledged_bytes -= known.popleft()[1]
-        return WINDOW_BYTES - self._unacknowledged_bytes
+        now = trio.current_time()
+        while known and known[0][0] <= now:
+            self._unacknowledged_bytes -= known.popleft()[1]
+        return min(
+            WINDOW_BYTES - self._unacknowledged_bytes,
+            self._congestion.room(now, 2 * self.wire.path.link.latency_s),
+        )
 
     async def _wait_for_room(self) -> None:
         if self._acknowledgements:
             self.wire.agenda.at(self._acknowledgements[0][0], self._wake_sender)
+        if (next_change_s := self._congestion.next_change_s) is not None:
+            self.wire.agenda.at(next_change_s, self._wake_sender)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._sender = None

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.links import LinkBrokenError
-from hostmesh.net.muxer import MEASURE_S, PING_S, SILENCE_S, Muxer
+from hostmesh.net.muxer import MEASURE_S, PATIENCE_S, PING_S, SILENCE_S, Muxer
 from hostmesh.wire.yamux import StreamLimitError, YamuxLimits
 
 BIG = bytes(range(256)) * 1024
@@ -66,12 +66,24 @@ async def test_a_ping_that_is_not_answered_is_repeated_and_its_first_answer_coun
     assert again.length != frames[0].length
 
 
-async def test_pings_go_out_no_more_often_than_every_twelve_seconds(autojump_clock, start_muxer):
+async def test_pings_go_out_no_more_often_than_every_fifteen_seconds(autojump_clock, start_muxer):
     rig = await start_muxer()
-    for _ in range(25):
+    for _ in range(31):
         rig.muxer.tick(trio.current_time())
         await trio.sleep(1)
     assert [frame.kind for frame in await rig.peer.arrived()] == [PING, PING, PING]
+
+
+async def test_the_side_that_was_dialled_gives_the_other_time_to_ask(autojump_clock, start_muxer):
+    rig = await start_muxer(is_initiator=False)
+    rig.muxer.tick(trio.current_time())
+    await trio.sleep(PING_S + PATIENCE_S - 1)
+    rig.muxer.tick(trio.current_time())
+    assert len(await rig.peer.arrived()) == 1, "the first"
+    await trio.sleep(1)
+    rig.muxer.tick(trio.current_time())
+    (again,) = await rig.peer.arrived()
+    assert (again.kind, again.flags) == (PING, SYN)
 
 
 async def test_a_peer_that_is_heard_is_pinged_for_the_round_trip_only(autojump_clock, start_muxer):

@@ -26,6 +26,8 @@ class ListDht:
         self.records: dict[bytes, list] = {}
         self.asked: list[bytes] = []
         self.delay_s: dict[bytes, float] = {}
+        self.linger_s = 0.0
+        """How long a lookup goes on after it has named its providers."""
         self.server = trio.Event()
         self.server.set()
         self.error: Exception | None = None
@@ -37,10 +39,14 @@ class ListDht:
             raise self.error
         return self.told if self.server.is_set() else 0
 
-    async def find_providers(self, key, *, limit, timeout_s):
+    async def find_providers(self, key, *, limit, timeout_s, share=None, found=None):
         self.asked.append(key)
         await trio.sleep(self.delay_s.get(key, 0))
-        return [(peer_id, ("/ip4/192.0.2.1/tcp/1",)) for peer_id in self.records.get(key, [])][:limit]
+        providers = [(peer_id, ("/ip4/192.0.2.1/tcp/1",)) for peer_id in self.records.get(key, [])][:limit]
+        for provider in providers:
+            found(*provider)
+        await trio.sleep(self.linger_s)
+        return providers
 
     def servers(self):
         return (PEERS[0],) if self.server.is_set() else ()
@@ -215,6 +221,16 @@ async def test_a_cancelled_find_has_reported_what_it_found(autojump_clock):
         await source.find(query(), found.append)
     assert [candidate.peer_id for candidate in found] == [PEERS[1]]
     assert source.statistics.last_find.shards_sampled == 3
+
+
+async def test_a_host_is_reported_when_it_is_named_and_not_when_the_lookup_is_over(autojump_clock):
+    dht = ListDht()
+    dht.records[model_key("testnet", "*", 2)] = [PEERS[1]]
+    dht.linger_s = 50
+    found = []
+    with trio.move_on_after(3):
+        await source_of(dht).find(query(), found.append)
+    assert [candidate.peer_id for candidate in found] == [PEERS[1]]
 
 
 def test_hosts_draw_different_shards():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import random
 
-from hostmesh.net.dht_lookup import Lookup
+from hostmesh.net.dht_lookup import Harvest, Lookup
 from hostmesh.net.dht_table import ProviderTable, RoutingTable
 from hostmesh.net.peer_id import peer_id_from_public_key, peer_id_to_bytes
 
@@ -144,3 +144,40 @@ def test_lookup_is_bounded_in_queries_and_memory():
         lookup.on_answer(peer_id, [next(invented) for _ in range(100)])
         assert len(lookup._distance) <= 50
     assert queries == 10
+
+
+def named(peers):
+    return [(peer_id, (f"/ip4/192.0.2.{number % 250 + 1}/tcp/1",)) for number, peer_id in enumerate(peers)]
+
+
+def test_who_names_many_providers_keeps_no_place_from_those_whom_others_name():
+    found = []
+    harvest = Harvest(OWN, limit=40, share=2, found=lambda peer_id, addresses: found.append(peer_id))
+    for start in range(0, 190, 10):
+        harvest.take(named(OTHERS[100 + start : 110 + start]))
+    harvest.take(named([OTHERS[0]]))
+    assert OTHERS[0] in harvest.kept
+    assert found == list(harvest.kept)
+    assert len(found) == 39
+    harvest.deal_rest()
+    assert harvest.is_full
+    assert len(harvest.kept) == 40
+
+
+def test_what_is_left_is_dealt_out_in_turn():
+    harvest = Harvest(OWN, limit=7, share=1, found=None)
+    harvest.take(named(OTHERS[100:110]))
+    harvest.take(named(OTHERS[200:202]))
+    harvest.take(named([OWN]))
+    harvest.deal_rest()
+    assert list(harvest.kept) == [OTHERS[number] for number in (100, 200, 101, 201, 102, 103, 104)]
+
+
+def test_further_addresses_of_a_provider_are_told_again_and_take_no_place():
+    found = []
+    harvest = Harvest(OWN, limit=1, share=1, found=lambda *provider: found.append(provider))
+    one, other = ("/ip4/192.0.2.1/tcp/1",), ("/ip4/192.0.2.2/tcp/1",)
+    harvest.take([(OTHERS[0], one)])
+    harvest.take([(OTHERS[0], one)])
+    harvest.take([(OTHERS[0], other)])
+    assert found == [(OTHERS[0], one), (OTHERS[0], one + other)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.testing.link import Link, LinkProfile, Path
+from hostmesh.testing.link import FRAME_BYTES, Link, LinkProfile, Path
 
 
 def path_of(*, seed: int = 0, **profile: float) -> Path:
@@ -50,6 +50,13 @@ def test_jitter_stays_within_its_bounds_and_never_overtakes(
         assert arrival_s >= last_s
         assert now + 0.5 <= arrival_s <= latest_sent_s + 0.5 + jitter_s
         last_s = arrival_s
+
+
+def test_of_several_frames_the_latest_counts() -> None:
+    path = path_of(latency_s=0.0, jitter_s=1.0)
+    arrivals_s = [path.arrival_s(0.0, 9 * FRAME_BYTES) for _ in range(2000)]
+    # Of the largest of nine numbers that are uniform between 0 and 1.
+    assert sum(arrivals_s) / 2000 == pytest.approx(0.9, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from hostmesh.testing import LinkProfile, Nat, SimMachine, SimNetwork, SimOptions, run_sim
+from hostmesh.testing.congestion import INITIAL_WINDOW_BYTES
 from hostmesh.testing.stream import BACKLOG, WINDOW_BYTES, SimStream
 
 LATENCY_S = 0.05
@@ -105,16 +106,42 @@ def test_a_sender_waits_for_a_reader_who_does_not_read() -> None:
 def test_a_window_a_round_trip_is_the_most_that_a_long_link_carries() -> None:
     async def test(pair: Pair) -> None:
         async def send() -> None:
-            await pair.ours.send_all(bytes(10 * WINDOW_BYTES))
+            await pair.ours.send_all(bytes(20 * WINDOW_BYTES))
             await pair.ours.aclose()
 
-        began = trio.current_time()
+        arrivals_s = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
-            assert len(await read_all(pair.theirs)) == 10 * WINDOW_BYTES
-        assert trio.current_time() - began == pytest.approx(9 * 2 + 1, rel=0.01)
+            for _ in range(20):
+                left = WINDOW_BYTES
+                while left:
+                    left -= len(await pair.theirs.receive_some(left))
+                arrivals_s.append(trio.current_time())
+        assert arrivals_s[-1] - arrivals_s[9] == pytest.approx(10 * 2, rel=0.01)
 
     simulate(test, link=LinkProfile(latency_s=1.0))
+
+
+def test_a_connection_starts_slowly_and_starts_again_after_a_pause() -> None:
+    async def test(pair: Pair) -> None:
+        async def time_s(size: int) -> float:
+            began = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pair.ours.send_all, bytes(size))
+                while size:
+                    size -= len(await pair.theirs.receive_some(size))
+            return trio.current_time() - began
+
+        # Ten segments, twenty, and the rest: two round trips and the way there.
+        assert await time_s(65536) == pytest.approx(5 * LATENCY_S)
+        await trio.sleep(LATENCY_S)
+        assert await time_s(65536) == pytest.approx(LATENCY_S)
+        await trio.sleep(60)
+        assert await time_s(INITIAL_WINDOW_BYTES) == pytest.approx(LATENCY_S)
+        await trio.sleep(60)
+        assert await time_s(INITIAL_WINDOW_BYTES + 1) == pytest.approx(3 * LATENCY_S)
+
+    simulate(test)
 
 
 def test_the_capacity_sets_the_pace() -> None:

@@ -26,6 +26,7 @@ from hostmesh.discovery.sources.provide_schedule import ProvideSchedule
 from hostmesh.errors import HostmeshError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.dht_message import content_key
+from hostmesh.net.dht_table import BUCKET_SIZE
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
@@ -52,7 +53,15 @@ class Providers(Protocol):
         """Tell the closest peers that we provide the key; return how many were told."""
         ...
 
-    async def find_providers(self, key: bytes, *, limit: int, timeout_s: float) -> list[tuple[PeerId, tuple[str, ...]]]:
+    async def find_providers(
+        self,
+        key: bytes,
+        *,
+        limit: int,
+        timeout_s: float,
+        share: int | None = None,
+        found: Callable[[PeerId, tuple[str, ...]], None] | None = None,
+    ) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Ask the network who provides the key."""
         ...
 
@@ -156,21 +165,27 @@ class DhtSource:
         Cancellation: safe; what was found was reported.
         """
         model_id = query.model_ids[0] if query.model_ids else ANY_MODEL
-        reported: set[PeerId] = set()
-        sampled = 0
+        reported: dict[PeerId, frozenset[str]] = {}
+        sampled: set[int] = set()
+        # So that each server of each shard may name somebody, however many the others name.
+        share = max(1, query.limit // (SHARDS * BUCKET_SIZE))
 
         async def sample(shard: int, scope: trio.CancelScope) -> None:
-            nonlocal sampled
-            key = model_key(self._network, model_id, shard, query.country_code)
-            providers = await self._dht.find_providers(key, limit=query.limit, timeout_s=FIND_TIMEOUT_S)
-            sampled += 1
-            for peer_id, addresses in providers:
-                if peer_id in reported or len(reported) >= query.limit:
-                    continue
-                reported.add(peer_id)
+            def report(peer_id: PeerId, addresses: tuple[str, ...]) -> None:
+                known = reported.get(peer_id)
+                if known is None and len(reported) >= query.limit:
+                    return
+                sampled.add(shard)
+                if known is not None and known.issuperset(addresses):
+                    return  # another shard has it as well
+                reported[peer_id] = (known or frozenset()).union(addresses)
                 found(Candidate(peer_id=peer_id, addresses=addresses, source=self.name, origin=AddressOrigin.REMOTE))
-            if len(reported) >= query.limit:
-                scope.cancel()
+                if len(reported) >= query.limit:
+                    scope.cancel()
+
+            key = model_key(self._network, model_id, shard, query.country_code)
+            await self._dht.find_providers(key, limit=query.limit, timeout_s=FIND_TIMEOUT_S, share=share, found=report)
+            sampled.add(shard)
 
         try:
             with trio.move_on_after(FIRST_SERVER_S):
@@ -181,7 +196,7 @@ class DhtSource:
                 for shard in range(SHARDS):
                     nursery.start_soon(sample, shard, nursery.cancel_scope)
         finally:
-            self._last_find = DhtFind(shards_sampled=sampled, shards=SHARDS, candidates=len(reported))
+            self._last_find = DhtFind(shards_sampled=len(sampled), shards=SHARDS, candidates=len(reported))
 
     def _keys(self, advert: Advert) -> list[bytes]:
         keys = []

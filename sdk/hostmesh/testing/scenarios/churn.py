@@ -6,10 +6,9 @@ from itertools import count
 
 import trio
 
-from hostmesh.testing.link import LinkProfile
 from hostmesh.testing.scenario import Scenario, ScenarioRun, ScenarioSize
 from hostmesh.testing.scenarios.asking import Asking
-from hostmesh.testing.scenarios.mesh import Leaving, Mesh, MeshNode
+from hostmesh.testing.scenarios.mesh import CONTINENTS_S, Leaving, Mesh, MeshNode
 
 NODES_PER_CLIENT = 10
 """One node of ten is a client, which looks for a host once a minute."""
@@ -29,7 +28,7 @@ async def play(run: ScenarioRun) -> None:
     is_churning = trio.Event()
     left = dict.fromkeys(Leaving, 0)
     async with trio.open_nursery() as nursery:
-        mesh = Mesh(run.network, nursery)
+        mesh = Mesh(run.network, nursery, latency_s=CONTINENTS_S)
         asking = Asking(run, mesh)
 
         async def ask_each_minute(client: MeshNode) -> None:
@@ -78,5 +77,4 @@ SCENARIO = Scenario(
     play=play,
     size=ScenarioSize(nodes=50, minutes=20),
     full_size=ScenarioSize(nodes=50, minutes=60),
-    link=LinkProfile(latency_s=0.02, jitter_s=0.03),
 )

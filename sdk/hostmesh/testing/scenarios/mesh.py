@@ -26,6 +26,14 @@ HOST_CONNECTIONS = 1_000
 """As ``hostmesh-host`` has it."""
 
 
+CONTINENTS_S = (
+    (0.012, 0.045, 0.080),
+    (0.045, 0.018, 0.075),
+    (0.080, 0.075, 0.030),
+)
+"""One-way latency within and between Europe, North America and East Asia, about as the large clouds publish theirs."""
+
+
 class Leaving(Enum):
     """How a node leaves the network."""
 
@@ -63,13 +71,19 @@ class Mesh:
     Args:
         network: where they live.
         nursery: owns their tasks.
+        latency_s: one-way latency from region to region, a square matrix; machines are put into the regions by turns.
+            None: links stay as the network has them.
     """
 
-    def __init__(self, network: SimNetwork, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, network: SimNetwork, nursery: trio.Nursery, *, latency_s: Sequence[Sequence[float]] | None = None
+    ) -> None:
         self.network = network
         self.nodes: list[MeshNode] = []
         """Hosts and clients that have not left, in the order in which they came."""
         self._nursery = nursery
+        self._latency_s = latency_s
+        self._regions: dict[str, int] = {}
         self._bootstrap: list[str] = []
         self._by_peer_id: dict[str, MeshNode] = {}
 
@@ -84,19 +98,19 @@ class Mesh:
 
     async def start_bootstrap(self, name: str) -> None:
         """Start a bootstrap node; nodes that start later know it."""
-        node = MeshNode(machine=self.network.machine(name))
+        node = MeshNode(machine=self._machine(name))
         await self._nursery.start(self._run_bootstrap, node)
         self._bootstrap.append(f"/ip4/{node.machine.address}/tcp/{DEFAULT_PORT}/p2p/{node.peer_id}")
 
     async def start_host(self, name: str, models: Sequence[str]) -> MeshNode:
         """Start a host, and return it once it serves."""
-        node = MeshNode(machine=self.network.machine(name), models=tuple(models))
+        node = MeshNode(machine=self._machine(name), models=tuple(models))
         await self._nursery.start(self._run_host, node)
         return node
 
     async def start_client(self, name: str, work: ClientWork) -> MeshNode:
         """Start a client, and return it once its node runs and its work has begun."""
-        node = MeshNode(machine=self.network.machine(name))
+        node = MeshNode(machine=self._machine(name))
         await self._nursery.start(self._run_client, node, work)
         return node
 
@@ -110,6 +124,15 @@ class Mesh:
             node.machine.kill()
         else:
             node.machine.power_off()
+
+    def _machine(self, name: str) -> SimMachine:
+        machine = self.network.machine(name)
+        if self._latency_s is not None:
+            region = len(self._regions) % len(self._latency_s)
+            for other, others_region in self._regions.items():
+                self.network.link(name, other).latency_s = self._latency_s[region][others_region]
+            self._regions[name] = region
+        return machine
 
     async def _run_bootstrap(self, node: MeshNode, *, task_status: TaskStatus[None]) -> None:
         async with node.machine.open_sdk(serve_dht=True, max_connections=BOOTSTRAP_CONNECTIONS) as sdk:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import trio
 
-from hostmesh.testing.link import LinkProfile
 from hostmesh.testing.scenario import Scenario, ScenarioRun, ScenarioSize
 from hostmesh.testing.scenarios.asking import SETTLED_S, Asking
-from hostmesh.testing.scenarios.mesh import Mesh, MeshNode
+from hostmesh.testing.scenarios.mesh import CONTINENTS_S, Mesh, MeshNode
 
 NODES_PER_CLIENT = 5
 MODELS = ("here-8b", "there-8b", "everywhere-8b")
@@ -19,7 +18,7 @@ async def play(run: ScenarioRun) -> None:
     """Start two halves of one network; cut them apart for the middle third of the minutes."""
     halves: dict[str, int] = {}
     async with trio.open_nursery() as nursery:
-        mesh = Mesh(run.network, nursery)
+        mesh = Mesh(run.network, nursery, latency_s=CONTINENTS_S)
         whole_since_s: float | None = 0.0
 
         def reaches(client: MeshNode, host: MeshNode) -> bool:
@@ -65,5 +64,4 @@ SCENARIO = Scenario(
     play=play,
     size=ScenarioSize(nodes=20, minutes=15),
     full_size=ScenarioSize(nodes=50, minutes=60),
-    link=LinkProfile(latency_s=0.02, jitter_s=0.03),
 )
