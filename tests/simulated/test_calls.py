@@ -1,134 +1,24 @@
-"""Calls, messages and status between two nodes, over Noise and Yamux."""
+"""Calls between two nodes, over Noise and Yamux."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
-from tests.simulated.nodes import Nodes, nodes_on
-from tests.support.simulated import eventually, simulated
+from tests.simulated.calling import JOB_PROTOCOL, QUOTE, ROUND_TRIP_S, World, quiet, world_of
+from tests.support.simulated import simulated
 
 from hostmesh.errors import (
     ConnectionLostError,
     DeadlineExceededError,
     DialError,
-    FrameTooLargeError,
     ProtocolNotSupportedError,
     RpcError,
     StatusCode,
 )
-from hostmesh.messaging.direct import DirectMessenger, Message
-from hostmesh.messaging.methods import MESSAGE_SERVICE
-from hostmesh.net.address import AddressOrigin
-from hostmesh.net.node import Node
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.limits import CallLimits, RpcLimits
-from hostmesh.rpc.method import method
-from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
-from hostmesh.status.client import StatusClient
-from hostmesh.status.methods import STATUS_SERVICE
-from hostmesh.status.server import StatusServer
-from hostmesh.status.snapshot import HostStatus, ServingState
 from hostmesh.testing import SimNetwork
 from hostmesh.v1 import job_pb2
-
-JOBS = job_pb2.DESCRIPTOR.services_by_name["JobService"]
-QUOTE = method(JOBS, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
-RUN = method(JOBS, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
-JOB_PROTOCOL = "/hostmesh/job/1.0.0"
-ROUND_TRIP_S = 0.04
-"""Between two machines, by default."""
-
-
-class Jobs:
-    """A job service that answers what the test asks for in the model's name."""
-
-    def __init__(self) -> None:
-        self.quotes: list[str] = []
-        self.senders: set[str] = set()
-        self.running = 0
-        self.started = trio.Event()
-        self.ended = trio.Event()
-        self.input_bytes = 0
-
-    async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:
-        self.senders.add(context.peer_id)
-        self.quotes.append(request.model_id)
-        if request.model_id == "hang":
-            await self.hang()
-        return job_pb2.QuoteResponse(quote=request.model_id.encode())
-
-    async def run(self, request: job_pb2.RunRequest, context: CallContext, send: SendResponse) -> None:
-        self.input_bytes = sum(len(message.content) for message in request.chat.messages)
-        count, size = (int(request.parameters[index].integer) for index in (0, 1))
-        self.running += 1
-        self.started.set()
-        try:
-            for index in range(count):
-                await send(job_pb2.RunResponse(text=job_pb2.TextDelta(index=index, text="x" * size)))
-            if count == 0:
-                await trio.sleep_forever()
-        finally:
-            self.running -= 1
-            self.ended.set()
-
-    async def hang(self) -> None:
-        self.running += 1
-        self.started.set()
-        try:
-            await trio.sleep_forever()
-        finally:
-            self.running -= 1
-            self.ended.set()
-
-
-def run_request(count: int, size: int, prompt: str = "") -> job_pb2.RunRequest:
-    return job_pb2.RunRequest(
-        quote_id=bytes(16),
-        chat=job_pb2.ChatInput(
-            messages=[
-                job_pb2.ChatMessage(role="user", content=prompt[start : start + 200_000])
-                for start in range(0, len(prompt), 200_000)
-            ]
-        ),
-        parameters=[
-            job_pb2.Parameter(name="count", integer=count),
-            job_pb2.Parameter(name="size", integer=size),
-        ],
-    )
-
-
-class World:
-    def __init__(self, nodes: Nodes, client: Node, server: Node, limits: RpcLimits | None) -> None:
-        self.client, self.server = client, server
-        self.near, self.far = nodes.machine_of(client).system, nodes.machine_of(server).system
-        self.jobs = Jobs()
-        self.rpc_server = RpcServer(prefix="/hostmesh", system=self.far, limits=limits)
-        self.rpc_server.add_service(JOBS, self.jobs)
-        self.rpc = RpcClient(client, prefix="/hostmesh", system=self.near)
-        self.serve()
-
-    def serve(self) -> None:
-        for protocol_id, handler in self.rpc_server.stream_handlers().items():
-            self.server.set_stream_handler(protocol_id, handler)
-
-    async def quote(self, model_id: str, timeout_s: float = 20.0) -> bytes:
-        request = job_pb2.QuoteRequest(model_id=model_id)
-        response = await self.rpc.unary(self.server.peer_id, QUOTE, request, timeout_s=timeout_s)
-        return response.quote
-
-    def run(self, count: int, size: int, prompt: str = ""):  # type: ignore[no-untyped-def]
-        return self.rpc.server_stream(self.server.peer_id, RUN, run_request(count, size, prompt), timeout_s=60.0)
-
-
-@asynccontextmanager
-async def world_of(net: SimNetwork, limits: RpcLimits | None = None) -> AsyncIterator[World]:
-    async with nodes_on(net) as nodes:
-        client, server = await nodes.start(), await nodes.start()
-        client.add_addresses(server.peer_id, server.listen_addresses(), AddressOrigin.CONFIGURED)
-        yield World(nodes, client, server, limits)
 
 
 @simulated(world_of)
@@ -151,11 +41,6 @@ async def test_200_calls_in_a_row_and_50_at_once_end_each_once(world: World) -> 
     assert world.jobs.senders == {world.client.peer_id}
     await quiet(world)
     assert trio.lowlevel.current_statistics().tasks_living <= tasks
-
-
-async def quiet(world: World) -> None:
-    """Wait until the server is done with every call of the client."""
-    await eventually(lambda: not world.rpc_server.active_calls(world.client.peer_id))
 
 
 @simulated(world_of)
@@ -325,96 +210,3 @@ async def test_a_hostile_caller_harms_its_own_stream_only(world: World, data: by
     assert (answer in received) if answer else not received
     assert world.jobs.quotes == []
     assert await world.quote("still here") == b"still here"
-
-
-# --- the features on top ---
-
-
-@simulated(world_of)
-async def test_messages_between_real_nodes(world: World) -> None:
-    near = DirectMessenger(world.rpc, world.near)
-    far = DirectMessenger(RpcClient(world.server, prefix="/hostmesh", system=world.far), world.far)
-    world.rpc_server.add_service(MESSAGE_SERVICE, far.inbox)
-    world.serve()
-    got: list[Message] = []
-    far.on_message(got.append)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(far.run)
-        ack = await near.send(world.server.peer_id, {"text": "Grüße"})
-        await near.send(world.server.peer_id, bytes(256 * 1024))
-        with pytest.raises(FrameTooLargeError):
-            await near.send(world.server.peer_id, bytes(256 * 1024 + 1))
-        # The other way: that node serves no messages.
-        with pytest.raises(ProtocolNotSupportedError):
-            await far.send(world.client.peer_id, b"x")
-        handler = world.rpc_server.stream_handlers()["/hostmesh/message/1.0.0"]
-        losses = 2
-
-        async def lossy(stream) -> None:  # type: ignore[no-untyped-def]
-            nonlocal losses
-            if losses:
-                losses -= 1
-                async with trio.open_nursery() as inner:
-
-                    async def lose() -> None:
-                        # After the delivery, so that only the acknowledgement is lost.
-                        await eventually(lambda: len(got) == 3)
-                        await stream.reset()
-
-                    inner.start_soon(lose)
-                    inner.start_soon(handler, stream)
-                return
-            await handler(stream)
-
-        slow = trio.Event()
-
-        async def hold(message: Message) -> None:
-            if message.body == b"once" and losses == 1:
-                await slow.wait()
-
-        far.on_message(hold)
-        world.server.set_stream_handler("/hostmesh/message/1.0.0", lossy)
-
-        async def let_go() -> None:
-            await eventually(lambda: not losses)
-            slow.set()
-
-        nursery.start_soon(let_go)
-        again = await near.send(world.server.peer_id, b"once", timeout_s=20.0)
-        assert again.attempts == 3
-        nursery.cancel_scope.cancel()
-    assert [message.body for message in got] == [{"text": "Grüße"}, bytes(256 * 1024), b"once"]
-    assert got[0].sender == world.client.peer_id
-    assert got[0].message_id == ack.message_id
-
-
-@simulated(world_of)
-async def test_status_between_real_nodes(world: World) -> None:
-    jobs = 0
-
-    def snapshot() -> HostStatus:
-        return HostStatus(
-            state=ServingState.AVAILABLE,
-            active_jobs=jobs,
-            queued_jobs=0,
-            max_concurrent_jobs=1,
-            max_queued_jobs=0,
-            models=(),
-            uptime_s=1.0,
-            time_unix_s=world.far.unix_s(),
-        )
-
-    server = StatusServer(snapshot, world.far)
-    world.rpc_server.add_service(STATUS_SERVICE, server)
-    world.serve()
-    client = StatusClient(world.rpc, world.near)
-    await client.ping(world.server.peer_id)
-    assert await client.ping(world.server.peer_id) == pytest.approx(ROUND_TRIP_S)
-    assert (await client.get_snapshot(world.server.peer_id)).free_slots == 1
-    async with client.watch_status(world.server.peer_id, min_interval_s=0.0) as watch:
-        assert (await anext(watch)).active_jobs == 0
-        for jobs in (1, 2, 3):
-            server.changed()
-            assert (await anext(watch)).active_jobs == jobs
-    await quiet(world)
-    assert server.watchers == 0
