@@ -69,21 +69,25 @@ async def start_node(machine: SimMachine, sdk: SDK, bootstrap: list[str]) -> Pee
 
 
 @asynccontextmanager
-async def world_on(net: SimNetwork, *, price_micros_per_mtok: int = 100) -> AsyncIterator[World]:
+async def world_on(net: SimNetwork, *, max_connections: int = 10) -> AsyncIterator[World]:
     """Run a bootstrap node and a host that serves :data:`MODEL`; the client's node is started by the test.
 
     The host is no DHT server, so that the client hears of it from others only.
+
+    Args:
+        net: their machines are made in it.
+        max_connections: of the client; few, so that it is soon short of them.
     """
     machines = [net.machine(name) for name in ("boot", "host", "client")]
     boot, host, client = machines
     async with (
         boot.open_sdk(serve_dht=True, max_connections=1000) as boot_sdk,
         host.open_sdk(max_connections=1000) as host_sdk,
-        client.open_sdk(max_connections=10) as client_sdk,
+        client.open_sdk(max_connections=max_connections) as client_sdk,
     ):
         bootstrap = [f"/ip4/{boot.address}/tcp/4001/p2p/{await start_node(boot, boot_sdk, [])}"]
         honest = await start_node(host, host_sdk, bootstrap)
-        offer = make_description(MODEL, price_micros_per_mtok=price_micros_per_mtok)
+        offer = make_description(MODEL, price_micros_per_mtok=100)
         engine = FakeEngine([MODEL], answer=lambda work: "It is a law of nature.")
         async with host_sdk.get_host_manager().serve(offer, engine):
             yield World(net=net, boot=boot_sdk, host=host_sdk, client=client_sdk, bootstrap=bootstrap, honest=honest)

@@ -255,8 +255,9 @@ class DiscoveryManager:
 
         Cancellation: safe; what was learnt is kept.
 
-        Cost: a short call to each new candidate (at most 256), probes of at most 32 hosts. For a minute after a search,
-        the same criteria cost the probes only, and no traffic when these are younger than 30 s.
+        Cost: a short call to each new candidate (at most 256), probes of at most 32 hosts that answer and 128 in all.
+        For a minute after a search, the same criteria cost the probes only, and no traffic when these are younger than
+        30 s.
 
         Source: seed 002, ``findHost``.
         """

@@ -58,12 +58,19 @@ class ProbeConfig:
     """Not counting the slow ones."""
     slow_after_s: float = 0.5
     """A probe that takes longer lets the next one begin, and goes on."""
+    gives_way_after_s: float = 1.0
+    """One that takes longer is put off when others wait for its place."""
     max_probes: int = 32
-    """Most hosts probed in one search."""
+    """Most hosts in one search that answer or may yet do so."""
+    max_attempts: int = 128
+    """Most hosts probed in one search: those that do not answer keep no place from those that would."""
     max_remembered: int = 4096
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.max_parallel, self.max_probes, self.max_remembered) < 1 or self.timeout_s <= 0:
+        if (
+            min(self.samples, self.max_parallel, self.max_probes, self.max_attempts, self.max_remembered) < 1
+            or self.timeout_s <= 0
+        ):
             raise ValueError("a probe takes at least one sample of at least one host in some time")
 
 

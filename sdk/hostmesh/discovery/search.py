@@ -14,7 +14,7 @@ host there is, and hosts that fail a single criterion are probed, so that the re
 from __future__ import annotations
 
 import heapq
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -38,6 +38,7 @@ from hostmesh.system import System
 
 MAX_REMEMBERED_SWEEPS = 64
 NO_ANSWER = "no answer in time"
+NOT_ASKED = "not asked: others that looked better were asked first"
 _PERFECT = ProbeResult(
     latency=Measurement(value=0.0, unit="ms", at_unix_s=0.0, samples=1, origin=Origin.MEASURED), readiness=None
 )
@@ -274,41 +275,62 @@ class _Search:
 
     def _views(self) -> list[HostView]:
         late = ProbeResult(latency=None, readiness=None, unreachable=NO_ANSWER)
+        skipped = ProbeResult(latency=None, readiness=None, unreachable=NOT_ASKED)
         views = []
         for known in self._searcher.records.live():
             peer_id = known.info.peer_id
-            if peer_id != self._own:
-                probe = late if peer_id in self._in_flight else self._probed.get(peer_id)
-                views.append(self._searcher.view(known, probe))
+            if peer_id == self._own:
+                continue
+            probe = late if peer_id in self._in_flight else self._probed.get(peer_id)
+            view = self._searcher.view(known, probe)
+            # The one host that is chosen has answered; a record alone may be of a host that is gone, or never was.
+            if probe is None and self._only_best and not failing(view, self._criteria, first_only=True):
+                view = replace(view, probe=skipped)
+            views.append(view)
         return views
 
     async def _probe_worthwhile(self, is_over: Callable[[], bool]) -> None:
         limits = self._searcher.prober.config
+        most = most_at_once(limits.max_probes, self._searcher.running.max_connections)
         slots = Slots(
             quick=limits.max_parallel,
-            most=most_at_once(limits.max_probes, self._searcher.running.max_connections),
+            most=most,
             slow_after_s=limits.slow_after_s,
+            gives_way_after_s=limits.gives_way_after_s,
             on_change=self._wake,
         )
+        gave_way: deque[PeerId] = deque()
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
-                while (peer_id := self._next_worthwhile()) is not None:
+                slots.most = min(most, limits.max_probes - self._answered)
+                while slots.most and (peer_id := self._next_worthwhile()) is not None:
                     if not slots.has_room:
-                        slots.end_slowest()
+                        slowest = slots.end_slowest()
+                        if slowest is not None:
+                            gave_way.append(PeerId(str(slowest)))
                         break
                     heapq.heappop(self._heap)
                     # Now, not when the task first runs: the loop looks again before that.
                     self._in_flight.add(peer_id)
-                    slots.start(nursery, self._probe, peer_id)
+                    slots.start(nursery, self._probe, peer_id, name=peer_id)
+                else:
+                    # Nobody waits any more: what time is left is theirs.
+                    while gave_way and slots.has_room:
+                        slots.start(nursery, self._probe, gave_way[0], name=gave_way.popleft())
                 if slots.is_idle and is_over():
                     return
                 await self._changed.wait()
 
+    @property
+    def _answered(self) -> int:
+        return sum(not probe.unreachable for probe in self._probed.values())
+
     def _next_worthwhile(self) -> PeerId | None:
         """Return the first of the heap, cleared of who was probed before; None: no probe is worth while now."""
-        limits = self._searcher.prober.config
-        while self._heap and len(self._probed) + len(self._in_flight) < limits.max_probes:
+        if len(self._probed) + len(self._in_flight) >= self._searcher.prober.config.max_attempts:
+            return None
+        while self._heap:
             if self._only_best and -self._heap[0][0] < self._best_total:
                 return None
             peer_id = PeerId(self._heap[0][1])

@@ -30,25 +30,35 @@ class Slots:
 
     Args:
         quick: most works at once that are not slow yet.
-        most: most works at once in all.
+        most: most works at once in all; may be changed.
         slow_after_s: when a work counts as slow.
+        gives_way_after_s: when a work may be ended for another; not before it counts as slow.
         on_change: called when there may be room again, or a work has ended.
     """
 
-    def __init__(self, *, quick: int, most: int, slow_after_s: float, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        quick: int,
+        most: int,
+        slow_after_s: float,
+        gives_way_after_s: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.most = most
         self._max_quick = quick
-        self._max_total = most
         self._slow_after_s = slow_after_s
+        self._gives_way_after_s = gives_way_after_s
         self._on_change = on_change
         self._quick = 0
         self._total = 0
         self._ending = 0
-        self._slow: dict[trio.CancelScope, object] = {}
+        self._may_end: dict[trio.CancelScope, object] = {}
 
     @property
     def has_room(self) -> bool:
         """Whether another work may start now."""
-        return self._quick < self._max_quick and self._total < self._max_total
+        return self._quick < self._max_quick and self._total < self.most
 
     @property
     def is_idle(self) -> bool:
@@ -75,27 +85,30 @@ class Slots:
         nursery.start_soon(self._run, lambda: work(*args), name)
 
     def end_slowest(self) -> object | None:
-        """Cancel the work that has been slow for longest, if that is what it takes to make room.
+        """Cancel the work that has gone on for longest, if that is what it takes to make room.
 
         Returns:
-            Its name; None when nothing was cancelled: there is room, or will be at once, or no work is slow yet.
+            Its name; None when nothing was cancelled: there is room, or will be at once, or no work gives way yet.
         """
-        if self._total - self._ending < self._max_total or not self._slow:
+        if self._total - self._ending < self.most or not self._may_end:
             return None
-        scope = next(iter(self._slow))
+        scope = next(iter(self._may_end))
         self._ending += 1
         scope.cancel()
-        return self._slow.pop(scope)
+        return self._may_end.pop(scope)
 
     async def _run(self, work: Callable[[], Awaitable[None]], name: object) -> None:
-        is_quick = True
+        is_quick, may_end = True, False
 
         async def watch() -> None:
-            nonlocal is_quick
+            nonlocal is_quick, may_end
             await trio.sleep(self._slow_after_s)
             is_quick = False
             self._quick -= 1
-            self._slow[nursery.cancel_scope] = name
+            self._on_change()
+            await trio.sleep(self._gives_way_after_s - self._slow_after_s)
+            may_end = True
+            self._may_end[nursery.cancel_scope] = name
             self._on_change()
 
         try:
@@ -105,8 +118,8 @@ class Slots:
                 nursery.cancel_scope.cancel()
         finally:
             self._quick -= is_quick
-            if not is_quick and nursery.cancel_scope not in self._slow:
+            if may_end and nursery.cancel_scope not in self._may_end:
                 self._ending -= 1
-            self._slow.pop(nursery.cancel_scope, None)
+            self._may_end.pop(nursery.cancel_scope, None)
             self._total -= 1
             self._on_change()

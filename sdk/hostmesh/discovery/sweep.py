@@ -37,6 +37,8 @@ class SweepConfig:
     """Counting them. At most half of the node's connections; where others wait, the slowest gives way to them."""
     slow_after_s: float = 0.5
     """A fetch that takes longer lets the next candidate begin, and goes on."""
+    gives_way_after_s: float = 1.0
+    """One that takes longer is put off when others wait for its place; not less than ``slow_after_s``."""
     fetch_timeout_s: float = 5.0
     """For one record, the dial included."""
     fresh_s: float = 5.0
@@ -163,6 +165,7 @@ class Sweep:
             quick=self._config.max_parallel_fetches,
             most=most_at_once(self._config.max_fetches_in_flight, self._running.max_connections),
             slow_after_s=self._config.slow_after_s,
+            gives_way_after_s=self._config.gives_way_after_s,
             on_change=lambda: self._room.set(),
         )
         gave_way: list[PeerId] = []

@@ -11,9 +11,16 @@ from hostmesh.discovery.supervise import plain_errors
 from hostmesh.errors import StoreError
 
 
-def make(quick: int = 2, most: int = 3) -> tuple[Slots, list[float]]:
+def make(quick: int = 2, most: int = 3, gives_way_after_s: float = 100) -> tuple[Slots, list[float]]:
     changes: list[float] = []
-    return Slots(quick=quick, most=most, slow_after_s=1, on_change=lambda: changes.append(trio.current_time())), changes
+    slots = Slots(
+        quick=quick,
+        most=most,
+        slow_after_s=1,
+        gives_way_after_s=gives_way_after_s,
+        on_change=lambda: changes.append(trio.current_time()),
+    )
+    return slots, changes
 
 
 async def test_a_slow_work_gives_its_slot_away_and_goes_on(autojump_clock: MockClock) -> None:
@@ -64,7 +71,7 @@ async def test_a_failed_or_cancelled_work_leaves_its_slot(autojump_clock: MockCl
 async def test_where_there_is_no_room_the_one_that_has_been_slow_for_longest_makes_it(
     autojump_clock: MockClock,
 ) -> None:
-    slots, changes = make(quick=2, most=3)
+    slots, changes = make(gives_way_after_s=1.5)
     ended: list[str] = []
 
     async def work(name: str) -> None:
@@ -99,7 +106,7 @@ async def test_where_there_is_no_room_the_one_that_has_been_slow_for_longest_mak
 
 
 async def test_a_work_that_ends_as_it_is_ended_leaves_the_count_right(autojump_clock: MockClock) -> None:
-    slots, _ = make(quick=1, most=1)
+    slots, _ = make(quick=1, most=1, gives_way_after_s=1.5)
 
     async def stubborn() -> None:
         with trio.CancelScope(shield=True):
@@ -113,6 +120,7 @@ async def test_a_work_that_ends_as_it_is_ended_leaves_the_count_right(autojump_c
         assert slots.is_idle
         slots.start(nursery, stubborn, name="again")
         assert not slots.has_room
-        assert slots.end_slowest() is None, "it is not slow yet"
-        await trio.sleep(1.5)
+        await trio.sleep(1.2)
+        assert slots.end_slowest() is None, "it is slow, and does not give way yet"
+        await trio.sleep(0.5)
         assert slots.end_slowest() == "again"
