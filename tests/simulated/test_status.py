@@ -1,15 +1,16 @@
-"""Ping, snapshot and watch over streams in memory, under a mock clock."""
+"""Ping, snapshot and watch between nodes."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from memory_stream import MemoryNetwork
-from trio.testing import MockClock
+from tests.simulated.nodes import Nodes, nodes_on
+from tests.support.simulated import simulated
 
 from hostmesh.errors import (
     ConnectionLostError,
@@ -19,17 +20,22 @@ from hostmesh.errors import (
     RpcError,
     StatusCode,
 )
+from hostmesh.net.address import AddressOrigin
+from hostmesh.net.node import Node
+from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import RpcServer
 from hostmesh.status.client import StatusClient
 from hostmesh.status.methods import STATUS_SERVICE
 from hostmesh.status.server import MAX_WATCHERS_PER_PEER, MIN_WATCH_INTERVAL_S, StatusServer
-from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState, status_from_proto, status_to_proto
-from hostmesh.system import System
+from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
+from hostmesh.testing import SimNetwork
 from hostmesh.v1 import status_pb2
-from hostmesh.wire.bounds import check_bounds
 
-SYSTEM = System(monotonic_s=trio.current_time, random_bytes=random.Random(7).randbytes)
+PROTOCOL = "/hostmesh/status/1.0.0"
+LATENCY_S = 0.02
+"""One way between two machines, by default."""
+ROUND_TRIP_S = 2 * LATENCY_S
 
 IDLE = HostStatus(
     state=ServingState.AVAILABLE,
@@ -44,21 +50,45 @@ IDLE = HostStatus(
 
 
 class World:
-    def __init__(self, nursery: trio.Nursery) -> None:
-        assert isinstance(trio.lowlevel.current_clock(), MockClock)
-        self.network = MemoryNetwork(nursery)
-        self.nursery = nursery
-        self.near, self.far = self.network.node(1), self.network.node(2)
+    """Two nodes, of which one tells its status."""
+
+    def __init__(self, nodes: Nodes, near: Node, far: Node) -> None:
+        self.nodes, self.net, self.nursery = nodes, nodes.net, nodes.nursery
+        self.near, self.far = near, far
+        self.host = far.peer_id
         self.status = IDLE
-        self.server = StatusServer(lambda: self.status, SYSTEM)
-        self.rpc_server = RpcServer(prefix="/hostmesh", system=SYSTEM)
-        self.rpc_server.add_service(STATUS_SERVICE, self.server)
-        self.far.serve(self.rpc_server.stream_handlers())
-        self.client = StatusClient(RpcClient(self.near, prefix="/hostmesh", system=SYSTEM), SYSTEM)
+        self.handler_errors: list[Exception] = []
+        system = nodes.machine_of(far).system
+        self.server = StatusServer(lambda: self.status, system)
+        rpc_server = RpcServer(prefix="/hostmesh", system=system)
+        rpc_server.add_service(STATUS_SERVICE, self.server)
+        handler = rpc_server.stream_handlers()[PROTOCOL]
+
+        async def noting(stream: Stream) -> None:
+            try:
+                await handler(stream)
+            except Exception as error:
+                self.handler_errors.append(error)
+                raise
+
+        self.serve(noting)
+        self.client = self.client_of(near)
+        self.began_s = trio.current_time()
+
+    def serve(self, handler: StreamHandler) -> None:
+        self.far.set_stream_handler(PROTOCOL, handler)
+
+    def client_of(self, node: Node) -> StatusClient:
+        node.add_addresses(self.host, self.far.listen_addresses(), AddressOrigin.CONFIGURED)
+        system = self.nodes.machine_of(node).system
+        return StatusClient(RpcClient(node, prefix="/hostmesh", system=system), system)
+
+    def cut(self) -> None:
+        self.net.cut(self.nodes.machine_of(self.near), self.nodes.machine_of(self.far))
 
     @property
-    def host(self):  # type: ignore[no-untyped-def]
-        return self.far.peer_id
+    def took_s(self) -> float:
+        return trio.current_time() - self.began_s
 
     def set_jobs(self, active: int) -> None:
         self.status = dataclasses.replace(self.status, active_jobs=active, uptime_s=trio.current_time())
@@ -66,63 +96,77 @@ class World:
 
     async def settle(self) -> None:
         await trio.sleep(1.0)
-        assert (self.near.open_streams, self.far.open_streams) == (0, 0)
+        assert (self.near.usage().outbound_streams, self.far.usage().inbound_streams) == ({}, {})
         assert self.server.watchers == 0
-        assert self.far.handler_errors == []
+        assert self.handler_errors == []
 
 
-@pytest.fixture
-async def world(nursery: trio.Nursery) -> World:
-    return World(nursery)
+@asynccontextmanager
+async def apart(net: SimNetwork) -> AsyncIterator[World]:
+    """The nodes have not met."""
+    async with nodes_on(net, {}) as nodes:
+        yield World(nodes, await nodes.start(), await nodes.start())
+
+
+@asynccontextmanager
+async def world_of(net: SimNetwork) -> AsyncIterator[World]:
+    """The nodes are connected and know each other's protocols."""
+    async with apart(net) as world:
+        await world.near.connect(world.host)
+        await trio.sleep(1)
+        world.began_s = trio.current_time()
+        yield world
 
 
 # --- ping and snapshot ---
 
 
-async def test_a_ping_is_the_time_of_the_answer(autojump_clock: MockClock, world: World) -> None:
-    async def dial() -> None:
-        await trio.sleep(2.0)
-
-    world.near.before_open = dial
+@simulated(apart)
+async def test_a_ping_is_the_time_of_the_answer(world: World) -> None:
     answer = world.server.ping
 
-    async def far_away(request: status_pb2.PingRequest, context: object) -> status_pb2.PingResponse:
+    async def thoughtful(request: status_pb2.PingRequest, context: object) -> status_pb2.PingResponse:
         await trio.sleep(0.038)
         return await answer(request, context)  # type: ignore[arg-type]
 
-    world.server.ping = far_away  # type: ignore[method-assign]
-    rpc_server = RpcServer(prefix="/hostmesh", system=SYSTEM)
+    world.server.ping = thoughtful  # type: ignore[method-assign]
+    rpc_server = RpcServer(prefix="/hostmesh", system=world.nodes.machine_of(world.far).system)
     rpc_server.add_service(STATUS_SERVICE, world.server)
-    world.far.serve(rpc_server.stream_handlers())
-    assert await world.client.ping(world.host) == pytest.approx(0.038)
+    world.serve(rpc_server.stream_handlers()[PROTOCOL])
+    assert await world.client.ping(world.host) == pytest.approx(ROUND_TRIP_S + 0.038)
+    assert world.took_s > 3 * ROUND_TRIP_S, "it was dialled first"
     await world.settle()
 
 
-async def test_a_ping_answered_with_another_nonce_is_none(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_a_ping_answered_with_another_nonce_is_none(world: World) -> None:
     async def cheat(stream) -> None:  # type: ignore[no-untyped-def]
         await stream.receive()
         # message: nonce "x", status OK
         await stream.send(bytes.fromhex("0712030a01781a00"))
 
-    world.far.handlers["/hostmesh/status/1.0.0"] = cheat
+    world.serve(cheat)
     with pytest.raises(MalformedMessageError, match="nonce"):
         await world.client.ping(world.host)
 
 
-async def test_a_ping_has_its_timeout(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_a_ping_has_its_timeout(world: World) -> None:
     async def silent(stream: object) -> None:
         await trio.sleep_forever()
 
-    world.far.handlers["/hostmesh/status/1.0.0"] = silent
+    world.serve(silent)
     with pytest.raises(DeadlineExceededError):
         await world.client.ping(world.host, timeout_s=0.5)
-    assert trio.current_time() == pytest.approx(0.5)
-    world.far.reachable = False
+    assert world.took_s == pytest.approx(0.5)
+    world.cut()
+    await world.near.wait_disconnected(world.host)
     with pytest.raises(DialError):
         await world.client.ping(world.host)
 
 
-async def test_a_snapshot(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_a_snapshot(world: World) -> None:
     assert await world.client.get_snapshot(world.host) == IDLE
     assert IDLE.free_slots == 4
     world.set_jobs(5)
@@ -132,20 +176,22 @@ async def test_a_snapshot(autojump_clock: MockClock, world: World) -> None:
 # --- watch ---
 
 
-async def test_the_first_status_comes_at_once_and_then_each_change(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_the_first_status_comes_at_once_and_then_each_change(world: World) -> None:
     async with world.client.watch_status(world.host, min_interval_s=1.0) as watch:
         assert await anext(watch) == IDLE
-        assert trio.current_time() == pytest.approx(0.0)
+        assert world.took_s == pytest.approx(ROUND_TRIP_S)
         for number in (1, 2, 3):
             await trio.sleep(10.0)
             changed_at = trio.current_time()
             world.set_jobs(number)
             assert (await anext(watch)).active_jobs == number
-            assert trio.current_time() == pytest.approx(changed_at)
+            assert trio.current_time() == pytest.approx(changed_at + LATENCY_S)
     await world.settle()
 
 
-async def test_nothing_is_sent_where_nothing_changed(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_nothing_is_sent_where_nothing_changed(world: World) -> None:
     async with world.client.watch_status(world.host) as watch:
         await anext(watch)
         for _ in range(5):
@@ -158,9 +204,8 @@ async def test_nothing_is_sent_where_nothing_changed(autojump_clock: MockClock, 
 
 
 @pytest.mark.parametrize(("asked_s", "least_s"), [(1.0, 1.0), (0.0, MIN_WATCH_INTERVAL_S), (0.01, 0.1)])
-async def test_statuses_are_spaced_and_the_latest_wins(
-    autojump_clock: MockClock, world: World, asked_s: float, least_s: float
-) -> None:
+@simulated(world_of)
+async def test_statuses_are_spaced_and_the_latest_wins(world: World, asked_s: float, least_s: float) -> None:
     async def work() -> None:
         for number in range(1, 1001):
             world.set_jobs(number)
@@ -168,9 +213,10 @@ async def test_statuses_are_spaced_and_the_latest_wins(
 
     seen: list[tuple[float, int]] = []
     async with world.client.watch_status(world.host, min_interval_s=asked_s) as watch:
+        began_s = trio.current_time()
         world.nursery.start_soon(work)
         async for status in watch:
-            seen.append((trio.current_time(), status.active_jobs))
+            seen.append((trio.current_time() - LATENCY_S - began_s, status.active_jobs))
             if status.active_jobs == 1000:
                 break
     gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(seen)]
@@ -182,7 +228,8 @@ async def test_statuses_are_spaced_and_the_latest_wins(
     await world.settle()
 
 
-async def test_a_slow_reader_gets_the_newest(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_a_slow_reader_gets_the_newest(world: World) -> None:
     async with world.client.watch_status(world.host, min_interval_s=0.1) as watch:
         await anext(watch)
         for number in range(1, 101):
@@ -195,7 +242,8 @@ async def test_a_slow_reader_gets_the_newest(autojump_clock: MockClock, world: W
     await world.settle()
 
 
-async def test_watchers_are_bounded_per_peer(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_watchers_are_bounded_per_peer(world: World) -> None:
     async def keep(task_status) -> None:  # type: ignore[no-untyped-def]
         async with world.client.watch_status(world.host) as watch:
             await anext(watch)
@@ -210,7 +258,7 @@ async def test_watchers_are_bounded_per_peer(autojump_clock: MockClock, world: W
             async with world.client.watch_status(world.host):
                 pass
         assert (caught.value.status, caught.value.reason) == (StatusCode.RESOURCE_EXHAUSTED, "BUSY")
-        other = StatusClient(RpcClient(world.network.node(3), prefix="/hostmesh", system=SYSTEM), SYSTEM)
+        other = world.client_of(await world.nodes.start())
         async with other.watch_status(world.host) as watch:
             assert await anext(watch) == IDLE
         watchers.cancel_scope.cancel()
@@ -219,46 +267,51 @@ async def test_watchers_are_bounded_per_peer(autojump_clock: MockClock, world: W
         assert await anext(watch) == IDLE
 
 
-async def test_a_lost_watch_tells_its_reader(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_a_lost_watch_tells_its_reader(world: World) -> None:
     async with world.client.watch_status(world.host) as watch:
         assert await anext(watch) == IDLE
-        await world.near.opened[0].reset()
+        world.cut()
         for _ in range(2):
             with pytest.raises(ConnectionLostError):
                 await anext(watch)
     await world.settle()
 
 
-async def test_a_host_that_sends_no_status_is_given_up(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_a_host_that_sends_no_status_is_given_up(world: World) -> None:
     async def silent(stream: object) -> None:
         await trio.sleep_forever()
 
-    world.far.handlers["/hostmesh/status/1.0.0"] = silent
+    world.serve(silent)
     with pytest.raises(DeadlineExceededError):
         async with world.client.watch_status(world.host, timeout_s=3.0):
             raise AssertionError("entered")
-    assert trio.current_time() == pytest.approx(3.0)
-    assert world.near.open_streams == 0
+    assert world.took_s == pytest.approx(3.0)
+    assert world.near.usage().outbound_streams == {}
 
 
-async def test_a_watch_that_the_host_ends_in_order_ends(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_a_watch_that_the_host_ends_in_order_ends(world: World) -> None:
     async def once(stream) -> None:  # type: ignore[no-untyped-def]
         await stream.receive()
         await stream.send(bytes.fromhex("06120210011a00"))
 
-    world.far.handlers["/hostmesh/status/1.0.0"] = once
+    world.serve(once)
     async with world.client.watch_status(world.host) as watch:
         assert [status.active_jobs async for status in watch] == [1]
 
 
-async def test_the_callers_own_error_comes_out_as_it_is(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_the_callers_own_error_comes_out_as_it_is(world: World) -> None:
     with pytest.raises(ZeroDivisionError):
         async with world.client.watch_status(world.host):
             _ = 1 // 0
     await world.settle()
 
 
-async def test_an_error_that_answers_a_cancellation_comes_out_as_it_is(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_an_error_that_answers_a_cancellation_comes_out_as_it_is(world: World) -> None:
     async def watch_until_cancelled() -> None:
         async with world.client.watch_status(world.host):
             try:
@@ -271,37 +324,11 @@ async def test_an_error_that_answers_a_cancellation_comes_out_as_it_is(autojump_
     await world.settle()
 
 
-async def test_cancelling_a_watch_leaves_nothing(autojump_clock: MockClock, world: World) -> None:
+@simulated(world_of)
+async def test_cancelling_a_watch_leaves_nothing(world: World) -> None:
     with trio.move_on_after(3.0) as scope:
         async with world.client.watch_status(world.host) as watch:
             async for _ in watch:
                 pass
     assert scope.cancelled_caught
     await world.settle()
-
-
-# --- the codec ---
-
-
-def test_a_status_of_a_later_version_is_unknown() -> None:
-    assert status_from_proto(status_pb2.StatusSnapshot(state=77)).state is ServingState.UNKNOWN  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("state", list(ServingState))
-def test_states_pass_through(state: ServingState) -> None:
-    status = dataclasses.replace(IDLE, state=state)
-    assert status_from_proto(status_to_proto(status)) == status
-
-
-def test_a_status_is_always_sendable() -> None:
-    wild = dataclasses.replace(
-        IDLE,
-        active_jobs=-1,
-        queued_jobs=2**40,
-        uptime_s=-5.0,
-        models=tuple(ModelStatus(model_id=f"model {number}", ready=True) for number in range(100)),
-    )
-    message = status_to_proto(wild)
-    check_bounds(message)
-    assert (message.active_jobs, message.queued_jobs, message.uptime_ms) == (0, 2**32 - 1, 0)
-    assert len(message.models) == 64
