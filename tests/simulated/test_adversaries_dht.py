@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
@@ -52,8 +53,8 @@ async def responders_near(world: World, held: AsyncExitStack, lies: DhtLies, cou
 
 
 @pytest.mark.parametrize("answer_until_it_matters", [False, True])
-@pytest.mark.parametrize("manner", [DhtManner.RESETS, DhtManner.GARBAGE])
-@simulated(world_on, network=OPTIONS)
+@pytest.mark.parametrize("manner", [DhtManner.SILENT, DhtManner.RESETS, DhtManner.GARBAGE])
+@simulated(partial(world_on, max_connections=100), network=OPTIONS)
 async def test_servers_that_drop_requests_do_not_hide_the_honest_host(
     world: World, manner: DhtManner, answer_until_it_matters: bool
 ) -> None:
