@@ -66,13 +66,11 @@ async def test_servers_that_drop_requests_do_not_hide_the_honest_host(
         await world.start_client()
         for responder in responders:
             responder.lies = drops
-            responder.requests.clear()
-            responder.requests["earlier"] = 1
         choice, took_s = await world.find_timed()
         assert choice.peer_id == world.honest
         assert took_s < 8.0
         # They were asked, and dropped what they were asked.
-        assert any(responder.requests.total() > 1 for responder in responders)
+        assert any(responder.requests.total() > responder.answered_well for responder in responders)
 
 
 @pytest.mark.parametrize("manner", DhtManner)

@@ -89,6 +89,8 @@ class DhtResponder:
         """May be replaced at any time."""
         self.requests: Counter[str] = Counter()
         """Requests that came, by kind."""
+        self.answered_well = 0
+        """Requests that it did not drop or flood."""
         self._floods: dict[tuple[MessageKind, bytes], bytes] = {}
         adversary.node.set_stream_handler(adversary.dht_protocol_id, self._serve)
 
@@ -97,7 +99,8 @@ class DhtResponder:
         while (frame := await read_frame(stream, decoder)) is not None:
             request = decode_message(frame, max_bytes=MAX_REQUEST_BYTES)
             self.requests[request.kind.name.lower()] += 1
-            if self.requests.total() <= self.lies.honest_requests:
+            if self.answered_well < self.lies.honest_requests:
+                self.answered_well += 1
                 await stream.send(encode_frame(encode_message(DhtMessage(kind=request.kind, key=request.key))))
                 continue
             match self.lies.manner:
