@@ -51,7 +51,7 @@ async def _try_until_honest(world: World) -> tuple[int, float]:
         tried.append(choice.peer_id)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(lies=values_of(HostLies), slowness=values_of(Slowness), dht=values_of(DhtLies), seed=st.integers(0, 1000))
 def test_the_honest_host_is_found_whatever_the_others_do(
     lies: HostLies, slowness: Slowness, dht: DhtLies, seed: int
