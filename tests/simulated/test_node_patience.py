@@ -255,7 +255,7 @@ async def test_own_scopes_follow_listeners_and_configured_peers(nodes: Nodes):
 
 @simulated(nodes_on)
 async def test_a_node_that_is_stopped_as_soon_as_it_runs_stops_in_order(nodes: Nodes):
-    absent = PeerKey.generate().peer_id
+    absent = make_peer_key("absent").peer_id
     bootstrap = (f"/ip4/127.0.0.1/tcp/1/p2p/{absent}",)
     machine = nodes.net.machine("one")
     # The order in which trio runs the tasks of a node is random: of 20 starts, some meet the bad one.

@@ -16,13 +16,12 @@ from tests.support.yamux_wire import FrameReader
 
 from hostmesh.errors import DialError, RpcError, StatusCode
 from hostmesh.net.ledger import NodeUsage
-from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
 from hostmesh.net.upgrade import HandshakeError
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.limits import CallLimits, RpcLimits, ServiceLimits
 from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
-from hostmesh.system import System
+from hostmesh.testing import make_peer_key
 from hostmesh.v1 import job_pb2, message_pb2
 
 GENEROUS = CallLimits(max_concurrent=1000, calls_per_s=1e6, burst=100_000)
@@ -46,7 +45,7 @@ async def test_streams_of_a_peer_with_a_protocol_are_counted_over_all_its_connec
     """Else a peer had as many times its limit as it has connections."""
     server = await nodes.start(max_streams=10)
     (address,) = server.peer_addresses()
-    key, strangers = PeerKey.generate(), nodes.net.machine("strangers").network
+    key, strangers = make_peer_key("stranger"), nodes.net.machine("strangers").network
     async with (
         raw_peer(address, strangers, key) as first,
         raw_peer(address, strangers, key) as second,
@@ -81,7 +80,7 @@ async def test_calls_over_the_limit_of_streams_are_refused_before_they_are_made(
     server, client = await nodes.start(max_streams=1000), await nodes.start(max_streams=limit)
     await kit.connect(client, server)
     streams = [await client.open_stream(server.peer_id, kit.ECHO) for _ in range(limit)]
-    rpc = RpcClient(client, prefix="/hostmesh", system=System())
+    rpc = RpcClient(client, prefix="/hostmesh", system=nodes.machine_of(client).system)
     with pytest.raises(DialError) as caught:
         await rpc.unary(server.peer_id, kit.QUOTE, kit.QUOTE_REQUEST, timeout_s=5)
     assert (caught.value.stage, caught.value.may_have_executed, caught.value.retry_safe) == ("limit", False, True)
@@ -124,7 +123,9 @@ async def test_calls_are_limited_by_peer_and_by_service(nodes: Nodes):
 
     server = await nodes.start()
     rpc_server = RpcServer(
-        prefix="/hostmesh", system=System(), limits=RpcLimits(per_peer=GENEROUS, per_service=GENEROUS)
+        prefix="/hostmesh",
+        system=nodes.machine_of(server).system,
+        limits=RpcLimits(per_peer=GENEROUS, per_service=GENEROUS),
     )
     rpc_server.add_service(kit.JOBS, Hanging(), limits=of("jobs"))
     rpc_server.add_service(kit.MESSAGE_SERVICE, Hanging(), limits=of("messages"))
@@ -134,7 +135,7 @@ async def test_calls_are_limited_by_peer_and_by_service(nodes: Nodes):
     refused: list[list[RpcError]] = [[], []]
 
     async def call(number: int, make) -> None:  # type: ignore[no-untyped-def]
-        rpc = RpcClient(clients[number], prefix="/hostmesh", system=System())
+        rpc = RpcClient(clients[number], prefix="/hostmesh", system=nodes.machine_of(clients[number]).system)
         try:
             await make(rpc)
         except RpcError as error:

@@ -46,7 +46,7 @@ class Pending:
         self._node, self._peer_id = node, peer_id
         self._deadline_s = deadline_s
         self._timeout_s = deadline_s or NEVER_S
-        self._rpc = RpcClient(node, prefix="/hostmesh", system=System())
+        self._rpc = RpcClient(node, prefix="/hostmesh", system=System(monotonic_s=trio.current_time))
         self.endings: dict[str, Ending] = {}
         self.is_under_way = trio.Event()
         """The stream under way has had its first response."""
