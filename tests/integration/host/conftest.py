@@ -14,8 +14,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from engine_process import RunningEngine, first_line, start_child, stop
-from host_process import HostProcess
+from host_process import HostProcess, environment
 
+from hostmesh_host.cli.main import main
 from hostmesh_host.engines.weights import MINILM, SMOLLM2, find_weights
 
 RECORDED_ENGINE = Path(__file__).parents[2] / "engines" / "recorded_engine.py"
@@ -106,3 +107,23 @@ def start_host(tmp_path: Path) -> Iterator[StartHost]:
     yield start
     for host in started:
         host.end()
+
+
+@pytest.fixture
+def command_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command of ``hostmesh-host`` to its end, in this process: what it says does not depend on whose it is."""
+    wanted = environment(tmp_path / "h")
+    for name in os.environ:
+        if name not in wanted:
+            monkeypatch.delenv(name)
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        code = main(arguments)
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    return run

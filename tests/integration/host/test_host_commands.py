@@ -16,6 +16,7 @@ from engine_process import RunningEngine
 from host_process import PROGRAM, HostProcess, client, command, environment, find
 
 StartHost = Callable[..., HostProcess]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 LISTEN = ("--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--no-dht")
 FREE = ("--price", "0", "--threads", "1")
 
@@ -24,8 +25,8 @@ def is_one_line(stderr: str) -> bool:
     return stderr.startswith("error[") and stderr.count("\n") == 1 and "Traceback" not in stderr and "remedy" in stderr
 
 
-async def test_without_a_wallet_it_says_how_to_get_one(tmp_path: Path) -> None:
-    done = await command(tmp_path / "h", "start", *LISTEN, *FREE)
+def test_without_a_wallet_it_says_how_to_get_one(command_here: Command, tmp_path: Path) -> None:
+    done = command_here("start", *LISTEN, *FREE)
     assert done.returncode == 2
     assert is_one_line(done.stderr)
     assert "hostmesh wallet new" in done.stderr
@@ -33,8 +34,8 @@ async def test_without_a_wallet_it_says_how_to_get_one(tmp_path: Path) -> None:
     assert not (tmp_path / "h" / "wallet.json").exists()
 
 
-async def test_without_a_price_nothing_is_served(tmp_path: Path) -> None:
-    done = await command(tmp_path / "h", "start", *LISTEN, "--new-wallet", "--json")
+def test_without_a_price_nothing_is_served(command_here: Command) -> None:
+    done = command_here("start", *LISTEN, "--new-wallet", "--json")
     assert done.returncode == 2
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "CONFIG_INVALID"
@@ -61,10 +62,10 @@ async def test_without_a_price_nothing_is_served(tmp_path: Path) -> None:
         (("--private-key", "0x00"), 2, "No such option"),
     ],
 )
-async def test_wrong_input_ends_in_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_wrong_input_ends_in_one_line(command_here: Command, arguments: tuple[str, ...], code: int, words: str) -> None:
     new_wallet = () if "--wallet" in arguments else ("--new-wallet",)
     listen = () if "--listen" in arguments else LISTEN
-    done = await command(tmp_path / "h", "start", *new_wallet, *listen, *arguments)
+    done = command_here("start", *new_wallet, *listen, *arguments)
     assert done.returncode == code, done.stderr
     assert is_one_line(done.stderr), done.stderr
     assert words in done.stderr
@@ -114,8 +115,8 @@ def leave_socket(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["status", "register", "withdraw"])
-async def test_commands_say_when_no_host_runs(tmp_path: Path, name: str) -> None:
-    done = await command(tmp_path / "h", name)
+def test_commands_say_when_no_host_runs(command_here: Command, name: str) -> None:
+    done = command_here(name)
     assert done.returncode == 2
     assert "no hostmesh-host runs" in done.stderr
     assert is_one_line(done.stderr)
@@ -150,7 +151,7 @@ async def test_a_binding_made_elsewhere_is_enough(
         *LISTEN, "--engine", recorded.url, "--engine-key-file", str(tmp_path / "engine.key"), "--model", "recorded=1"
     )  # fmt: skip
     # The office has the wallet, the host its key; only an id goes one way, and a file that is no secret the other.
-    made = start_host(*LISTEN, *FREE, home="office")  # makes the office's wallet
+    made = start_host(*options, home="office")  # makes the office's wallet
     await made.ready()
     made.process.terminate()
     await made.wait()
@@ -182,13 +183,13 @@ async def test_a_binding_made_elsewhere_is_enough(
 @pytest.mark.parametrize(
     "arguments", [("--days", "8"), ("--days", "0"), ("--peer-id", "nobody"), ("--peer-id", "../../etc/passwd")]
 )
-async def test_a_binding_out_of_bounds_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_binding_out_of_bounds_is_refused(command_here: Command, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     home = tmp_path / "h"
     home.mkdir()
     wallet = home / "wallet.json"
     wallet.touch(mode=0o600)
     wallet.write_text("0x" + "11" * 32 + "\n")
-    done = await command(home, "bind", *arguments)
+    done = command_here("bind", *arguments)
     assert done.returncode == 2
     assert is_one_line(done.stderr), done.stderr
     assert not (home / "host" / "binding.json").exists()
