@@ -51,7 +51,7 @@ PING_S = 15.0
 """A peer of which nothing was heard for so long is pinged by the side that dialled."""
 PATIENCE_S = 5.0
 """The other side waits so much longer. The answer to a ping tells both sides that the other lives: one of them asks."""
-MEASURE_S = 60.0
+MEASURE_S = 180.0
 """A busy connection is pinged this often, for the round-trip time."""
 SILENCE_S = 36.0
 """A peer that is silent so long, two pings included, is gone."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
 import trio
+from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from hostmesh.system import System
+from hostmesh.testing.agenda import Agenda
 
 EPOCH_UNIX_S = 1_700_000_000.0
 """The wall clock when a simulation starts."""
@@ -20,6 +23,60 @@ def seeded(seed: int, *names: object) -> random.Random:
     True
     """
     return random.Random("/".join(map(str, (seed, *names))))  # noqa: S311 - a simulation's dice; text is hashed by SHA-512
+
+
+class SimClock(trio.abc.Clock):
+    """trio's clock in a simulation: whenever every task waits, it jumps to what comes next.
+
+    trio asks a clock how long it may sleep when no task can run, and at no other time. Then this one jumps to the next
+    deadline, or to the next call of an agenda and makes it. ``trio.testing.MockClock`` and a task would do the same
+    with two more passes of the scheduler for each jump, half of the time of a simulation whose nodes mostly wait.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._agenda: Agenda | None = None
+        self._has_failed = trio.Event()
+        self._failure: Exception | None = None
+
+    def start_clock(self) -> None:
+        """Begin, at 0."""
+
+    def current_time(self) -> float:
+        """Return the seconds of the simulation."""
+        return self._now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Jump, unless somebody waits for all others to wait."""
+        if GLOBAL_RUN_CONTEXT.runner.waiting_for_idle:
+            return math.inf
+        agenda = self._agenda
+        if agenda is None or agenda.next_s > deadline:
+            if deadline == math.inf:
+                return math.inf
+            self._now = max(self._now, deadline)
+            return 0.0
+        self._now = max(self._now, agenda.next_s)
+        try:
+            agenda.do_due(self._now)
+        except Exception as error:  # noqa: BLE001 - handed to the task that can raise it
+            self._agenda, self._failure = None, error
+            self._has_failed.set()
+        return 0.0
+
+    async def play(self, agenda: Agenda) -> None:
+        """Make the agenda's calls at their times until cancelled.
+
+        Raises:
+            Exception: what a call raised.
+        """
+        self._agenda = agenda
+        try:
+            await self._has_failed.wait()
+        finally:
+            self._agenda = None
+        assert self._failure is not None
+        raise self._failure
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import trio
 
 from hostmesh.errors import UsageError
 from hostmesh.testing.agenda import Agenda
-from hostmesh.testing.clock import seeded
+from hostmesh.testing.clock import SimClock, seeded
 from hostmesh.testing.faults import Faults
 from hostmesh.testing.link import LOOPBACK_LATENCY_S, Link, LinkProfile, Path
 from hostmesh.testing.machine import SimMachine
@@ -65,8 +65,15 @@ class SimNetwork:
     # --- life ---
 
     async def run(self) -> None:
-        """Carry the network's traffic until cancelled."""
-        await self.agenda.run()
+        """Carry the network's traffic until cancelled.
+
+        Raises:
+            UsageError: trio does not run under a :class:`~hostmesh.testing.clock.SimClock`.
+        """
+        clock = trio.lowlevel.current_clock()
+        if not isinstance(clock, SimClock):
+            raise UsageError("a simulated network needs simulated time", remedy="use hostmesh.testing.run_sim")
+        await clock.play(self.agenda)
 
     def close(self) -> None:
         """Remove the machines' disks. Idempotent."""

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import trio
-import trio.testing
 
-from hostmesh.testing.clock import seeded
+from hostmesh.testing.clock import SimClock, seeded
 from hostmesh.testing.link import LinkProfile
 from hostmesh.testing.network import SimNetwork
 from hostmesh.testing.trace import MAX_KEPT_EVENTS, Trace
@@ -71,7 +70,7 @@ def run_sim(
     options = network or SimOptions()
     began_s = time.perf_counter()
     with _seeded_scheduler(seed), _rare_collections():
-        result, trace, sim_s = trio.run(_run, main, seed, options, clock=trio.testing.MockClock(autojump_threshold=0))
+        result, trace, sim_s = trio.run(_run, main, seed, options, clock=SimClock())
     return SimRun(
         result=result, trace=trace, trace_hash=trace.hash(), sim_s=sim_s, wall_s=time.perf_counter() - began_s
     )
