@@ -234,7 +234,7 @@ def draw_times(seed: int, count: int, *, span_s: float, round_s: float = 30.0) -
     for _ in range(count):
         way = dice.randrange(4)
         if way < 2 and times:
-            time_s = dice.choice(times) + dice.expovariate(2.0)
+            time_s = dice.choice(times) + dice.expovariate(1.0)
         elif way == 2 and span_s >= round_s:
             time_s = round_s * dice.randint(1, int(span_s / round_s)) + dice.uniform(-2.0, 2.0)
         else:

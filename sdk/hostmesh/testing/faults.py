@@ -122,6 +122,8 @@ class Faults:
         self._entered = 0
         self.happened: list[StreamFault | NetworkEvent] = []
         """In the order in which they happened."""
+        self.happened_at_s: list[float] = []
+        """When each of these did."""
 
     def schedule(self, events: Iterable[StreamFault | NetworkEvent]) -> None:
         """Let all of these happen.
@@ -150,6 +152,18 @@ class Faults:
             self._net.wire(machines[source], machines[target]).interfere = None
         self._waiting.clear()
 
+    def was_calm(self, one: str, two: str, *, for_s: float) -> bool:
+        """Tell whether nothing that happened has disturbed two machines, or their link, for so many seconds."""
+        since_s = trio.current_time() - for_s
+        for event, at_s in zip(self.happened, self.happened_at_s, strict=True):
+            if isinstance(event, StreamFault):
+                is_concerned = {event.source, event.target} == {one, two}
+            else:
+                is_concerned = one in event.machines or two in event.machines
+            if is_concerned and at_s + event.for_s >= since_s:
+                return False
+        return True
+
     # --- streams ---
 
     def _arm(self, fault: StreamFault) -> None:
@@ -168,6 +182,7 @@ class Faults:
                 if not self._waiting[key]:
                     wire.interfere = None
                 self.happened.append(fault)
+                self.happened_at_s.append(now)
                 self._net.note(f"fault-{fault.kind.value}", *key)
                 self._hit(fault, wire, stream, data)
                 return
@@ -197,6 +212,7 @@ class Faults:
 
     def _happen(self, event: NetworkEvent) -> None:
         self.happened.append(event)
+        self.happened_at_s.append(trio.current_time())
         net, kind = self._net, event.kind
         machines = [net.machines[name] for name in dict.fromkeys(event.machines)]
         if kind in (EventKind.STALL, EventKind.CUT):

@@ -24,8 +24,8 @@ connection."""
 def calls_end_in_time(account: MeshAccount) -> Iterator[str]:
     """Every call ends by its time limit and a grace, and those without one by the end."""
     for call in account.calls:
-        if call.ending is Ending.RUNNING:
-            yield f"{call} never ended"
+        if call.is_overdue:
+            yield f"{call} had not ended when all was over"
         elif call.due_s is not None and call.ended_s is not None and call.ended_s > call.due_s:
             yield f"{call} ended {call.ended_s - call.due_s:.3f} s late"
 

@@ -45,6 +45,8 @@ class Call:
     began_s: float
     due_s: float | None
     """By then it must have ended; None = by the end of the play."""
+    is_overdue: bool = False
+    """It had not ended when all was over, and should have."""
     is_final: bool = False
     """Made after everything was healed: it must succeed."""
     ended_s: float | None = None
@@ -141,15 +143,15 @@ class MeshAccount:
 _PROMPT = re.compile(r"job (\d+): (\d+) words of (\d+) bytes")
 
 
-def prompt_of(number: int, *, words: int, word_bytes: int, prompt_bytes: int) -> str:
+def prompt_of(number: int, *, words: int, word_bytes: int) -> str:
     """Return a prompt that asks for an answer of this size, and that no other submission has."""
-    return f"job {number}: {words} words of {word_bytes} bytes {'.' * prompt_bytes}"
+    return f"job {number}: {words} words of {word_bytes} bytes"
 
 
 def answer_to(prompt: str) -> str:
     """Return what an engine says to a prompt.
 
-    >>> answer_to(prompt_of(7, words=3, word_bytes=6, prompt_bytes=0))
+    >>> answer_to(prompt_of(7, words=3, word_bytes=6)
     '7-0... 7-1... 7-2...'
     """
     asked = _PROMPT.match(prompt)

@@ -26,7 +26,10 @@ _GRACE_S = 3.0
 _SESSION_TIMEOUT_S = 10.0
 _QUOTE_TIMEOUT_S = 10.0
 _WATCH_TIMEOUT_S = 10.0
+_WATCH_AGAIN_S = 2.0
 _SPENDING_LIMIT_MICROS = 10**9
+_MAX_MESSAGE_BYTES = 200_000
+"""A host takes 256 KiB."""
 
 
 class MeshClient:
@@ -57,7 +60,7 @@ class MeshClient:
         if choice is None:
             return
         number = self._next_number()
-        prompt = prompt_of(number, words=step.words, word_bytes=step.word_bytes, prompt_bytes=step.prompt_bytes)
+        prompt = prompt_of(number, words=step.words, word_bytes=step.word_bytes)
         submission = Submission(number=number, machine=self.node.name, prompt=prompt)
         self._account.submissions.append(submission)
         try:
@@ -96,7 +99,9 @@ class MeshClient:
             await trio.sleep(pause_s)
 
     async def _run(self, sdk: SDK, session: Session, quote: QuoteOffer, step: RunJob, prompt: str, call: Call) -> None:
-        async with sdk.get_job_manager().run(session, prompt=prompt, timeout_s=step.timeout_s, quote=quote) as job:
+        padding = ["." * size for size in _sizes(step.prompt_bytes)]
+        messages = [{"role": "user", "content": text} for text in (*padding, prompt)]
+        async with sdk.get_job_manager().run(session, messages=messages, timeout_s=step.timeout_s, quote=quote) as job:
             with trio.CancelScope() as patience:
                 if step.leave_after_s is not None:
                     patience.deadline = trio.current_time() + step.leave_after_s
@@ -108,14 +113,15 @@ class MeshClient:
                 call.usage = job.usage
 
     async def watch(self, step: Watch, host_id: PeerId) -> None:
-        """Watch a host until cancelled, or until the watch is lost."""
-        sdk = self._sdk()
-        with self._account.call("watch", self.node.name) as call:
-            call.host = step.host
-            client = sdk.get_status_client()
-            async with client.watch_status(host_id, 0.1, timeout_s=_WATCH_TIMEOUT_S) as watch:
-                async for status in watch:
-                    call.status = status
+        """Watch a host, again whenever the watch is lost, until cancelled."""
+        while True:
+            client = self._sdk().get_status_client()
+            with self._account.call("watch", self.node.name) as call:
+                call.host = step.host
+                async with client.watch_status(host_id, 0.1, timeout_s=_WATCH_TIMEOUT_S) as watch:
+                    async for status in watch:
+                        call.status = status
+            await trio.sleep(_WATCH_AGAIN_S)
 
     def _call(self, what: str, timeout_s: float | None, *, is_final: bool) -> AbstractContextManager[Call]:
         within_s = None if timeout_s is None else timeout_s + _GRACE_S
@@ -124,3 +130,8 @@ class MeshClient:
     def _sdk(self) -> SDK:
         assert self.node.sdk is not None, "it is asked only while it runs"
         return self.node.sdk
+
+
+def _sizes(size: int) -> list[int]:
+    """Cut a size into those of messages."""
+    return [min(_MAX_MESSAGE_BYTES, size - start) for start in range(0, size, _MAX_MESSAGE_BYTES)]

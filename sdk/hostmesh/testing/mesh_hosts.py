@@ -12,11 +12,11 @@ from hostmesh.hosting import Serving
 from hostmesh.sdk import SDK
 from hostmesh.status.snapshot import HostStatus, ServingState
 from hostmesh.testing.engine import FakeEngine
+from hostmesh.testing.faults import Faults
 from hostmesh.testing.mesh_account import Ending, Listing, MeshAccount
 from hostmesh.testing.mesh_program import MODEL, MeshProgram
-from hostmesh.testing.mesh_steps import Change, EngineDies, Leave, Withdraw, was_calm
+from hostmesh.testing.mesh_steps import Change, EngineDies, Leave, Withdraw
 from hostmesh.testing.records import make_description
-from hostmesh.testing.shrinking import Schedule
 from hostmesh.testing.stream import SimStream
 
 MAX_CONCURRENT_JOBS = 2
@@ -55,7 +55,7 @@ class MeshHost:
     Args:
         engine: does the jobs.
         account: told of announcements.
-        schedule: what goes wrong meanwhile.
+        faults: what goes wrong meanwhile.
         clients: who may be told that it leaves.
         next_price: gives a price that no other announcement has.
     """
@@ -64,7 +64,7 @@ class MeshHost:
         self,
         engine: FakeEngine,
         account: MeshAccount,
-        schedule: Schedule,
+        faults: Faults,
         *,
         clients: Sequence[MeshProgram],
         next_price: Callable[[], int],
@@ -75,7 +75,7 @@ class MeshHost:
         self.serving: Serving | None = None
         """While it serves."""
         self._account = account
-        self._schedule = schedule
+        self._faults = faults
         self._clients = tuple(clients)
         self._next_price = next_price
         self._listing: Listing | None = None
@@ -237,12 +237,8 @@ class _Farewell:
             and all(stream in host.machine.streams and stream.peer in client.machine.streams for stream in streams)
             and abs(host.machine.clock.skew_s) <= _MAX_SURE_SKEW_S
             and abs(client.machine.clock.skew_s) <= _MAX_SURE_SKEW_S
-            and was_calm(
-                self._host._schedule,  # noqa: SLF001
-                host.name,
-                client.name,
-                from_s=self._began_s - _CALM_S,
-                until_s=trio.current_time(),
+            and self._host._faults.was_calm(  # noqa: SLF001
+                host.name, client.name, for_s=trio.current_time() - self._began_s + _CALM_S
             )
         )
 

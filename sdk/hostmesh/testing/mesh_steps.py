@@ -19,8 +19,11 @@ from hostmesh.testing.shrinking import Schedule
 FIND_TIMEOUT_S = 10.0
 MAX_STEP_S = 5.0
 """Most that one step moves a machine's clock; readers allow 30 s."""
+_LARGE_BYTES = 600_000
 _FOCUS = 0.7
 """How much of a schedule is about the same host, and about the same client."""
+_TROUBLE = 0.6
+"""How many operations meet trouble of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ class RunJob:
     """Of the answer, one token each."""
     word_bytes: int = 8
     prompt_bytes: int = 0
-    """Added to the prompt: more than 262,144 is more than a stream's window."""
+    """Sent before the prompt, at most 1,000,000: more than 262,144 is more than a stream's window."""
     timeout_s: float | None = None
     """Of the job; None = it ends when it ends."""
     read_every_s: float = 0.0
@@ -55,7 +58,7 @@ class RunJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """A client watches the load of a host until the end, or until the watch is lost."""
+    """A client watches the load of a host from then on, again when the watch is lost."""
 
     machine: str
     host: str
@@ -129,7 +132,7 @@ class StepSource:
         clients: ask.
         start_s: nothing happens before.
         span_s: within so many seconds from then on.
-        min_steps: fewest steps of a schedule.
+        min_steps: fewest steps of a schedule, beside the trouble that some of them meet.
         max_steps: most.
     """
 
@@ -138,8 +141,8 @@ class StepSource:
     clients: Sequence[str]
     start_s: float
     span_s: float = 150.0
-    min_steps: int = 8
-    max_steps: int = 24
+    min_steps: int = 6
+    max_steps: int = 16
 
     def draw(self, seed: int) -> Schedule:
         """Return the schedule of a seed, in the order of time."""
@@ -149,7 +152,17 @@ class StepSource:
         times = [round(self.start_s + at_s, 3) for at_s in draw_times(seed, count, span_s=self.span_s)]
         # Most of it happens to one host and one client: what goes wrong between two strangers hits nobody's work.
         focus = dice.choice(self.hosts), dice.choice(self.clients)
-        return tuple(self._step(dice, at_s, *self._pair(dice, *focus)) for at_s in times)
+        steps: list[Step] = []
+        for at_s in times:
+            host, client = self._pair(dice, *focus)
+            step = self._step(dice, at_s, host, client)
+            steps.append(step)
+            if not isinstance(step, NetworkEvent | StreamFault) and dice.random() < _TROUBLE:
+                # Amid it, mostly: a job takes some seconds.
+                trouble_at_s = round(at_s + dice.expovariate(0.7), 3)
+                trouble = self._event if dice.random() < 0.5 else self._fault
+                steps.append(trouble(dice, trouble_at_s, host, client))
+        return tuple(sorted(steps, key=lambda step: step.at_s))
 
     def _pair(self, dice: random.Random, host: str, client: str) -> tuple[str, str]:
         return (
@@ -167,8 +180,8 @@ class StepSource:
             "leave": 2,
             "restart": 1,
             "engine": 0.5,
-            "event": 3,
-            "fault": 3,
+            "event": 1,
+            "fault": 1,
         }
         match dice.choices([*ways], [*ways.values()])[0]:
             case "find":
@@ -198,15 +211,15 @@ class StepSource:
                 return self._fault(dice, at_s, host, client)
 
     def _job(self, dice: random.Random, client: str, at_s: float) -> RunJob:
-        job = RunJob(machine=client, at_s=at_s, words=dice.choice([1, 8, 40, 200]))
+        job = RunJob(machine=client, at_s=at_s, words=dice.choice([4, 20, 100]))
         match dice.randrange(8):
             case 0:  # a large answer
-                job = replace(job, word_bytes=4096, words=dice.choice([10, 100]))
-            case 1:  # a large prompt
-                job = replace(job, prompt_bytes=dice.choice([100_000, 300_000, 600_000]))
-            case 2:
-                job = replace(job, timeout_s=_some_s(dice, 10))
+                job = replace(job, word_bytes=4096, words=dice.choice([10, 75]))
+            case 1 | 2:  # a large prompt
+                job = replace(job, prompt_bytes=dice.choice([100_000, 300_000, _LARGE_BYTES]))
             case 3:
+                job = replace(job, timeout_s=_some_s(dice, 10))
+            case 4:
                 job = replace(job, read_every_s=round(dice.uniform(0.0, 0.5), 3))
         if dice.random() < 0.3:
             job = replace(job, leave_after_s=dice.choice([0.0, round(dice.expovariate(1.0), 3)]))
@@ -228,8 +241,11 @@ class StepSource:
         dice.shuffle(ends)
         kind = dice.choice([*FaultKind])
         fault = StreamFault(kind=kind, source=ends[0], target=ends[1], at_s=at_s, for_s=_some_s(dice, 20))
-        if dice.random() < 0.5:
-            fault = replace(fault, after_bytes=int(10 ** dice.uniform(1, 5.7)))
+        match dice.randrange(3):
+            case 0:  # amid a handshake or a short call
+                fault = replace(fault, after_bytes=int(10 ** dice.uniform(1, 5)))
+            case 1:  # amid a large prompt or answer
+                fault = replace(fault, after_bytes=dice.randrange(_LARGE_BYTES))
         if kind is FaultKind.CORRUPT:
             fault = replace(fault, byte=dice.randrange(64), bit=dice.randrange(8))
         return fault
@@ -238,24 +254,3 @@ class StepSource:
 def _some_s(dice: random.Random, most_s: float) -> float:
     """Return a length: tenths of a second as often as tens of seconds."""
     return round(math.exp(dice.uniform(math.log(0.1), math.log(most_s))), 2)
-
-
-def was_calm(schedule: Schedule, one: str, two: str, *, from_s: float, until_s: float) -> bool:
-    """Tell whether nothing of a schedule disturbs two machines or their link in this time.
-
-    A fault of a stream waits for its bytes: it counts from its time on.
-
-    >>> stall = NetworkEvent(kind=EventKind.STALL, machines=("a", "b"), at_s=10, for_s=5)
-    >>> [was_calm((stall,), "a", "b", from_s=at_s, until_s=at_s + 1) for at_s in (8, 12, 16)]
-    [True, False, True]
-    """
-    for step in schedule:
-        if isinstance(step, StreamFault):
-            is_concerned, end_s = {step.source, step.target} == {one, two}, until_s
-        elif isinstance(step, NetworkEvent):
-            is_concerned, end_s = one in step.machines or two in step.machines, end_of(step)
-        else:
-            continue
-        if is_concerned and step.at_s <= until_s and end_s >= from_s:
-            return False
-    return True

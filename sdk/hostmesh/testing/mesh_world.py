@@ -33,7 +33,6 @@ from hostmesh.testing.mesh_steps import (
     Watch,
     Withdraw,
     end_of,
-    was_calm,
 )
 from hostmesh.testing.network import SimNetwork
 from hostmesh.testing.run import SimOptions
@@ -41,17 +40,21 @@ from hostmesh.testing.shrinking import Schedule
 
 START_S = 5.0
 """By then every node is up. Nothing of a schedule happens before."""
+AFTERMATH_S = 20.0
+"""So long after the last step a fault may still hit a stream."""
 QUIET_S = 130.0
-"""So long after the last step everything is over: an engine takes up to 120 s for a job, silence ends a connection
+"""So long after that everything is over: an engine takes up to 120 s for a job, silence ends a connection
 within 48 s, bootstrap nodes are tried again within 60 s."""
 _CLEAN_S = 30
 """So long after the last job nothing may be left of it; maintenance of the DHT comes and goes."""
 _SAMPLE_S = 1.0
 _STEADY_SAMPLES = 5
 """What is so for so many is seen by who watches."""
-_CALM_S = 10.0
-"""So long after a disturbance everything has arrived that it held up."""
-_SLOW_TOKENS_PER_S, _FAST_TOKENS_PER_S = 20.0, 2000.0
+_NEW_S = 10.0
+"""A watch that is older has shown something."""
+_CALM_S = 60.0
+"""So long after a disturbance everything has arrived that it held up, and what died in silence has ended."""
+_SLOW_TOKENS_PER_S, _FAST_TOKENS_PER_S = 20.0, 200.0
 _FIRST_TOKEN_S = 0.1
 _MAX_OUTPUT_TOKENS = 4096
 _CONTEXT_TOKENS = 100_000
@@ -63,7 +66,7 @@ class MeshWorld:
     """The mesh. It is a :class:`SimWorld`.
 
     Args:
-        hosts: how many machines serve, ``h1`` and on. Every second engine is a hundred times as fast as the others.
+        hosts: how many machines serve, ``h1`` and on. Every second engine is ten times as fast as the others.
         clients: how many ask, ``c1`` and on.
         options: of the network.
     """
@@ -72,7 +75,7 @@ class MeshWorld:
     clients: int = 2
     options: SimOptions = field(
         default_factory=lambda: SimOptions(
-            link=LinkProfile(latency_s=0.02, jitter_s=0.005, bytes_per_s=4e6), max_sim_s=3600.0
+            link=LinkProfile(latency_s=0.02, jitter_s=0.005, bytes_per_s=5e5), max_sim_s=3600.0
         )
     )
 
@@ -140,7 +143,7 @@ class _Mesh:
             host = MeshHost(
                 engine,
                 self.account,
-                tuple(self._schedule),
+                self._net.faults,
                 clients=[client.node for client in self._clients.values()],
                 next_price=prices.__next__,
             )
@@ -177,9 +180,12 @@ class _Mesh:
             if not isinstance(step, NetworkEvent | StreamFault):
                 await trio.sleep_until(step.at_s)
                 self._begin(step)
-        await trio.sleep_until(max([START_S, *map(end_of, self._schedule)]))
+        await trio.sleep_until(max([START_S, *map(end_of, self._schedule)]) + AFTERMATH_S)
         self._net.faults.call_off()
         await trio.sleep(QUIET_S)
+        for call in self.account.calls:
+            # Whatever has no time limit of its own is over by now, but what goes on for as long as a program runs.
+            call.is_overdue = call.ending is Ending.RUNNING and call.what not in ("serve", "watch")
         self.account.max_skew_s = max(abs(node.machine.clock.skew_s) for node in self._nodes.values())
 
     def _begin(self, step: Operation) -> None:
@@ -220,9 +226,7 @@ class _Mesh:
                 if load is None or lately != [load] * _STEADY_SAMPLES or load.is_shown_by(call.status):
                     continue
                 now = trio.current_time()
-                if call.began_s < now - _CALM_S and was_calm(
-                    tuple(self._schedule), call.machine, call.host, from_s=now - _CALM_S, until_s=now
-                ):
+                if call.began_s < now - _NEW_S and self._net.faults.was_calm(call.machine, call.host, for_s=_CALM_S):
                     call.lag = call.lag or f"shows {_brief(call.status)} at {now:.1f} s, long after {load}"
 
     # --- the end ---

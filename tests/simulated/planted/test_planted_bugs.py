@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 SEEDS = int(os.environ.get("HOSTMESH_EXPLORED_SEEDS", "80"))
 """How many are explored at most to find each bug, and that the code as it is must pass."""
 BUGS = {
-    "lost_wake_up": "watches show what is",
+    "lost_wake_up": "every call ends in time",
     "stale_record": "finds are not stale",
     "job_run_twice": "a submission runs once",
 }
