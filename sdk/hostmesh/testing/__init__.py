@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         make_broken_history,
         make_broken_record,
     )
+    from hostmesh.testing.clock import SimStuckError
     from hostmesh.testing.engine import FakeEngine, chat_model, embedding_model
     from hostmesh.testing.engine_account import EngineCounts, EngineJob, JobEnding
     from hostmesh.testing.engine_faults import (
@@ -141,6 +142,7 @@ _HOMES = {
     "SimNode": "nodes",
     "SimOptions": "run",
     "SimRun": "run",
+    "SimStuckError": "clock",
     "SimWorld": "exploration",
     "SlowKind": "adversary_slow",
     "SlowPeer": "adversary_slow",
@@ -244,6 +246,7 @@ __all__ = [
     "SimNode",
     "SimOptions",
     "SimRun",
+    "SimStuckError",
     "SimWorld",
     "SlowKind",
     "SlowPeer",

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from hostmesh.testing.clock import SimClock, seeded
+from hostmesh.testing.clock import SimClock, SimStuckError, seeded
 from hostmesh.testing.link import LinkProfile
 from hostmesh.testing.network import SimNetwork
 from hostmesh.testing.trace import MAX_KEPT_EVENTS, Trace
@@ -64,13 +64,19 @@ def run_sim(
         network: what the network is like.
 
     Raises:
+        SimStuckError: every task waits, cancelled or not, and nothing will ever happen.
         trio.TooSlowError: ``main`` was not over after ``max_sim_s`` of the simulation: perhaps it waits for itself.
         Whatever ``main`` raises.
     """
     options = network or SimOptions()
     began_s = time.perf_counter()
     with _seeded_scheduler(seed), _rare_collections():
-        result, trace, sim_s = trio.run(_run, main, seed, options, clock=SimClock())
+        try:
+            result, trace, sim_s = trio.run(_run, main, seed, options, clock=SimClock())
+        except trio.TrioInternalError as error:
+            if isinstance(error.__cause__, SimStuckError):
+                raise error.__cause__ from None
+            raise
     return SimRun(
         result=result, trace=trace, trace_hash=trace.hash(), sim_s=sim_s, wall_s=time.perf_counter() - began_s
     )
