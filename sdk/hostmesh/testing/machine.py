@@ -150,10 +150,11 @@ class SimMachine:
         The machine stays on. The process's tasks are cancelled; nothing that they still try to send leaves the machine.
         """
         self.net.note("kill", self.name)
-        self._thaw_silently()
+        self.is_frozen = False
         for stream in [*self.streams]:
             stream.reset()
         self._end_process()
+        self._forget_frozen()
 
     def power_off(self) -> None:
         """Take the machine off the network without a word: peers hear nothing more, the disk stays as it is.
@@ -163,11 +164,11 @@ class SimMachine:
         if not self.is_on:
             return
         self.net.note("power-off", self.name)
-        self._thaw_silently()
-        self.is_on = False
+        self.is_on = self.is_frozen = False
         for stream in [*self.streams]:
             stream.lose()
         self._end_process()
+        self._forget_frozen()
 
     def power_on(self) -> None:
         """Bring the machine up again, with its disk and without a process. One that is on stays as it is."""
@@ -219,9 +220,11 @@ class SimMachine:
             if stream.peer.machine is not self:
                 stream.sever()
 
-    def _thaw_silently(self) -> None:
-        self.is_frozen = False
+    def _forget_frozen(self) -> None:
+        """Forget what a frozen process meant to say, and let what waited for it arrive, where it is no more."""
         self.outbox.clear()
+        for wire in self.net.wires_to(self):
+            wire.release()
 
     def _end_process(self) -> None:
         for listener in [*self.listeners.values()]:

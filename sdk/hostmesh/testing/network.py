@@ -60,6 +60,7 @@ class SimNetwork:
         self._links: dict[tuple[str, str], Link] = {}
         self._wires: dict[tuple[str, str], Wire] = {}
         self._by_address: dict[str, SimMachine] = {}
+        self._is_partitioned = False
         self._folder: FilePath | None = None
 
     # --- life ---
@@ -127,8 +128,12 @@ class SimNetwork:
             clock_drift=clock_drift,
             dice=seeded(self.seed, "machine", name),
         )
-        self.machines[name] = machine
         self._by_address[machine.address] = machine
+        others = [*self.machines]
+        self.machines[name] = machine
+        if self._is_partitioned:
+            for other in others:
+                self._set(name, other, is_stalled=True, is_cut=False)
         return machine
 
     def at_address(self, host: str) -> SimMachine | None:
@@ -162,10 +167,17 @@ class SimNetwork:
     # --- links ---
 
     def link(self, a: SimMachine | str, b: SimMachine | str) -> Link:
-        """Return the settings of a pair's link, to be read or changed."""
+        """Return the settings of a pair's link, to be read or changed.
+
+        Raises:
+            UsageError: there is no such machine.
+        """
         one, two = sorted((_name(a), _name(b)))
         link = self._links.get((one, two))
         if link is None:
+            for name in (one, two):
+                if name not in self.machines:
+                    raise UsageError(f"no machine is named {name!r}", remedy="make the machine before its links")
             link = self._links[one, two] = Link(_LOOPBACK if one == two else self.profile)
         return link
 
@@ -192,12 +204,19 @@ class SimNetwork:
                 stream.peer.take_reset()
 
     def partition(self, groups: Iterable[Iterable[SimMachine | str]]) -> None:
-        """Let only machines of the same group reach each other, and machines of no group nobody, until :meth:`heal`.
+        """Let only machines of the same group reach each other, until the whole network is healed by :meth:`heal`.
 
-        What was on the way between groups waits; see :meth:`stall`.
+        Machines of no group reach nobody, nor do those that are made later. What was on the way between groups waits;
+        see :meth:`stall`.
+
+        Raises:
+            UsageError: there is no such machine.
         """
         group_of = {_name(machine): index for index, group in enumerate(groups) for machine in group}
         names = [*self.machines]
+        if unknown := [name for name in group_of if name not in self.machines]:
+            raise UsageError(f"no machine is named {unknown[0]!r}", remedy="make the machine before a partition")
+        self._is_partitioned = True
         for index, one in enumerate(names):
             for two in names[index + 1 :]:
                 apart = group_of.get(one, -1) != group_of.get(two, -2)
@@ -209,6 +228,7 @@ class SimNetwork:
         What waited arrives now.
         """
         wanted = {_name(each) for each in (a, b) if each is not None}
+        self._is_partitioned = self._is_partitioned and bool(wanted)
         for one, two in [*self._links]:
             if wanted <= {one, two}:
                 self._set(one, two, is_stalled=False, is_cut=False)

@@ -92,7 +92,11 @@ async def _run(main: Callable[[SimNetwork], Awaitable[T]], seed: int, options: S
                 # Without any deadline a simulation whose tasks all wait for each other would spin for ever.
                 with trio.fail_after(options.max_sim_s):
                     result = await main(network)
-            except Exception as error:  # noqa: BLE001 - raised again below, without the nursery's group around it
+            except (trio.Cancelled, BaseExceptionGroup) as error:
+                if not isinstance(error, Exception):
+                    raise
+                failure = error
+            except BaseException as error:  # noqa: BLE001 - raised again below, without the nursery's group around it
                 failure = error
             nursery.cancel_scope.cancel()
     finally:

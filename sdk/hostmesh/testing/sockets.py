@@ -125,6 +125,12 @@ class _Dialing:
         """Send a SYN, and another one later."""
         if self.is_over or self.answered.is_set():
             return
+        if self._machine.is_frozen:
+            self._machine.outbox.append(self.knock)
+            return
+        if self._target is not None and self._there().path.link.is_cut:
+            self._fail(unreachable())
+            return
         wait_s = next(self._retries, None)
         agenda = self._machine.net.agenda
         if wait_s is None:
@@ -145,7 +151,7 @@ class _Dialing:
     def _arrive(self) -> None:
         target = self._target
         assert target is not None
-        if self.stream is not None or self.answered.is_set():
+        if self.answered.is_set() or (self.stream is not None and not self._is_half_lost(self.stream)):
             return  # a SYN that was repeated
         if not target.is_on or not target.has_address(self._remote[0]):
             return
@@ -165,18 +171,27 @@ class _Dialing:
         ours = SimStream(here, (here.interface_address, self._local_port), self._remote, self._there())
         theirs = SimStream(there, self._remote, seen_as, self._back())
         ours.peer, theirs.peer = theirs, ours
+        if self.stream is not None:
+            self.stream.forget()
         self.stream = ours
         there.streams[theirs] = None
         here.streams[ours] = None
         theirs.last_arrival_s = self._back().carry("accept", 0, self._establish, ours, listener)
 
     def _establish(self, ours: SimStream, listener: SimListener) -> None:
+        if ours is not self.stream:
+            return
         if self.is_over or ours.is_gone:
             ours.is_gone = False
             ours.reset()
             return
         ours.last_arrival_s = self._there().carry("ack", 0, _offer, listener, ours.peer)
         self.answered.set()
+
+    @staticmethod
+    def _is_half_lost(stream: SimStream) -> bool:
+        """Whether an end was reset, or lost its power, before the other knew of it: then a SYN begins anew."""
+        return stream.is_gone or stream.peer.is_gone
 
     def _fail(self, error: OSError) -> None:
         if not self.answered.is_set():

@@ -112,7 +112,7 @@ class Wire:
         self, kind: str, size: int, sent_s: float, take: Callable[..., None], args: tuple[object, ...]
     ) -> None:
         now = trio.current_time()
-        if self.target.is_on:
+        if self.target.is_on and not self.path.link.is_cut:
             self._trace.add(now, kind, self.source.name, self.target.name, size, sent_s)
             take(*args)
         else:
