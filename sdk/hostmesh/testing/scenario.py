@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -247,6 +248,7 @@ def read_scenario(file: Path) -> Scenario:
     if spec is None or spec.loader is None or not file.is_file():
         raise UsageError(f"{file} is no Python file", remedy="name a scenario, or a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look for their module there
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -131,6 +131,16 @@ def test_a_file_defines_a_scenario(tmp_path):
     assert play_scenario(load_scenario(str(file))).figures == {"nodes_seen": 4}
 
 
+def test_a_file_may_define_dataclasses(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        + FILE
+        + "\n@dataclass\nclass Own:\n    number: int = 4\n"
+    )
+    assert load_scenario(str(file)).name == "mine"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -31,24 +31,26 @@ class Asking:
         self._run = run
         self._mesh = mesh
         self._reaches: Reaches = reaches or (lambda client, host: True)
+        self._begun_finds = 0
         self._served_finds = 0
         self._served_answers = 0
         self._unserved_finds = 0
         self._false_answers = 0
 
     async def find(self, client: MeshNode, model_id: str) -> None:
-        """Let a client find a host of a model. A find that the client's own end cuts short is not counted."""
+        """Let a client find a host of a model. A find that its client's or the scenario's end cuts short is no find."""
         assert client.manager is not None
         before = self._settled(client, model_id)
         began_s = trio.current_time()
+        self._begun_finds += 1
         choice = await self._run.find(client.manager, HostCriteria(required_models=[model_id]))
+        is_answer = choice is not None and self._was_true(choice, model_id, began_s)
+        self._false_answers += choice is not None and not is_answer
         if not before:
             self._unserved_finds += 1
         elif before & self._settled(client, model_id):
             self._served_finds += 1
-            self._served_answers += choice is not None
-        if choice is not None and not self._was_true(choice, model_id, began_s):
-            self._false_answers += 1
+            self._served_answers += is_answer
 
     def figures(self) -> dict[str, object]:
         """Return the counts, as a report has them."""
@@ -58,6 +60,7 @@ class Asking:
             "served_answers": self._served_answers,
             "served_share": round(self._served_answers / served, 4) if served else None,
             "unserved_finds": self._unserved_finds,
+            "cut_short_finds": self._begun_finds - self._run.finds,
             "false_answers": self._false_answers,
             "find_p50_s": percentile(self._run.find_s, 50),
             "find_p95_s": percentile(self._run.find_s, 95),
