@@ -29,6 +29,7 @@ from hostmesh.rpc.limits import BUSY_RETRY_MS, LimitTable, RpcLimits, ServiceCal
 from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_id
 from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error
 from hostmesh.rpc.sender import ResponseSender
+from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.system import System
 
 _log = logging.getLogger("hostmesh.rpc")
@@ -56,10 +57,6 @@ class CallContext:
     session_id: bytes = b""
     idempotency_key: bytes = b""
     metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
-
-
-SendResponse = Callable[[Any], Awaitable[None]]
-"""Sends one response of a server stream; waits while the caller does not read."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ import trio
 
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
-from hostmesh.rpc.server import CallContext, SendResponse
+from hostmesh.rpc.server import CallContext
+from hostmesh.rpc.shapes import SendResponse
 from hostmesh.status.snapshot import HostStatus, status_to_proto
 from hostmesh.system import System
 from hostmesh.v1 import status_pb2
@@ -60,7 +61,10 @@ class StatusServer:
         return status_to_proto(self._source())
 
     async def watch_status(
-        self, request: status_pb2.WatchStatusRequest, context: CallContext, send: SendResponse
+        self,
+        request: status_pb2.WatchStatusRequest,
+        context: CallContext,
+        send: SendResponse[status_pb2.StatusSnapshot],
     ) -> None:
         """Send a snapshot at once, then one after each change, spaced; what changed in between shows in the next one.
 
@@ -79,7 +83,7 @@ class StatusServer:
             if not self._watchers[peer_id]:
                 del self._watchers[peer_id]
 
-    async def _watch(self, interval_s: float, send: SendResponse) -> None:
+    async def _watch(self, interval_s: float, send: SendResponse[status_pb2.StatusSnapshot]) -> None:
         sent: HostStatus | None = None
         while True:
             # Taken before the snapshot, so that a change during the send is not missed.
