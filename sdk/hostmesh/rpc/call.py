@@ -4,15 +4,16 @@ Participants: a caller and a server on one libp2p stream, which carries exactly 
 
 ::
 
-    caller:  START --header+request--> SENT --message*--> SENT --status--> ENDED
-    server:  START <-header+request--- OPEN --message*--> OPEN --status--> ENDED
+    caller:  START --header, request?--> OPEN --request*--> OPEN --half-close--> SENT
+    server:  START --response*--> START --response?, status--> ENDED
 
-Each arrow is one frame: a varint length and a ``Frame`` (rpc.proto). The caller's only frame carries the header and the
-request; the caller then half-closes. The last frame of the server carries the ``Status``, and may carry the last
-message too; a unary call is one frame each way. Whatever is sent outside these arrows is a
-:class:`RemoteProtocolError`.
+Each arrow is one frame: a varint length and a ``Frame`` (rpc.proto). The caller's first frame carries the header and,
+unless its requests are a stream, the request, after which it half-closes. The last frame of the server carries the
+``Status``, and may carry the last response too; a unary call is one frame each way. The server may end a call at any
+time, also before the caller has half-closed. An empty frame is a heartbeat: it says that its sender still has the call,
+and nothing else. Whatever is sent outside these arrows is a :class:`RemoteProtocolError`.
 
-Non-goals: client streaming, several calls on one stream, compression.
+Non-goals: several calls on one stream, compression.
 
 Limits: a frame is at most its method's message size and 24 KiB for header or status; a call has one header.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Generic
 
 from google.protobuf.message import Message
@@ -33,7 +35,15 @@ from hostmesh.errors import (
     StatusCode,
     UsageError,
 )
-from hostmesh.rpc.frames import Frame, encode_end, encode_request, encode_response_head, read_frame
+from hostmesh.rpc.frames import (
+    EMPTY,
+    Frame,
+    encode_end,
+    encode_header_frame,
+    encode_message_head,
+    encode_request,
+    read_frame,
+)
 from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto
 from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
 from hostmesh.rpc.outcome import Outcome, outcome_of_error
@@ -62,6 +72,17 @@ def encode_message(message: Message, max_bytes: int) -> bytes:
     return data
 
 
+class Heartbeat(Enum):
+    """The other side still has the call."""
+
+    HEARTBEAT = "heartbeat"
+
+
+HEARTBEAT = Heartbeat.HEARTBEAT
+HEARTBEAT_FRAME = b"\0"
+"""An empty frame."""
+
+
 # --- the caller's end ---
 
 
@@ -88,18 +109,20 @@ class ClientCall(Generic[RequestT, ResponseT]):
     Args:
         method: what is called.
         header: what travels with the request; its deadline is set by :meth:`start`.
-        request: serialised here.
+        request: the one request, serialised here; None where requests are a stream.
 
     Raises:
         FrameTooLargeError, UsageError: the request or the header breaks a bound; nothing may be sent.
     """
 
-    __slots__ = ("_decoder", "_ended", "_header_rest", "_method", "_pending", "_request", "_responses", "_unary")
+    __slots__ = ("_decoder", "_ended", "_header_rest", "_method", "_one_response", "_pending", "_request", "_responses")
 
-    def __init__(self, method: Method[RequestT, ResponseT], header: Header, request: RequestT) -> None:
+    def __init__(self, method: Method[RequestT, ResponseT], header: Header, request: RequestT | None) -> None:
+        if (request is None) is not method.takes_stream:
+            raise UsageError(f"{method.full_name} is a {method.cardinality.value} method", remedy="call it as one")
         self._method = method
-        self._unary = method.is_unary
-        self._request = encode_message(request, method.max_request_bytes)
+        self._one_response = not method.gives_stream
+        self._request = b"" if request is None else encode_message(request, method.max_request_bytes)
         self._header_rest = encode_header_rest(header, method)
         self._decoder = FrameDecoder(method.max_response_bytes + HEADER_ALLOWANCE_BYTES)
         self._pending: CallEnded | None = None
@@ -112,16 +135,29 @@ class ClientCall(Generic[RequestT, ResponseT]):
         return self._ended
 
     def start(self, deadline_left_s: float | None) -> bytes:
-        """Return the bytes that start the call; the caller half-closes after them."""
+        """Return the bytes that start the call; the caller half-closes after them if it has one request."""
         header = encode_header(self._method, deadline_left_s, self._header_rest)
+        if self._method.takes_stream:
+            return encode_header_frame(header)
         request, self._request = self._request, b""
         return encode_request(header, request)
+
+    def request(self, request: RequestT) -> tuple[bytes, bytes]:
+        """Return the frame of one request of a stream: its head, and the serialised request.
+
+        Raises:
+            FrameTooLargeError, UsageError: it breaks a bound, or is of another type; nothing may be sent.
+        """
+        if not isinstance(request, self._method.request_type):
+            raise UsageError(f"{self._method.full_name} takes {self._method.request_type.DESCRIPTOR.name}")
+        data = encode_message(request, self._method.max_request_bytes)
+        return encode_message_head(len(data)), data
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take received bytes."""
         self._decoder.feed(data)
 
-    def next_event(self) -> ResponseReceived[ResponseT] | CallEnded | None:
+    def next_event(self) -> ResponseReceived[ResponseT] | CallEnded | Heartbeat | None:
         """Return the next event, or None when more bytes are needed."""
         if self._pending is not None:
             event, self._pending = self._pending, None
@@ -134,6 +170,8 @@ class ClientCall(Generic[RequestT, ResponseT]):
         frame = read_frame(self._decoder)
         if frame is None:
             return None
+        if frame is EMPTY:
+            return HEARTBEAT
         header, data, outcome = frame
         if header is not None:
             raise MalformedMessageError("a header from the server", field="header")
@@ -144,8 +182,10 @@ class ClientCall(Generic[RequestT, ResponseT]):
             self._ended = True
             return CallEnded(outcome)
         self._responses += 1
-        if self._unary and (self._responses > 1 or (outcome is not None and outcome.status is not StatusCode.OK)):
-            raise MalformedMessageError("a response too many for a unary call", field="message")
+        if self._one_response and (
+            self._responses > 1 or (outcome is not None and outcome.status is not StatusCode.OK)
+        ):
+            raise MalformedMessageError("a response too many for a call with one", field="message")
         message = parse(self._method.response_type, data, self._method.max_response_bytes)
         if outcome is not None:
             self._check_end(outcome)
@@ -165,7 +205,7 @@ class ClientCall(Generic[RequestT, ResponseT]):
             )
 
     def _check_end(self, outcome: Outcome) -> None:
-        if self._unary and outcome.status is StatusCode.OK and self._responses != 1:
+        if self._one_response and outcome.status is StatusCode.OK and self._responses != 1:
             raise MalformedMessageError("an OK status without a response", field="message")
 
 
@@ -174,11 +214,18 @@ class ClientCall(Generic[RequestT, ResponseT]):
 
 @dataclass(slots=True)
 class CallStarted:
-    """A whole and valid request arrived."""
+    """A call with a valid header arrived, with its request if that is no stream."""
 
     header: Header
     method: AnyMethod
-    request: Message
+    request: Message | None
+
+
+@dataclass(slots=True)
+class RequestReceived:
+    """The caller sent one request of a stream."""
+
+    message: Message
 
 
 @dataclass(slots=True)
@@ -222,15 +269,19 @@ class ServerCall:
         if self._decoder is not None and not self._refused:
             self._decoder.feed(data)
 
-    def next_event(self) -> CallStarted | CallRefused | None:
-        """Return the call or its refusal once the request is complete, None before that and afterwards.
+    def next_event(self) -> CallStarted | CallRefused | RequestReceived | Heartbeat | None:
+        """Return the call or its refusal once its first frame is complete, then the further requests of a stream.
+
+        None when more bytes are needed, or nothing more may come.
 
         Raises:
-            MalformedMessageError: bytes after the request, which ends the call.
+            RemoteProtocolError: bytes after the only request, or a further request that breaks a bound.
         """
         if self._refused or self._decoder is None:
             return None
         if self._started:
+            if self._method is not None and self._method.takes_stream:
+                return self._next_request(self._decoder, self._method)
             if self._decoder.buffered_bytes:
                 raise MalformedMessageError("bytes after the request", field="message")
             return None
@@ -245,19 +296,36 @@ class ServerCall:
         self._refused = isinstance(event, CallRefused)
         return event
 
+    def _next_request(self, decoder: FrameDecoder, method: AnyMethod) -> RequestReceived | Heartbeat | None:
+        frame = read_frame(decoder)
+        if frame is None:
+            return None
+        if frame is EMPTY:
+            return HEARTBEAT
+        if frame.header is not None or frame.outcome is not None or frame.message is None:
+            raise MalformedMessageError("no request among the requests", field="message")
+        return RequestReceived(parse(method.request_type, frame.message, method.max_request_bytes))
+
+    @property
+    def requests_ended(self) -> bool:
+        """Whether the caller has closed its side."""
+        return self._started and self._decoder is None
+
     def drop(self) -> None:
         """Forget what was fed: the call is refused before its request is complete."""
         self._refused = True
         self._decoder = None
 
     def end_of_stream(self) -> None:
-        """Say that the caller has closed its side, as it does after its request.
+        """Say that the caller has closed its side, as it does after its last request.
 
         Raises:
-            MalformedMessageError: it closed before its request was complete.
+            MalformedMessageError: it closed before its first frame, or within one.
         """
         if not self._started:
             raise MalformedMessageError("the stream ended before the request", field="message")
+        if self._decoder is not None and self._decoder.buffered_bytes and not self._refused:
+            raise MalformedMessageError("the stream ended within a request", field="message")
         self._decoder = None  # a call may wait for long, and reads no more
 
     def response(self, response: Message) -> tuple[bytes, bytes]:
@@ -267,7 +335,7 @@ class ServerCall:
             UsageError: the response is not of the method's type, or breaks a bound; nothing may be sent.
         """
         data = self._encode(response)
-        return encode_response_head(len(data)), data
+        return encode_message_head(len(data)), data
 
     def end(self, outcome: Outcome, response: Message | None = None) -> bytes:
         """Return the bytes of the last frame.
@@ -284,7 +352,7 @@ class ServerCall:
         message: bytes | None = None
         if response is not None:
             message = self._encode(response)
-        elif outcome.status is StatusCode.OK and self._method is not None and self._method.is_unary:
+        elif outcome.status is StatusCode.OK and self._method is not None and not self._method.gives_stream:
             raise UsageError(f"{self._method.full_name} needs a response")
         self._ended = True
         return encode_end(outcome, message)
@@ -294,8 +362,6 @@ class ServerCall:
             raise MalformedMessageError("a status from the caller", field="status")
         if frame.header is None:
             raise MalformedMessageError("a first frame without a header", field="header")
-        if frame.message is None:
-            raise MalformedMessageError("a first frame without a request", field="message")
         header = header_from_proto(frame.header)
         method = self._methods.get(header.method)
         if method is None:
@@ -308,6 +374,11 @@ class ServerCall:
                 )
             )
         self._method = method
+        if method.takes_stream is (frame.message is not None):
+            what = "with a request among a stream's" if method.takes_stream else "without a request"
+            raise MalformedMessageError(f"a first frame {what}", field="message")
+        if frame.message is None:
+            return CallStarted(header, method, None)
         return CallStarted(header, method, parse(method.request_type, frame.message, method.max_request_bytes))
 
     def _encode(self, response: Message) -> bytes:

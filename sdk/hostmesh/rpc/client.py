@@ -16,7 +16,7 @@ import trio
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import CallEnded, ClientCall, ResponseReceived
+from hostmesh.rpc.call import HEARTBEAT, CallEnded, ClientCall, ResponseReceived
 from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_id
 from hostmesh.rpc.outcome import Outcome
@@ -219,7 +219,7 @@ class ResponseStream(Generic[ResponseT]):
                 # Before a response is taken: being cancelled here loses none.
                 await trio.lowlevel.checkpoint()
             event = self._call.next_event()
-            if event is None:
+            if event is None or event is HEARTBEAT:
                 event = await self._wait_event()
             if isinstance(event, ResponseReceived):
                 return event.message
@@ -282,7 +282,16 @@ async def _one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> Res
 
 
 async def _next_event(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseReceived[ResponseT] | CallEnded:
-    while (event := call.next_event()) is None:
+    heartbeats = 0
+    while True:
+        event = call.next_event()
+        if event is HEARTBEAT:
+            heartbeats += 1
+            if not heartbeats % _MESSAGES_PER_PASS:
+                await trio.lowlevel.checkpoint()
+            continue
+        if event is not None:
+            return event
         try:
             data = await stream.receive_chunk()
         except ConnectionLostError as error:
@@ -294,7 +303,6 @@ async def _next_event(stream: Stream, call: ClientCall[Any, ResponseT]) -> Respo
             call.feed(data)
         else:
             call.end_of_stream()
-    return event
 
 
 async def _leave(stream: Stream, *, ended: bool) -> None:

@@ -32,16 +32,26 @@ class Frame(NamedTuple):
     outcome: Outcome | None
 
 
+EMPTY = Frame(None, None, None)
+"""A frame without a byte: a heartbeat."""
+
+
 def encode_request(header: bytes, message: bytes) -> bytes:
     """Return the caller's frame, from a serialised header and a serialised request."""
     envelope = _HEADER_TAG + encode_length(len(header)) + header + _MESSAGE_TAG + encode_length(len(message))
     return b"".join((encode_length(len(envelope) + len(message)), envelope, message))
 
 
-def encode_response_head(size: int) -> bytes:
-    """Return what goes before a serialised response of that size, after which more follows.
+def encode_header_frame(header: bytes) -> bytes:
+    """Return the first frame of a call whose requests follow, from a serialised header."""
+    envelope = _HEADER_TAG + encode_length(len(header))
+    return b"".join((encode_length(len(envelope) + len(header)), envelope, header))
 
-    >>> encode_response_head(3).hex()
+
+def encode_message_head(size: int) -> bytes:
+    """Return what goes before a serialised message of that size in a frame of its own.
+
+    >>> encode_message_head(3).hex()
     '051203'
     """
     if size < 0x7E:
@@ -78,6 +88,9 @@ def read_frame(decoder: FrameDecoder) -> Frame | None:
     size = decoder.next_size()
     if size is None:
         return None
+    if not size:
+        decoder.take()
+        return EMPTY
     head = decoder.peek(_LONGEST_ENVELOPE)
     if head[:1] == _MESSAGE_TAG and (frame := _read_message(decoder, head, size)) is not None:
         return frame

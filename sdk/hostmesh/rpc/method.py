@@ -21,10 +21,22 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 
 
 class Cardinality(Enum):
-    """How many responses a request has."""
+    """How many requests and responses a call has."""
 
     UNARY = "unary"
     SERVER_STREAM = "server stream"
+    CLIENT_STREAM = "client stream"
+    BIDI_STREAM = "bidirectional stream"
+
+
+_STREAMS = {
+    Cardinality.UNARY: (False, False),
+    Cardinality.SERVER_STREAM: (False, True),
+    Cardinality.CLIENT_STREAM: (True, False),
+    Cardinality.BIDI_STREAM: (True, True),
+}
+"""Whether the requests and the responses are streams."""
+_CARDINALITIES = {streams: cardinality for cardinality, streams in _STREAMS.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +60,22 @@ class Method(Generic[RequestT, ResponseT]):
     """``JobService.Quote``, as in logs and counters."""
     header: bytes = field(init=False, compare=False, repr=False)
     """The serialised ``CallHeader`` of a call with nothing but the method."""
+    takes_stream: bool = field(init=False, compare=False, repr=False)
+    """Whether there are any number of requests, and not one."""
+    gives_stream: bool = field(init=False, compare=False, repr=False)
+    """Whether there are any number of responses, and not one."""
 
     def __post_init__(self) -> None:
         """Make what every call of the method needs, once."""
         object.__setattr__(self, "full_name", f"{self.service}.{self.name}")
         object.__setattr__(self, "header", rpc_pb2.CallHeader(method=self.name).SerializeToString())
+        streams = _STREAMS[self.cardinality]
+        object.__setattr__(self, "takes_stream", streams[0])
+        object.__setattr__(self, "gives_stream", streams[1])
 
     @property
     def is_unary(self) -> bool:
-        """Whether a request has one response."""
+        """Whether there is one request and one response."""
         return self.cardinality is Cardinality.UNARY
 
 
@@ -151,15 +170,13 @@ def _method(
     sizes = (extensions[options_pb2.max_request_bytes], extensions[options_pb2.max_response_bytes])
     if not all(0 < size <= MAX_MESSAGE_BYTES for size in sizes):
         raise TypeError(f"{descriptor.full_name} needs max_request_bytes and max_response_bytes up to 1 MiB")
-    if descriptor.client_streaming:
-        raise TypeError(f"{descriptor.full_name}: a call has one request")
     protocol, version = _protocol(service)
     return Method(
         service=service.name,
         protocol=protocol,
         version=version,
         name=descriptor.name,
-        cardinality=Cardinality.SERVER_STREAM if descriptor.server_streaming else Cardinality.UNARY,
+        cardinality=_CARDINALITIES[descriptor.client_streaming, descriptor.server_streaming],
         request_type=request_type,
         response_type=response_type,
         max_request_bytes=sizes[0],

@@ -1,7 +1,8 @@
 """Serves calls: one task a stream, its handler cancelled when the caller leaves, exactly one status at the end.
 
 A stream goes through: admission by peer and service; the request and the end of the caller's side, within a bounded
-time; the handler, under the caller's deadline; the last frame, with which the server's side ends. One cancel scope
+time, or the header alone where requests are a stream, which the handler then reads as it likes; the handler, under the
+caller's deadline; the last frame, with which the server's side ends. One cancel scope
 covers request and handler: time ends it, and so does the stream when it is lost. Nothing that a handler raises goes
 further than its call.
 """
@@ -28,7 +29,8 @@ from hostmesh.rpc.header import NO_METADATA
 from hostmesh.rpc.limits import BUSY_RETRY_MS, LimitTable, RpcLimits, ServiceCalls, ServiceLimits, UnfinishedRequests
 from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_id
 from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error
-from hostmesh.rpc.sender import ResponseSender
+from hostmesh.rpc.requests import ReceivedRequests, drain
+from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.system import System
 
@@ -79,7 +81,6 @@ class _Route:
 
     method: AnyMethod
     handler: Callable[..., Awaitable[Any]]
-    is_unary: bool
     counted_ok: tuple[str, str]
     """Under which its calls that end well are counted."""
 
@@ -115,10 +116,11 @@ class RpcServer:
     def add_service(self, service: ServiceDescriptor, handler: object, *, limits: ServiceLimits | None = None) -> None:
         """Serve a service; each method ``GetRecord`` is the handler's ``get_record``.
 
-        A unary method is ``async def get_record(self, request, context) -> response``; a server stream is
-        ``async def run(self, request, context, send) -> None`` with ``await send(response)``. A handler ends its call
-        with an error status by raising :class:`~hostmesh.errors.RpcError`. It is cancelled when the caller leaves or
-        its time is up.
+        A unary method is ``async def get_record(self, request, context) -> response``; where responses are a stream
+        it is ``async def run(self, request, context, send) -> None`` with ``await send(response)``. Where requests are
+        a stream, the first argument is a :class:`~hostmesh.rpc.shapes.RequestStream`. A handler ends its call with
+        an error status by raising :class:`~hostmesh.errors.RpcError`. It is cancelled when the caller leaves or its
+        time is up.
 
         Args:
             service: as its .proto describes it.
@@ -137,7 +139,7 @@ class RpcServer:
             function = getattr(handler, handler_name(name), None)
             if not callable(function):
                 raise UsageError(f"{type(handler).__name__} has no {handler_name(name)} for {service.name}.{name}")
-            routes[name] = _Route(method, function, method.is_unary, (method.full_name, StatusCode.OK.name))
+            routes[name] = _Route(method, function, (method.full_name, StatusCode.OK.name))
         self._services[served] = _Service(
             service.name,
             methods,
@@ -188,7 +190,8 @@ class RpcServer:
 
     async def _serve_admitted(self, service: _Service, stream: Stream, call: ServerCall) -> None:
         """Read the request and answer it. One task and few frames: most of what an idle call costs is its frames."""
-        sender = ResponseSender(stream, call)
+        sender = MessageSender(stream, call.response)
+        requests: ReceivedRequests[Any] | None = None
         request: CallStarted | CallRefused | None = None
         route: _Route | None = None
         outcome, answered, sent, clean = OK, False, False, False
@@ -206,7 +209,11 @@ class RpcServer:
                         stream.on_lost(scope.cancel)
                         if left_s is not None and left_s <= 0:
                             await trio.lowlevel.checkpoint()  # the time is up before there is anything to do
-                        handling = self._handle(route, stream.peer_id, request, sender)
+                        if route.method.takes_stream:
+                            requests = ReceivedRequests(
+                                stream, call, unfinished=self._unfinished, on_violation=partial(self._violate, service)
+                            )
+                        handling = self._handle(route, stream.peer_id, request, requests, sender)
                         request = None  # the handler has what it needs of it
                         response = await handling
                         if not sender.broken:
@@ -230,16 +237,21 @@ class RpcServer:
             self.counters.abandoned[service.name] += 1
         finally:
             self._table.release(stream.peer_id, service.calls)
+            if requests is not None:
+                requests.release()
             if route is not None and not sent:
                 self.counters.abandoned[route.method.full_name] += 1
             if not (sent or clean):
                 await stream.reset()
         if sent or clean:
-            await self._close(stream)
+            await self._close(stream, is_ended=clean or call.requests_ended)
 
-    async def _close(self, stream: Stream) -> None:
+    async def _close(self, stream: Stream, *, is_ended: bool = True) -> None:
         try:
-            await stream.close()
+            if is_ended or await self._let_finish(stream):
+                await stream.close()
+            else:
+                await stream.reset()
         except ConnectionLostError:
             await stream.reset()
 
@@ -250,13 +262,17 @@ class RpcServer:
         started: CallStarted | None = None
         unfinished_bytes = 0
         try:
-            # The caller closes its side with its request; when the handler starts, a reset is all that can still come.
+            # The caller closes its side with its request, unless more are to come; when the handler of one request
+            # starts, a reset is all that can still come.
             while data := await stream.receive_chunk():
                 call.feed(data)
                 while (event := call.next_event()) is not None:
                     if isinstance(event, CallRefused):
                         return event
-                    started = event
+                    if isinstance(event, CallStarted):
+                        started = event
+                        if event.method.takes_stream:
+                            return event
                 if started is None:
                     unfinished_bytes += len(data)
                     if not self._unfinished.add(stream.peer_id, len(data)):
@@ -287,7 +303,12 @@ class RpcServer:
         return await self._refuse(name, stream, call, refused.outcome)
 
     def _handle(
-        self, route: _Route, peer_id: PeerId, started: CallStarted, sender: ResponseSender
+        self,
+        route: _Route,
+        peer_id: PeerId,
+        started: CallStarted,
+        requests: ReceivedRequests[Any] | None,
+        sender: MessageSender,
     ) -> Awaitable[Message | None]:
         """Call the handler."""
         header = started.header
@@ -300,16 +321,17 @@ class RpcServer:
             idempotency_key=header.idempotency_key,
             metadata=header.metadata,
         )
-        if route.is_unary:
-            return route.handler(started.request, context)
-        return route.handler(started.request, context, sender.send)
+        request = started.request if requests is None else requests
+        if route.method.gives_stream:
+            return route.handler(request, context, sender.send)
+        return route.handler(request, context)
 
     async def _answer(
         self, stream: Stream, call: ServerCall, route: _Route, outcome: Outcome, response: Message | None
     ) -> bool:
         """Send the last frame and end the stream's own side. Returns whether it was sent."""
         try:
-            data = call.end(outcome, response if route.is_unary and outcome is OK else None)
+            data = call.end(outcome, None if route.method.gives_stream or outcome is not OK else response)
         except UsageError as error:
             outcome = self._outcome_of(error, route.method)
             data = call.end(outcome)
@@ -340,19 +362,28 @@ class RpcServer:
         A caller that is still sending would otherwise lose the answer to the reset of its stream.
         """
         self.counters.calls[name, outcome.status.name] += 1
+        return await self._let_finish(stream, call.end(outcome))
+
+    async def _let_finish(self, stream: Stream, last: bytes | None = None) -> bool:
+        """Send the last frame, if that was not done, and drop what the caller sends until it has closed its side.
+
+        Returns:
+            Whether it did so, in time and in bounds.
+
+        Raises:
+            ConnectionLostError: the caller has left.
+        """
         if self._lingering >= self._limits.max_lingering:
             return False
         self._lingering += 1
         try:
             with trio.move_on_after(self._limits.linger_timeout_s):
-                await stream.send(call.end(outcome), end=True)
-                left = _LINGER_BYTES
-                while left > 0:
-                    # No name for what came: it must not be kept while the next is waited for.
-                    size = len(await stream.receive())
-                    if not size:
-                        return True
-                    left -= size
+                if last is not None:
+                    await stream.send(last, end=True)
+                return await drain(stream, _LINGER_BYTES)
         finally:
             self._lingering -= 1
         return False
+
+    def _violate(self, service: _Service) -> None:
+        self.counters.violations[service.name] += 1

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostmesh.errors import RemoteProtocolError, StatusCode
-from hostmesh.rpc.frames import Frame, encode_end, encode_request, encode_response_head, read_frame
+from hostmesh.rpc.frames import Frame, encode_end, encode_request, encode_message_head, read_frame
 from hostmesh.rpc.header import Header, encode_header, encode_header_rest
 from hostmesh.rpc.method import methods_of
 from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
@@ -87,7 +87,7 @@ sizes = st.integers(0, 300) | st.sampled_from([16381, 16382, 16383, 16384, 65536
 @given(size=sizes, code=st.sampled_from(StatusCode), text=st.text(max_size=200))
 def test_responses_and_ends_are_written_as_protobuf_writes_them(size: int, code: StatusCode, text: str) -> None:
     message, outcome = bytes(size), Outcome(status=code, message=text)
-    assert encode_response_head(len(message)) + message == encode_frame(
+    assert encode_message_head(len(message)) + message == encode_frame(
         rpc_pb2.Frame(message=message).SerializeToString()
     )
     for end in (outcome, OK, Outcome(status=StatusCode.OK)):

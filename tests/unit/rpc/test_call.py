@@ -111,7 +111,7 @@ def test_an_error_status_may_follow_responses_of_a_stream() -> None:
 
 
 VIOLATIONS_OF_THE_SERVER = {
-    "an empty frame": ("00", "without a message or status"),
+    "a frame of unknown fields": ("021805", "without a message or status"),
     "a header from the server": ("060a040a025069", "header from the server"),
     "garbage": ("03ffffff", "not a Frame"),
     "a message that is none": ("031201ff", "not a PingResponse"),
