@@ -134,6 +134,11 @@ class ClientCall(Generic[RequestT, ResponseT]):
         """The terminal status has arrived."""
         return self._ended
 
+    @property
+    def takes_stream(self) -> bool:
+        """Whether requests follow the first frame."""
+        return self._method.takes_stream
+
     def start(self, deadline_left_s: float | None) -> bytes:
         """Return the bytes that start the call; the caller half-closes after them if it has one request."""
         header = encode_header(self._method, deadline_left_s, self._header_rest)

@@ -9,26 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Generic, Protocol
+from typing import Any, Protocol
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, DeadlineExceededError, StatusCode
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import HEARTBEAT, CallEnded, ClientCall, ResponseReceived
+from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_id
-from hostmesh.rpc.outcome import Outcome
+from hostmesh.rpc.request_streams import BidiStream, ClientStream
+from hostmesh.rpc.responses import ResponseStream as ResponseStream
+from hostmesh.rpc.responses import no_answer, one_response
 from hostmesh.system import System
 
 _OPEN_GRACE_S = 1.0
 """The node keeps the time itself and can say more; this is for one that does not."""
 
 _CLOSE_TIMEOUT_S = 2.0
-
-_MESSAGES_PER_PASS = 128
-"""How many responses a loop may take before others have their turn."""
 
 
 class StreamOpener(Protocol):
@@ -125,13 +124,13 @@ class RpcClient:
             try:
                 scope.deadline = deadline
                 sent_at_s = self._system.monotonic_s()
-                await _send_request(stream, call, deadline - trio.current_time())
-                response = await _one_response(stream, call)
+                await _send_first(stream, call, deadline - trio.current_time())
+                response = await one_response(stream, call)
                 took_s = self._system.monotonic_s() - sent_at_s
             finally:
                 await _leave(stream, ended=call.ended)
             return response, took_s
-        raise _no_answer(peer_id) if stream is not None else _no_stream(peer_id, timeout_s)
+        raise no_answer(peer_id) if stream is not None else _no_stream(peer_id, timeout_s)
 
     @asynccontextmanager
     async def server_stream(
@@ -163,6 +162,100 @@ class RpcClient:
         Raises:
             As :meth:`unary`, from entering or from iterating.
         """
+        async with self._begin(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata) as (
+            stream,
+            call,
+            deadline,
+            sent_at_s,
+        ):
+            yield ResponseStream(stream, call, deadline, sent_at_s=sent_at_s)
+
+    @asynccontextmanager
+    async def client_stream(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        *,
+        timeout_s: float | None,
+        session_id: bytes = b"",
+        idempotency_key: bytes = b"",
+        metadata: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[ClientStream[RequestT, ResponseT]]:
+        """Make a call with any number of requests and one response; entering tells the peer of it.
+
+        ``await call.send(request)`` as often as wanted, then ``response = await call.finish()``. Leaving the block
+        before that cancels the call. A peer that reads slowly holds the sender back.
+
+        Args:
+            peer_id: whom to call; dialled if needed.
+            method: a client-streaming method.
+            timeout_s: seconds until the response must be there, the dial included; None = no deadline.
+            session_id: as in :meth:`unary`.
+            idempotency_key: as in :meth:`unary`.
+            metadata: as in :meth:`unary`.
+
+        Raises:
+            As :meth:`unary`, from entering, sending or finishing.
+        """
+        async with self._begin(peer_id, method, None, timeout_s, session_id, idempotency_key, metadata) as (
+            stream,
+            call,
+            deadline,
+            _,
+        ):
+            yield ClientStream(stream, call, deadline)
+
+    @asynccontextmanager
+    async def bidi_stream(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        *,
+        timeout_s: float | None,
+        session_id: bytes = b"",
+        idempotency_key: bytes = b"",
+        metadata: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[BidiStream[RequestT, ResponseT]]:
+        """Make a call with any number of requests and responses; entering tells the peer of it.
+
+        ``await call.send(request)`` and ``async for response in call``, in one task or in two, and ``await call.end()``
+        after the last request. Leaving the block before the last response cancels the call.
+
+        Args:
+            peer_id: whom to call; dialled if needed.
+            method: a bidirectional method.
+            timeout_s: as in :meth:`server_stream`.
+            session_id: as in :meth:`unary`.
+            idempotency_key: as in :meth:`unary`.
+            metadata: as in :meth:`unary`.
+
+        Raises:
+            As :meth:`unary`, from entering, sending or iterating.
+        """
+        async with self._begin(peer_id, method, None, timeout_s, session_id, idempotency_key, metadata) as (
+            stream,
+            call,
+            deadline,
+            sent_at_s,
+        ):
+            yield BidiStream(stream, call, deadline, sent_at_s=sent_at_s)
+
+    @asynccontextmanager
+    async def _begin(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        request: RequestT | None,
+        timeout_s: float | None,
+        session_id: bytes,
+        idempotency_key: bytes,
+        metadata: Mapping[str, str] | None,
+    ) -> AsyncIterator[tuple[Stream, ClientCall[RequestT, ResponseT], float, float]]:
+        """Open a stream and send the first frame; at the end close the stream, or reset it if the call has not ended.
+
+        Yields:
+            The stream, the call, its deadline by trio's clock, and when its first frame was sent by the system's.
+        """
         # Checked before the dial: a request that breaks a bound costs nothing.
         call = _client_call(method, request, session_id, idempotency_key, metadata)
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
@@ -172,75 +265,20 @@ class RpcClient:
         if stream is None:
             raise _no_stream(peer_id, timeout_s)
         try:
-            responses = ResponseStream(stream, call, deadline, sent_at_s=self._system.monotonic_s())
+            sent_at_s = self._system.monotonic_s()
             with trio.CancelScope(deadline=deadline) as scope:
-                await _send_request(stream, call, None if timeout_s is None else deadline - trio.current_time())
+                await _send_first(stream, call, None if timeout_s is None else deadline - trio.current_time())
             if scope.cancelled_caught:
-                raise _no_answer(peer_id)
-            yield responses
+                raise no_answer(peer_id)
+            yield stream, call, deadline, sent_at_s
         finally:
             with trio.CancelScope(deadline=trio.current_time() + _CLOSE_TIMEOUT_S, shield=True):
                 await _leave(stream, ended=call.ended)
 
 
-class ResponseStream(Generic[ResponseT]):
-    """The responses of a call, as an async iterator. It ends after the last one when the status is OK.
-
-    Iterating raises what :meth:`RpcClient.unary` lists. Cancelling an iteration loses no response. What has arrived is
-    given out without waiting, but for a pass of the scheduler now and then, so that a fast stream starves nobody.
-    """
-
-    __slots__ = ("_call", "_deadline", "_outcome", "_stream", "_until_pass", "sent_at_s")
-
-    def __init__(
-        self, stream: Stream, call: ClientCall[RequestT, ResponseT], deadline: float, *, sent_at_s: float
-    ) -> None:
-        self._stream = stream
-        self._call: ClientCall[Any, ResponseT] = call
-        self._deadline = deadline
-        self._outcome: Outcome | None = None
-        self._until_pass = _MESSAGES_PER_PASS
-        self.sent_at_s = sent_at_s
-        """When the request was sent, on the system's monotonic clock."""
-
-    @property
-    def peer_id(self) -> PeerId:
-        """The peer that answers."""
-        return self._stream.peer_id
-
-    def __aiter__(self) -> AsyncIterator[ResponseT]:
-        return self
-
-    async def __anext__(self) -> ResponseT:
-        if self._outcome is None:
-            self._until_pass -= 1
-            if not self._until_pass:
-                self._until_pass = _MESSAGES_PER_PASS
-                # Before a response is taken: being cancelled here loses none.
-                await trio.lowlevel.checkpoint()
-            event = self._call.next_event()
-            if event is None or event is HEARTBEAT:
-                event = await self._wait_event()
-            if isinstance(event, ResponseReceived):
-                return event.message
-            # Whatever came after the status with it is a violation, which this raises.
-            self._call.next_event()
-            self._outcome = event.outcome
-        if self._outcome.status is not StatusCode.OK:
-            raise self._outcome.to_error()
-        raise StopAsyncIteration
-
-    async def _wait_event(self) -> ResponseReceived[ResponseT] | CallEnded:
-        if self._deadline == math.inf:
-            return await _next_event(self._stream, self._call)
-        with trio.CancelScope(deadline=self._deadline):
-            return await _next_event(self._stream, self._call)
-        raise _no_answer(self._stream.peer_id)
-
-
 def _client_call(
     method: Method[RequestT, ResponseT],
-    request: RequestT,
+    request: RequestT | None,
     session_id: bytes,
     idempotency_key: bytes,
     metadata: Mapping[str, str] | None,
@@ -254,55 +292,14 @@ def _client_call(
     return ClientCall(method, header, request)
 
 
-async def _send_request(stream: Stream, call: ClientCall[Any, Any], deadline_left_s: float | None) -> None:
-    """Send the request and close our side with it."""
+async def _send_first(stream: Stream, call: ClientCall[Any, Any], deadline_left_s: float | None) -> None:
+    """Send the first frame, and close our side with it unless further requests are to come."""
     try:
-        await stream.send(call.start(deadline_left_s), end=True)
+        await stream.send(call.start(deadline_left_s), end=not call.takes_stream)
     except ConnectionLostError as error:
         if not error.may_have_executed:
             raise
         # The peer may have answered before it had read everything; reading tells.
-
-
-async def _one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseT:
-    """Return the response of a unary call, which has exactly one, and an OK status after it."""
-    response: ResponseT | None = None
-    while True:
-        event = await _next_event(stream, call)
-        if isinstance(event, ResponseReceived):
-            response = event.message
-        else:
-            # Whatever came after the status with it is a violation, which this raises.
-            call.next_event()
-            if event.outcome.status is not StatusCode.OK:
-                raise event.outcome.to_error()
-            # The state machine lets no OK status through without it.
-            assert response is not None
-            return response
-
-
-async def _next_event(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseReceived[ResponseT] | CallEnded:
-    heartbeats = 0
-    while True:
-        event = call.next_event()
-        if event is HEARTBEAT:
-            heartbeats += 1
-            if not heartbeats % _MESSAGES_PER_PASS:
-                await trio.lowlevel.checkpoint()
-            continue
-        if event is not None:
-            return event
-        try:
-            data = await stream.receive_chunk()
-        except ConnectionLostError as error:
-            raise ConnectionLostError(
-                f"the connection to {stream.peer_id} was lost before the call ended",
-                remedy="the peer may have done the work: ask it before you call again",
-            ) from error
-        if data:
-            call.feed(data)
-        else:
-            call.end_of_stream()
 
 
 async def _leave(stream: Stream, *, ended: bool) -> None:
@@ -323,7 +320,3 @@ def _no_stream(peer_id: PeerId, timeout_s: float | None) -> DeadlineExceededErro
     error = DeadlineExceededError(f"no stream to {peer_id} within {timeout_s} s")
     error.may_have_executed, error.retry_safe = False, True
     return error
-
-
-def _no_answer(peer_id: PeerId) -> DeadlineExceededError:
-    return DeadlineExceededError(f"{peer_id} did not answer in time")

@@ -1,0 +1,137 @@
+"""The caller's side of calls with any number of requests; their shapes are those of :mod:`hostmesh.rpc.shapes`."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from typing import Any, Generic
+
+import trio
+
+from hostmesh.errors import ConnectionLostError, StatusCode, UsageError
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.stream import Stream
+from hostmesh.rpc.call import ClientCall
+from hostmesh.rpc.method import RequestT, ResponseT
+from hostmesh.rpc.responses import ResponseStream, no_answer, one_response
+from hostmesh.rpc.sender import MessageSender
+
+
+class _RequestSide(Generic[RequestT]):
+    """Sends the requests of one call under its deadline.
+
+    Args:
+        stream: of the call.
+        call: encodes them.
+        deadline: by trio's clock.
+    """
+
+    __slots__ = ("_deadline", "_sender", "_stream", "has_ended")
+
+    def __init__(self, stream: Stream, call: ClientCall[RequestT, Any], deadline: float) -> None:
+        self._stream = stream
+        self._sender = MessageSender(stream, call.request)
+        self._deadline = deadline
+        self.has_ended = False
+        """Whether :meth:`end` was called."""
+
+    async def send(self, request: RequestT) -> None:
+        if self.has_ended:
+            raise UsageError("the requests of this call have ended", remedy="send before the call is ended")
+        if self._deadline == math.inf:
+            await self._sender.send(request)
+            return
+        with trio.CancelScope(deadline=self._deadline):
+            await self._sender.send(request)
+            return
+        raise no_answer(self._stream.peer_id)
+
+    async def end(self) -> None:
+        self.has_ended = True
+        with trio.CancelScope(deadline=self._deadline):
+            await self._stream.close_write()
+            return
+        raise no_answer(self._stream.peer_id)
+
+
+class ClientStream(Generic[RequestT, ResponseT]):
+    """A call with any number of requests and one response; see :class:`hostmesh.rpc.shapes.ClientStreamCall`."""
+
+    __slots__ = ("_call", "_deadline", "_is_finished", "_requests", "_response", "_stream")
+
+    def __init__(self, stream: Stream, call: ClientCall[RequestT, ResponseT], deadline: float) -> None:
+        self._stream = stream
+        self._call = call
+        self._deadline = deadline
+        self._requests = _RequestSide(stream, call, deadline)
+        self._is_finished = False
+        self._response: ResponseT | None = None
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The peer that is called."""
+        return self._stream.peer_id
+
+    async def send(self, request: RequestT) -> None:
+        """Send one request; see :meth:`hostmesh.rpc.shapes.ClientStreamCall.send`.
+
+        Raises:
+            UsageError: also when the peer has answered already: :meth:`finish` has its response.
+        """
+        try:
+            await self._requests.send(request)
+        except ConnectionLostError:
+            # A peer that has ended the call drops what still comes, and then the stream.
+            await self._read_end()
+            raise UsageError("the peer has answered already", remedy="finish() has its response") from None
+
+    async def finish(self) -> ResponseT:
+        """Say that there are no more requests, and return the response; see :mod:`hostmesh.rpc.shapes`."""
+        if self._is_finished:
+            raise UsageError("the call is finished", remedy="keep what finish() returned")
+        self._is_finished = True
+        if not self._requests.has_ended:
+            with suppress(ConnectionLostError):  # reading tells why
+                await self._requests.end()
+        return await self._read_end()
+
+    async def _read_end(self) -> ResponseT:
+        if self._response is None:
+            with trio.CancelScope(deadline=self._deadline):
+                self._response = await one_response(self._stream, self._call)
+                return self._response
+            raise no_answer(self._stream.peer_id)
+        return self._response
+
+
+class BidiStream(ResponseStream[ResponseT], Generic[RequestT, ResponseT]):
+    """A call with any number of requests and responses; see :class:`hostmesh.rpc.shapes.BidiStreamCall`."""
+
+    __slots__ = ("_requests",)
+
+    def __init__(
+        self, stream: Stream, call: ClientCall[RequestT, ResponseT], deadline: float, *, sent_at_s: float
+    ) -> None:
+        super().__init__(stream, call, deadline, sent_at_s=sent_at_s)
+        self._requests = _RequestSide(stream, call, deadline)
+
+    async def send(self, request: RequestT) -> None:
+        """Send one request; see :meth:`hostmesh.rpc.shapes.BidiStreamCall.send`."""
+        self._check_open()
+        try:
+            await self._requests.send(request)
+        except ConnectionLostError:
+            self._check_open()
+            raise
+
+    async def end(self) -> None:
+        """Say that there are no more requests; see :meth:`hostmesh.rpc.shapes.BidiStreamCall.end`."""
+        if not self._requests.has_ended and self._outcome is None:
+            await self._requests.end()
+
+    def _check_open(self) -> None:
+        if self._outcome is None:
+            return
+        if self._outcome.status is not StatusCode.OK:
+            raise self._outcome.to_error()
+        raise UsageError("the peer has ended the call", remedy="send before the last response")

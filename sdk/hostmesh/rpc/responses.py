@@ -1,0 +1,126 @@
+"""The caller's reading side of a call: its events, its one response, or its responses as an async iterator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any, Generic
+
+import trio
+
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, StatusCode
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.stream import Stream
+from hostmesh.rpc.call import HEARTBEAT, CallEnded, ClientCall, ResponseReceived
+from hostmesh.rpc.method import RequestT, ResponseT
+from hostmesh.rpc.outcome import Outcome
+
+_MESSAGES_PER_PASS = 128
+"""How many responses a loop may take before others have their turn."""
+
+
+class ResponseStream(Generic[ResponseT]):
+    """The responses of a call, as an async iterator. It ends after the last one when the status is OK.
+
+    Iterating raises what :meth:`RpcClient.unary` lists. Cancelling an iteration loses no response. What has arrived is
+    given out without waiting, but for a pass of the scheduler now and then, so that a fast stream starves nobody.
+    """
+
+    __slots__ = ("_call", "_deadline", "_outcome", "_stream", "_until_pass", "sent_at_s")
+
+    def __init__(
+        self, stream: Stream, call: ClientCall[RequestT, ResponseT], deadline: float, *, sent_at_s: float
+    ) -> None:
+        self._stream = stream
+        self._call: ClientCall[Any, ResponseT] = call
+        self._deadline = deadline
+        self._outcome: Outcome | None = None
+        self._until_pass = _MESSAGES_PER_PASS
+        self.sent_at_s = sent_at_s
+        """When the request was sent, on the system's monotonic clock."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The peer that answers."""
+        return self._stream.peer_id
+
+    def __aiter__(self) -> AsyncIterator[ResponseT]:
+        return self
+
+    async def __anext__(self) -> ResponseT:
+        if self._outcome is None:
+            self._until_pass -= 1
+            if not self._until_pass:
+                self._until_pass = _MESSAGES_PER_PASS
+                # Before a response is taken: being cancelled here loses none.
+                await trio.lowlevel.checkpoint()
+            event = self._call.next_event()
+            if event is None or event is HEARTBEAT:
+                event = await self._wait_event()
+            if isinstance(event, ResponseReceived):
+                return event.message
+            # Whatever came after the status with it is a violation, which this raises.
+            self._call.next_event()
+            self._outcome = event.outcome
+        if self._outcome.status is not StatusCode.OK:
+            raise self._outcome.to_error()
+        raise StopAsyncIteration
+
+    async def _wait_event(self) -> ResponseReceived[ResponseT] | CallEnded:
+        if self._deadline == math.inf:
+            return await next_event(self._stream, self._call)
+        with trio.CancelScope(deadline=self._deadline):
+            return await next_event(self._stream, self._call)
+        raise no_answer(self._stream.peer_id)
+
+
+async def one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseT:
+    """Return the response of a unary call, which has exactly one, and an OK status after it."""
+    response: ResponseT | None = None
+    while True:
+        event = await next_event(stream, call)
+        if isinstance(event, ResponseReceived):
+            response = event.message
+        else:
+            # Whatever came after the status with it is a violation, which this raises.
+            call.next_event()
+            if event.outcome.status is not StatusCode.OK:
+                raise event.outcome.to_error()
+            # The state machine lets no OK status through without it.
+            assert response is not None
+            return response
+
+
+async def next_event(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseReceived[ResponseT] | CallEnded:
+    """Return the next event but for heartbeats, waiting for it. Cancellation: safe, nothing is lost.
+
+    Raises:
+        ConnectionLostError: the stream was lost before the status came.
+        RemoteProtocolError: the peer broke the protocol.
+    """
+    heartbeats = 0
+    while True:
+        event = call.next_event()
+        if event is HEARTBEAT:
+            heartbeats += 1
+            if not heartbeats % _MESSAGES_PER_PASS:
+                await trio.lowlevel.checkpoint()
+            continue
+        if event is not None:
+            return event
+        try:
+            data = await stream.receive_chunk()
+        except ConnectionLostError as error:
+            raise ConnectionLostError(
+                f"the connection to {stream.peer_id} was lost before the call ended",
+                remedy="the peer may have done the work: ask it before you call again",
+            ) from error
+        if data:
+            call.feed(data)
+        else:
+            call.end_of_stream()
+
+
+def no_answer(peer_id: PeerId) -> DeadlineExceededError:
+    """Return what a caller meets whose time is up: the peer may have done the work."""
+    return DeadlineExceededError(f"{peer_id} did not answer in time")
