@@ -151,7 +151,7 @@ def prompt_of(number: int, *, words: int, word_bytes: int) -> str:
 def answer_to(prompt: str) -> str:
     """Return what an engine says to a prompt.
 
-    >>> answer_to(prompt_of(7, words=3, word_bytes=6)
+    >>> answer_to(prompt_of(7, words=3, word_bytes=6))
     '7-0... 7-1... 7-2...'
     """
     asked = _PROMPT.match(prompt)
