@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -182,6 +183,7 @@ def play_scenario(
     max_events: int = MAX_KEPT_EVENTS,
     on_start: Callable[[Stop], object] | None = None,
     on_progress: Progress | None = None,
+    on_failure: Callable[[ScenarioReport], object] | None = None,
 ) -> ScenarioReport:
     """Play a scenario to its end, or until it is stopped: then the report has what was counted by then.
 
@@ -192,15 +194,19 @@ def play_scenario(
         max_events: how many events the trace keeps.
         on_start: is given what stops the scenario.
         on_progress: is called each simulated minute.
+        on_failure: is given what was counted and traced by then, before this raises.
 
     Raises:
         trio.TooSlowError: it did not end within an hour after its minutes.
-        Whatever the scenario raises.
+        Whatever the scenario raises, without the groups of nurseries around a single error.
     """
     wanted = size or scenario.size
+    runs: list[ScenarioRun] = []
+    began_s = time.perf_counter()
 
     async def main(network: SimNetwork) -> ScenarioRun:
         run = ScenarioRun(network, wanted, seed)
+        runs.append(run)
 
         async def report() -> None:
             while True:
@@ -218,28 +224,45 @@ def play_scenario(
         return run
 
     options = SimOptions(link=scenario.link, max_events=max_events, max_sim_s=wanted.minutes * 60 + _SPARE_S)
-    done = run_sim(main, seed=seed, network=options)
-    run = done.result
+    try:
+        done = run_sim(main, seed=seed, network=options)
+    except BaseException as error:  # noqa: BLE001 - raised again below
+        if on_failure is not None and runs:
+            wall_s = time.perf_counter() - began_s
+            on_failure(_report(scenario, runs[0], sim_s=runs[0].network.trace.last_s, wall_s=wall_s))
+        raise _single(error) from None
+    return _report(scenario, done.result, sim_s=done.sim_s, wall_s=done.wall_s)
+
+
+def _report(scenario: Scenario, run: ScenarioRun, *, sim_s: float, wall_s: float) -> ScenarioReport:
+    trace = run.network.trace
     return ScenarioReport(
         scenario=scenario.name,
-        nodes=wanted.nodes,
-        minutes=wanted.minutes,
-        seed=seed,
+        nodes=run.nodes,
+        minutes=run.minutes,
+        seed=run.seed,
         finds=run.finds,
         answers=run.answers,
         misses=run.misses,
-        sim_s=done.sim_s,
-        wall_s=done.wall_s,
-        trace_hash=done.trace_hash,
+        sim_s=sim_s,
+        wall_s=wall_s,
+        trace_hash=trace.hash(),
         miss_reasons=dict(sorted(run.miss_reasons.items())),
         figures=run.figures,
         machines=tuple(run.network.machines),
-        trace=done.trace,
+        trace=trace,
     )
 
 
+def _single(error: BaseException) -> BaseException:
+    """Return the one error in groups of groups, or the group if it has several."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def read_scenario(file: Path) -> Scenario:
-    """Return the scenario that a Python file defines, by running the file.
+    """Return the scenario that a Python file defines, by running the file: it may import what is beside it.
 
     Raises:
         UsageError: the file cannot be read or run, or does not define exactly one :class:`Scenario`.
@@ -249,6 +272,8 @@ def read_scenario(file: Path) -> Scenario:
         raise UsageError(f"{file} is no Python file", remedy="name a scenario, or a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look for their module there
+    if (folder := str(file.resolve().parent)) not in sys.path:
+        sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -40,6 +40,8 @@ class Trace:
         self.counts: Counter[str] = Counter()
         """Events by kind, all of them."""
         self.total_bytes = 0
+        self.last_s = 0.0
+        """When the last event happened."""
         self._max_events = max_events
         self._events: list[TraceEvent] = []
         self._digest = hashlib.sha256()
@@ -52,6 +54,7 @@ class Trace:
         sent = time_s if sent_s is None else sent_s
         self.counts[kind] += 1
         self.total_bytes += size
+        self.last_s = time_s
         self._unhashed.append(f"{time_s:.9f} {sent:.9f} {kind} {source} {target} {size}\n")
         if len(self._unhashed) >= _HASHED_AT_ONCE:
             self._hash_rest()
@@ -90,16 +93,25 @@ class Trace:
         == bob
            1.520000  <- ann            data         40 B  (sent 1.500000)
         """
-        by_machine: dict[str, list[str]] = {}
+        blocks = [text for name, text in self._timelines() if machine is None or name == machine]
+        return "\n\n".join([*blocks, *self._omission()])
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Iterate over the machines that something happened to, each with its :meth:`text`; quicker than one by one."""
+        for name, text in self._timelines():
+            yield name, "\n\n".join([text, *self._omission()])
+
+    def _timelines(self) -> Iterator[tuple[str, str]]:
+        by_machine: dict[str, list[TraceEvent]] = {}
         for event in self._events:
-            names = dict.fromkeys((event.source, event.target)) if event.target else (event.source,)
-            for name in names:
-                if machine is None or name == machine:
-                    by_machine.setdefault(name, []).append(_line(event, name))
-        blocks = ["\n".join([f"== {name}", *lines]) for name, lines in by_machine.items()]
-        if self.left_out:
-            blocks.append(f"{self.left_out} later events were not kept")
-        return "\n\n".join(blocks)
+            by_machine.setdefault(event.source, []).append(event)
+            if event.target not in ("", event.source):
+                by_machine.setdefault(event.target, []).append(event)
+        for name, events in by_machine.items():
+            yield name, "\n".join([f"== {name}", *(_line(event, name) for event in events)])
+
+    def _omission(self) -> list[str]:
+        return [f"{self.left_out} later events were not kept"] if self.left_out else []
 
     def _hash_rest(self) -> None:
         self._digest.update("".join(self._unhashed).encode())

@@ -89,6 +89,18 @@ def test_a_users_file_and_its_traces(tmp_path, scenario_file):
     assert "bob" in page
 
 
+def test_a_scenario_that_fails_leaves_its_traces(tmp_path):
+    file = tmp_path / "fails.py"
+    file.write_text(SCENARIO.replace("    while run", "    assert run.figures is None, 'planned'\n    while run"))
+    folder = tmp_path / "traces"
+    process = start(tmp_path, str(file), "--trace", str(folder), "--json")
+    out, _ = process.communicate(timeout=60)
+    error = json.loads(out)["error"]
+    assert (process.returncode, error["code"]) == (1, "INTERNAL")
+    assert "AssertionError: planned" in error["message"]
+    assert "power-off" in (folder / "bob.txt").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it(tmp_path, scenario_file, number):
     process = start(tmp_path, scenario_file, "--minutes", "9999")

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import trio
 
 from hostmesh import HostCriteria, HostmeshError, UsageError
-from hostmesh.testing import Leaving, Mesh, MeshNode, Scenario, ScenarioRun, ScenarioSize, load_scenario, play_scenario
+from hostmesh.testing import (
+    Leaving,
+    Mesh,
+    MeshNode,
+    Scenario,
+    ScenarioReport,
+    ScenarioRun,
+    ScenarioSize,
+    load_scenario,
+    play_scenario,
+)
 from hostmesh.testing.scenarios.asking import percentile
 
 MODEL = "fake-chat"
@@ -91,12 +103,29 @@ def test_a_scenario_that_is_stopped_reports_what_it_counted():
 
 
 def test_what_a_scenario_raises_comes_out():
-    async def fail(run: ScenarioRun) -> None:
-        raise HostmeshError("no")
+    reports: list[ScenarioReport] = []
 
-    with pytest.raises(BaseExceptionGroup) as caught:
+    async def fail(run: ScenarioRun) -> None:
+        run.network.machine("ann")
+        run.answers += 1
+        await trio.sleep(2)
+        run.network.note("kill", "ann")
+        async with trio.open_nursery():
+            raise HostmeshError("no")
+
+    with pytest.raises(HostmeshError, match="no"):
+        play_scenario(scenario(fail), seed=6, on_failure=reports.append)
+    (report,) = reports
+    assert (report.answers, report.seed, report.sim_s, report.machines) == (1, 6, 2.0, ("ann",))
+    assert "** kill" in report.trace.text("ann")
+
+
+def test_errors_that_a_scenario_raises_together_come_out_together():
+    async def fail(run: ScenarioRun) -> None:
+        raise ExceptionGroup("two", [HostmeshError("one"), HostmeshError("two")])
+
+    with pytest.raises(ExceptionGroup, match="two"):
         play_scenario(scenario(fail))
-    assert caught.group_contains(HostmeshError, match="no")
 
 
 def test_a_scenario_that_does_not_end_is_given_up():
@@ -138,6 +167,14 @@ def test_a_file_may_define_dataclasses(tmp_path):
         + FILE
         + "\n@dataclass\nclass Own:\n    number: int = 4\n"
     )
+    assert load_scenario(str(file)).name == "mine"
+
+
+def test_a_file_may_import_what_is_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_a_scenario.py").write_text("NODES = 4")
+    file = tmp_path / "mine.py"
+    file.write_text("import beside_a_scenario\n" + FILE)
     assert load_scenario(str(file)).name == "mine"
 
 

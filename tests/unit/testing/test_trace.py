@@ -58,3 +58,17 @@ def test_counts_and_bytes_add_up() -> None:
     trace = trace_of(EVENT, EVENT, (2.0, "end", "ann", "bob"))
     assert trace.counts == {"data": 2, "end": 1}
     assert trace.total_bytes == 80
+
+
+def test_the_texts_of_all_machines_are_the_text_of_each() -> None:
+    trace = Trace(max_events=4)
+    trace.add(1.0, "data", "ann", "bob", 40, 0.5)
+    trace.add(1.5, "data", "bob", "bob", 3)
+    trace.add(2.0, "kill", "cleo")
+    trace.add(2.5, "end", "cleo", "ann")
+    trace.add(3.0, "kill", "late")
+    texts = dict(trace.texts())
+    assert [*texts] == ["ann", "bob", "cleo"]
+    assert texts == {name: trace.text(name) for name in texts}
+    assert texts["bob"].count("data") == 2
+    assert trace.last_s == 3.0
