@@ -1,5 +1,7 @@
 """Generate sdk/hostmesh/v1 from protos/hostmesh/v1: the one protoc call of hostmesh's own protocols.
 
+Messages are protoc's own work, clients and server bases that of hostmesh's plugin, as an application's are.
+
 Usage: python protos/generate.py [--check]
 
 --check writes nothing and exits 1 when the committed code is not what the .proto files give.
@@ -14,17 +16,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 PACKAGE = Path("hostmesh/v1")
+GENERATED = ("*_pb2.py*", "*_hostmesh.py")
 
 
 def generate(target: Path) -> None:
-    """Run protoc over every .proto of the package, with typed stubs."""
+    """Run protoc over every .proto of the package: messages, their stubs, clients and server bases."""
     import grpc_tools
     from grpc_tools import protoc
 
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     sources = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / PACKAGE).glob("*.proto"))
     code = protoc.main(
-        ["protoc", f"-I{PROTOS}", f"-I{well_known}", f"--python_out={target}", f"--pyi_out={target}", *sources]
+        [
+            "protoc",
+            f"-I{PROTOS}",
+            f"-I{well_known}",
+            f"--plugin=protoc-gen-hostmesh={Path(sys.executable).with_name('protoc-gen-hostmesh')}",
+            f"--python_out={target}",
+            f"--pyi_out={target}",
+            f"--hostmesh_out={target}",
+            *sources,
+        ]
     )
     if code != 0:
         raise SystemExit(code)
@@ -32,7 +44,8 @@ def generate(target: Path) -> None:
 
 def drift(expected: Path, committed: Path) -> list[str]:
     """Return the names that differ between two generated folders."""
-    names = {path.name for folder in (expected, committed) for path in folder.glob("*_pb2.py*")}
+    folders = (expected, committed)
+    names = {path.name for folder in folders for kind in GENERATED for path in folder.glob(kind)}
     return sorted(
         name
         for name in names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass, field
 from enum import Enum
@@ -143,12 +144,13 @@ def protocol_id(prefix: str, what: AnyMethod | ServiceDescriptor) -> str:
 
 
 def handler_name(name: str) -> str:
-    """Return the Python name of a method.
+    """Return the Python name of a method; a keyword gets an underscore.
 
-    >>> handler_name("GetRecord")
-    'get_record'
+    >>> handler_name("GetRecord"), handler_name("Import")
+    ('get_record', 'import_')
     """
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    python_name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return f"{python_name}_" if keyword.iskeyword(python_name) else python_name
 
 
 def _protocol(service: ServiceDescriptor) -> tuple[str, str]:
