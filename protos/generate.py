@@ -2,9 +2,10 @@
 
 Messages are protoc's own work, clients and server bases that of hostmesh's plugin, as an application's are.
 
-Usage: python protos/generate.py [--check]
+Usage: python protos/generate.py [--check | --release NAME]
 
 --check writes nothing and exits 1 when the committed code is not what the .proto files give.
+--release writes protos/released/NAME.binpb, to which `hostmesh proto check` holds all later changes.
 """
 
 from __future__ import annotations
@@ -16,28 +17,38 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 PACKAGE = Path("hostmesh/v1")
+RELEASED = PROTOS / "released"
 GENERATED = ("*_pb2.py*", "*_hostmesh.py")
 
 
 def generate(target: Path) -> None:
-    """Run protoc over every .proto of the package: messages, their stubs, clients and server bases."""
+    """Generate the code of every .proto of the package: messages, their stubs, clients and server bases."""
+    run_protoc(
+        f"--plugin=protoc-gen-hostmesh={Path(sys.executable).with_name('protoc-gen-hostmesh')}",
+        f"--python_out={target}",
+        f"--pyi_out={target}",
+        f"--hostmesh_out={target}",
+    )
+
+
+def release(name: str) -> int:
+    """Write the package as a descriptor set; return the exit code. What was released is never written again."""
+    target = RELEASED / f"{name}.binpb"
+    if target.parent != RELEASED or not name or target.exists():
+        print(f"{target} is there already, or not in {RELEASED}: name the new release", file=sys.stderr)
+        return 1
+    run_protoc("--include_imports", f"--descriptor_set_out={target}")
+    return 0
+
+
+def run_protoc(*options: str) -> None:
+    """Run protoc over every .proto of the package."""
     import grpc_tools
     from grpc_tools import protoc
 
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     sources = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / PACKAGE).glob("*.proto"))
-    code = protoc.main(
-        [
-            "protoc",
-            f"-I{PROTOS}",
-            f"-I{well_known}",
-            f"--plugin=protoc-gen-hostmesh={Path(sys.executable).with_name('protoc-gen-hostmesh')}",
-            f"--python_out={target}",
-            f"--pyi_out={target}",
-            f"--hostmesh_out={target}",
-            *sources,
-        ]
-    )
+    code = protoc.main(["protoc", f"-I{PROTOS}", f"-I{well_known}", *options, *sources])
     if code != 0:
         raise SystemExit(code)
 
@@ -64,6 +75,8 @@ def main(arguments: list[str]) -> int:
         for name in names:
             print(f"sdk/{PACKAGE}/{name} is not what protos/{PACKAGE} gives: run python protos/generate.py")
         return 1 if names else 0
+    if len(arguments) == 2 and arguments[0] == "--release":
+        return release(arguments[1])
     if arguments:
         print(__doc__, file=sys.stderr)
         return 2

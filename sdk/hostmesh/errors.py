@@ -142,6 +142,16 @@ class InvalidAddressError(UsageError):
     code = "ADDRESS_INVALID"
 
 
+class SchemaError(UsageError):
+    """A .proto file or a descriptor set cannot be read or compiled. ``path`` names it."""
+
+    code = "SCHEMA_INVALID"
+
+    def __init__(self, message: str, *, path: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.path = path
+
+
 class StartFailedError(HostmeshError):
     """The node could not start: a port in use, an address that is not ours."""
 

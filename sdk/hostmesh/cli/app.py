@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hostmesh.cli import config, wallet
+from hostmesh.cli import config, proto, wallet
 from hostmesh.cli.bootstrap import bootstrap
 from hostmesh.cli.demo import demo
 from hostmesh.cli.find import find
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find a compute host that you can trust, and run your work on it.",
     epilog="Exit codes: 0 done, 1 fault, 2 usage, 3 key file, 4 no host, 5 network, 6 peer broke the protocol, "
-    "7 refused, 8 job failed, 130 Ctrl-C, 143 SIGTERM.",
+    "7 refused, 8 job failed, 9 check failed, 130 Ctrl-C, 143 SIGTERM.",
 )
 app.command()(demo)
 app.command()(find)
@@ -30,6 +30,7 @@ app.command()(bootstrap)
 app.command()(sim)
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(config.app, name="config")
+app.add_typer(proto.app, name="proto")
 
 
 def _print_version(wanted: bool) -> None:

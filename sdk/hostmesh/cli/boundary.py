@@ -12,6 +12,7 @@ Exit codes (also in ``docs/cli.md``):
 6     a peer broke the protocol
 7     a peer refused: a call, a session
 8     a job or an engine failed
+9     a check found what it refuses
 130   Ctrl-C
 141   nobody reads the output any more
 143   SIGTERM
@@ -31,6 +32,7 @@ from hostmesh.cli.terminal import escape
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
+EXIT_CHECK = 9
 EXIT_BROKEN_PIPE = 141
 
 _EXIT_CODES: tuple[tuple[type[errors.HostmeshError], int], ...] = (

@@ -1,0 +1,397 @@
+"""A set of .proto files as plain values, which is what two of are compared. Pure.
+
+Built by protobuf's own descriptor pool, so that what the language leaves to its version (presence, packing, editions)
+is resolved as every implementation resolves it, and a set that is none is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+    ServiceDescriptorProto,
+)
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from hostmesh.errors import SchemaError
+from hostmesh.v1 import options_pb2
+
+MAX_FILES = 5_000
+MAX_DESCRIPTORS = 200_000
+"""Messages, fields, enum values and methods of a set. Chosen here: far above any known API, and compared in seconds."""
+
+WELL_KNOWN = "google/protobuf/"
+"""protobuf's own files: not compared, and found where a set lacks them."""
+OPTIONS = "hostmesh/v1/options.proto"
+
+KINDS = MappingProxyType(
+    {
+        number: name.removeprefix("TYPE_").lower()
+        for name, number in FieldDescriptorProto.Type.items()  # TYPE_SINT32 -> sint32
+    }
+)
+
+Ranges = tuple[tuple[int, int], ...]
+"""Numbers from first to last, both included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A field of a message, or an extension of one."""
+
+    full_name: str
+    name: str
+    number: int
+    kind: str
+    """``int32``, ``string``, ``message``, ``enum``, ..."""
+    type_name: str
+    """Full name of the message or enum, else empty."""
+    is_repeated: bool
+    is_map: bool
+    is_packed: bool
+    has_presence: bool
+    """Whether absent is told from empty."""
+    is_label_required: bool
+    """proto2's ``required``."""
+    oneof: str
+    json_name: str
+    default: str
+    max_bytes: int | None
+    min_bytes: int | None
+    max_items: int | None
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a reader refuses a message without it: ``required``, or empty where a least size is asked."""
+        return self.is_label_required or (self.min_bytes is not None and not self.has_presence and not self.is_repeated)
+
+    @property
+    def type_text(self) -> str:
+        """The type as in the .proto: ``repeated string``, ``hostmesh.v1.Price``."""
+        text = self.type_name or self.kind
+        return f"map entry {text}" if self.is_map else f"repeated {text}" if self.is_repeated else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageType:
+    """A message with what it reserves."""
+
+    full_name: str
+    file: str
+    fields: tuple[Field, ...]
+    reserved: Ranges
+    reserved_names: tuple[str, ...]
+    is_map_entry: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnumType:
+    """An enum with what it reserves; ``values`` are names and numbers in their order."""
+
+    full_name: str
+    file: str
+    values: tuple[tuple[str, int], ...]
+    reserved: Ranges
+    reserved_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodType:
+    """A method of a service."""
+
+    full_name: str
+    name: str
+    request: str
+    response: str
+    is_client_streaming: bool
+    is_server_streaming: bool
+    max_request_bytes: int | None
+    max_response_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service, with its protocol and version where hostmesh's options name them, else empty."""
+
+    full_name: str
+    file: str
+    protocol: str
+    version: str
+    methods: tuple[MethodType, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """What is said of a whole file."""
+
+    name: str
+    package: str
+    syntax: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """Everything of a set of files but protobuf's own, by full name."""
+
+    files: dict[str, File]
+    messages: dict[str, MessageType]
+    enums: dict[str, EnumType]
+    services: dict[str, Service]
+    extensions: dict[str, tuple[str, str, Field]]
+    """Extensions by full name: file, message extended, field."""
+
+
+def read_schema(files: FileDescriptorSet, *, source: str = "the descriptor set") -> Schema:
+    """Check a set of files and return what it says.
+
+    Args:
+        files: as protoc writes it. protobuf's own files and hostmesh's options may be missing.
+        source: names the set in errors.
+
+    Raises:
+        SchemaError: too large, a file is missing or there twice, or a file is not valid.
+    """
+    _check_size(files, source)
+    pool = DescriptorPool()
+    by_name = _with_known_imports(files, source)
+    for name in _in_order(by_name, source):
+        try:
+            pool.Add(by_name[name])
+        except TypeError as error:
+            raise SchemaError(
+                f"{source}: {name} is not valid: {_one_line(error)}", path=source, remedy="make it again with protoc"
+            ) from error
+    schema = Schema(files={}, messages={}, enums={}, services={}, extensions={})
+    for file in files.file:
+        if not file.name.startswith(WELL_KNOWN):
+            _Reader(pool, file.name, schema).read(file)
+    return schema
+
+
+def _check_size(files: FileDescriptorSet, source: str) -> None:
+    if not files.file:
+        raise SchemaError(f"{source} holds no file", path=source, remedy="name a set or folder with .proto files in it")
+    if len(files.file) > MAX_FILES:
+        raise SchemaError(
+            f"{source} holds {len(files.file)} files, at most {MAX_FILES} are compared",
+            path=source,
+            remedy="compare it in parts",
+        )
+    count = sum(_count(file.message_type) + _sizes(file) for file in files.file)
+    if count > MAX_DESCRIPTORS:
+        raise SchemaError(
+            f"{source} holds {count} definitions, at most {MAX_DESCRIPTORS} are compared",
+            path=source,
+            remedy="compare it in parts",
+        )
+
+
+def _count(messages: Iterable[DescriptorProto]) -> int:
+    # protobuf stops at 100 messages inside messages, so this cannot go deep.
+    return sum(
+        1
+        + len(each.field)
+        + len(each.extension)
+        + sum(1 + len(enum.value) for enum in each.enum_type)
+        + len(each.reserved_range)
+        + len(each.reserved_name)
+        + _count(each.nested_type)
+        for each in messages
+    )
+
+
+def _sizes(file: FileDescriptorProto) -> int:
+    methods = sum(1 + len(service.method) for service in file.service)
+    return methods + sum(1 + len(enum.value) for enum in file.enum_type) + len(file.extension) + len(file.dependency)
+
+
+def _with_known_imports(files: FileDescriptorSet, source: str) -> dict[str, FileDescriptorProto]:
+    by_name: dict[str, FileDescriptorProto] = {}
+    for file in files.file:
+        if by_name.setdefault(file.name, file) is not file:
+            raise SchemaError(
+                f"{source} holds {file.name} twice", path=source, remedy="make it again with one protoc call"
+            )
+    wanted = [name for file in files.file for name in file.dependency]
+    while wanted:
+        name = wanted.pop()
+        if name not in by_name:
+            known = _known_file(name)
+            if known is None:
+                raise SchemaError(
+                    f"{source} lacks {name}, which a file in it imports",
+                    path=source,
+                    remedy="make it again with protoc --include_imports",
+                )
+            by_name[name] = known
+            wanted.extend(known.dependency)
+    return by_name
+
+
+def _known_file(name: str) -> FileDescriptorProto | None:
+    stem = name.removeprefix(WELL_KNOWN).removesuffix(".proto")
+    if name == OPTIONS:
+        module: Any = options_pb2
+    elif name == f"{WELL_KNOWN}{stem}.proto" and stem.isidentifier():
+        try:
+            module = import_module(f"google.protobuf.{stem}_pb2")
+        except ImportError:
+            return None
+    else:
+        return None
+    file = FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(file)
+    return file
+
+
+def known_files() -> FileDescriptorSet:
+    """Return hostmesh's options and what they import, for protoc."""
+    return FileDescriptorSet(
+        file=[file for name in (f"{WELL_KNOWN}descriptor.proto", OPTIONS) if (file := _known_file(name))]
+    )
+
+
+def _in_order(by_name: dict[str, FileDescriptorProto], source: str) -> tuple[str, ...]:
+    """Return the names with each file after those that it imports."""
+    try:
+        return tuple(TopologicalSorter({name: list(file.dependency) for name, file in by_name.items()}).static_order())
+    except CycleError as error:
+        raise SchemaError(
+            f"{source}: files import each other: {', '.join(error.args[1])}", path=source, remedy="break the circle"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _Reader:
+    """Reads one file into a schema: structure from its descriptor, what the language resolves from the pool."""
+
+    def __init__(self, pool: DescriptorPool, file: str, schema: Schema) -> None:
+        self._pool: Any = pool
+        self._file = file
+        self._schema = schema
+
+    def read(self, file: FileDescriptorProto) -> None:
+        edition = f"edition {file.edition}" if file.syntax == "editions" else file.syntax or "proto2"
+        self._schema.files[file.name] = File(name=file.name, package=file.package, syntax=edition)
+        for message in file.message_type:
+            self._message(message, file.package)
+        for enum in file.enum_type:
+            self._enum(enum, file.package)
+        for service in file.service:
+            self._service(service, file.package)
+        self._extensions(file.extension, file.package)
+
+    def _message(self, message: DescriptorProto, scope: str) -> None:
+        full_name = _join(scope, message.name)
+        resolved = self._pool.FindMessageTypeByName(full_name).fields_by_number
+        self._schema.messages[full_name] = MessageType(
+            full_name=full_name,
+            file=self._file,
+            fields=tuple(_field(each, resolved[each.number], _join(full_name, each.name)) for each in message.field),
+            reserved=tuple(sorted((each.start, each.end - 1) for each in message.reserved_range)),
+            reserved_names=tuple(sorted(message.reserved_name)),
+            is_map_entry=message.options.map_entry,
+        )
+        for inner in message.nested_type:
+            self._message(inner, full_name)
+        for enum in message.enum_type:
+            self._enum(enum, full_name)
+        self._extensions(message.extension, full_name)
+
+    def _enum(self, enum: EnumDescriptorProto, scope: str) -> None:
+        full_name = _join(scope, enum.name)
+        self._schema.enums[full_name] = EnumType(
+            full_name=full_name,
+            file=self._file,
+            values=tuple((value.name, value.number) for value in enum.value),
+            reserved=tuple(sorted((each.start, each.end) for each in enum.reserved_range)),
+            reserved_names=tuple(sorted(enum.reserved_name)),
+        )
+
+    def _service(self, service: ServiceDescriptorProto, scope: str) -> None:
+        full_name = _join(scope, service.name)
+        options = _extensions_of(service)
+        self._schema.services[full_name] = Service(
+            full_name=full_name,
+            file=self._file,
+            protocol=options[options_pb2.protocol],
+            version=options[options_pb2.version],
+            methods=tuple(_method(each, full_name) for each in service.method),
+        )
+
+    def _extensions(self, extensions: Iterable[FieldDescriptorProto], scope: str) -> None:
+        for each in extensions:
+            full_name = _join(scope, each.name)
+            field = _field(each, self._pool.FindExtensionByName(full_name), full_name)
+            self._schema.extensions[full_name] = (self._file, each.extendee.removeprefix("."), field)
+
+
+def _method(method: MethodDescriptorProto, scope: str) -> MethodType:
+    options = _extensions_of(method)
+    return MethodType(
+        full_name=_join(scope, method.name),
+        name=method.name,
+        request=method.input_type.removeprefix("."),
+        response=method.output_type.removeprefix("."),
+        is_client_streaming=method.client_streaming,
+        is_server_streaming=method.server_streaming,
+        max_request_bytes=options[options_pb2.max_request_bytes] or None,
+        max_response_bytes=options[options_pb2.max_response_bytes] or None,
+    )
+
+
+def _extensions_of(described: Any) -> Any:
+    # The stubs know an extension as a plain field.
+    return described.options.Extensions
+
+
+def _field(field: FieldDescriptorProto, resolved: Any, full_name: str) -> Field:
+    options = _extensions_of(field)
+    oneof = resolved.containing_oneof
+    message = resolved.message_type
+    is_synthetic = field.proto3_optional
+    return Field(
+        full_name=full_name,
+        name=field.name,
+        number=field.number,
+        kind=KINDS[resolved.type],
+        type_name=field.type_name.removeprefix("."),
+        is_repeated=resolved.is_repeated,
+        is_map=bool(
+            resolved.type == FieldDescriptor.TYPE_MESSAGE and resolved.is_repeated and message.GetOptions().map_entry
+        ),
+        is_packed=resolved.is_packed,
+        has_presence=resolved.has_presence,
+        is_label_required=resolved.is_required,
+        oneof="" if oneof is None or is_synthetic else oneof.name,
+        json_name=resolved.json_name,
+        default=field.default_value,
+        # 0 says what absent says: no bound.
+        max_bytes=options[options_pb2.max_bytes] or None,
+        min_bytes=options[options_pb2.min_bytes] or None,
+        max_items=options[options_pb2.max_items] or None,
+    )
+
+
+def _join(scope: str, name: str) -> str:
+    return f"{scope}.{name}" if scope else name
+
+
+def references(message: MessageType) -> Iterator[str]:
+    """Yield the full names of the messages that a message has as fields."""
+    return (field.type_name for field in message.fields if field.kind in ("message", "group"))
