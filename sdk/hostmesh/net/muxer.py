@@ -57,7 +57,8 @@ SILENCE_S = 36.0
 """A peer that is silent so long, two pings included, is gone."""
 STUCK_S = 120.0
 """A peer for which the socket takes nothing for so long, whatever it says itself, does not read. A slow one does: the
-system's buffers are some megabytes, and have room again once a third of them is free."""
+system's buffers are some megabytes, and have room again once a third of them is free. A peer of which bytes come for so
+long, and no whole message of at most 64 KiB, is out of step: a length was damaged on the way."""
 _LAST_READ_S = 1.0
 """How long a connection that cannot be written is still read."""
 _FAREWELL_S = 0.5
@@ -105,6 +106,7 @@ class Muxer:
         self._accept = accept
         self._unsent: Sequence[bytes | memoryview] = ()
         self._flushed_at_s = -1.0
+        self._understood_at_s = trio.current_time()
         self._writer: trio.lowlevel.Task | None = None
         self._writer_is_woken = False
         self._senders = trio.lowlevel.ParkingLot()
@@ -259,6 +261,8 @@ class Muxer:
 
     def _take(self, plaintexts: list[bytes]) -> None:
         yamux = self.yamux
+        if plaintexts:
+            self._understood_at_s = self._link.last_heard_s
         for plaintext in plaintexts:
             try:
                 events = yamux.receive(plaintext)
@@ -319,6 +323,9 @@ class Muxer:
             return
         if now - self._link.last_heard_s > SILENCE_S:
             _log.info("peer %s is silent; closing the connection", self.peer_id)
+            self.abort()
+        elif now - self._understood_at_s > STUCK_S:
+            _log.info("what peer %s sends makes no message; closing the connection", self.peer_id)
             self.abort()
         elif self._unsent and now - self._link.last_sent_s > STUCK_S:
             _log.info("peer %s reads nothing; closing the connection", self.peer_id)

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.links import LinkBrokenError
-from hostmesh.net.muxer import MEASURE_S, PATIENCE_S, PING_S, SILENCE_S, Muxer
+from hostmesh.net.muxer import MEASURE_S, PATIENCE_S, PING_S, SILENCE_S, STUCK_S, Muxer
 from hostmesh.wire.yamux import StreamLimitError, YamuxLimits
 
 BIG = bytes(range(256)) * 1024
@@ -123,6 +123,30 @@ async def test_silence_ends_the_connection(autojump_clock, start_muxer):
     await wait_all_tasks_blocked()
     assert rig.is_over
     assert stream.owner.told[-1] == "connection end"
+
+
+async def test_a_peer_whose_bytes_make_no_message_is_given_up(autojump_clock, start_muxer):
+    """As after one flipped bit in the length of a message: what comes counts as life, and nothing is understood."""
+    rig = await start_muxer()
+    began = trio.current_time()
+    while not rig.muxer.is_closed:
+        await trio.sleep(1)
+        await rig.peer.link.send(b"\xff")
+        await wait_all_tasks_blocked()
+        rig.muxer.tick(trio.current_time())
+    assert STUCK_S < trio.current_time() - began <= STUCK_S + 1
+
+
+async def test_a_message_that_comes_slowly_is_waited_for(autojump_clock, start_muxer):
+    rig = await start_muxer()
+    for _ in range(3):
+        message = rig.peer.channel.seal(ping(0, ACK))
+        for byte in message:
+            await trio.sleep((STUCK_S - 10) / len(message))
+            await rig.peer.link.send(bytes([byte]))
+            await wait_all_tasks_blocked()
+            rig.muxer.tick(trio.current_time())
+    assert not rig.muxer.is_closed
 
 
 async def test_a_peer_that_says_anything_is_not_silent(autojump_clock, start_muxer):
