@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from hostmesh.testing.services import make_service
     from hostmesh.testing.shrinking import Schedule, Shrunk, shrink
     from hostmesh.testing.strategies import values_of
+    from hostmesh.testing.strategies_faults import fault_schedules
     from hostmesh.testing.trace import Trace, TraceEvent
     from hostmesh.testing.wallets import PublicKeyWallet, make_peer_key, make_wallet
 
@@ -160,6 +161,7 @@ _HOMES = {
     "draw_times": "exploration",
     "embedding_model": "engine",
     "explore": "exploration",
+    "fault_schedules": "strategies_faults",
     "flood_providers": "adversary_dht",
     "load_scenario": "scenarios",
     "make_binding": "records",
@@ -264,6 +266,7 @@ __all__ = [
     "draw_times",
     "embedding_model",
     "explore",
+    "fault_schedules",
     "flood_providers",
     "load_scenario",
     "make_binding",

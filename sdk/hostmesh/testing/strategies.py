@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import hostmesh.testing.strategies_adversaries as adversaries
 import hostmesh.testing.strategies_basic as basic
 import hostmesh.testing.strategies_discovery as discovery
+import hostmesh.testing.strategies_faults as faults
 import hostmesh.testing.strategies_jobs as jobs
 import hostmesh.testing.strategies_node as node
 from hostmesh.discovery.choice import HostChoice
@@ -73,6 +74,7 @@ from hostmesh.testing.adversary_host import HostLies, JobLie, PingLie
 from hostmesh.testing.adversary_slow import SlowKind, Slowness
 from hostmesh.testing.broken_records import BrokenRecord
 from hostmesh.testing.lazy_hypothesis import st
+from hostmesh.testing.link import LinkProfile
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -129,6 +131,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         HostStatus: node.host_statuses,
         JobLimits: jobs.job_limits,
         JobStats: jobs.job_stats,
+        LinkProfile: faults.link_profiles,
         LoadedSettings: node.loaded_settings,
         Measurement: discovery.measurements,
         Message: node.messages,
