@@ -118,7 +118,6 @@ if TYPE_CHECKING:
         ClientStreamCall,
         RequestStream,
         RpcCaller,
-        RpcStreamCaller,
         SendResponse,
         ServiceBase,
     )
@@ -205,7 +204,6 @@ __all__ = [
     "RpcCaller",
     "RpcClient",
     "RpcError",
-    "RpcStreamCaller",
     "SendResponse",
     "ServiceBase",
     "Serving",
@@ -332,7 +330,6 @@ _HOMES = {
     "ClientStreamCall": "hostmesh.rpc.shapes",
     "RequestStream": "hostmesh.rpc.shapes",
     "RpcCaller": "hostmesh.rpc.shapes",
-    "RpcStreamCaller": "hostmesh.rpc.shapes",
     "SendResponse": "hostmesh.rpc.shapes",
     "ServiceBase": "hostmesh.rpc.shapes",
     "load_settings": "hostmesh.settings",

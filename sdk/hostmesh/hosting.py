@@ -27,13 +27,10 @@ from hostmesh.sessions.challenge import network_key_of
 from hostmesh.sessions.server import SessionServer
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
-from hostmesh.v1 import job_pb2, session_pb2
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-_SESSION_SERVICE = session_pb2.DESCRIPTOR.services_by_name["SessionService"]
-_JOB_SERVICE = job_pb2.DESCRIPTOR.services_by_name["JobService"]
 
 _log = logging.getLogger("hostmesh.hosting")
 
@@ -228,8 +225,8 @@ class HostManager:
         serving = Serving(stack, engine, jobs, sessions)
         started_s = self._system.monotonic_s()
         scope = trio.CancelScope()
-        stack.serve(_SESSION_SERVICE, sessions)
-        stack.serve(_JOB_SERVICE, jobs)
+        stack.serve(sessions)
+        stack.serve(jobs)
         stop_watching = jobs.on_change(stack.status_server.changed)
         stack.host_status = lambda: serving.status(self._system, started_s)
         self._serving = serving
@@ -246,8 +243,8 @@ class HostManager:
                 await self._leave(serving)
                 with trio.move_on_after(STOP_TIMEOUT_S):
                     await jobs.drain(0)
-            stack.withdraw(_JOB_SERVICE)
-            stack.withdraw(_SESSION_SERVICE)
+            stack.withdraw(jobs)
+            stack.withdraw(sessions)
             stack.host_status = None
             stop_watching()
             self._serving = None

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import trio
 from google.protobuf.descriptor import ServiceDescriptor
 
-from hostmesh.discovery.calls import DISCOVERY_SERVICE
 from hostmesh.discovery.publisher import HostPublisher
 from hostmesh.discovery.record import VerifyBinding
 from hostmesh.discovery.records import RecordBook
@@ -21,7 +20,6 @@ from hostmesh.discovery.sources.bootstrap import BootstrapSource
 from hostmesh.discovery.sources.dht import DhtSource
 from hostmesh.discovery.store import SequenceStore
 from hostmesh.messaging.direct import DirectMessenger
-from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.network import Network
 from hostmesh.net.node import Node
@@ -30,12 +28,13 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.limits import BUILT_IN_LIMITS, ServiceLimits
 from hostmesh.rpc.server import RpcServer
+from hostmesh.rpc.shapes import ServiceBase
 from hostmesh.status.client import StatusClient
-from hostmesh.status.methods import GET_SNAPSHOT, STATUS_SERVICE
 from hostmesh.status.server import StatusServer
 from hostmesh.status.snapshot import HostStatus, ServingState
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2, status_pb2
+from hostmesh.v1.status_hostmesh import StatusServiceClient
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -72,7 +71,7 @@ class StatusCalls:
     async def get_snapshot(self, peer_id: PeerId, *, timeout_s: float) -> status_pb2.StatusSnapshot:
         """Return the host's own word about its load."""
         request = status_pb2.GetSnapshotRequest()
-        return await self._rpc.unary(peer_id, GET_SNAPSHOT, request, timeout_s=timeout_s)
+        return await StatusServiceClient(self._rpc, peer_id).get_snapshot(request, timeout_s=timeout_s)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -108,12 +107,16 @@ class NodeStack:
         await self.nursery.start(run)
 
     def serve(
-        self, service: ServiceDescriptor, handler: object, *, limits: ServiceLimits | None = BUILT_IN_LIMITS
+        self,
+        service: ServiceDescriptor | ServiceBase,
+        handler: object | None = None,
+        *,
+        limits: ServiceLimits | None = BUILT_IN_LIMITS,
     ) -> None:
         """Serve one more protocol from now on.
 
         Args:
-            service: its descriptor.
+            service: its descriptor, or the handler where that is of a generated base.
             handler: see :meth:`hostmesh.rpc.server.RpcServer.add_service`.
             limits: of its calls; those of hostmesh's own protocols unless said otherwise, None for an application's.
         """
@@ -121,7 +124,7 @@ class NodeStack:
         for protocol_id, stream_handler in self.server.stream_handlers().items():
             self.node.set_stream_handler(protocol_id, stream_handler)
 
-    def withdraw(self, service: ServiceDescriptor) -> None:
+    def withdraw(self, service: ServiceDescriptor | ServiceBase) -> None:
         """Serve a protocol no longer; calls in progress go on."""
         self.node.remove_stream_handler(self.server.remove_service(service))
 
@@ -191,9 +194,9 @@ async def run_stack(
             system=system,
         ),
     )
-    stack.serve(DISCOVERY_SERVICE, DiscoveryServer(records, stack.publisher.current))
-    stack.serve(STATUS_SERVICE, stack.status_server)
-    stack.serve(MESSAGE_SERVICE, stack.messenger.inbox)
+    stack.serve(DiscoveryServer(records, stack.publisher.current))
+    stack.serve(stack.status_server)
+    stack.serve(stack.messenger.inbox)
     inbox_scope = trio.CancelScope()
     await nursery.start(node.run)
     try:

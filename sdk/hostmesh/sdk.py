@@ -30,6 +30,7 @@ from hostmesh.net.peer_key import PeerKey, open_peer_key
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.rpc.client import RpcClient
+from hostmesh.rpc.shapes import ServiceBase
 from hostmesh.sessions.client import SessionManager
 from hostmesh.settings import LoadedSettings, load_settings
 from hostmesh.status.client import StatusClient
@@ -223,12 +224,13 @@ class SDK:
         """
         return self._running().rpc
 
-    def serve(self, service: ServiceDescriptor, handler: object) -> None:
-        """Serve a protocol of an application from now on.
+    def serve(self, service: ServiceDescriptor | ServiceBase, handler: object | None = None) -> None:
+        """Serve a protocol of an application from now on: ``sdk.serve(handler)`` for a generated base.
 
         Args:
-            service: of its .proto, ``chat_pb2.DESCRIPTOR.services_by_name["ChatService"]``, whose options name the
-                protocol, its version and the size of each message.
+            service: the handler, where that is a generated base; else the service as its .proto describes it,
+                ``chat_pb2.DESCRIPTOR.services_by_name["ChatService"]``, whose options name the protocol, its version
+                and the size of each message.
             handler: has a method for each of the service's, in snake case: ``async def get_room(request, context)``
                 returns the response; that of a server stream also takes ``send``, an async function for one response.
 
@@ -241,8 +243,11 @@ class SDK:
         """
         self._running().serve(service, handler, limits=None)
 
-    def withdraw(self, service: ServiceDescriptor) -> None:
+    def withdraw(self, service: ServiceDescriptor | ServiceBase) -> None:
         """Serve a protocol of an application no longer; calls in progress go on.
+
+        Args:
+            service: as :meth:`serve` took it.
 
         Raises:
             NodeNotRunningError: ``create_node`` comes first.

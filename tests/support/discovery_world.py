@@ -13,7 +13,6 @@ from typing import Any
 
 import trio
 
-from hostmesh.discovery.calls import ANNOUNCE, GET_RECORD
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.description import HostDescription, HostState, ModelOffer
 from hostmesh.discovery.publisher import HostPublisher
@@ -30,6 +29,7 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
 from hostmesh.v1 import status_pb2
+from hostmesh.v1.discovery_hostmesh import DiscoveryServiceMethods
 
 NETWORK = "testnet"
 EPOCH = 1_700_000_000
@@ -239,16 +239,16 @@ class FakeNode:
 
     # --- calls ---
 
-    async def unary(self, peer_id: PeerId, method: Any, request: Any, *, timeout_s: float) -> Any:
+    async def unary(self, peer_id: PeerId, method: Any, request: Any, *, timeout_s: float, **_: object) -> Any:
         with trio.move_on_after(timeout_s):
             peer = await self._travel(peer_id)
-            if method is GET_RECORD:
+            if method is DiscoveryServiceMethods.GET_RECORD:
                 peer.asked += 1
                 record = peer.record()
                 if record is None:
                     raise RpcError("no host", status=StatusCode.NOT_FOUND)
                 return pb.GetRecordResponse(record=record)
-            assert method is ANNOUNCE
+            assert method is DiscoveryServiceMethods.ANNOUNCE
             peer.got.append(request.record)
             if peer.announce is not None:
                 await peer.announce(self.peer_id, request)

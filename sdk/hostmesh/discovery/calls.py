@@ -1,33 +1,17 @@
-"""The calls of the discovery protocol, for client and server alike."""
+"""The calls of the discovery protocol."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from hostmesh.net.peer_id import PeerId
-from hostmesh.rpc.method import Method, RequestT, ResponseT, method
+from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.v1 import discovery_pb2 as pb
+from hostmesh.v1.discovery_hostmesh import DISCOVERY_SERVICE as DISCOVERY_SERVICE
+from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient, DiscoveryServiceMethods
 
-DISCOVERY_SERVICE = pb.DESCRIPTOR.services_by_name["DiscoveryService"]
-GET_RECORD = method(DISCOVERY_SERVICE, "GetRecord", pb.GetRecordRequest, pb.GetRecordResponse)
-ANNOUNCE = method(DISCOVERY_SERVICE, "Announce", pb.AnnounceRequest, pb.AnnounceResponse)
-
-
-class Caller(Protocol):
-    """Makes unary calls; :class:`hostmesh.rpc.client.RpcClient` is one."""
-
-    async def unary(
-        self, peer_id: PeerId, method: Method[RequestT, ResponseT], request: RequestT, *, timeout_s: float
-    ) -> ResponseT:
-        """Call a method of a peer.
-
-        Raises:
-            HostmeshError: it failed; see ``RpcClient.unary``.
-        """
-        ...
+ANNOUNCE = DiscoveryServiceMethods.ANNOUNCE
 
 
-async def fetch_record(caller: Caller, peer_id: PeerId, *, timeout_s: float) -> pb.SignedHostRecord:
+async def fetch_record(caller: RpcCaller, peer_id: PeerId, *, timeout_s: float) -> pb.SignedHostRecord:
     """Ask a peer for its own record. Nothing in the answer is verified.
 
     Raises:
@@ -35,5 +19,5 @@ async def fetch_record(caller: Caller, peer_id: PeerId, *, timeout_s: float) -> 
         ProtocolNotSupportedError: likewise.
         HostmeshError: the path or the peer failed; see ``RpcClient.unary``.
     """
-    response = await caller.unary(peer_id, GET_RECORD, pb.GetRecordRequest(), timeout_s=timeout_s)
+    response = await DiscoveryServiceClient(caller, peer_id).get_record(pb.GetRecordRequest(), timeout_s=timeout_s)
     return response.record

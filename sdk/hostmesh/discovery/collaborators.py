@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hostmesh.discovery.calls import Caller
 from hostmesh.discovery.matching import ReputationLike
 from hostmesh.discovery.probe import StatusProbe
 from hostmesh.discovery.publisher import HostPublisher
 from hostmesh.discovery.source import Source
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.peer_id import PeerId
+from hostmesh.rpc.shapes import RpcCaller
 
 
 class DiscoveryNode(Protocol):
@@ -108,7 +108,7 @@ class RunningNode:
     """A node that listens, and everything of it that discovery uses."""
 
     node: DiscoveryNode
-    caller: Caller
+    caller: RpcCaller
     sources: tuple[Source, ...]
     """Not running yet: the manager runs them."""
     status: StatusProbe

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from hostmesh.discovery.calls import ANNOUNCE, Caller
 from hostmesh.discovery.clock import ClockSample, clock_skew_s
 from hostmesh.discovery.description import HostDescription, HostState
 from hostmesh.discovery.probe import StatusProbe
@@ -25,8 +24,10 @@ from hostmesh.errors import ClockSkewError, HostmeshError, InvalidAddressError, 
 from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, split_peer_address
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
+from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -90,7 +91,7 @@ class HostPublisher:
         network: str,
         node: PublisherNode,
         sources: Sequence[Source],
-        caller: Caller,
+        caller: RpcCaller,
         store: SequenceStore,
         binding: Callable[[], pb.PeerBinding],
         verify_binding: VerifyBinding,
@@ -299,7 +300,7 @@ class HostPublisher:
     async def _push_to(self, peer_id: PeerId, record: pb.SignedHostRecord) -> None:
         try:
             request = pb.AnnounceRequest(record=record)
-            await self._caller.unary(peer_id, ANNOUNCE, request, timeout_s=self._config.push_timeout_s)
+            await DiscoveryServiceClient(self._caller, peer_id).announce(request, timeout_s=self._config.push_timeout_s)
         except HostmeshError as error:
             # Best effort: whoever was not told sees the record expire.
             _log.debug("%s did not take our record: %s", peer_id, error.code)

@@ -10,6 +10,7 @@ from hostmesh.discovery.table import Merge
 from hostmesh.errors import RemoteProtocolError, RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.v1 import discovery_pb2 as pb
+from hostmesh.v1.discovery_hostmesh import DiscoveryServiceBase
 
 
 class CallFrom(Protocol):
@@ -21,7 +22,7 @@ class CallFrom(Protocol):
         ...
 
 
-class DiscoveryServer:
+class DiscoveryServer(DiscoveryServiceBase):
     """Handler of ``DiscoveryService``: serves our own record, takes in what others push.
 
     Args:
@@ -35,7 +36,7 @@ class DiscoveryServer:
         self._records = records
         self._own_record = own_record
 
-    async def get_record(self, _request: pb.GetRecordRequest, _context: CallFrom) -> pb.GetRecordResponse:
+    async def get_record(self, request: pb.GetRecordRequest, context: CallFrom) -> pb.GetRecordResponse:
         """Return our own record.
 
         Raises:

@@ -11,7 +11,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import trio
@@ -26,47 +26,16 @@ from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
 from hostmesh.jobs.transcript import Transcript
 from hostmesh.jobs.usage import Usage
 from hostmesh.net.peer_id import PeerId
-from hostmesh.rpc.method import Method, RequestT, ResponseT, method
+from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.system import System
 from hostmesh.v1 import job_pb2
+from hostmesh.v1.job_hostmesh import JobServiceClient
 
 logger = logging.getLogger("hostmesh.jobs")
-
-_SERVICE = job_pb2.DESCRIPTOR.services_by_name["JobService"]
-QUOTE = method(_SERVICE, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
-RUN = method(_SERVICE, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
 
 QUOTE_TIMEOUT_S = 30.0
 """For a quote, the dial included; a job itself has only its caller's time limit."""
 MAX_TRACKED_SESSIONS = 1024
-
-
-class JobCaller(Protocol):
-    """What jobs need of :class:`hostmesh.rpc.client.RpcClient`."""
-
-    async def unary(
-        self,
-        peer_id: PeerId,
-        method: Method[RequestT, ResponseT],
-        request: RequestT,
-        *,
-        timeout_s: float,
-        session_id: bytes = b"",
-    ) -> ResponseT:
-        """Make a call with one response."""
-        ...
-
-    def server_stream(
-        self,
-        peer_id: PeerId,
-        method: Method[RequestT, ResponseT],
-        request: RequestT,
-        *,
-        timeout_s: float | None,
-        session_id: bytes = b"",
-    ) -> AbstractAsyncContextManager[AsyncIterator[ResponseT]]:
-        """Make a call with many responses; leaving the block early cancels it."""
-        ...
 
 
 class OpenSession(Protocol):
@@ -130,7 +99,7 @@ class JobManager:
     def __init__(
         self,
         *,
-        caller: JobCaller,
+        caller: RpcCaller,
         peer_id: PeerId,
         network: str,
         outcomes: OutcomeBook | None = None,
@@ -188,7 +157,7 @@ class JobManager:
             parameters=encode_parameters(check_parameters(parameters or {})),
         )
         try:
-            response = await self._caller.unary(peer_id, QUOTE, request, timeout_s=timeout_s)
+            response = await JobServiceClient(self._caller, peer_id).quote(request, timeout_s=timeout_s)
             return open_quote(
                 response.quote,
                 network=self._network,
@@ -257,8 +226,8 @@ class JobManager:
         if session.spending_limit_micros == 0 and offer.price_micros_per_mtok > 0:
             raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
         request = _run_request(offer, wire, checked)
-        async with self._caller.server_stream(
-            session.peer_id, RUN, request, timeout_s=_left(deadline), session_id=session.session_id
+        async with JobServiceClient(self._caller, session.peer_id).run(
+            request, timeout_s=_left(deadline), session_id=session.session_id
         ) as responses:
             job = Job(
                 responses,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -41,18 +41,17 @@ from hostmesh.jobs.usage import TokenMeter, most_tokens
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.server import CallContext
+from hostmesh.rpc.shapes import SendResponse
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.system import System
 from hostmesh.v1 import job_pb2
+from hostmesh.v1.job_hostmesh import JobServiceBase
 
 logger = logging.getLogger("hostmesh.jobs")
 
 JOB_ID_BYTES = 16
 SEND_GRACE_S = 1.0
 """How long a job that is stopped may take for the response that it is sending."""
-
-
-SendEvent = Callable[[job_pb2.RunResponse], Awaitable[None]]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -83,7 +82,7 @@ class _Job:
             self.scope.cancel()
 
 
-class JobServer:
+class JobServer(JobServiceBase):
     """Handler of ``hostmesh.v1.JobService``.
 
     Args:
@@ -217,7 +216,9 @@ class JobServer:
             )
         )
 
-    async def run(self, request: job_pb2.RunRequest, context: CallContext, send: SendEvent) -> None:
+    async def run(
+        self, request: job_pb2.RunRequest, context: CallContext, send: SendResponse[job_pb2.RunResponse]
+    ) -> None:
         """Serve Run."""
         try:
             job = await self._accept(request, context)
@@ -294,7 +295,7 @@ class JobServer:
             return await self._engine.count_prompt_tokens(work)
         raise EngineError(f"the engine counted no tokens for {self._limits.engine_silence_s:g} s")
 
-    async def _see_through(self, job: _Job, context: CallContext, send: SendEvent) -> None:
+    async def _see_through(self, job: _Job, context: CallContext, send: SendResponse[job_pb2.RunResponse]) -> None:
         async def send_whole(response: job_pb2.RunResponse) -> None:
             job.is_sending = True
             await send(response)

@@ -20,10 +20,10 @@ from hostmesh.errors import (
 from hostmesh.messaging.body import JSON, encode_body
 from hostmesh.messaging.deliveries import DeliveryLimits
 from hostmesh.messaging.inbox import Inbox, Message, MessageHandler
-from hostmesh.messaging.methods import SEND
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.client import RpcClient
 from hostmesh.system import System
+from hostmesh.v1.message_hostmesh import MessageServiceClient
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -121,6 +121,7 @@ class DirectMessenger:
             raise UsageError("retries must be 0 or more")
         message_id = self._system.random_bytes(_ID_BYTES)
         request = encode_body(message_id, body)
+        client = MessageServiceClient(self._rpc, peer_id)
         deadline = trio.current_time() + timeout_s
         may_have_executed = False
         attempt = 0
@@ -128,7 +129,7 @@ class DirectMessenger:
             attempt += 1
             share_s = (deadline - trio.current_time()) / (retries + 2 - attempt)
             try:
-                await self._rpc.unary(peer_id, SEND, request, timeout_s=share_s, idempotency_key=message_id)
+                await client.send(request, timeout_s=share_s, idempotency_key=message_id)
                 return Ack(message_id=message_id, attempts=attempt)
             except HostmeshError as error:
                 may_have_executed = may_have_executed or error.may_have_executed

@@ -22,6 +22,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.server import CallContext
 from hostmesh.system import System
 from hostmesh.v1 import message_pb2
+from hostmesh.v1.message_hostmesh import MessageServiceBase
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -55,7 +56,7 @@ class _Delivery:
     acknowledged: bool = False
 
 
-class Inbox:
+class Inbox(MessageServiceBase):
     """Handler of the message service.
 
     Args:

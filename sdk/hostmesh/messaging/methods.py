@@ -1,10 +1,8 @@
-"""The method of the message service, for client and server."""
+"""The service and the method that the test kit asks for by these names."""
 
 from __future__ import annotations
 
-from hostmesh.rpc.method import method
-from hostmesh.v1 import message_pb2
+from hostmesh.v1.message_hostmesh import MESSAGE_SERVICE as MESSAGE_SERVICE
+from hostmesh.v1.message_hostmesh import MessageServiceMethods
 
-MESSAGE_SERVICE = message_pb2.DESCRIPTOR.services_by_name["MessageService"]
-
-SEND = method(MESSAGE_SERVICE, "Send", message_pb2.SendRequest, message_pb2.SendResponse)
+SEND = MessageServiceMethods.SEND

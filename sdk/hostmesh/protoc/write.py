@@ -88,8 +88,6 @@ class _Writer:
     # --- the client ---
 
     def _client(self, service: ServiceModel) -> Iterable[str]:
-        takes_streams = any(method.proto.client_streaming for method in service.methods)
-        caller = "RpcStreamCaller" if takes_streams else "RpcCaller"
         yield f"class {service.name}Client:"
         yield from docstring(
             service.comment,
@@ -102,7 +100,7 @@ class _Writer:
         yield ""
         yield f'{_INDENT}__slots__ = ("_peer_id", "_rpc")'
         yield ""
-        yield f"{_INDENT}def __init__(self, rpc: hostmesh.{caller}, peer_id: hostmesh.PeerId) -> None:"
+        yield f"{_INDENT}def __init__(self, rpc: hostmesh.RpcCaller, peer_id: hostmesh.PeerId) -> None:"
         yield f"{_INDENT * 2}self._rpc = rpc"
         yield f"{_INDENT * 2}self._peer_id = peer_id"
         for method in service.methods:

@@ -32,6 +32,7 @@ from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error
 from hostmesh.rpc.requests import ReceivedRequests, drain
 from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
+from hostmesh.rpc.shapes import ServiceBase, service_of
 from hostmesh.system import System
 
 _log = logging.getLogger("hostmesh.rpc")
@@ -113,7 +114,13 @@ class RpcServer:
         self._lingering = 0
         self.counters = RpcCounters()
 
-    def add_service(self, service: ServiceDescriptor, handler: object, *, limits: ServiceLimits | None = None) -> None:
+    def add_service(
+        self,
+        service: ServiceDescriptor | ServiceBase,
+        handler: object | None = None,
+        *,
+        limits: ServiceLimits | None = None,
+    ) -> None:
         """Serve a service; each method ``GetRecord`` is the handler's ``get_record``.
 
         A unary method is ``async def get_record(self, request, context) -> response``; where responses are a stream
@@ -123,13 +130,18 @@ class RpcServer:
         time is up.
 
         Args:
-            service: as its .proto describes it.
+            service: as its .proto describes it; or the handler, where that is a generated base.
             handler: has a method for each of the service's.
             limits: of the calls to this service and to all others with equal limits; None for those of the server.
 
         Raises:
             UsageError: the handler lacks a method, or the protocol is served already.
         """
+        if handler is None:
+            if not isinstance(service, ServiceBase):
+                raise UsageError(f"{service.full_name} needs a handler", remedy="serve(service, handler)")
+            handler = service
+        service = service_of(service)
         served = protocol_id(self._prefix, service)
         if served in self._services:
             raise UsageError(f"{served} is served already")
@@ -148,9 +160,9 @@ class RpcServer:
             self._table.service(service.full_name, limits),
         )
 
-    def remove_service(self, service: ServiceDescriptor) -> str:
+    def remove_service(self, service: ServiceDescriptor | ServiceBase) -> str:
         """Serve a service no longer; calls in progress go on. Return its protocol id, for the node to forget."""
-        served = protocol_id(self._prefix, service)
+        served = protocol_id(self._prefix, service_of(service))
         self._services.pop(served, None)
         return served
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
+from hostmesh.errors import UsageError
 from hostmesh.rpc.method import Method, RequestT, ResponseT
 
 if TYPE_CHECKING:
@@ -42,6 +43,22 @@ class ServiceBase(ABC):
 
     SERVICE: ClassVar[ServiceDescriptor]
     """The service, as its .proto describes it."""
+
+
+def service_of(service: ServiceDescriptor | ServiceBase) -> ServiceDescriptor:
+    """Return the service of a handler that is a generated base; a service is returned as it is.
+
+    Raises:
+        UsageError: the handler is the base of several services, or of none.
+    """
+    if not isinstance(service, ServiceBase):
+        return service
+    own = [vars(base)["SERVICE"] for base in type(service).__mro__ if "SERVICE" in vars(base)]
+    found: dict[str, ServiceDescriptor] = {each.full_name: each for each in own}
+    if len(found) != 1:
+        names = ", ".join(sorted(found)) or "no service"
+        raise UsageError(f"{type(service).__name__} serves {names}", remedy="name the service: serve(SERVICE, handler)")
+    return next(iter(found.values()))
 
 
 class SendResponse(Protocol[ResponseT_contra]):
@@ -152,7 +169,7 @@ class BidiStreamCall(Protocol[RequestT_contra, ResponseT_co]):
 
 
 class RpcCaller(Protocol):
-    """Makes calls with one request: what a generated client needs of :class:`hostmesh.RpcClient`."""
+    """Makes calls: what a generated client needs of :class:`hostmesh.RpcClient`."""
 
     async def unary(
         self,
@@ -182,10 +199,6 @@ class RpcCaller(Protocol):
         """Make a call with many responses; see :meth:`hostmesh.RpcClient.server_stream`."""
         ...
 
-
-class RpcStreamCaller(RpcCaller, Protocol):
-    """Makes calls of every shape: what a generated client needs where a method takes a stream of requests."""
-
     def client_stream(
         self,
         peer_id: PeerId,
@@ -196,7 +209,7 @@ class RpcStreamCaller(RpcCaller, Protocol):
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[ClientStreamCall[RequestT, ResponseT]]:
-        """Make a call with many requests and one response; leaving the block before its end cancels it."""
+        """Make a call with many requests; see :meth:`hostmesh.RpcClient.client_stream`."""
         ...
 
     def bidi_stream(
@@ -209,5 +222,5 @@ class RpcStreamCaller(RpcCaller, Protocol):
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[BidiStreamCall[RequestT, ResponseT]]:
-        """Make a call with many requests and many responses; leaving the block before its end cancels it."""
+        """Make a call with many of both; see :meth:`hostmesh.RpcClient.bidi_stream`."""
         ...

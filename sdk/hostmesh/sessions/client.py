@@ -30,18 +30,18 @@ from hostmesh.identity.binding import verify_binding
 from hostmesh.identity.typed_data import NONCE_BYTES, SIGNATURE_BYTES, SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
-from hostmesh.rpc.method import Method, RequestT, ResponseT, method
+from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.sessions.authorization import MAX_LIFETIME_S, message_from_terms
 from hostmesh.sessions.grant import open_grant
 from hostmesh.sessions.reasons import GrantFault, Reason
-from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Caller, Session
+from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Session
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
+from hostmesh.v1.session_hostmesh import SessionServiceClient, SessionServiceMethods
 from hostmesh.wire.bounds import check_bounds
 
-_SERVICE = pb.DESCRIPTOR.services_by_name["SessionService"]
-GET_CHALLENGE = method(_SERVICE, "GetChallenge", pb.GetChallengeRequest, pb.Challenge)
-AUTHORIZE = method(_SERVICE, "Authorize", pb.AuthorizeRequest, pb.AuthorizeResponse)
+GET_CHALLENGE = SessionServiceMethods.GET_CHALLENGE
+AUTHORIZE = SessionServiceMethods.AUTHORIZE
 
 DEFAULT_LIFETIME_S = 3600
 _ATTEMPTS = 3
@@ -120,7 +120,7 @@ class SessionManager:
     """
 
     def __init__(
-        self, *, caller: Caller, wallet: Wallet, peer_id: PeerId, network: str, system: System | None = None
+        self, *, caller: RpcCaller, wallet: Wallet, peer_id: PeerId, network: str, system: System | None = None
     ) -> None:
         self._caller = caller
         self._wallet = wallet
@@ -230,7 +230,9 @@ class SessionManager:
             raise refused from error
 
     async def _challenge(self, choice: ChoiceLike, deadline: float) -> pb.Challenge:
-        challenge = await self._call(choice.peer_id, GET_CHALLENGE, pb.GetChallengeRequest(), deadline)
+        challenge = await SessionServiceClient(self._caller, choice.peer_id).get_challenge(
+            pb.GetChallengeRequest(), timeout_s=_left_s(deadline)
+        )
         if challenge.operator != choice.operator:
             raise SessionError(
                 "the host is bound to another operator than when it was found",
@@ -261,10 +263,11 @@ class SessionManager:
 
     async def _authorize(self, host: PeerId, terms: SessionAuthorization, deadline: float) -> Session:
         request = pb.AuthorizeRequest(authorization=message_from_terms(terms, self._wallet.sign(terms, self._network)))
+        client = SessionServiceClient(self._caller, host)
         # The identical authorisation gets the same grant, so a lost answer is asked for again.
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                response = await self._call(host, AUTHORIZE, request, deadline)
+                response = await client.authorize(request, timeout_s=_left_s(deadline))
                 break
             except ConnectionLostError:
                 if attempt == _ATTEMPTS or trio.current_time() >= deadline:
@@ -272,13 +275,12 @@ class SessionManager:
         grant = open_grant(response.grant, terms, host=host, network=self._network, now=self._system.unix_s())
         return Session(self._caller, host, terms, grant, response.grant)
 
-    async def _call(
-        self, host: PeerId, remote: Method[RequestT, ResponseT], request: RequestT, deadline: float
-    ) -> ResponseT:
-        left_s = deadline - trio.current_time()
-        if left_s <= 0:
-            raise DeadlineExceededError("no session was opened in time")
-        return await self._caller.unary(host, remote, request, timeout_s=left_s)
+
+def _left_s(deadline: float) -> float:
+    left_s = deadline - trio.current_time()
+    if left_s <= 0:
+        raise DeadlineExceededError("no session was opened in time")
+    return left_s
 
 
 def _check_fits(terms: SessionAuthorization) -> None:

@@ -36,6 +36,7 @@ from hostmesh.sessions.reasons import STATUS_OF, Reason, RefusedError
 from hostmesh.sessions.table import SessionLimits, SessionTable
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2, session_pb2
+from hostmesh.v1.session_hostmesh import SessionServiceBase
 
 logger = logging.getLogger("hostmesh.sessions")
 
@@ -96,7 +97,7 @@ def _no_network(peer_id: PeerId) -> str | None:
     return None
 
 
-class SessionServer:
+class SessionServer(SessionServiceBase):
     """Handler of ``hostmesh.v1.SessionService`` and keeper of the sessions.
 
     Args:

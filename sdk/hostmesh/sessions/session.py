@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Protocol
 
 from hostmesh.errors import RemoteProtocolError, RpcError, TransportError, UsageError
 from hostmesh.identity.typed_data import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
-from hostmesh.rpc.method import Method, RequestT, ResponseT, method
+from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.v1 import session_pb2 as pb
+from hostmesh.v1.session_hostmesh import SessionServiceClient, SessionServiceMethods
 
 logger = logging.getLogger("hostmesh.sessions")
 
-CLOSE_SESSION = method(
-    pb.DESCRIPTOR.services_by_name["SessionService"], "CloseSession", pb.CloseSessionRequest, pb.CloseSessionResponse
-)
+CLOSE_SESSION = SessionServiceMethods.CLOSE_SESSION
 CLOSE_TIMEOUT_S = 2.0
-
-
-class Caller(Protocol):
-    """What sessions need of :class:`hostmesh.rpc.client.RpcClient`."""
-
-    async def unary(
-        self,
-        peer_id: PeerId,
-        method: Method[RequestT, ResponseT],
-        request: RequestT,
-        *,
-        timeout_s: float,
-        session_id: bytes = b"",
-        idempotency_key: bytes = b"",
-        metadata: Mapping[str, str] | None = None,
-    ) -> ResponseT:
-        """Make a call with one response."""
-        ...
 
 
 class Session:
@@ -47,7 +26,7 @@ class Session:
     __slots__ = ("_caller", "_closed", "_grant", "_session_id", "_terms", "peer_id")
 
     def __init__(
-        self, caller: Caller, peer_id: PeerId, terms: SessionAuthorization, grant: pb.SessionGrant, envelope: bytes
+        self, caller: RpcCaller, peer_id: PeerId, terms: SessionAuthorization, grant: pb.SessionGrant, envelope: bytes
     ) -> None:
         self._caller = caller
         self._terms = terms
@@ -114,9 +93,8 @@ class Session:
             return
         self._closed = True
         try:
-            await self._caller.unary(
-                self.peer_id, CLOSE_SESSION, pb.CloseSessionRequest(session_id=self._session_id), timeout_s=timeout_s
-            )
+            request = pb.CloseSessionRequest(session_id=self._session_id)
+            await SessionServiceClient(self._caller, self.peer_id).close_session(request, timeout_s=timeout_s)
         except (TransportError, RemoteProtocolError, RpcError, UsageError) as error:
             logger.info("session not closed at its host", extra={"peer_id": self.peer_id, "error": error.code})
 

@@ -11,10 +11,10 @@ import trio
 from hostmesh.errors import DeadlineExceededError, HostmeshError, MalformedMessageError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.client import ResponseStream, RpcClient
-from hostmesh.status.methods import GET_SNAPSHOT, PING, WATCH_STATUS
 from hostmesh.status.snapshot import HostStatus, status_from_proto
 from hostmesh.system import System
 from hostmesh.v1 import status_pb2
+from hostmesh.v1.status_hostmesh import StatusServiceClient, StatusServiceMethods
 
 _NONCE_BYTES = 8
 
@@ -41,7 +41,7 @@ class StatusClient:
         """
         nonce = self._system.random_bytes(_NONCE_BYTES)
         response, rtt_s = await self._rpc.unary_timed(
-            peer_id, PING, status_pb2.PingRequest(nonce=nonce), timeout_s=timeout_s
+            peer_id, StatusServiceMethods.PING, status_pb2.PingRequest(nonce=nonce), timeout_s=timeout_s
         )
         if response.nonce != nonce:
             raise MalformedMessageError("a ping was answered with another nonce", field="nonce")
@@ -54,7 +54,9 @@ class StatusClient:
             As :meth:`RpcClient.unary`.
         """
         request = status_pb2.GetSnapshotRequest()
-        return status_from_proto(await self._rpc.unary(peer_id, GET_SNAPSHOT, request, timeout_s=timeout_s))
+        return status_from_proto(
+            await StatusServiceClient(self._rpc, peer_id).get_snapshot(request, timeout_s=timeout_s)
+        )
 
     @asynccontextmanager
     async def watch_status(
@@ -80,7 +82,7 @@ class StatusClient:
         try:
             async with AsyncExitStack() as stack:
                 with trio.move_on_after(timeout_s) as scope:
-                    call = self._rpc.server_stream(peer_id, WATCH_STATUS, request, timeout_s=None)
+                    call = StatusServiceClient(self._rpc, peer_id).watch_status(request, timeout_s=None)
                     watch = StatusWatch(await stack.enter_async_context(call))
                     await watch.read()
                 if scope.cancelled_caught:

@@ -1,6 +1,6 @@
 """Answers pings and tells the host's load.
 
-Register it with ``rpc_server.add_service(STATUS_SERVICE, status_server)``, and call :meth:`StatusServer.changed`
+Register it with ``rpc_server.add_service(status_server)``, and call :meth:`StatusServer.changed`
 whenever something that the snapshot shows has changed.
 """
 
@@ -18,6 +18,7 @@ from hostmesh.rpc.shapes import SendResponse
 from hostmesh.status.snapshot import HostStatus, status_to_proto
 from hostmesh.system import System
 from hostmesh.v1 import status_pb2
+from hostmesh.v1.status_hostmesh import StatusServiceBase
 
 MIN_WATCH_INTERVAL_S = 0.1
 """The server's own least time between two snapshots to one watcher. Chosen here: a person sees no finer."""
@@ -25,7 +26,7 @@ MAX_WATCHERS = 256
 MAX_WATCHERS_PER_PEER = 4
 
 
-class StatusServer:
+class StatusServer(StatusServiceBase):
     """Handler of the status service.
 
     Args:

@@ -276,12 +276,12 @@ async def test_fetches_in_flight_are_bounded(autojump_clock: MockClock) -> None:
         running = most = 0
         unary = world.node.unary
 
-        async def counted(peer_id: Any, method: Any, request: Any, *, timeout_s: float) -> Any:
+        async def counted(peer_id: Any, method: Any, request: Any, **options: Any) -> Any:
             nonlocal running, most
             running += 1
             most = max(most, running)
             try:
-                return await unary(peer_id, method, request, timeout_s=timeout_s)
+                return await unary(peer_id, method, request, **options)
             finally:
                 running -= 1
 
