@@ -10,6 +10,7 @@ Usage: python protos/generate.py [--check | --release NAME]
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 PACKAGE = Path("hostmesh/v1")
 RELEASED = PROTOS / "released"
-GENERATED = ("*_pb2.py*", "*_hostmesh.py")
+OPTIONS = PACKAGE / "options.proto"
+SHIPPED = Path("hostmesh/protoc/include")
+GENERATED = (f"{PACKAGE}/*_pb2.py*", f"{PACKAGE}/*_hostmesh.py", f"{SHIPPED}/**/*.proto")
 
 
 def generate(target: Path) -> None:
@@ -29,6 +32,10 @@ def generate(target: Path) -> None:
         f"--pyi_out={target}",
         f"--hostmesh_out={target}",
     )
+    # What an application's .proto imports, where an installed package has it.
+    shipped = target / SHIPPED / OPTIONS
+    shipped.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(PROTOS / OPTIONS, shipped)
 
 
 def release(name: str) -> int:
@@ -54,16 +61,15 @@ def run_protoc(*options: str) -> None:
 
 
 def drift(expected: Path, committed: Path) -> list[str]:
-    """Return the names that differ between two generated folders."""
-    folders = (expected, committed)
-    names = {path.name for folder in folders for kind in GENERATED for path in folder.glob(kind)}
-    return sorted(
-        name
-        for name in names
-        if not (expected / name).exists()
-        or not (committed / name).exists()
-        or (expected / name).read_bytes() != (committed / name).read_bytes()
-    )
+    """Return the paths at which two trees of generated code differ."""
+    paths = {
+        str(path.relative_to(tree)) for tree in (expected, committed) for kind in GENERATED for path in tree.glob(kind)
+    }
+    return sorted(path for path in paths if _bytes(expected / path) != _bytes(committed / path))
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def main(arguments: list[str]) -> int:
@@ -71,10 +77,10 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         with tempfile.TemporaryDirectory() as folder:
             generate(Path(folder))
-            names = drift(Path(folder) / PACKAGE, ROOT / "sdk" / PACKAGE)
-        for name in names:
-            print(f"sdk/{PACKAGE}/{name} is not what protos/{PACKAGE} gives: run python protos/generate.py")
-        return 1 if names else 0
+            paths = drift(Path(folder), ROOT / "sdk")
+        for path in paths:
+            print(f"sdk/{path} is not what protos/{PACKAGE} gives: run python protos/generate.py")
+        return 1 if paths else 0
     if len(arguments) == 2 and arguments[0] == "--release":
         return release(arguments[1])
     if arguments:
