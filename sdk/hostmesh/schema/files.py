@@ -22,7 +22,7 @@ MAX_BYTES = 32 * 1024 * 1024
 MAX_FOLDERS = 20_000
 COMPILE_S = 60.0
 _MAX_MESSAGE_CHARS = 2_000
-_PACKAGE = re.compile(rb"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
+_PACKAGE = re.compile(rb"(?:^|[;}/])\s*package\s+([\w.]+)\s*;", re.MULTILINE)
 
 
 def load_files(path: Path, proto_path: Sequence[Path] = ()) -> FileDescriptorSet:
