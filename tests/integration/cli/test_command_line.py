@@ -66,6 +66,7 @@ def test_every_command_has_json_and_help(command: Command) -> None:
         ["wallet", "new"],
         ["wallet", "address"],
         ["config", "show"],
+        ["proto", "check"],
     ):
         shown = command(*words, "--help")
         assert shown.code == 0
