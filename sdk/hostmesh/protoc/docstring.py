@@ -30,21 +30,28 @@ def docstring(comment: str, summary: str, *, indent: int, more: Sequence[str] = 
     room = LINE_LENGTH - indent - 2 * len(_QUOTES)
     paragraphs = _paragraphs(comment)
     if paragraphs:
-        first = " ".join(line.strip() for line in paragraphs[0])
+        head, listed = _split_list(paragraphs[0])
+        first = " ".join(head)
         sentence = _SENTENCE.match(first)
-        if len(first) < room:
-            summary, rest = first, ""
+        if len(first) < room and not (listed and first.endswith(":")):
+            summary, paragraphs[0] = first.rstrip(":") or summary, listed
         elif sentence is not None and len(sentence[0]) < room:
-            summary, rest = sentence[0], first[sentence.end() :].strip()
+            rest = first[sentence.end() :].strip()
+            summary, paragraphs[0] = sentence[0], [rest, *listed] if rest else listed
         else:
-            rest = first
-        # What was taken for the first line is gone from the text.
-        if rest != first:
-            paragraphs[0] = [rest] if rest else []
+            paragraphs[0] = [first, *listed]
     if summary[-1] not in ".!?":
         summary += "."
     paragraphs += [text.split("\n") for text in more]
     return _lines(summary[0].upper() + summary[1:], [lines for lines in paragraphs if lines], indent)
+
+
+def _split_list(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Part the text at the start of a paragraph, whose lines may be joined, from a list or a drawing after it."""
+    for index, line in enumerate(lines):
+        if index and line.startswith((" ", "- ", "* ")):
+            return lines[:index], lines[index:]
+    return lines, []
 
 
 def _paragraphs(comment: str) -> list[list[str]]:
@@ -67,11 +74,9 @@ def _lines(summary: str, paragraphs: Sequence[Sequence[str]], indent: int) -> li
         for line in paragraph:
             body += _wrapped(line, LINE_LENGTH - indent)
     text = "\n".join([summary, *body])
-    prefix = ""
-    if _QUOTES in text:
-        text = text.replace("\\", "\\\\").replace(_QUOTES, '\\"\\"\\"')
-    elif "\\" in text:
-        prefix = "r"
+    # Three of these would end it; of one kind or the other makes no difference to a reader.
+    text = text.replace(_QUOTES, "'''")
+    prefix = "r" if "\\" in text else ""
     text = prefix + _QUOTES + text + ("\n" if body else "") + _QUOTES
     return [" " * indent + line if line else "" for line in text.split("\n")]
 
