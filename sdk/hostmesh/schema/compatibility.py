@@ -18,7 +18,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from hostmesh.schema.change import Change, Layer, Severity, change
 from hostmesh.schema.fields import Relation, Role, enum_changes, field_changes, message_changes
-from hostmesh.schema.model import Schema, read_schema, references
+from hostmesh.schema.model import OPTIONS, Schema, read_schema, references
 from hostmesh.schema.services import service_changes
 
 MAX_REPLACED_DEPTH = 50
@@ -39,7 +39,21 @@ def compare(old: FileDescriptorSet, new: FileDescriptorSet) -> list[Change]:
 def compare_schemas(old: Schema, new: Schema) -> list[Change]:
     """Like :func:`compare`, for sets that were read."""
     found = set(_Comparison(old, new).changes())
-    return sorted(found, key=lambda each: (not each.is_breaking, each.place, each.kind, each.was, each.now, each.file))
+    return sorted(found, key=_order)
+
+
+def _order(change: Change) -> tuple[object, ...]:
+    pairings = tuple(pairing.value for pairing in change.pairings)
+    return (
+        not change.is_breaking,
+        change.place,
+        change.kind,
+        change.was,
+        change.now,
+        change.file,
+        pairings,
+        change.remedy,
+    )
 
 
 def refused(changes: Iterable[Change], *, strict: bool = False) -> list[Change]:
@@ -109,8 +123,9 @@ class _Comparison:
         return f"{after}.{bare}" if after else bare
 
     def _relate(self, old_name: str, new_name: str) -> Relation:
-        if self._follower(old_name) == new_name:
-            return Relation.SAME
+        follower = self._follower(old_name)
+        if follower == new_name:
+            return Relation(is_same=True)
         changes: Iterable[Change]
         if old_name in self._old.messages and new_name in self._new.messages and self._depth < MAX_REPLACED_DEPTH:
             self._depth += 1
@@ -119,13 +134,14 @@ class _Comparison:
         elif old_name in self._old.enums and new_name in self._new.enums:
             changes = enum_changes(self._old.enums[old_name], self._new.enums[new_name])
         else:
-            return Relation.DIFFERENT
+            return Relation(is_same=False, difference="another type")
         # Another name for a number is no proof that the meaning is another, but here neither is the type the same.
-        if any(each.is_breaking or each.kind.endswith(("_RENAMED", "_REMOVED")) for each in changes):
-            return Relation.DIFFERENT
-        if self._follower(old_name) not in self._new.messages | self._new.enums:
+        for each in changes:
+            if each.is_breaking or each.kind.endswith(("_RENAMED", "_REMOVED")):
+                return Relation(is_same=False, difference=f"{each.kind} {each.place}: {each.was} -> {each.now}")
+        if follower not in self._new.messages and follower not in self._new.enums:
             self._stand_ins[old_name] = new_name
-        return Relation.REPLACED
+        return Relation(is_same=False)
 
     def _message_changes(self, old_name: str, new_name: str) -> tuple[Change, ...]:
         pair = old_name, new_name
@@ -143,6 +159,8 @@ class _Comparison:
     def _extensions(self) -> Iterator[Change]:
         by_number = {(extended, field.number): field for _, extended, field in self._new.extensions.values()}
         for name, (file, extended, field) in self._old.extensions.items():
+            if file == OPTIONS and file not in self._new.files:
+                continue  # hostmesh's own, which only a set that uses them has
             namesake = self._new.extensions.get(name)
             follower = by_number.get((self._follower(extended), field.number))
             if namesake is not None and namesake[1] == self._follower(extended) and namesake[2].number != field.number:
@@ -162,7 +180,7 @@ class _Comparison:
             if inner != message.full_name
         }
         referred |= {field.type_name for _, _, field in self._old.extensions.values()}
-        known = self._new.messages | self._new.enums
+        known = self._new.messages.keys() | self._new.enums.keys()
         gone = {
             name
             for name in (*self._old.messages, *self._old.enums)

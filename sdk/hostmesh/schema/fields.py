@@ -9,20 +9,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from typing import NamedTuple
 
 from hostmesh.schema.change import BOTH, Change, Pairing, change
 from hostmesh.schema.model import EnumType, Field, MessageType, Ranges
 from hostmesh.schema.types import TypeChange, type_change
 
 
-class Relation(Enum):
+class Relation(NamedTuple):
     """How a message or enum that a field or method has now stands to the one that it had."""
 
-    SAME = "same"
-    REPLACED = "replaced"
-    """Another one that reads the same."""
-    DIFFERENT = "different"
+    is_same: bool
+    difference: str = ""
+    """Why another one does not read the same; empty where it does."""
 
 
 Relate = Callable[[str, str], Relation]
@@ -110,15 +109,16 @@ def field_changes(old: Field, new: Field, file: str, role: Role, relate: Relate)
         yield made("FIELD_CARDINALITY_CHANGED", old.type_text, new.type_text)
         return
     values = type_change(old.kind, new.kind)
-    if values is TypeChange.NONE and old.type_name != new.type_name:
-        relation = relate(old.type_name, new.type_name)
-        if relation is Relation.REPLACED and not (old.is_map and new.is_map):
-            yield made("TYPE_REPLACED", old.type_text, new.type_text)
-        elif relation is Relation.DIFFERENT:
-            values = TypeChange.UNREADABLE
     if values is TypeChange.UNREADABLE:
         yield made("FIELD_TYPE_CHANGED", old.type_text, new.type_text)
         return
+    if values is TypeChange.NONE and old.type_name != new.type_name:
+        relation = relate(old.type_name, new.type_name)
+        if relation.difference:
+            yield made("FIELD_TYPE_CHANGED", old.type_text, f"{new.type_text} ({relation.difference})")
+            return
+        if not relation.is_same and not (old.is_map and new.is_map):
+            yield made("TYPE_REPLACED", old.type_text, new.type_text)
     if values is TypeChange.NARROWED:
         # Where the old type cannot hold the new one's values either, both sides misread.
         also_back = type_change(new.kind, old.kind) is TypeChange.NARROWED

@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 from hostmesh.errors import SchemaError
 from hostmesh.schema.model import MAX_FILES, known_files
 
-MAX_BYTES = 32 * 1024 * 1024
-"""Most bytes of a descriptor set, or of the .proto files that make one. Chosen here; hostmesh's own has 21 KB."""
+MAX_BYTES = 16 * 1024 * 1024
+"""Most bytes of a descriptor set, or of the .proto files that make one. Chosen here; hostmesh's own has 24 KB."""
 MAX_FOLDERS = 20_000
 COMPILE_S = 60.0
 _MAX_MESSAGE_CHARS = 2_000

@@ -364,7 +364,7 @@ def _field(field: FieldDescriptorProto, resolved: Any, full_name: str) -> Field:
     options = _extensions_of(field)
     oneof = resolved.containing_oneof
     message = resolved.message_type
-    is_synthetic = field.proto3_optional
+    is_sized = resolved.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
     return Field(
         full_name=full_name,
         name=field.name,
@@ -378,13 +378,14 @@ def _field(field: FieldDescriptorProto, resolved: Any, full_name: str) -> Field:
         is_packed=resolved.is_packed,
         has_presence=resolved.has_presence,
         is_label_required=resolved.is_required,
-        oneof="" if oneof is None or is_synthetic else oneof.name,
+        # proto3 tells the absence of an `optional` field by a oneof of its own, which nobody wrote.
+        oneof="" if oneof is None or field.proto3_optional else oneof.name,
         json_name=resolved.json_name,
         default=field.default_value,
-        # 0 says what absent says: no bound.
-        max_bytes=options[options_pb2.max_bytes] or None,
-        min_bytes=options[options_pb2.min_bytes] or None,
-        max_items=options[options_pb2.max_items] or None,
+        # 0 says what absent says: no bound. A bound of what a field cannot have binds nobody.
+        max_bytes=(is_sized and options[options_pb2.max_bytes]) or None,
+        min_bytes=(is_sized and options[options_pb2.min_bytes]) or None,
+        max_items=(resolved.is_repeated and options[options_pb2.max_items]) or None,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from hostmesh.schema.change import Change, Pairing, change
-from hostmesh.schema.fields import Relate, Relation, Role, limit_changes
+from hostmesh.schema.fields import Relate, Role, limit_changes
 from hostmesh.schema.model import MethodType, Service
 
 _OLD_CLIENTS = (Pairing.OLD_CLIENT_NEW_SERVER,)
@@ -86,17 +86,15 @@ def _one_method_changes(old: MethodType, new: MethodType, file: str, relate: Rel
         ("METHOD_REQUEST_CHANGED", old.request, new.request),
         ("METHOD_RESPONSE_CHANGED", old.response, new.response),
     ):
-        relation = _relation(was, now, relate)
-        if relation is Relation.REPLACED:
+        if was == now:
+            continue
+        relation = relate(was, now)
+        if relation.difference:
+            yield change(kind, *place, was=was, now=f"{now} ({relation.difference})")
+        elif not relation.is_same:
             yield change("TYPE_REPLACED", *place, was=was, now=now)
-        elif relation is Relation.DIFFERENT:
-            yield change(kind, *place, was=was, now=now)
     for name, role in (("max_request_bytes", _REQUESTS), ("max_response_bytes", _RESPONSES)):
         yield from limit_changes(name, (getattr(old, name), getattr(new, name)), place, role)
-
-
-def _relation(old: str, new: str, relate: Relate) -> Relation:
-    return Relation.SAME if old == new else relate(old, new)
 
 
 def _shape(method: MethodType) -> str:

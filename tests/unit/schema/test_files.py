@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.proto_text import files_of
 
 from hostmesh.errors import SchemaError
 from hostmesh.schema import files as module
 from hostmesh.schema import model
+from hostmesh.schema.change import RULES
 from hostmesh.schema.compatibility import compare
 from hostmesh.schema.files import load_files
 from hostmesh.schema.model import read_schema
@@ -119,6 +122,26 @@ def test_sets_that_are_none() -> None:
     field = {"name": "f", "number": 1, "label": 1, "type": 11, "type_name": ".no.Where"}
     message = {"name": "M", "field": [field]}
     assert "not valid" in refusal({"name": "a.proto", "syntax": "proto3", "message_type": [message]})
+
+
+RELEASED = next((ROOT / "protos" / "released").glob("*.binpb")).read_bytes()
+
+
+@given(st.lists(st.tuples(st.integers(0, len(RELEASED) - 1), st.integers(0, 255)), min_size=1, max_size=5))
+def test_a_damaged_set_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[int, int]]
+) -> None:
+    data = bytearray(RELEASED)
+    for position, value in damage:
+        data[position] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.binpb"
+    path.write_bytes(data)
+    try:
+        damaged = load_files(path)
+        read_schema(damaged)
+    except SchemaError:
+        return
+    assert all(each.kind in RULES for each in compare(FileDescriptorSet.FromString(RELEASED), damaged))
 
 
 def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,39 @@ def test_a_long_chain_of_replaced_messages_is_followed_to_its_bound_only() -> No
     assert "FIELD_TYPE_CHANGED" in {each.kind for each in long}
 
 
+def test_another_message_is_refused_with_what_differs() -> None:
+    text = "message A { int32 a = 1; } message B { int32 b = 1; } message M { %s m = 1; }"
+    (found,) = compare(files_of(text % "A"), files_of(text % "B"))
+    assert (found.was, found.now) == ("t.A", "t.B (FIELD_RENAMED t.A.a: a -> b)")
+
+
+def test_what_a_replaced_message_allows_is_told_too() -> None:
+    """A message with a new name is compared as the one whose place it takes."""
+    old = "message A { bytes a = 1 [(max_bytes) = 9]; } message M { A m = 1; }"
+    new = "message B { bytes a = 1 [(max_bytes) = 99]; } message M { B m = 1; }"
+    found = compare(files_of(old), files_of(new))
+    assert [(each.kind, each.place) for each in found] == [("LIMIT_WIDENED", "t.A.a"), ("TYPE_REPLACED", "t.M.m")]
+
+
+def test_a_set_that_no_longer_uses_the_options_lacks_nothing() -> None:
+    bare = 'syntax = "proto3"; package t; message M { bytes a = 1; }'
+    (found,) = compare(files_of("message M { bytes a = 1 [(max_bytes) = 9]; }"), files_of(bare))
+    assert (found.kind, found.now) == ("LIMIT_WIDENED", "no max_bytes")
+
+
+def test_bounds_of_what_a_field_cannot_have_bind_nobody() -> None:
+    bound = message("int32 a = 1 [(max_bytes) = 1, (min_bytes) = 1, (max_items) = 1];")
+    assert compare(files_of(message("int32 a = 1;")), files_of(bound)) == []
+    assert compare(files_of(message("")), files_of(bound)) == []
+
+
+def test_a_message_in_a_group_is_another_type() -> None:
+    text = 'edition = "2023"; package t; message A {} message M { A a = 1%s; }'
+    delimited = " [features.message_encoding = DELIMITED]"
+    (found,) = compare(files_of(text % ""), files_of(text % delimited))
+    assert found.kind == "FIELD_TYPE_CHANGED"
+
+
 def test_the_page_lists_every_rule_as_it_is() -> None:
     page = (Path(__file__).parents[3] / "docs" / "protocols" / "compatibility.md").read_text()
     rows = re.findall(r"^\| `([A-Z_]+)` \| (\w+) \| ([^|]+) \| ([^|]+) \|$", page, flags=re.MULTILINE)
