@@ -36,6 +36,7 @@ def test_wheel_holds_the_two_packages_and_their_types(wheel: Path) -> None:
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {"hostmesh", "hostmesh_host"}
     assert {"hostmesh/py.typed", "hostmesh_host/py.typed", "hostmesh_host/engines/minilm/vocab.txt"} <= set(names)
+    assert "hostmesh/protoc/include/hostmesh/v1/options.proto" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
