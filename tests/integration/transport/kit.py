@@ -15,8 +15,6 @@ import trio
 from tests.integration.net.conftest import ECHO, echo
 
 from hostmesh.errors import ProtocolNotSupportedError
-from hostmesh.messaging.methods import MESSAGE_SERVICE as MESSAGE_SERVICE
-from hostmesh.messaging.methods import SEND as SEND
 from hostmesh.net.address import AddressOrigin, parse_address, split_peer_address
 from hostmesh.net.connection import Connection
 from hostmesh.net.identify import IDENTIFY_ID, Identity, encode_identity
@@ -26,8 +24,10 @@ from hostmesh.net.node import Node
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
 from hostmesh.net.upgrade import SecuredLink, Upgrader
-from hostmesh.rpc.method import method
 from hostmesh.v1 import job_pb2, message_pb2
+from hostmesh.v1.job_hostmesh import JOB_SERVICE, JobServiceMethods
+from hostmesh.v1.message_hostmesh import MESSAGE_SERVICE as MESSAGE_SERVICE
+from hostmesh.v1.message_hostmesh import MessageServiceMethods
 from hostmesh.wire.multistream import GREETING, parse_proposal, proposal
 from hostmesh.wire.yamux import DataReceived, Yamux, YamuxStream
 
@@ -38,9 +38,9 @@ UNTOLD = "/test/untold/1"
 """A protocol that identify did not tell, so that opening a stream waits for the peer's word."""
 UNSERVED = "/test/nobody-serves-this/1"
 
-JOBS = job_pb2.DESCRIPTOR.services_by_name["JobService"]
-QUOTE = method(JOBS, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
-RUN = method(JOBS, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
+JOBS = JOB_SERVICE
+QUOTE, RUN = JobServiceMethods.QUOTE, JobServiceMethods.RUN
+SEND = MessageServiceMethods.SEND
 JOB_PROTOCOL = "/hostmesh/job/1.0.0"
 MESSAGE_PROTOCOL = "/hostmesh/message/1.0.0"
 LARGE_REQUEST = message_pb2.SendRequest(message_id=bytes(16), data=bytes(256 * 1024))

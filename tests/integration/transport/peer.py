@@ -18,7 +18,6 @@ from typing import Any
 import trio
 from tests.integration.transport import kit
 
-from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.net.node import Node, NodeConfig
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
@@ -26,6 +25,7 @@ from hostmesh.rpc.limits import CallLimits, RpcLimits
 from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
 from hostmesh.system import System
 from hostmesh.v1 import job_pb2, message_pb2
+from hostmesh.v1.message_hostmesh import MESSAGE_SERVICE
 
 PIECE_BYTES = 256 * 1024
 _GENEROUS = CallLimits(max_concurrent=100_000, calls_per_s=1e6, burst=100_000)

@@ -11,13 +11,13 @@ import trio.testing
 from tests.integration.transport import kit
 
 from hostmesh.errors import RpcError, StatusCode
-from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.net.node import Node
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.limits import CallLimits, RpcLimits
 from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
 from hostmesh.system import System
 from hostmesh.v1 import job_pb2, message_pb2
+from hostmesh.v1.message_hostmesh import MESSAGE_SERVICE
 
 CANCELLATIONS = 1000
 AT_ONCE = 20

@@ -10,13 +10,13 @@ import pytest
 import trio
 from tests.integration.transport import kit
 
-from hostmesh.messaging.methods import MESSAGE_SERVICE, SEND
 from hostmesh.net.address import join_peer_address
 from hostmesh.net.node import Node
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import CallContext, RpcServer, SendResponse
 from hostmesh.system import System
 from hostmesh.v1 import job_pb2, message_pb2
+from hostmesh.v1.message_hostmesh import MESSAGE_SERVICE, MessageServiceMethods
 
 PAYLOAD_BYTES = 64
 WINDOW_BYTES = 8
@@ -93,7 +93,9 @@ async def raw_stream(client: Node, server: Node, served: Recalling) -> bytes:
 async def unary_bytes(client: Node, server: Node, served: Recalling) -> bytes:
     payload = secrets.token_bytes(PAYLOAD_BYTES)
     request = message_pb2.SendRequest(message_id=bytes(16), data=payload)
-    await RpcClient(client, prefix="/hostmesh", system=System()).unary(server.peer_id, SEND, request, timeout_s=5)
+    await RpcClient(client, prefix="/hostmesh", system=System()).unary(
+        server.peer_id, MessageServiceMethods.SEND, request, timeout_s=5
+    )
     assert served.data == payload
     return payload
 
