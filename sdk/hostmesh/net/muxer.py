@@ -47,14 +47,14 @@ _WOKEN_SENDERS = 64
 _QUIET_S = 150e-6
 """A connection that wrote nothing for so long writes at once: there is nothing to join with, or, in a long pass of the
 scheduler, the peer can be at work while this side still is."""
-PING_S = 15.0
+PING_S = 20.0
 """A peer of which nothing was heard for so long is pinged by the side that dialled."""
 PATIENCE_S = 5.0
 """The other side waits so much longer. The answer to a ping tells both sides that the other lives: one of them asks."""
 MEASURE_S = 180.0
 """A busy connection is pinged this often, for the round-trip time."""
 SILENCE_S = 36.0
-"""A peer that is silent so long, two pings included, is gone."""
+"""A peer that is silent so long, a ping included, is gone."""
 STUCK_S = 120.0
 """A peer for which the socket takes nothing for so long, whatever it says itself, does not read. A slow one does: the
 system's buffers are some megabytes, and have room again once a third of them is free. A peer of which bytes come for so

@@ -6,10 +6,12 @@ drawn and shrunk: leaving any of them out leaves a schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,6 +19,7 @@ import trio
 from hostmesh.errors import UsageError
 
 if TYPE_CHECKING:
+    from hostmesh.testing.machine import SimMachine
     from hostmesh.testing.network import SimNetwork
     from hostmesh.testing.stream import SimStream
     from hostmesh.testing.wire import Wire
@@ -72,7 +75,7 @@ class StreamFault:
 
 
 class EventKind(Enum):
-    """What happens to machines and links. Each is undone after ``for_s`` seconds."""
+    """What happens to machines and links. Each is undone after ``for_s`` seconds; of several, when all are over."""
 
     STALL = "stall"
     """Silence between every two of the machines."""
@@ -124,6 +127,8 @@ class Faults:
         """In the order in which they happened."""
         self.happened_at_s: list[float] = []
         """When each of these did."""
+        self._holds: Counter[tuple[EventKind, str, str]] = Counter()
+        """Events that go on, by what they do to which machine or pair: of several, the last one that ends undoes it."""
 
     def schedule(self, events: Iterable[StreamFault | NetworkEvent]) -> None:
         """Let all of these happen.
@@ -211,35 +216,56 @@ class Faults:
     # --- machines and links ---
 
     def _happen(self, event: NetworkEvent) -> None:
+        now = trio.current_time()
         self.happened.append(event)
-        self.happened_at_s.append(trio.current_time())
-        net, kind = self._net, event.kind
-        machines = [net.machines[name] for name in dict.fromkeys(event.machines)]
-        if kind in (EventKind.STALL, EventKind.CUT):
-            act = net.stall if kind is EventKind.STALL else net.cut
-            for index, one in enumerate(machines):
-                for two in machines[index + 1 :]:
-                    act(one, two)
-                    net.agenda.at(event.at_s + event.for_s, net.heal, one, two)
-        elif kind is EventKind.PARTITION:
-            others = [machine for machine in net.machines.values() if machine not in machines]
-            for one in machines:
-                for two in others:
-                    net.stall(one, two)
-                    net.agenda.at(event.at_s + event.for_s, net.heal, one, two)
+        self.happened_at_s.append(now)
+        names, kind = [*dict.fromkeys(event.machines)], event.kind
+        if kind is EventKind.PARTITION:
+            others = [name for name in self._net.machines if name not in names]
+            self._hold_links(EventKind.STALL, product(names, others), now + event.for_s)
+        elif kind in (EventKind.STALL, EventKind.CUT):
+            self._hold_links(kind, combinations(names, 2), now + event.for_s)
         else:
-            for machine in machines:
-                if kind is EventKind.STEP_CLOCK:
-                    machine.clock.skew_s += event.for_s
-                    net.note(kind.value, machine.name)
-                elif kind is EventKind.KILL:
-                    machine.kill()
-                elif kind is EventKind.FREEZE:
-                    machine.freeze()
-                    net.agenda.at(event.at_s + event.for_s, machine.resume)
-                else:
-                    machine.power_off()
-                    net.agenda.at(event.at_s + event.for_s, machine.power_on)
+            for name in names:
+                self._happen_to(self._net.machines[name], event, now + event.for_s)
+
+    def _happen_to(self, machine: SimMachine, event: NetworkEvent, until_s: float) -> None:
+        if event.kind is EventKind.STEP_CLOCK:
+            machine.clock.skew_s += event.for_s
+            self._net.note(event.kind.value, machine.name)
+        elif event.kind is EventKind.KILL:
+            machine.kill()
+        else:
+            is_freeze = event.kind is EventKind.FREEZE
+            (machine.freeze if is_freeze else machine.power_off)()
+            self._holds[event.kind, machine.name, ""] += 1
+            undo = machine.resume if is_freeze else machine.power_on
+            self._net.agenda.at(until_s, self._let_go, (event.kind, machine.name, ""), undo)
+
+    def _hold_links(self, kind: EventKind, pairs: Iterable[tuple[str, str]], until_s: float) -> None:
+        for pair in pairs:
+            one, two = sorted(pair)
+            self._holds[kind, one, two] += 1
+            self._set_link(one, two)
+            self._net.agenda.at(until_s, self._let_go, (kind, one, two), partial(self._set_link, one, two))
+
+    def _let_go(self, hold: tuple[EventKind, str, str], undo: Callable[[], None]) -> None:
+        """End one event's hold on a machine or link; the last one that ends undoes it."""
+        self._holds[hold] -= 1
+        if not self._holds[hold]:
+            del self._holds[hold]
+            undo()
+
+    def _set_link(self, one: str, two: str) -> None:
+        """Let a link be as the events that go on have it."""
+        link = self._net.link(one, two)
+        if self._holds[EventKind.CUT, one, two]:
+            if not link.is_cut:
+                self._net.cut(one, two)
+        elif self._holds[EventKind.STALL, one, two]:
+            self._net.stall(one, two)
+        else:
+            self._net.heal(one, two)
 
 
 class Trickle:

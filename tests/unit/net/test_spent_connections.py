@@ -235,4 +235,4 @@ async def test_pings_go_on_for_a_peer_that_answers_none(autojump_clock, start_co
     await tick(rig, 600.0)
     assert not rig.connection.is_closed
     pings = [frame for frame in await rig.peer.arrived() if (frame.kind, frame.flags) == (PING, SYN)]
-    assert len(pings) == 600 / MEASURE_S
+    assert len(pings) == 600 // MEASURE_S

@@ -144,6 +144,46 @@ def test_an_event_is_undone() -> None:
     run_sim(main)
 
 
+def state_at(times_s: Sequence[float], *events: NetworkEvent, scheduled_at_s: float = 0.0) -> list[str]:
+    """Return how the link of a and b, and machine a, are at each time."""
+
+    async def main(net: SimNetwork) -> list[str]:
+        a, _, _ = (net.machine(name) for name in "abc")
+        await trio.sleep_until(scheduled_at_s)
+        net.faults.schedule(events)
+        found = []
+        for time_s in times_s:
+            await trio.sleep_until(time_s)
+            link = net.link("a", "b")
+            found.append(
+                "cut" * link.is_cut + "stalled" * link.is_stalled + "frozen" * a.is_frozen + "off" * (not a.is_on)
+            )
+        return found
+
+    return run_sim(main).result
+
+
+def event(kind: EventKind, at_s: float, for_s: float, *machines: str) -> NetworkEvent:
+    return NetworkEvent(kind=kind, machines=machines, at_s=at_s, for_s=for_s)
+
+
+def test_of_events_that_overlap_the_last_one_that_ends_undoes_them() -> None:
+    partition, stall = event(EventKind.PARTITION, 1, 100, "a"), event(EventKind.STALL, 2, 5, "a", "b")
+    assert state_at([0.5, 3, 8, 102], partition, stall) == ["", "stalled", "stalled", ""]
+    cut = event(EventKind.CUT, 3, 2, "b", "a")
+    assert state_at([2, 4, 6, 102], partition, cut) == ["stalled", "cut", "stalled", ""]
+    assert state_at([2.5, 4, 6, 8], stall, cut) == ["stalled", "cut", "stalled", ""]
+    freezes = event(EventKind.FREEZE, 1, 10, "a"), event(EventKind.FREEZE, 5, 60, "a")
+    assert state_at([2, 12, 66], *freezes) == ["frozen", "frozen", ""]
+    outages = event(EventKind.POWER_OFF, 1, 10, "a"), event(EventKind.POWER_OFF, 5, 60, "a")
+    assert state_at([2, 12, 66], *outages) == ["off", "off", ""]
+
+
+def test_an_event_whose_time_is_over_happens_at_once_and_lasts_as_long() -> None:
+    late = event(EventKind.STALL, 1, 20, "a", "b")
+    assert state_at([100.5, 119, 121], late, scheduled_at_s=100) == ["stalled", "stalled", ""]
+
+
 def test_a_schedule_that_cannot_be_is_refused_whole() -> None:
     async def main(net: SimNetwork) -> None:
         net.machine("a")

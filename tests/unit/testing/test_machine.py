@@ -102,7 +102,7 @@ def test_a_machine_without_power_is_silent_and_answers_old_connections_with_rese
                     pass
             await machine.wait_ready()
             assert a.connections() == 1
-            await trio.sleep(15)
+            await trio.sleep(20)
             assert net.trace.counts["reset"] == 1
             assert a.connections() == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import trio
@@ -85,4 +86,4 @@ def percentile(values: Iterable[float], percent: float) -> float | None:
     ordered = sorted(values)
     if not ordered:
         return None
-    return round(ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))], 3)
+    return round(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)], 3)
