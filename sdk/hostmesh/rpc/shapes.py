@@ -112,8 +112,9 @@ class ClientStreamCall(Protocol[RequestT_contra, ResponseT_co]):
         """Send one request; wait while the peer does not read.
 
         Raises:
-            FrameTooLargeError, UsageError: the request breaks a bound, or the call is finished; nothing was sent.
-            RpcError: the peer has ended the call already.
+            FrameTooLargeError, UsageError: the request breaks a bound, or the call is finished, or the peer has answered
+                already; nothing was sent.
+            RpcError: the peer has ended the call with a status other than OK.
             ConnectionLostError, DeadlineExceededError: the path broke, or the call's time is up.
         """
         ...
@@ -145,8 +146,9 @@ class BidiStreamCall(Protocol[RequestT_contra, ResponseT_co]):
         """Send one request; wait while the peer does not read.
 
         Raises:
-            FrameTooLargeError, UsageError: the request breaks a bound, or the requests have ended; nothing was sent.
-            RpcError: the peer has ended the call already.
+            FrameTooLargeError, UsageError: the request breaks a bound, or the requests have ended, or the peer has answered
+                already; nothing was sent.
+            RpcError: the peer has ended the call with a status other than OK.
             ConnectionLostError, DeadlineExceededError: the path broke, or the call's time is up.
         """
         ...

@@ -67,7 +67,8 @@ def test_methods_come_from_the_service_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "python"), [("Ping", "ping"), ("GetRecord", "get_record"), ("CloseSession", "close_session")]
+    ("name", "python"),
+    [("Ping", "ping"), ("GetRecord", "get_record"), ("CloseSession", "close_session"), ("Import", "import_")],
 )
 def test_handler_names(name: str, python: str) -> None:
     assert handler_name(name) == python
