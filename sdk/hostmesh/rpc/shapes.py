@@ -112,8 +112,8 @@ class ClientStreamCall(Protocol[RequestT_contra, ResponseT_co]):
         """Send one request; wait while the peer does not read.
 
         Raises:
-            FrameTooLargeError, UsageError: the request breaks a bound, or the call is finished, or the peer has answered
-                already; nothing was sent.
+            FrameTooLargeError, UsageError: the request breaks a bound, or the call is finished, or the peer has
+                answered already; nothing was sent.
             RpcError: the peer has ended the call with a status other than OK.
             ConnectionLostError, DeadlineExceededError: the path broke, or the call's time is up.
         """
@@ -146,8 +146,8 @@ class BidiStreamCall(Protocol[RequestT_contra, ResponseT_co]):
         """Send one request; wait while the peer does not read.
 
         Raises:
-            FrameTooLargeError, UsageError: the request breaks a bound, or the requests have ended, or the peer has answered
-                already; nothing was sent.
+            FrameTooLargeError, UsageError: the request breaks a bound, or the requests have ended, or the peer has
+                answered already; nothing was sent.
             RpcError: the peer has ended the call with a status other than OK.
             ConnectionLostError, DeadlineExceededError: the path broke, or the call's time is up.
         """
