@@ -111,18 +111,23 @@ def _check_protocol(file: ServiceFile, service: ServiceModel, served: dict[tuple
 
 def _check_names(file: ServiceFile, service: ServiceModel) -> Iterator[Problem]:
     needed = _NEEDED_NAMES | set(module_aliases(file.modules).values())
+    services = {each.constant for each in file.services}
     by_name: dict[str, str] = {}
+    by_constant: dict[str, str] = {}
     for method in service.methods:
         name = method.python_name
         if name.startswith("_"):
             yield Problem(method.where, method.full_name, "a method's name starts with a letter", "rename the method")
-        elif name in needed:
-            text = f"in Python it is {name}, which hides what the generated class needs"
+        elif name in needed or method.constant in services:
+            hiding = name if name in needed else method.constant
+            text = f"in Python it is {hiding}, which hides what the generated class needs"
             yield Problem(method.where, method.full_name, text, "rename the method")
-        other = by_name.setdefault(name, method.proto.name)
-        if other != method.proto.name:
-            text = f"in Python it has the name of {other}, {name}"
-            yield Problem(method.where, method.full_name, text, "rename one of the two")
+        for names, python_name in ((by_name, name), (by_constant, method.constant)):
+            other = names.setdefault(python_name, method.proto.name)
+            if other != method.proto.name:
+                text = f"in Python it has the name of {other}, {python_name}"
+                yield Problem(method.where, method.full_name, text, "rename one of the two")
+                break
 
 
 def _check_sizes(file: ServiceFile, method: MethodModel) -> Iterator[Problem]:

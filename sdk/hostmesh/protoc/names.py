@@ -8,13 +8,22 @@ from collections.abc import Sequence
 from hostmesh.rpc.method import handler_name
 
 
-def constant_name(name: str) -> str:
-    """Return the name of a constant for a service or method.
+def method_constant(name: str) -> str:
+    """Return the name of a method's constant.
 
-    >>> constant_name("StatusService")
-    'STATUS_SERVICE'
+    >>> method_constant("GetRecord"), method_constant("Import")
+    ('GET_RECORD', 'IMPORT')
     """
     return handler_name(name).rstrip("_").upper()
+
+
+def service_constant(name: str) -> str:
+    """Return the name of a service's constant, which is not that of a method of the same name.
+
+    >>> service_constant("StatusService"), service_constant("Echo")
+    ('STATUS_SERVICE', 'ECHO_SERVICE')
+    """
+    return f"{method_constant(name).removesuffix('_SERVICE')}_SERVICE"
 
 
 def module_name(file: str, suffix: str) -> str:
@@ -29,9 +38,14 @@ def module_name(file: str, suffix: str) -> str:
 def module_aliases(modules: Sequence[str]) -> dict[str, str]:
     """Return under which name each module is imported: the last part of its own, or all of it where two end alike.
 
+    All of it is written as protoc does, so that no two are the same.
+
     >>> module_aliases(["chat.v1.chat_pb2", "google.protobuf.empty_pb2"])
     {'chat.v1.chat_pb2': 'chat_pb2', 'google.protobuf.empty_pb2': 'empty_pb2'}
     """
     last = {module: module.rpartition(".")[2] for module in modules}
     count = Counter(last.values())
-    return {module: name if count[name] == 1 else module.replace(".", "_") for module, name in last.items()}
+    return {
+        module: name if count[name] == 1 else module.replace("_", "__").replace(".", "_dot_")
+        for module, name in last.items()
+    }

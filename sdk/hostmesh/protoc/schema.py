@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
-from hostmesh.protoc.names import constant_name, module_name
+from hostmesh.protoc.names import method_constant, module_name, service_constant
 from hostmesh.rpc.method import handler_name
 from hostmesh.v1 import options_pb2
 
@@ -166,7 +166,7 @@ class Schema:
             full_name=f"{file.proto.package}.{proto.name}".removeprefix("."),
             where=file.where(path),
             comment=file.comment(path),
-            constant=constant_name(proto.name),
+            constant=service_constant(proto.name),
             protocol=options[options_pb2.protocol],
             version=options[options_pb2.version],
             methods=tuple(
@@ -183,7 +183,7 @@ class Schema:
             where=file.where(path),
             comment=file.comment(path),
             python_name=handler_name(proto.name),
-            constant=constant_name(proto.name),
+            constant=method_constant(proto.name),
             request=self.message(proto.input_type),
             response=self.message(proto.output_type),
             max_request_bytes=options[options_pb2.max_request_bytes],

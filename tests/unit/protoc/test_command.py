@@ -86,10 +86,21 @@ def test_modules_that_end_alike_are_told_apart(tmp_path: Path) -> None:
     }
     (module,) = generate(request_of(tmp_path, files)).file
     assert (
-        "from a import line_pb2 as a_line_pb2\nfrom b import line_pb2 as b_line_pb2\nimport chat_pb2\n"
+        "from a import line_pb2 as a_dot_line__pb2\nfrom b import line_pb2 as b_dot_line__pb2\nimport chat_pb2\n"
         in module.content
     )
     assert (
-        "async def get(self, request: a_line_pb2.Line, context: hostmesh.CallContext) -> b_line_pb2.Line:"
+        "async def get(self, request: a_dot_line__pb2.Line, context: hostmesh.CallContext) -> b_dot_line__pb2.Line:"
         in module.content
     )
+
+
+def test_a_method_may_have_the_name_of_its_service(tmp_path: Path) -> None:
+    method = SERVICE.partition("rpc Get")[2].partition("}")[0]
+    text = OPTIONAL.replace("rpc Get", f"rpc Chat{method}}}\n  rpc Get")
+    (tmp_path / "chat.proto").write_text(text)
+    result = run_protoc(tmp_path, tmp_path, "chat.proto")
+    assert result.returncode == 0, result.stderr
+    code = "import chat_hostmesh as m; print(m.ChatMethods.CHAT.name, m.ChatMethods.GET.name, m.CHAT_SERVICE.name)"
+    imported = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert imported.stdout == "Chat Get Chat\n", imported.stderr

@@ -132,6 +132,11 @@ def test_a_file_without_the_options_is_told_where_they_are(tmp_path: Path) -> No
         ),
         (("Hostmesh",), "Talk.Hostmesh: in Python it is hostmesh, which hides what the generated class needs; rename"),
         (("s_pb2",), "Talk.s_pb2: in Python it is s_pb2, which hides what the generated class needs; rename"),
+        (("Get", "Get_"), "Talk.Get_: in Python it has the name of Get, GET; rename one of the two"),
+        (
+            ("TalkService",),
+            "Talk.TalkService: in Python it is TALK_SERVICE, which hides what the generated class needs",
+        ),
         (("_Get",), "Talk._Get: a method's name starts with a letter; rename the method"),
     ],
 )
@@ -156,7 +161,7 @@ def test_a_folder_that_is_a_word_of_python(tmp_path: Path) -> None:
 def test_two_services_of_one_protocol_or_name(tmp_path: Path) -> None:
     text = HEAD + service(rpc("Get")) + service(rpc("Get"), name="talk").replace("message Nothing {}", "")
     errors = errors_of(tmp_path, {"s.proto": text})
-    assert "talk: in Python its constant has the name of Talk's, TALK; rename one of the two" in errors[0]
+    assert "talk: in Python its constant has the name of Talk's, TALK_SERVICE; rename one of the two" in errors[0]
     assert "talk: Talk has the same protocol and version; give each service a protocol of its own" in errors[1]
     assert len(errors) == 2
 
