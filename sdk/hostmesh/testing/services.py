@@ -17,7 +17,11 @@ from hostmesh.v1 import options_pb2
 
 
 def make_service(
-    name: str, *, streams: Collection[str] = (), **methods: tuple[type[Message], type[Message]]
+    name: str,
+    *,
+    streams: Collection[str] = (),
+    request_streams: Collection[str] = (),
+    **methods: tuple[type[Message], type[Message]],
 ) -> ServiceDescriptor:
     """Return a service as a .proto file would describe it: for :meth:`hostmesh.SDK.serve` and :func:`hostmesh.method`.
 
@@ -27,6 +31,7 @@ def make_service(
     Args:
         name: of the protocol: a lower-case word. Its version is 1.0.0.
         streams: the methods with a stream of responses.
+        request_streams: the methods with a stream of requests.
         **methods: the types of the request and the response of each.
 
     Raises:
@@ -38,7 +43,7 @@ def make_service(
     """
     if not (name.isascii() and name.isalpha() and name.islower()):
         raise UsageError(f"{name!r} names no protocol", remedy="use lower-case letters of ASCII")
-    if not methods or not {*streams} <= {*methods}:
+    if not methods or not {*streams, *request_streams} <= {*methods}:
         raise UsageError("a service has methods, and streams only among them", remedy="give Name=(Request, Response)")
     options: Any = options_pb2  # its stubs know nothing of extensions' types
     file = FileDescriptorProto(syntax="proto3")
@@ -53,6 +58,7 @@ def make_service(
             input_type=f".{request_type.DESCRIPTOR.full_name}",
             output_type=f".{response_type.DESCRIPTOR.full_name}",
             server_streaming=method_name in streams,
+            client_streaming=method_name in request_streams,
         )
         method.options.Extensions[options.max_request_bytes] = MAX_MESSAGE_BYTES
         method.options.Extensions[options.max_response_bytes] = MAX_MESSAGE_BYTES

@@ -1,0 +1,358 @@
+"""Calls with any number of requests, between two nodes of a simulated network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from google.protobuf.wrappers_pb2 import BytesValue, Int64Value
+from tests.support.simulated import eventually, simulated
+
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, RpcError, StatusCode, UsageError
+from hostmesh.rpc.frames import encode_header_frame, encode_message_head
+from hostmesh.rpc.method import Cardinality, method
+from hostmesh.rpc.server import RpcCounters
+from hostmesh.testing import LinkProfile, SimNetwork, SimNode, SimOptions, make_service, open_nodes
+
+SUMS = make_service(
+    "sums",
+    streams=["Running", "Count"],
+    request_streams=["Total", "Running"],
+    Total=(Int64Value, Int64Value),
+    Running=(Int64Value, Int64Value),
+    Count=(Int64Value, Int64Value),
+)
+TOTAL = method(SUMS, "Total", Int64Value, Int64Value)
+RUNNING = method(SUMS, "Running", Int64Value, Int64Value)
+PROTOCOL = "/hostmesh/sums/1.0.0"
+LINK = SimOptions(link=LinkProfile(latency_s=0.01))
+
+
+class Handler:
+    """Adds up; each test may replace what it does."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    async def total(self, requests: Any, context: Any) -> Int64Value:
+        total = 0
+        try:
+            async for request in requests:
+                total += request.value
+        except BaseException as error:
+            self.ended.append(type(error).__name__)
+            raise
+        self.ended.append("end")
+        return Int64Value(value=total)
+
+    async def running(self, requests: Any, context: Any, send: Any) -> None:
+        total = 0
+        async for request in requests:
+            total += request.value
+            await send(Int64Value(value=total))
+
+    async def count(self, request: Int64Value, context: Any, send: Any) -> None:
+        for value in range(request.value):
+            await send(Int64Value(value=value))
+
+
+class World:
+    """A node that serves the sums, and one that calls it."""
+
+    def __init__(self, network: SimNetwork, near: SimNode, far: SimNode) -> None:
+        self.network = network
+        self.near, self.far = near, far
+        self.handler = Handler()
+        far.sdk.serve(SUMS, self.handler)
+        self.client = near.sdk.get_rpc_client()
+
+    @property
+    def counters(self) -> RpcCounters:
+        return self.far.sdk._running().server.counters
+
+    def serve(self, **functions: Callable[..., Awaitable[Any]]) -> None:
+        for name, function in functions.items():
+            setattr(self.handler, name, function)
+        self.far.sdk.withdraw(SUMS)
+        self.far.sdk.serve(SUMS, self.handler)
+
+    def total(self, timeout_s: float | None = None) -> AbstractAsyncContextManager[Any]:
+        return self.client.client_stream(self.far.peer_id, TOTAL, timeout_s=timeout_s)
+
+    def running(self, timeout_s: float | None = None) -> AbstractAsyncContextManager[Any]:
+        return self.client.bidi_stream(self.far.peer_id, RUNNING, timeout_s=timeout_s)
+
+    async def settle(self) -> None:
+        """Wait until every stream of the protocol is over on both sides."""
+        await trio.sleep(10.0)
+        for node in (self.near, self.far):
+            assert PROTOCOL not in node.sdk.get_usage().outbound_streams
+            assert PROTOCOL not in node.sdk.get_usage().inbound_streams
+        assert self.far.sdk._running().server.active_calls(self.near.peer_id) == 0
+
+
+async def send_for_ever(call: Any) -> None:
+    while True:
+        await call.send(Int64Value(value=7))
+
+
+@asynccontextmanager
+async def world_on(network: SimNetwork) -> AsyncIterator[World]:
+    async with open_nodes(network, 2) as (far, near):
+        yield World(network, near, far)
+
+
+def test_the_shapes_are_those_of_the_service() -> None:
+    assert (TOTAL.cardinality, RUNNING.cardinality) == (Cardinality.CLIENT_STREAM, Cardinality.BIDI_STREAM)
+    assert (TOTAL.takes_stream, TOTAL.gives_stream) == (True, False)
+    assert (RUNNING.takes_stream, RUNNING.gives_stream) == (True, True)
+
+
+@pytest.mark.parametrize("values", [[], [5], [*range(3000)]], ids=len)
+@simulated(world_on, network=LINK)
+async def test_any_number_of_requests_and_one_response(world: World, values: list[int]) -> None:
+    async with world.total() as call:
+        for value in values:
+            await call.send(Int64Value(value=value))
+        assert (await call.finish()).value == sum(values)
+    assert world.handler.ended == ["end"]
+    await world.settle()
+    assert world.counters.calls == {("SumsService.Total", "OK"): 1}
+
+
+@simulated(world_on, network=LINK)
+async def test_each_request_is_answered_as_it_comes(world: World) -> None:
+    async with world.running() as call:
+        seen = []
+        for value in (1, 2, 3):
+            await call.send(Int64Value(value=value))
+            seen.append((await call.__anext__()).value)
+        await call.end()
+        await call.end()
+        assert [each.value async for each in call] == []
+    assert seen == [1, 3, 6]
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_requests_and_responses_flow_at_once(world: World) -> None:
+    got: list[int] = []
+    async with world.running() as call, trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            for _ in range(20_000):
+                await call.send(Int64Value(value=1))
+            await call.end()
+
+        nursery.start_soon(send)
+        got.extend([response.value async for response in call])
+    assert got == [*range(1, 20_001)]
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_a_slow_handler_holds_its_caller_back(world: World) -> None:
+    may_read = trio.Event()
+
+    async def slow(requests: Any, context: Any) -> Int64Value:
+        await may_read.wait()
+        return Int64Value(value=sum([request.value async for request in requests]))
+
+    world.serve(total=slow)
+    sent = 0
+    async with world.total() as call, trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            nonlocal sent
+            for _ in range(100_000):
+                await call.send(Int64Value(value=1))
+                sent += 1
+
+        nursery.start_soon(send)
+        await trio.sleep(100)
+        held = sent
+        assert held < 100_000, "no more than a window is on its way"
+        await trio.sleep(100)
+        assert sent == held
+        may_read.set()
+        await eventually(lambda: sent == 100_000)
+        assert (await call.finish()).value == 100_000
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_leaving_cancels_the_handler(world: World) -> None:
+    async with world.total() as call:
+        await call.send(Int64Value(value=1))
+        await trio.sleep(1)
+    await world.settle()
+    assert world.handler.ended == ["Cancelled"]
+    assert world.counters.abandoned == {"SumsService.Total": 1}
+
+
+@simulated(world_on, network=LINK)
+async def test_the_deadline_ends_both_sides(world: World) -> None:
+    began = trio.current_time()
+    async with world.total(timeout_s=3.0) as call:
+        await call.send(Int64Value(value=1))
+        await trio.sleep(5)
+        with pytest.raises(DeadlineExceededError) as caught:
+            await call.finish()
+    assert caught.value.may_have_executed
+    assert trio.current_time() - began == pytest.approx(5, abs=0.1)
+    await world.settle()
+    assert world.handler.ended == ["Cancelled"]
+
+
+@simulated(world_on, network=LINK)
+async def test_a_send_that_waits_ends_by_the_deadline(world: World) -> None:
+    async def never(requests: Any, context: Any) -> None:
+        await trio.sleep_forever()
+
+    world.serve(total=never)
+    began = trio.current_time()
+    async with world.total(timeout_s=3.0) as call:
+        with pytest.raises(DeadlineExceededError):
+            await send_for_ever(call)
+    assert trio.current_time() - began == pytest.approx(3, abs=0.1)
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_an_error_before_the_last_request_reaches_a_caller_that_sends_on(world: World) -> None:
+    async def refuse(requests: Any, context: Any) -> None:
+        assert (await requests.__anext__()).value == 7
+        raise RpcError("enough", status=StatusCode.FAILED_PRECONDITION, reason="ENOUGH")
+
+    world.serve(total=refuse)
+    async with world.total() as call:
+        with pytest.raises(RpcError) as caught:
+            await send_for_ever(call)
+    assert (caught.value.status, caught.value.reason) == (StatusCode.FAILED_PRECONDITION, "ENOUGH")
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_an_answer_before_the_last_request_is_kept_for_finish(world: World) -> None:
+    async def first(requests: Any, context: Any) -> Int64Value:
+        return await requests.__anext__()
+
+    world.serve(total=first)
+    async with world.total() as call:
+        with pytest.raises(UsageError, match="answered already") as caught:
+            await send_for_ever(call)
+        assert "finish" in caught.value.remedy
+        assert (await call.finish()).value == 7
+        with pytest.raises(UsageError, match="finished"):
+            await call.finish()
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_an_answer_without_reading_ends_a_caller_that_sends_nothing(world: World) -> None:
+    async def at_once(requests: Any, context: Any) -> Int64Value:
+        return Int64Value(value=1)
+
+    world.serve(total=at_once)
+    async with world.total() as call:
+        await trio.sleep(1)
+        assert (await call.finish()).value == 1
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_after_the_status_of_a_bidirectional_call_sending_says_how_it_ended(world: World) -> None:
+    async def refuse(requests: Any, context: Any, send: Any) -> None:
+        await send(Int64Value(value=1))
+        raise RpcError("enough", status=StatusCode.OUT_OF_RANGE)
+
+    world.serve(running=refuse)
+    async with world.running() as call:
+        assert (await call.__anext__()).value == 1
+        with pytest.raises(RpcError):
+            await call.__anext__()
+        with pytest.raises(RpcError) as caught:
+            await call.send(Int64Value(value=1))
+        assert caught.value.status is StatusCode.OUT_OF_RANGE
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_what_is_no_request_is_refused_before_it_leaves(world: World) -> None:
+    async with world.total() as call:
+        with pytest.raises(UsageError, match="takes Int64Value"):
+            await call.send(BytesValue(value=b"x"))
+        await call.send(Int64Value(value=3))
+        assert (await call.finish()).value == 3
+        with pytest.raises(UsageError, match="ended"):
+            await call.send(Int64Value(value=3))
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_a_call_of_another_shape_is_refused_before_anything_is_sent(world: World) -> None:
+    count = method(SUMS, "Count", Int64Value, Int64Value)
+    with pytest.raises(UsageError, match="client stream method"):
+        await world.client.unary(world.far.peer_id, TOTAL, Int64Value(), timeout_s=1.0)
+    for call in (
+        world.client.server_stream(world.far.peer_id, TOTAL, Int64Value(), timeout_s=1.0),
+        world.client.client_stream(world.far.peer_id, count, timeout_s=1.0),
+        world.client.bidi_stream(world.far.peer_id, count, timeout_s=1.0),
+    ):
+        with pytest.raises(UsageError, match="stream method"):
+            await call.__aenter__()
+    assert PROTOCOL not in world.near.sdk.get_usage().outbound_streams
+
+
+HOSTILE = {
+    "a second header": encode_header_frame(b"\x0a\x05Total"),
+    "a status": bytes.fromhex("021a00"),
+    "garbage": bytes.fromhex("03ffffff"),
+    "no Int64Value": encode_message_head(1) + b"\xff",
+    "a gibibyte": bytes.fromhex("8080808004"),
+    "an end within a request": encode_message_head(9) + b"\x08",
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+@simulated(world_on, network=LINK)
+async def test_a_caller_that_breaks_the_protocol_is_told_so_and_ends_alone(world: World, data: bytes) -> None:
+    stream = await world.near.sdk._running().node.open_stream(world.far.peer_id, PROTOCOL)
+    good = encode_message_head(2) + Int64Value(value=4).SerializeToString()
+    await stream.send(encode_header_frame(b"\x0a\x05Total") + good + data, end=True)
+    answer = b""
+    while chunk := await stream.receive():
+        answer += chunk
+    assert b"MESSAGE_MALFORMED" in answer or b"TOO_LARGE" in answer
+    await stream.close()
+    await world.settle()
+    assert world.counters.violations == {"SumsService": 1}
+    async with world.total() as call:
+        assert (await call.finish()).value == 0
+
+
+@simulated(world_on, network=LINK)
+async def test_heartbeats_among_requests_mean_nothing(world: World) -> None:
+    stream = await world.near.sdk._running().node.open_stream(world.far.peer_id, PROTOCOL)
+    one = encode_message_head(2) + Int64Value(value=4).SerializeToString()
+    await stream.send(encode_header_frame(b"\x0a\x05Total") + b"\0" * 1000 + one + b"\0" + one, end=True)
+    answer = await stream.receive()
+    assert answer == bytes.fromhex("0612020808" + "1a00")
+    await stream.close()
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_a_lost_connection_ends_both_sides(world: World) -> None:
+    async with world.total() as call:
+        await call.send(Int64Value(value=1))
+        await trio.sleep(1)
+        world.network.cut(world.near.machine, world.far.machine)
+        with pytest.raises(ConnectionLostError) as caught:
+            await call.finish()
+    assert caught.value.may_have_executed
+    await world.settle()
+    assert world.handler.ended == ["Cancelled"]
