@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -104,6 +105,13 @@ def test_the_guide_draws_a_page_of_that_run(environment: dict[str, str], tmp_pat
         [sys.executable, "-c", kept + page], env=environment, cwd=tmp_path, capture_output=True, timeout=60, check=True
     )
     assert "<h1>club</h1>" in (tmp_path / "run.html").read_text()
+
+
+def test_a_scenario_of_ones_own(environment: dict[str, str]) -> None:
+    result = run_example(environment, "-m", "hostmesh.cli.main", "sim", "examples/scenario.py", "--json")
+    report = json.loads(result.stdout)
+    assert (report["scenario"], report["nodes"], report["found"], report["answers"]) == ("late-host", 12, 3, 3)
+    assert 0 < report["longest_wait_s"] < 60
 
 
 def test_the_program_of_the_readme(reverser: str, environment: dict[str, str], tmp_path: Path) -> None:
