@@ -19,7 +19,7 @@ async def play(run: ScenarioRun) -> None:
         async def look(client: MeshNode) -> None:
             assert client.manager is not None
             host = await mesh.start_host(f"late-{client.machine.name}", [MODEL])
-            while await run.find(client.manager, HostCriteria(required_models=[MODEL])) is None:
+            while await run.find(client.manager, HostCriteria(required_models=[MODEL])) is None:  # noqa: ASYNC110
                 await trio.sleep(1)
             waited_s.append(trio.current_time() - host.started_s)
 

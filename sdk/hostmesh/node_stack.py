@@ -197,12 +197,19 @@ async def run_stack(
     stack.serve(DiscoveryServer(records, stack.publisher.current))
     stack.serve(stack.status_server)
     stack.serve(stack.messenger.inbox)
-    inbox_scope = trio.CancelScope()
+    scope = trio.CancelScope()
+
+    async def run_services(*, task_status: TaskStatus[None]) -> None:
+        async with trio.open_nursery() as services:
+            await services.start(stack.messenger.run)
+            await services.start(stack.server.run)
+            task_status.started()
+
     await nursery.start(node.run)
     try:
-        await stack.start_task(stack.messenger.run, inbox_scope)
+        await stack.start_task(run_services, scope)
         yield stack
     finally:
-        inbox_scope.cancel()
+        scope.cancel()
         with trio.CancelScope(shield=True):
             await node.stop()

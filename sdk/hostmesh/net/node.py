@@ -404,8 +404,8 @@ class Node:
     def rtt_s(self, peer_id: PeerId) -> float | None:
         """Return the round-trip time to a connected peer, by the last ping of its connection.
 
-        Measured once in three minutes at least, on every connection, whatever the peer speaks. None: not connected, or not
-        measured yet.
+        Measured once in three minutes at least, on every connection, whatever the peer speaks. None: not connected, or
+        not measured yet.
         """
         connection = self._pool.get(peer_id)
         return None if connection is None else connection.rtt_s

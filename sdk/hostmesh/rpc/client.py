@@ -21,7 +21,7 @@ from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_id
 from hostmesh.rpc.request_streams import BidiStream, ClientStream
 from hostmesh.rpc.responses import ResponseStream as ResponseStream
-from hostmesh.rpc.responses import no_answer, one_response
+from hostmesh.rpc.responses import latest_word, no_answer, one_response
 from hostmesh.system import System
 
 _OPEN_GRACE_S = 1.0
@@ -122,15 +122,15 @@ class RpcClient:
         with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S) as scope:
             stream = await self._node.open_stream(peer_id, protocol_id(self._prefix, method), timeout_s=timeout_s)
             try:
-                scope.deadline = deadline
+                scope.deadline = latest_word(deadline)
                 sent_at_s = self._system.monotonic_s()
                 await _send_first(stream, call, deadline - trio.current_time())
-                response = await one_response(stream, call)
+                response = await one_response(stream, call, scope, deadline)
                 took_s = self._system.monotonic_s() - sent_at_s
             finally:
                 await _leave(stream, ended=call.ended)
             return response, took_s
-        raise no_answer(peer_id) if stream is not None else _no_stream(peer_id, timeout_s)
+        raise no_answer(peer_id, deadline) if stream is not None else _no_stream(peer_id, timeout_s)
 
     @asynccontextmanager
     async def server_stream(
@@ -269,7 +269,7 @@ class RpcClient:
             with trio.CancelScope(deadline=deadline) as scope:
                 await _send_first(stream, call, None if timeout_s is None else deadline - trio.current_time())
             if scope.cancelled_caught:
-                raise no_answer(peer_id)
+                raise no_answer(peer_id, deadline)
             yield stream, call, deadline, sent_at_s
         finally:
             with trio.CancelScope(deadline=trio.current_time() + _CLOSE_TIMEOUT_S, shield=True):

@@ -13,7 +13,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.method import RequestT, ResponseT
-from hostmesh.rpc.responses import ResponseStream, no_answer, one_response
+from hostmesh.rpc.responses import ResponseStream, latest_word, no_answer, one_response
 from hostmesh.rpc.sender import MessageSender
 
 
@@ -44,14 +44,14 @@ class _RequestSide(Generic[RequestT]):
         with trio.CancelScope(deadline=self._deadline):
             await self._sender.send(request)
             return
-        raise no_answer(self._stream.peer_id)
+        raise no_answer(self._stream.peer_id, self._deadline)
 
     async def end(self) -> None:
         self.has_ended = True
         with trio.CancelScope(deadline=self._deadline):
             await self._stream.close_write()
             return
-        raise no_answer(self._stream.peer_id)
+        raise no_answer(self._stream.peer_id, self._deadline)
 
 
 class ClientStream(Generic[RequestT, ResponseT]):
@@ -97,10 +97,10 @@ class ClientStream(Generic[RequestT, ResponseT]):
 
     async def _read_end(self) -> ResponseT:
         if self._response is None:
-            with trio.CancelScope(deadline=self._deadline):
-                self._response = await one_response(self._stream, self._call)
+            with trio.CancelScope(deadline=latest_word(self._deadline)) as scope:
+                self._response = await one_response(self._stream, self._call, scope, self._deadline)
                 return self._response
-            raise no_answer(self._stream.peer_id)
+            raise no_answer(self._stream.peer_id, self._deadline)
         return self._response
 
 

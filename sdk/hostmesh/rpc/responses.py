@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from typing import Any, Generic
 
@@ -15,6 +14,9 @@ from hostmesh.rpc.call import HEARTBEAT, CallEnded, ClientCall, ResponseReceived
 from hostmesh.rpc.method import RequestT, ResponseT
 from hostmesh.rpc.outcome import Outcome
 
+SILENCE_S = 45.0
+"""A server sends a heartbeat at least every 20 s while it is at work on a call; one that is silent for so long has lost
+it, or its machine is frozen. Chosen here."""
 _MESSAGES_PER_PASS = 128
 """How many responses a loop may take before others have their turn."""
 
@@ -67,18 +69,28 @@ class ResponseStream(Generic[ResponseT]):
         raise StopAsyncIteration
 
     async def _wait_event(self) -> ResponseReceived[ResponseT] | CallEnded:
-        if self._deadline == math.inf:
-            return await next_event(self._stream, self._call)
-        with trio.CancelScope(deadline=self._deadline):
-            return await next_event(self._stream, self._call)
-        raise no_answer(self._stream.peer_id)
+        with trio.CancelScope(deadline=latest_word(self._deadline)) as scope:
+            return await next_event(self._stream, self._call, scope, self._deadline)
+        raise no_answer(self._stream.peer_id, self._deadline)
 
 
-async def one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseT:
-    """Return the response of a unary call, which has exactly one, and an OK status after it."""
+async def one_response(
+    stream: Stream, call: ClientCall[Any, ResponseT], scope: trio.CancelScope, deadline: float
+) -> ResponseT:
+    """Return the response of a call that has exactly one, and an OK status after it.
+
+    Args:
+        stream: of the call.
+        call: its state.
+        scope: in which this runs; its deadline is moved as the peer is heard.
+        deadline: of the call, by trio's clock.
+
+    Raises:
+        As :func:`next_event`, and :class:`~hostmesh.errors.RpcError`.
+    """
     response: ResponseT | None = None
     while True:
-        event = await next_event(stream, call)
+        event = await next_event(stream, call, scope, deadline)
         if isinstance(event, ResponseReceived):
             response = event.message
         else:
@@ -91,14 +103,23 @@ async def one_response(stream: Stream, call: ClientCall[Any, ResponseT]) -> Resp
             return response
 
 
-async def next_event(stream: Stream, call: ClientCall[Any, ResponseT]) -> ResponseReceived[ResponseT] | CallEnded:
+async def next_event(
+    stream: Stream, call: ClientCall[Any, ResponseT], scope: trio.CancelScope, deadline: float
+) -> ResponseReceived[ResponseT] | CallEnded:
     """Return the next event but for heartbeats, waiting for it. Cancellation: safe, nothing is lost.
+
+    Args:
+        stream: of the call.
+        call: its state.
+        scope: in which this runs; its deadline is moved as the peer is heard.
+        deadline: of the call, by trio's clock.
 
     Raises:
         ConnectionLostError: the stream was lost before the status came.
         RemoteProtocolError: the peer broke the protocol.
     """
     heartbeats = 0
+    was_heard = False
     while True:
         event = call.next_event()
         if event is HEARTBEAT:
@@ -108,6 +129,9 @@ async def next_event(stream: Stream, call: ClientCall[Any, ResponseT]) -> Respon
             continue
         if event is not None:
             return event
+        if was_heard:
+            scope.deadline = latest_word(deadline)
+        was_heard = True
         try:
             data = await stream.receive_chunk()
         except ConnectionLostError as error:
@@ -121,6 +145,16 @@ async def next_event(stream: Stream, call: ClientCall[Any, ResponseT]) -> Respon
             call.end_of_stream()
 
 
-def no_answer(peer_id: PeerId) -> DeadlineExceededError:
-    """Return what a caller meets whose time is up: the peer may have done the work."""
+def latest_word(deadline: float) -> float:
+    """Return when a caller gives up that hears nothing from now on."""
+    return min(deadline, trio.current_time() + SILENCE_S)
+
+
+def no_answer(peer_id: PeerId, deadline: float) -> DeadlineExceededError | ConnectionLostError:
+    """Return what a caller meets that gave up, by its deadline or before: the peer may have done the work."""
+    if trio.current_time() < deadline:
+        return ConnectionLostError(
+            f"{peer_id} said nothing of the call for {SILENCE_S:g} s",
+            remedy="the peer may have done the work: ask it before you call again",
+        )
     return DeadlineExceededError(f"{peer_id} did not answer in time")

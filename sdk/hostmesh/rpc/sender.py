@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
 
 from hostmesh.errors import ConnectionLostError
 from hostmesh.net.stream import Stream
+from hostmesh.rpc.call import HEARTBEAT_FRAME
 
 
 class MessageSender:
@@ -21,12 +23,13 @@ class MessageSender:
     Cost: where nobody else is sending, that of the stream; no scheduler pass of its own.
     """
 
-    __slots__ = ("_busy", "_encode", "_stream", "_waiting", "broken")
+    __slots__ = ("_busy", "_encode", "_has_spoken", "_stream", "_waiting", "broken")
 
     def __init__(self, stream: Stream, encode: Callable[[Any], tuple[bytes, bytes]]) -> None:
         self._stream = stream
         self._encode = encode
         self._busy = False
+        self._has_spoken = False
         self._waiting: trio.lowlevel.ParkingLot | None = None
         self.broken = False
         """A message was sent in part, so that nothing may follow it."""
@@ -41,17 +44,38 @@ class MessageSender:
         head, data = self._encode(message)
         await self._send(data, head)
 
-    async def send_frame(self, frame: bytes) -> None:
-        """Send a whole frame in its turn; see :meth:`send`."""
-        await self._send(frame, b"")
+    def was_silent(self) -> bool:
+        """Tell whether nothing was sent since this was asked last, and nothing is being sent."""
+        was_silent, self._has_spoken = not self._has_spoken and not self._busy, False
+        return was_silent
+
+    async def beat(self) -> None:
+        """Send a heartbeat, if the other side is still there."""
+        with suppress(ConnectionLostError):
+            await self._send(HEARTBEAT_FRAME, b"")
+
+    async def wait_idle(self) -> None:
+        """Return once nothing is being sent."""
+        while self._busy:
+            await self._take_turn()
+            self._end_turn()
+
+    async def _take_turn(self) -> None:
+        if self._waiting is None:
+            self._waiting = trio.lowlevel.ParkingLot()
+        # Whoever is done hands its turn to the first in line.
+        await self._waiting.park()
+
+    def _end_turn(self) -> None:
+        if self._waiting:
+            self._waiting.unpark()
+        else:
+            self._busy = False
 
     async def _send(self, data: bytes, head: bytes) -> None:
         if self._busy:
-            if self._waiting is None:
-                self._waiting = trio.lowlevel.ParkingLot()
-            # Whoever is done hands its turn to the first in line.
-            await self._waiting.park()
-        self._busy = True
+            await self._take_turn()
+        self._busy = self._has_spoken = True
         try:
             if self.broken:
                 raise ConnectionLostError("an earlier message was cut off", remedy="the call cannot go on: let it end")
@@ -59,7 +83,4 @@ class MessageSender:
             await self._stream.send(data, head=head)
             self.broken = False
         finally:
-            if self._waiting:
-                self._waiting.unpark()
-            else:
-                self._busy = False
+            self._end_turn()

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from google.protobuf.descriptor import ServiceDescriptor
@@ -35,8 +35,13 @@ from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.rpc.shapes import ServiceBase, service_of
 from hostmesh.system import System
 
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
 _log = logging.getLogger("hostmesh.rpc")
 
+HEARTBEAT_S = 10.0
+"""How often calls are looked at for silence. Chosen here: a caller bears 45 s (:mod:`hostmesh.rpc.responses`)."""
 _LINGER_BYTES = 2 * 1024 * 1024
 _FULL = Outcome(
     status=StatusCode.RESOURCE_EXHAUSTED,
@@ -111,6 +116,8 @@ class RpcServer:
         self._table = LimitTable(self._limits)
         self._unfinished = UnfinishedRequests(self._limits)
         self._services: dict[str, _Service] = {}
+        self._handled: dict[MessageSender, None] = {}
+        """Of the calls that a handler is at work on."""
         self._lingering = 0
         self.counters = RpcCounters()
 
@@ -170,6 +177,21 @@ class RpcServer:
         """Return what a node must serve, by protocol id."""
         return {served: partial(self._serve, service) for served, service in self._services.items()}
 
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send the callers of calls that are silent for long a heartbeat, until cancelled.
+
+        A call gets one after :data:`HEARTBEAT_S` to twice as long without a response, and so on: a long generation is
+        told from a host that has forgotten it.
+        """
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                await trio.sleep(HEARTBEAT_S)
+                for sender in [*self._handled]:
+                    if sender.was_silent():
+                        # In a task: a caller that does not read holds its heartbeat back, and no other.
+                        nursery.start_soon(sender.beat)
+
     def active_calls(self, peer_id: PeerId) -> int:
         """Return the calls of a peer in progress."""
         return self._table.active_calls(peer_id)
@@ -227,7 +249,9 @@ class RpcServer:
                             )
                         handling = self._handle(route, stream.peer_id, request, requests, sender)
                         request = None  # the handler has what it needs of it
+                        self._handled[sender] = None
                         response = await handling
+                        await sender.wait_idle()
                         if not sender.broken:
                             answered = True
                             sent = await self._answer(stream, call, route, OK, response)
@@ -249,6 +273,7 @@ class RpcServer:
             self.counters.abandoned[service.name] += 1
         finally:
             self._table.release(stream.peer_id, service.calls)
+            self._handled.pop(sender, None)
             if requests is not None:
                 requests.release()
             if route is not None and not sent:

@@ -158,8 +158,11 @@ class ScenarioReport:
     trace: Trace
 
     def to_dict(self) -> dict[str, object]:
-        """Return all but the machines and the trace as JSON takes it; ``figures`` stand beside the rest."""
-        return {
+        """Return all but the machines and the trace as JSON takes it.
+
+        ``figures`` stand beside the rest, but for those that have a name of the report's own.
+        """
+        report: dict[str, object] = {
             "scenario": self.scenario,
             "nodes": self.nodes,
             "minutes": self.minutes,
@@ -168,11 +171,13 @@ class ScenarioReport:
             "answers": self.answers,
             "misses": self.misses,
             "miss_reasons": dict(self.miss_reasons),
-            **self.figures,
+        }
+        end = {
             "sim_s": round(self.sim_s, 3),
             "wall_s": round(self.wall_s, 3),
             "trace_hash": self.trace_hash,
         }
+        return report | {name: value for name, value in self.figures.items() if name not in report} | end
 
 
 def play_scenario(
