@@ -122,9 +122,10 @@ class RpcClient:
         with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S) as scope:
             stream = await self._node.open_stream(peer_id, protocol_id(self._prefix, method), timeout_s=timeout_s)
             try:
-                scope.deadline = latest_word(deadline)
+                scope.deadline = deadline
                 sent_at_s = self._system.monotonic_s()
                 await _send_first(stream, call, deadline - trio.current_time())
+                scope.deadline = latest_word(deadline)
                 response = await one_response(stream, call, scope, deadline)
                 took_s = self._system.monotonic_s() - sent_at_s
             finally:

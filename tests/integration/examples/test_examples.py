@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-EXAMPLES = {"direct_message.py", "find_and_run.py", "own_engine.py", "simulated_protocol.py", "watch_status.py"}
+EXAMPLES = {
+    "direct_message.py",
+    "find_and_run.py",
+    "own_engine.py",
+    "scenario.py",
+    "simulated_protocol.py",
+    "watch_status.py",
+}
 
 
 @pytest.fixture
