@@ -112,6 +112,7 @@ if TYPE_CHECKING:
         Method,
         method,
     )
+    from hostmesh.rpc.retry import RetryPolicy
     from hostmesh.rpc.server import CallContext
     from hostmesh.rpc.shapes import (
         BidiStreamCall,
@@ -200,6 +201,7 @@ __all__ = [
     "RemoteProtocolError",
     "RequestStream",
     "ResponseStream",
+    "RetryPolicy",
     "Role",
     "RpcCaller",
     "RpcClient",
@@ -322,6 +324,7 @@ _HOMES = {
     "Session": "hostmesh.sessions.session",
     "Settings": "hostmesh.settings",
     "ResponseStream": "hostmesh.rpc.client",
+    "RetryPolicy": "hostmesh.rpc.retry",
     "RpcClient": "hostmesh.rpc.client",
     "Method": "hostmesh.rpc.method",
     "method": "hostmesh.rpc.method",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, DeadlineExceededError
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
@@ -22,6 +22,7 @@ from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_id
 from hostmesh.rpc.request_streams import BidiStream, ClientStream
 from hostmesh.rpc.responses import ResponseStream as ResponseStream
 from hostmesh.rpc.responses import latest_word, no_answer, one_response
+from hostmesh.rpc.retry import RetryBudget, RetryPolicy
 from hostmesh.system import System
 
 _OPEN_GRACE_S = 1.0
@@ -48,13 +49,14 @@ class RpcClient:
     Args:
         node: opens the streams.
         prefix: of the protocol ids: ``/hostmesh``.
-        system: its monotonic clock measures :meth:`unary_timed`.
+        system: its monotonic clock measures :meth:`unary_timed`; its random bytes spread retries.
     """
 
     def __init__(self, node: StreamOpener, *, prefix: str, system: System) -> None:
         self._node = node
         self._prefix = prefix
         self._system = system
+        self._budget = RetryBudget()
 
     async def unary(
         self,
@@ -66,6 +68,7 @@ class RpcClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
     ) -> ResponseT:
         """Make a call with one response.
 
@@ -77,6 +80,8 @@ class RpcClient:
             session_id: 16 bytes, or empty where the method needs none.
             idempotency_key: same key, same effect; up to 32 bytes.
             metadata: up to 16 entries of at most 64 and 1024 bytes.
+            retry: whether and how a call that surely did not run is made again, within ``timeout_s`` and the budget
+                that all calls of this client share; None: it is not.
 
         Raises:
             FrameTooLargeError, UsageError: the request breaks a bound; nothing was sent.
@@ -90,16 +95,37 @@ class RpcClient:
 
         Cost: one stream; one frame each way.
         """
-        response, _ = await self.unary_timed(
-            peer_id,
-            method,
-            request,
-            timeout_s=timeout_s,
-            session_id=session_id,
-            idempotency_key=idempotency_key,
-            metadata=metadata,
-        )
-        return response
+        deadline = trio.current_time() + timeout_s
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                response, _ = await self.unary_timed(
+                    peer_id,
+                    method,
+                    request,
+                    timeout_s=timeout_s if attempts == 1 else deadline - trio.current_time(),
+                    session_id=session_id,
+                    idempotency_key=idempotency_key,
+                    metadata=metadata,
+                )
+            except HostmeshError as error:
+                pause_s = None if retry is None else self._pause_s(retry, attempts, error)
+                if pause_s is None or trio.current_time() + pause_s >= deadline:
+                    raise
+            else:
+                self._budget.on_success()
+                return response
+            await trio.sleep(pause_s)
+
+    def _pause_s(self, retry: RetryPolicy, attempts: int, error: HostmeshError) -> float | None:
+        """Return how long to wait before a call is made again, or None."""
+        draw = int.from_bytes(self._system.random_bytes(4), "big") / 2**32
+        pause_s = retry.pause_s(attempts, error, draw)
+        if pause_s is None:
+            return None
+        self._budget.on_failure()
+        return pause_s if self._budget.allows_retry else None
 
     async def unary_timed(
         self,

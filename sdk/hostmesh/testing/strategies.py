@@ -65,6 +65,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionEvent
 from hostmesh.reputation.score import Reputation
 from hostmesh.rpc.method import Cardinality, Method
+from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.rpc.server import CallContext
 from hostmesh.settings import LoadedSettings, Paths, Settings
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
@@ -148,6 +149,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         Rejection: discovery.rejections,
         Relaxation: discovery.relaxations,
         Reputation: discovery.reputations,
+        RetryPolicy: node.retry_policies,
         Score: discovery.scores,
         Settings: node.settings,
         Slowness: adversaries.slownesses,

@@ -15,6 +15,7 @@ from hostmesh.net.dht import DhtStatistics
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.pool import ConnectionEvent
 from hostmesh.rpc.method import AnyMethod, methods_of
+from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.rpc.server import CallContext
 from hostmesh.settings import LoadedSettings, Paths, Settings, default_of, setting_names
 from hostmesh.status.methods import STATUS_SERVICE
@@ -67,6 +68,16 @@ def rpc_methods() -> SearchStrategy[AnyMethod]:
     """Draw methods of hostmesh's own services."""
     services = (STATUS_SERVICE, MESSAGE_SERVICE)
     return st.sampled_from([method for service in services for method in methods_of(service).values()])
+
+
+def retry_policies() -> SearchStrategy[RetryPolicy]:
+    """Draw retry policies."""
+    return st.builds(
+        RetryPolicy,
+        max_attempts=st.integers(1, 20),
+        first_backoff_s=st.floats(0.001, 1.0),
+        max_backoff_s=st.floats(1.0, 3600.0),
+    )
 
 
 def call_contexts() -> SearchStrategy[CallContext]:
