@@ -15,6 +15,7 @@ _HEADER_PARAMETERS = (
     'idempotency_key: bytes = b""',
     "metadata: Mapping[str, str] | None = None",
 )
+_RETRY_PARAMETER = "retry: hostmesh.RetryPolicy | None = None"
 _HEADER_ARGUMENTS = ("session_id=session_id", "idempotency_key=idempotency_key", "metadata=metadata")
 
 
@@ -123,11 +124,12 @@ class _Writer:
             result = self._type(method.response)
             see = ":meth:`hostmesh.RpcClient.unary`"
         request = [] if proto.client_streaming else [f"request: {self._type(method.request)}"]
+        retry = [] if _is_stream(method) else [_RETRY_PARAMETER]
         timeout = "timeout_s: float | None" if _is_stream(method) else "timeout_s: float"
         keyword_, verb = ("def", "return") if _is_stream(method) else ("async def", "return await")
         yield from _exploded(
             f"{_INDENT}{keyword_} {method.python_name}",
-            ["self", *request, "*", timeout, *_HEADER_PARAMETERS],
+            ["self", *request, "*", timeout, *_HEADER_PARAMETERS, *retry],
             f" -> {result}:",
         )
         yield from docstring(
@@ -141,6 +143,7 @@ class _Writer:
                 *(["request"] if request else []),
                 "timeout_s=timeout_s",
                 *_HEADER_ARGUMENTS,
+                *(["retry=retry"] if retry else []),
             ],
         )
 

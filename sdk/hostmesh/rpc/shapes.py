@@ -26,6 +26,7 @@ from hostmesh.rpc.method import Method, RequestT, ResponseT
 if TYPE_CHECKING:
     from hostmesh.net.peer_id import PeerId
     from hostmesh.rpc.client import ResponseStream
+    from hostmesh.rpc.retry import RetryPolicy
 
 RequestT_co = TypeVar("RequestT_co", bound=Message, covariant=True)
 RequestT_contra = TypeVar("RequestT_contra", bound=Message, contravariant=True)
@@ -183,6 +184,7 @@ class RpcCaller(Protocol):
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
     ) -> ResponseT:
         """Make a call with one response; see :meth:`hostmesh.RpcClient.unary`."""
         ...

@@ -52,6 +52,7 @@ class DiscoveryServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> discovery_pb2.GetRecordResponse:
         """The host's own current record. NOT_FOUND from a node that is no host.
 
@@ -65,6 +66,7 @@ class DiscoveryServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
     async def announce(
@@ -75,6 +77,7 @@ class DiscoveryServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> discovery_pb2.AnnounceResponse:
         """Hands over a newer record, a tombstone above all.
 
@@ -88,6 +91,7 @@ class DiscoveryServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
 

@@ -43,6 +43,7 @@ class JobServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> job_pb2.QuoteResponse:
         """Call ``Quote``.
 
@@ -56,6 +57,7 @@ class JobServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
     def run(

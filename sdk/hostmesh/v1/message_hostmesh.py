@@ -41,6 +41,7 @@ class MessageServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> message_pb2.SendResponse:
         """Call ``Send``.
 
@@ -54,6 +55,7 @@ class MessageServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
 

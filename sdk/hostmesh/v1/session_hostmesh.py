@@ -58,6 +58,7 @@ class SessionServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> session_pb2.Challenge:
         """Call ``GetChallenge``.
 
@@ -71,6 +72,7 @@ class SessionServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
     async def authorize(
@@ -81,6 +83,7 @@ class SessionServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> session_pb2.AuthorizeResponse:
         """Call ``Authorize``.
 
@@ -94,6 +97,7 @@ class SessionServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
     async def close_session(
@@ -104,6 +108,7 @@ class SessionServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> session_pb2.CloseSessionResponse:
         """Call ``CloseSession``.
 
@@ -117,6 +122,7 @@ class SessionServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
 

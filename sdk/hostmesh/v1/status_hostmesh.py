@@ -54,6 +54,7 @@ class StatusServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> status_pb2.PingResponse:
         """Call ``Ping``.
 
@@ -67,6 +68,7 @@ class StatusServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
     async def get_snapshot(
@@ -77,6 +79,7 @@ class StatusServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> status_pb2.StatusSnapshot:
         """Call ``GetSnapshot``.
 
@@ -90,6 +93,7 @@ class StatusServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
     def watch_status(

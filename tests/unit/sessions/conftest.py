@@ -16,6 +16,7 @@ from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.method import AnyMethod, handler_name
+from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.client import ChosenHost, SessionManager
 from hostmesh.sessions.server import SessionServer, SessionServerLimits
@@ -172,6 +173,7 @@ class Wire:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Any:
         world = self._world
         assert timeout_s > 0

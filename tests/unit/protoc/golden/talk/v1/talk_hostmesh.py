@@ -54,6 +54,7 @@ class TalkServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> empty_pb2.Empty:
         """Opens a room.
 
@@ -70,6 +71,7 @@ class TalkServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
     def listen(
@@ -151,6 +153,7 @@ class TalkServiceClient:
         session_id: bytes = b"",
         idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
     ) -> talk_pb2.Summary:
         """Call ``CountTheAuthorsOfEverythingThatWasEverSaid``.
 
@@ -164,6 +167,7 @@ class TalkServiceClient:
             session_id=session_id,
             idempotency_key=idempotency_key,
             metadata=metadata,
+            retry=retry,
         )
 
 
