@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from hostmesh.schema.change import Change, Layer, Severity, change
+from hostmesh.schema.descriptor_set import OPTIONS
 from hostmesh.schema.fields import Relation, Role, enum_changes, field_changes, message_changes
-from hostmesh.schema.model import OPTIONS, Schema, read_schema, references
+from hostmesh.schema.model import Schema, read_schema, references
 from hostmesh.schema.services import service_changes
 
 MAX_REPLACED_DEPTH = 50

@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import DecodeError
 
 from hostmesh.errors import SchemaError
-from hostmesh.schema.model import MAX_FILES, known_files
+from hostmesh.schema.descriptor_set import MAX_FILES, known_files
 
 MAX_BYTES = 16 * 1024 * 1024
 """Most bytes of a descriptor set, or of the .proto files that make one. Chosen here; hostmesh's own has 24 KB."""

@@ -20,7 +20,7 @@ from tests.support.proto_text import files_of
 from hostmesh.errors import MalformedMessageError
 from hostmesh.schema.change import Change
 from hostmesh.schema.compatibility import compare
-from hostmesh.schema.model import known_files
+from hostmesh.schema.descriptor_set import known_files
 from hostmesh.v1 import options_pb2
 from hostmesh.wire.bounds import check_bounds, parse
 

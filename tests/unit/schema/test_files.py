@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.support.proto_text import files_of
 
 from hostmesh.errors import SchemaError
+from hostmesh.schema import descriptor_set
 from hostmesh.schema import files as module
-from hostmesh.schema import model
 from hostmesh.schema.change import RULES
 from hostmesh.schema.compatibility import compare
 from hostmesh.schema.files import load_files
@@ -96,6 +96,14 @@ def test_what_cannot_be_read(tmp_path: Path, name: str, content: bytes | None, m
     assert caught.value.code == "SCHEMA_INVALID"
 
 
+def test_names_that_are_no_text() -> None:
+    made = FileDescriptorSet()
+    made.file.add(name="a.proto", dependency=["b.proto"])
+    damaged = FileDescriptorSet.FromString(made.SerializeToString().replace(b"b.", b"\xff."))
+    with pytest.raises(SchemaError, match="no UTF-8"):
+        read_schema(damaged)
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"holds no \.proto file"):
         load_files(tmp_path)
@@ -146,10 +154,10 @@ def test_a_damaged_set_is_read_or_refused(
 
 def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = files_of("message M { int32 a = 1; int32 b = 2; } enum E { Z = 0; }")
-    monkeypatch.setattr(model, "MAX_DESCRIPTORS", 3)
+    monkeypatch.setattr(descriptor_set, "MAX_DESCRIPTORS", 3)
     with pytest.raises(SchemaError, match="at most 3 are compared"):
         read_schema(files)
-    monkeypatch.setattr(model, "MAX_FILES", 1)
+    monkeypatch.setattr(descriptor_set, "MAX_FILES", 1)
     with pytest.raises(SchemaError, match="at most 1 are compared"):
         read_schema(files)
     monkeypatch.setattr(module, "MAX_BYTES", 10)
