@@ -94,6 +94,21 @@ def test_another_message_is_refused_with_what_differs() -> None:
     assert (found.was, found.now) == ("t.A", "t.B (FIELD_RENAMED t.A.a: a -> b)")
 
 
+def test_another_message_with_a_field_of_another_type_is_refused() -> None:
+    text = "message A { int32 a = 1; } message B { double a = 1; } message M { %s m = 1; }"
+    (found,) = compare(files_of(text % "A"), files_of(text % "B"))
+    assert (found.kind, found.now) == ("FIELD_TYPE_CHANGED", "t.B (FIELD_TYPE_CHANGED t.A.a: int32 -> double)")
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_what_is_reserved_is_found_among_many(number: int) -> None:
+    reserved = {2, 4, 5, 6, 9, 10}
+    (found,) = compare(
+        files_of(message(f"int32 a = {number};")), files_of(message('reserved 9 to 10, 2, 4 to 6; reserved "a";'))
+    )
+    assert found.kind == ("FIELD_REMOVED" if number in reserved else "FIELD_REMOVED_UNRESERVED")
+
+
 def test_what_a_replaced_message_allows_is_told_too() -> None:
     """A message with a new name is compared as the one whose place it takes."""
     old = "message A { bytes a = 1 [(max_bytes) = 9]; } message M { A m = 1; }"
