@@ -64,11 +64,6 @@ class AdversaryNode:
         """Who it is."""
         return self.key.peer_id
 
-    @property
-    def peer_address(self) -> str:
-        """Where it is, with ``/p2p``."""
-        return f"{self.address}/p2p/{self.peer_id}"
-
     def serve(self, service: ServiceDescriptor, handler: object) -> None:
         """Serve a service from now on; see :meth:`hostmesh.rpc.server.RpcServer.add_service`."""
         self.server.add_service(service, handler)
