@@ -57,11 +57,15 @@ def test_further_paragraphs_follow_the_comment() -> None:
 @example('"')
 @example("\\")
 @example(":")
+@example("0:")
 @example('""""')
 @example("\x85")
 def test_any_comment_gives_a_docstring_with_its_words(comment: str) -> None:
     text = text_of(comment)
     assert text
-    words = "".join(each for each in comment if each.isprintable() and not each.isspace()).replace('"""', "'''")
-    found = "".join(text.split())
-    assert words[1:].rstrip(".!?") in found or text.startswith("Call Get.")
+    # Spaces, line ends and the punctuation of the first line may differ, and its first letter is a capital.
+    assert letters(comment)[1:] in letters(text)
+
+
+def letters(text: str) -> str:
+    return "".join(each for each in text if each.isalnum())
