@@ -127,6 +127,9 @@ class _Comparison:
         follower = self._follower(old_name)
         if follower == new_name:
             return Relation(is_same=True)
+        if self._pairs.get((old_name, new_name), ()) is None:
+            # A message inside itself: nothing speaks against it so far, and who asked first will tell.
+            return Relation(is_same=False)
         changes: Iterable[Change]
         if old_name in self._old.messages and new_name in self._new.messages and self._depth < MAX_REPLACED_DEPTH:
             self._depth += 1
@@ -150,7 +153,6 @@ class _Comparison:
             self._pairs[pair] = None
             old, new = self._old.messages[old_name], self._new.messages[new_name]
             self._pairs[pair] = tuple(message_changes(old, new, self._role(*pair), self._relate))
-        # Of a message that is inside itself nothing speaks against it so far.
         return self._pairs[pair] or ()
 
     def _role(self, old_name: str, new_name: str) -> Role:
