@@ -11,7 +11,6 @@ from tests.simulated.nodes import Nodes, nodes_on
 from hostmesh.messaging.deliveries import DeliveryLimits
 from hostmesh.messaging.direct import DirectMessenger
 from hostmesh.messaging.inbox import Message
-from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
@@ -19,6 +18,7 @@ from hostmesh.net.stream import Stream
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import RpcServer
 from hostmesh.testing import SimNetwork
+from hostmesh.v1.message_hostmesh import MESSAGE_SERVICE
 
 PROTOCOL = "/hostmesh/message/1.0.0"
 ROUND_TRIP_S = 0.04

@@ -12,10 +12,10 @@ import trio
 from tests.support.simulated import simulated
 
 from hostmesh import SDK, ClockSkewError, HostCriteria, HostDescription, ModelOffer, NoHostFoundError, Price
-from hostmesh.discovery.calls import DISCOVERY_SERVICE
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.testing import SimMachine, SimNetwork, make_wallet
 from hostmesh.v1 import discovery_pb2 as pb
+from hostmesh.v1.discovery_hostmesh import DISCOVERY_SERVICE
 
 
 @asynccontextmanager

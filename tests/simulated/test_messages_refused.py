@@ -24,11 +24,11 @@ from hostmesh.messaging.body import decode_body
 from hostmesh.messaging.deliveries import DeliveryLimits
 from hostmesh.messaging.direct import DirectMessenger
 from hostmesh.messaging.inbox import Message
-from hostmesh.messaging.methods import SEND
 from hostmesh.net.identify import IDENTIFY_ID
 from hostmesh.net.ping import PING_ID
 from hostmesh.rpc.client import RpcClient
 from hostmesh.v1 import message_pb2
+from hostmesh.v1.message_hostmesh import MessageServiceMethods
 
 
 @simulated(world_of)
@@ -252,7 +252,7 @@ async def test_a_hostile_body_is_refused_and_never_delivered(
 ) -> None:
     world.b.messenger.on_message(world.b.got.append)
     with pytest.raises(RpcError) as caught:
-        await world.a.rpc.unary(world.to, SEND, request_, timeout_s=5.0)
+        await world.a.rpc.unary(world.to, MessageServiceMethods.SEND, request_, timeout_s=5.0)
     assert caught.value.status is StatusCode.INVALID_ARGUMENT
     assert world.b.got == []
     assert "failed" not in caplog.text

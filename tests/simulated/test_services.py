@@ -12,12 +12,12 @@ from hostmesh.errors import (
     ProtocolNotSupportedError,
 )
 from hostmesh.messaging.direct import DirectMessenger, Message
-from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.rpc.client import RpcClient
 from hostmesh.status.client import StatusClient
-from hostmesh.status.methods import STATUS_SERVICE
 from hostmesh.status.server import StatusServer
 from hostmesh.status.snapshot import HostStatus, ServingState
+from hostmesh.v1.message_hostmesh import MESSAGE_SERVICE
+from hostmesh.v1.status_hostmesh import STATUS_SERVICE
 
 
 @simulated(world_of)

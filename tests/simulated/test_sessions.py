@@ -24,12 +24,12 @@ from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import CallContext, RpcServer
 from hostmesh.sessions.authorization import ModelPrice, message_from_terms
 from hostmesh.sessions.challenge import ChallengeLimits
-from hostmesh.sessions.client import AUTHORIZE, GET_CHALLENGE, ChosenHost, SessionManager
+from hostmesh.sessions.client import ChosenHost, SessionManager
 from hostmesh.sessions.server import SessionServer, SessionServerLimits
-from hostmesh.sessions.session import CLOSE_SESSION
 from hostmesh.system import System
 from hostmesh.testing import SimNetwork, make_peer_key, make_wallet
 from hostmesh.v1 import session_pb2 as pb
+from hostmesh.v1.session_hostmesh import SessionServiceClient
 
 NETWORK = "testnet"
 MODEL = "smollm2-135m-instruct"
@@ -115,13 +115,15 @@ def terms_of(mesh: Mesh, client: Client, nonce: bytes, /, **changes: Any) -> Ses
 
 
 async def challenge(mesh: Mesh, client: Client) -> bytes:
-    answer = await client.rpc.unary(mesh.host.peer_id, GET_CHALLENGE, pb.GetChallengeRequest(), timeout_s=10)
+    answer = await SessionServiceClient(client.rpc, mesh.host.peer_id).get_challenge(
+        pb.GetChallengeRequest(), timeout_s=10
+    )
     return answer.nonce
 
 
 async def authorize(mesh: Mesh, client: Client, message: pb.SessionAuthorization) -> bytes:
     request = pb.AuthorizeRequest(authorization=message)
-    return (await client.rpc.unary(mesh.host.peer_id, AUTHORIZE, request, timeout_s=10)).grant
+    return (await SessionServiceClient(client.rpc, mesh.host.peer_id).authorize(request, timeout_s=10)).grant
 
 
 @simulated(mesh_of)
@@ -183,7 +185,7 @@ async def test_a_stranger_cannot_close_anothers_session(mesh: Mesh) -> None:
     session = await client.sessions.start_session(mesh.choice, spending_limit_micros=1)
     request = pb.CloseSessionRequest(session_id=session.session_id)
     with pytest.raises(RpcError) as caught:
-        await stranger.rpc.unary(mesh.host.peer_id, CLOSE_SESSION, request, timeout_s=10)
+        await SessionServiceClient(stranger.rpc, mesh.host.peer_id).close_session(request, timeout_s=10)
     assert caught.value.details == {"cause": "UNKNOWN_SESSION"}
     mesh.server.require_session(client.uses(session.session_id), MODEL)
     await session.close()

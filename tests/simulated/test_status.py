@@ -26,11 +26,11 @@ from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import RpcServer
 from hostmesh.status.client import StatusClient
-from hostmesh.status.methods import STATUS_SERVICE
 from hostmesh.status.server import MAX_WATCHERS_PER_PEER, MIN_WATCH_INTERVAL_S, StatusServer
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.testing import SimNetwork
 from hostmesh.v1 import status_pb2
+from hostmesh.v1.status_hostmesh import STATUS_SERVICE
 
 PROTOCOL = "/hostmesh/status/1.0.0"
 LATENCY_S = 0.02

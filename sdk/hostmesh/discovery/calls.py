@@ -5,10 +5,7 @@ from __future__ import annotations
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.v1 import discovery_pb2 as pb
-from hostmesh.v1.discovery_hostmesh import DISCOVERY_SERVICE as DISCOVERY_SERVICE
-from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient, DiscoveryServiceMethods
-
-ANNOUNCE = DiscoveryServiceMethods.ANNOUNCE
+from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient
 
 
 async def fetch_record(caller: RpcCaller, peer_id: PeerId, *, timeout_s: float) -> pb.SignedHostRecord:

@@ -37,11 +37,8 @@ from hostmesh.sessions.reasons import GrantFault, Reason
 from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Session
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
-from hostmesh.v1.session_hostmesh import SessionServiceClient, SessionServiceMethods
+from hostmesh.v1.session_hostmesh import SessionServiceClient
 from hostmesh.wire.bounds import check_bounds
-
-GET_CHALLENGE = SessionServiceMethods.GET_CHALLENGE
-AUTHORIZE = SessionServiceMethods.AUTHORIZE
 
 DEFAULT_LIFETIME_S = 3600
 _ATTEMPTS = 3

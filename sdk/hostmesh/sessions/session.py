@@ -9,11 +9,10 @@ from hostmesh.identity.typed_data import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.v1 import session_pb2 as pb
-from hostmesh.v1.session_hostmesh import SessionServiceClient, SessionServiceMethods
+from hostmesh.v1.session_hostmesh import SessionServiceClient
 
 logger = logging.getLogger("hostmesh.sessions")
 
-CLOSE_SESSION = SessionServiceMethods.CLOSE_SESSION
 CLOSE_TIMEOUT_S = 2.0
 
 

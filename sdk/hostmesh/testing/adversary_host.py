@@ -24,7 +24,6 @@ from hostmesh.rpc.outcome import OK
 from hostmesh.rpc.server import CallContext
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.server import SessionServer
-from hostmesh.status.methods import PING, STATUS_SERVICE
 from hostmesh.status.server import StatusServer
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.testing.adversary_node import PROTOCOL_PREFIX, AdversaryNode, open_adversary_node
@@ -33,11 +32,12 @@ from hostmesh.testing.engine_faults import EngineFault, FailsAfter, HangsAfter
 from hostmesh.testing.machine import NETWORK_NAME, SimMachine
 from hostmesh.testing.records import make_binding, make_description, make_host_record
 from hostmesh.testing.wallets import make_wallet
-from hostmesh.v1 import discovery_pb2, job_pb2, session_pb2, status_pb2
+from hostmesh.v1 import discovery_pb2, job_pb2, status_pb2
 from hostmesh.v1.envelope_pb2 import SignedEnvelope
+from hostmesh.v1.job_hostmesh import JOB_SERVICE
+from hostmesh.v1.session_hostmesh import SESSION_SERVICE
+from hostmesh.v1.status_hostmesh import STATUS_SERVICE, StatusServiceMethods
 
-_SESSION_SERVICE = session_pb2.DESCRIPTOR.services_by_name["SessionService"]
-_JOB_SERVICE = job_pb2.DESCRIPTOR.services_by_name["JobService"]
 _RENEW_S = 60
 """A record older than this is signed anew, as honest hosts do."""
 _NEVER_S = 1e9
@@ -181,8 +181,8 @@ class LyingHost:
         self._ready: dict[str, bool] = {}
         adversary.serve_records(self)
         adversary.serve(STATUS_SERVICE, _LyingStatus(self))
-        adversary.serve(_SESSION_SERVICE, _SlowSessions(self))
-        adversary.serve(_JOB_SERVICE, _LyingJobs(self))
+        adversary.serve(SESSION_SERVICE, _SlowSessions(self))
+        adversary.serve(JOB_SERVICE, _LyingJobs(self))
         status_id = protocol_id(PROTOCOL_PREFIX, STATUS_SERVICE)
         self._answer_status = adversary.server.stream_handlers()[status_id]
         adversary.node.set_stream_handler(status_id, self._serve_status)
@@ -248,7 +248,8 @@ class LyingHost:
             return
         guess = self.adversary.machine.system.random_bytes(8)
         call = ServerCall(methods_of(STATUS_SERVICE))
-        call.feed(ClientCall(PING, Header(method=PING.name), status_pb2.PingRequest(nonce=guess)).start(None))
+        ping = StatusServiceMethods.PING
+        call.feed(ClientCall(ping, Header(method=ping.name), status_pb2.PingRequest(nonce=guess)).start(None))
         call.next_event()
         await stream.send(call.end(OK, status_pb2.PingResponse(nonce=guess)), end=True)
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import trio
 from google.protobuf.descriptor import ServiceDescriptor
 
-from hostmesh.discovery.calls import DISCOVERY_SERVICE
 from hostmesh.discovery.source import Advert
 from hostmesh.discovery.sources.dht import DhtSource
 from hostmesh.net.config import NodeConfig
@@ -19,6 +18,7 @@ from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import RpcServer
 from hostmesh.testing.machine import DEFAULT_PORT, NETWORK_NAME, SimMachine
 from hostmesh.testing.wallets import make_peer_key
+from hostmesh.v1.discovery_hostmesh import DISCOVERY_SERVICE
 
 PROTOCOL_PREFIX = "/hostmesh"
 MAX_CONNECTIONS = 1000

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from hostmesh.discovery.calls import ANNOUNCE, fetch_record
+from hostmesh.discovery.calls import fetch_record
 from hostmesh.discovery.description import HostDescription
 from hostmesh.discovery.service import CallFrom
 from hostmesh.net.peer_id import PeerId
@@ -15,6 +15,7 @@ from hostmesh.testing.machine import NETWORK_NAME, SimMachine
 from hostmesh.testing.records import make_description, make_host_record
 from hostmesh.testing.wallets import make_wallet
 from hostmesh.v1 import discovery_pb2 as pb
+from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient
 
 CALL_TIMEOUT_S = 10.0
 
@@ -62,7 +63,7 @@ class RecordPeer:
             HostmeshError: the peer was not reached.
         """
         request = pb.AnnounceRequest(record=record)
-        await self.adversary.rpc.unary(target, ANNOUNCE, request, timeout_s=CALL_TIMEOUT_S)
+        await DiscoveryServiceClient(self.adversary.rpc, target).announce(request, timeout_s=CALL_TIMEOUT_S)
 
     def record(
         self,

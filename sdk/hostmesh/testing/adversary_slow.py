@@ -11,13 +11,13 @@ from functools import partial
 import trio
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from hostmesh.discovery.calls import DISCOVERY_SERVICE
 from hostmesh.errors import RemoteProtocolError
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.method import protocol_id
 from hostmesh.testing.adversary_node import PROTOCOL_PREFIX, AdversaryNode, open_adversary_node
 from hostmesh.testing.adversary_records import RecordPeer
 from hostmesh.testing.machine import DEFAULT_PORT, SimMachine
+from hostmesh.v1.discovery_hostmesh import DISCOVERY_SERVICE
 from hostmesh.wire.handshake import Handshake
 from hostmesh.wire.noise import SIGNED_PREFIX, NoiseIdentity
 from hostmesh.wire.yamux import YAMUX_ID

@@ -9,7 +9,6 @@ import string
 from typing import TYPE_CHECKING
 
 from hostmesh.messaging.direct import Ack, Message
-from hostmesh.messaging.methods import MESSAGE_SERVICE
 from hostmesh.net.address import join_peer_address
 from hostmesh.net.dht import DhtStatistics
 from hostmesh.net.ledger import NodeUsage
@@ -18,7 +17,6 @@ from hostmesh.rpc.method import AnyMethod, methods_of
 from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.rpc.server import CallContext
 from hostmesh.settings import LoadedSettings, Paths, Settings, default_of, setting_names
-from hostmesh.status.methods import STATUS_SERVICE
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
 from hostmesh.testing.lazy_hypothesis import st
@@ -31,6 +29,8 @@ from hostmesh.testing.strategies_basic import (
     places,
     unix_times,
 )
+from hostmesh.v1.message_hostmesh import MESSAGE_SERVICE
+from hostmesh.v1.status_hostmesh import STATUS_SERVICE
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostmesh.errors import RemoteProtocolError, StatusCode
-from hostmesh.rpc.frames import Frame, encode_end, encode_request, encode_message_head, read_frame
+from hostmesh.rpc.frames import Frame, encode_end, encode_message_head, encode_request, read_frame
 from hostmesh.rpc.header import Header, encode_header, encode_header_rest
 from hostmesh.rpc.method import methods_of
 from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
