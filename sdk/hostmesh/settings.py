@@ -31,6 +31,9 @@ CONFIG_FILE_NAME = "config.toml"
 MAX_ADDRESSES = 64
 """Most entries of a list. Chosen here."""
 
+BOOTSTRAP_CONNECTIONS = 10_000
+"""``max_connections`` of a bootstrap node that is not told otherwise. Source: architecture, decision 10."""
+
 _NAMED_ELSEWHERE = frozenset({"HOSTMESH_HOME", "HOSTMESH_CONFIG"})
 _HOST_DAEMON_PREFIX = "HOSTMESH_HOST_"  # hostmesh-host reads and checks these
 _SEED_NAMES = {

@@ -1,28 +1,26 @@
 """Runs a scenario of whole simulated nodes and prints, as JSON, which code of hostmesh it was.
 
-``python -m tests.simulated.shipped_code``. With coverage.py installed, the lines that ran are counted too.
-
-Looked at: every function that was called, by a profile hook; every attribute of every module and class of hostmesh,
-before the test kit is imported, while the nodes run, and afterwards; every function's bytecode beside what its file
-compiles to; and every object that a node holds on to.
+``python -m tests.simulated.shipped_code``. Looked at: the lines that ran, by coverage.py; every function that was
+called, by a profile hook; every attribute of every module and class of hostmesh, before the test kit is imported,
+while the nodes run, and afterwards; every function's bytecode beside what its file compiles to; and every object that a
+node holds on to.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import json
 import pkgutil
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import coverage
 import trio
 
 import hostmesh
@@ -227,7 +225,6 @@ def main() -> None:
     """Run the scenario and print what it was."""
     modules = import_all()
     before = attributes(modules)
-    has_coverage = importlib.util.find_spec("coverage") is not None
     from hostmesh.testing import run_sim
 
     seen: dict[str, Any] = {}
@@ -241,13 +238,9 @@ def main() -> None:
         if event == "call":
             called[id(frame.f_code)] = frame.f_globals.get("__name__", ""), frame.f_code
 
-    measured: Any = nullcontext()
-    if has_coverage:
-        import coverage
-
-        measured = coverage.Coverage(data_file=None, include=[f"{ROOT}/*"], config_file=False)
+    measured = coverage.Coverage(data_file=None, include=[f"{ROOT}/*"], config_file=False)
     sys.setprofile(profile)
-    with measured.collect() if has_coverage else measured:
+    with measured.collect():
         run = run_sim(partial(scenario, look=look), seed=1)
     sys.setprofile(None)
     seen["replaced afterwards"] = replaced(before, attributes(modules))
@@ -263,7 +256,7 @@ def main() -> None:
     seen["functions"] = sorted(f"{path.as_posix()}:{name}" for path, name in inside)
     # Another copy of hostmesh, say.
     seen["elsewhere"] = sorted({f"{path}" for path, _ in ours if not path.is_relative_to(ROOT)})
-    seen["lines"] = lines(measured) if has_coverage else None
+    seen["lines"] = lines(measured)
     print(json.dumps(seen))
 
 

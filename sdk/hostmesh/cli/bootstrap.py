@@ -11,9 +11,8 @@ import typer
 from hostmesh.cli import options
 from hostmesh.cli.boundary import print_json
 from hostmesh.cli.options import invocation, listed
+from hostmesh.settings import BOOTSTRAP_CONNECTIONS
 
-MAX_CONNECTIONS = 10_000
-"""Of a bootstrap node that is not told otherwise. Source: architecture, decision 10."""
 LISTEN = ("/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001")
 """Where a bootstrap node listens that is not told otherwise. Source: seed 002, "Port Requirements"."""
 KEY_FILE_NAME = "bootstrap.key"
@@ -64,7 +63,7 @@ def bootstrap(
         enable_dht=True,
         dht_server=True,
         protocol_prefix=settings.protocol_prefix,
-        max_connections=MAX_CONNECTIONS if origins["max_connections"] == "default" else settings.max_connections,
+        max_connections=BOOTSTRAP_CONNECTIONS if origins["max_connections"] == "default" else settings.max_connections,
         connection_timeout_s=settings.connection_timeout_s,
     )
     _allow_open_files()

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.method import Method
 from hostmesh.sdk import SDK
+from hostmesh.settings import BOOTSTRAP_CONNECTIONS
 from hostmesh.testing.machine import DEFAULT_PORT, SimMachine
 from hostmesh.testing.network import SimNetwork
 from hostmesh.testing.wallets import make_wallet
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
-
-_BOOTSTRAP_CONNECTIONS = 10_000
-"""What ``hostmesh bootstrap`` allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ async def _live(
     machine: SimMachine, bootstrap: Sequence[str], settings: dict[str, Any], *, task_status: TaskStatus[SimNode]
 ) -> None:
     if not bootstrap:
-        settings = {"max_connections": _BOOTSTRAP_CONNECTIONS, **settings}
+        settings = {"max_connections": BOOTSTRAP_CONNECTIONS, **settings}
     async with machine.open_sdk(serve_dht=not bootstrap, **settings) as sdk:
         await sdk.authenticate(wallet=make_wallet(machine.name))
         peer_id = await sdk.get_discovery_manager().create_node(bootstrap=bootstrap)

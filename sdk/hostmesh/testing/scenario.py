@@ -96,14 +96,17 @@ class ScenarioRun:
         self.nodes = size.nodes
         self.minutes = size.minutes
         self.seed = seed
-        self.answers = 0
-        """Finds that gave a host."""
         self.miss_reasons: Counter[str] = Counter()
         """Finds that ended in a typed error, by its code and reason."""
         self.find_s: list[float] = []
         """How long each find that gave a host took, in simulated seconds."""
         self.figures: dict[str, object] = {}
         """What else the scenario measured, by name, as JSON takes it."""
+
+    @property
+    def answers(self) -> int:
+        """Finds that gave a host."""
+        return len(self.find_s)
 
     @property
     def misses(self) -> int:
@@ -127,7 +130,6 @@ class ScenarioRun:
         except HostmeshError as error:
             self.miss_reasons[_reason(error)] += 1
             return None
-        self.answers += 1
         self.find_s.append(trio.current_time() - began_s)
         return choice
 

@@ -11,6 +11,7 @@ import trio
 
 from hostmesh.discovery.manager import DiscoveryManager
 from hostmesh.sdk import SDK
+from hostmesh.settings import BOOTSTRAP_CONNECTIONS
 from hostmesh.testing.engine import FakeEngine
 from hostmesh.testing.machine import DEFAULT_PORT, SimMachine
 from hostmesh.testing.network import SimNetwork
@@ -20,8 +21,6 @@ from hostmesh.testing.wallets import make_wallet
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-BOOTSTRAP_CONNECTIONS = 10_000
-"""As ``hostmesh bootstrap`` has it."""
 HOST_CONNECTIONS = 1_000
 """As ``hostmesh-host`` has it."""
 
