@@ -18,7 +18,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.header import NO_METADATA, Header
-from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_id
+from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_ids
 from hostmesh.rpc.request_streams import BidiStream, ClientStream
 from hostmesh.rpc.responses import ResponseStream as ResponseStream
 from hostmesh.rpc.responses import latest_word, no_answer, one_response
@@ -146,7 +146,7 @@ class RpcClient:
         deadline = trio.current_time() + timeout_s
         stream: Stream | None = None
         with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S) as scope:
-            stream = await self._node.open_stream(peer_id, protocol_id(self._prefix, method), timeout_s=timeout_s)
+            stream = await self._node.open_stream(peer_id, protocol_ids(self._prefix, method)[0], timeout_s=timeout_s)
             try:
                 scope.deadline = deadline
                 sent_at_s = self._system.monotonic_s()
@@ -288,7 +288,7 @@ class RpcClient:
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         stream: Stream | None = None
         with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
-            stream = await self._node.open_stream(peer_id, protocol_id(self._prefix, method), timeout_s=timeout_s)
+            stream = await self._node.open_stream(peer_id, protocol_ids(self._prefix, method)[0], timeout_s=timeout_s)
         if stream is None:
             raise _no_stream(peer_id, timeout_s)
         try:

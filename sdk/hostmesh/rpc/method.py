@@ -19,6 +19,9 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 """Most that any method may allow one message; the bound of ``Frame.message``."""
+MAX_VERSIONS = 8
+"""Most versions of one protocol that a node speaks: each has an id, of which identify and records carry few."""
+_VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 
 
 class Cardinality(Enum):
@@ -48,8 +51,8 @@ class Method(Generic[RequestT, ResponseT]):
     """The service's name in its .proto: ``JobService``."""
     protocol: str
     """The protocol's name in its id: ``job``."""
-    version: str
-    """The protocol's version in its id: ``1.0.0``."""
+    versions: tuple[str, ...]
+    """The protocol's versions that are spoken, the highest first: ``1.1.0``, ``1.0.0``."""
     name: str
     """The method's name in its .proto: ``Quote``."""
     cardinality: Cardinality
@@ -57,6 +60,8 @@ class Method(Generic[RequestT, ResponseT]):
     response_type: type[ResponseT]
     max_request_bytes: int
     max_response_bytes: int
+    default_timeout_s: float | None = None
+    """Time that a call has when its caller names none; None = no end."""
     full_name: str = field(init=False, compare=False, repr=False)
     """``JobService.Quote``, as in logs and counters."""
     header: bytes = field(init=False, compare=False, repr=False)
@@ -130,17 +135,39 @@ def methods_of(service: ServiceDescriptor) -> dict[str, AnyMethod]:
     }
 
 
-def protocol_id(prefix: str, what: AnyMethod | ServiceDescriptor) -> str:
-    """Return the libp2p protocol id of a method or service.
+def protocol_ids(prefix: str, what: AnyMethod | ServiceDescriptor) -> tuple[str, ...]:
+    """Return the libp2p protocol ids of a method or service, that of the highest version first.
 
     >>> from hostmesh.v1 import job_pb2
-    >>> protocol_id("/hostmesh", job_pb2.DESCRIPTOR.services_by_name["JobService"])
-    '/hostmesh/job/1.0.0'
+    >>> protocol_ids("/hostmesh", job_pb2.DESCRIPTOR.services_by_name["JobService"])
+    ('/hostmesh/job/1.0.0',)
     """
-    if isinstance(what, Method):
-        return f"{prefix}/{what.protocol}/{what.version}"
-    protocol, version = _protocol(what)
-    return f"{prefix}/{protocol}/{version}"
+    protocol, versions = (what.protocol, what.versions) if isinstance(what, Method) else _protocol(what)
+    return tuple(f"{prefix}/{protocol}/{version}" for version in versions)
+
+
+def spoken_versions(version: str, min_version: str = "") -> tuple[str, ...]:
+    """Return every version of a range, the highest first.
+
+    Args:
+        version: the highest one, MAJOR.MINOR.PATCH.
+        min_version: the lowest one, which may differ in its minor number only; empty for ``version`` alone.
+
+    Raises:
+        ValueError: these make no range, or one of more than :data:`MAX_VERSIONS`.
+
+    >>> spoken_versions("1.2.0", "1.0.0")
+    ('1.2.0', '1.1.0', '1.0.0')
+    """
+    if not min_version or min_version == version:
+        return (version,)
+    highest, lowest = (_VERSION.fullmatch(each) for each in (version, min_version))
+    if highest is None or lowest is None or highest[1] != lowest[1] or {highest[3], lowest[3]} != {"0"}:
+        raise ValueError("the versions of a range are as 1.2.0 and 1.0.0, of one major number and patch 0")
+    first, last = int(highest[2]), int(lowest[2])
+    if not 0 <= first - last < MAX_VERSIONS:
+        raise ValueError(f"a range goes up from min_version to version, over {MAX_VERSIONS} versions at most")
+    return tuple(f"{highest[1]}.{minor}.0" for minor in range(first, last - 1, -1))
 
 
 def handler_name(name: str) -> str:
@@ -153,13 +180,16 @@ def handler_name(name: str) -> str:
     return f"{python_name}_" if keyword.iskeyword(python_name) else python_name
 
 
-def _protocol(service: ServiceDescriptor) -> tuple[str, str]:
+def _protocol(service: ServiceDescriptor) -> tuple[str, tuple[str, ...]]:
     # The stubs know an extension as a plain field.
     extensions: Any = service.GetOptions().Extensions
     protocol, version = extensions[options_pb2.protocol], extensions[options_pb2.version]
     if not protocol or not version:
         raise TypeError(f"{service.full_name} has no protocol or version option")
-    return protocol, version
+    try:
+        return protocol, spoken_versions(version, extensions[options_pb2.min_version])
+    except ValueError as error:
+        raise TypeError(f"{service.full_name}: {error}") from error
 
 
 def _method(
@@ -172,15 +202,17 @@ def _method(
     sizes = (extensions[options_pb2.max_request_bytes], extensions[options_pb2.max_response_bytes])
     if not all(0 < size <= MAX_MESSAGE_BYTES for size in sizes):
         raise TypeError(f"{descriptor.full_name} needs max_request_bytes and max_response_bytes up to 1 MiB")
-    protocol, version = _protocol(service)
+    protocol, versions = _protocol(service)
+    timeout_ms = extensions[options_pb2.default_timeout_ms]
     return Method(
         service=service.name,
         protocol=protocol,
-        version=version,
+        versions=versions,
         name=descriptor.name,
         cardinality=_CARDINALITIES[descriptor.client_streaming, descriptor.server_streaming],
         request_type=request_type,
         response_type=response_type,
         max_request_bytes=sizes[0],
         max_response_bytes=sizes[1],
+        default_timeout_s=timeout_ms / 1000 if timeout_ms else None,
     )

@@ -27,7 +27,7 @@ from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall, largest_request_frame
 from hostmesh.rpc.header import NO_METADATA
 from hostmesh.rpc.limits import BUSY_RETRY_MS, LimitTable, RpcLimits, ServiceCalls, ServiceLimits, UnfinishedRequests
-from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_id
+from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_ids
 from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error
 from hostmesh.rpc.requests import ReceivedRequests, drain
 from hostmesh.rpc.sender import MessageSender
@@ -149,7 +149,7 @@ class RpcServer:
                 raise UsageError(f"{service.full_name} needs a handler", remedy="serve(service, handler)")
             handler = service
         service = service_of(service)
-        served = protocol_id(self._prefix, service)
+        served = protocol_ids(self._prefix, service)[0]
         if served in self._services:
             raise UsageError(f"{served} is served already")
         methods = methods_of(service)
@@ -169,7 +169,7 @@ class RpcServer:
 
     def remove_service(self, service: ServiceDescriptor | ServiceBase) -> str:
         """Serve a service no longer; calls in progress go on. Return its protocol id, for the node to forget."""
-        served = protocol_id(self._prefix, service_of(service))
+        served = protocol_ids(self._prefix, service_of(service))[0]
         self._services.pop(served, None)
         return served
 

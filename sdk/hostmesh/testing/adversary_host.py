@@ -19,7 +19,7 @@ from hostmesh.jobs.server import JobServer
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall, ServerCall
 from hostmesh.rpc.header import Header
-from hostmesh.rpc.method import methods_of, protocol_id
+from hostmesh.rpc.method import methods_of, protocol_ids
 from hostmesh.rpc.outcome import OK
 from hostmesh.rpc.server import CallContext
 from hostmesh.sessions.authorization import ModelPrice
@@ -183,7 +183,7 @@ class LyingHost:
         adversary.serve(STATUS_SERVICE, _LyingStatus(self))
         adversary.serve(SESSION_SERVICE, _SlowSessions(self))
         adversary.serve(JOB_SERVICE, _LyingJobs(self))
-        status_id = protocol_id(PROTOCOL_PREFIX, STATUS_SERVICE)
+        status_id = protocol_ids(PROTOCOL_PREFIX, STATUS_SERVICE)[0]
         self._answer_status = adversary.server.stream_handlers()[status_id]
         adversary.node.set_stream_handler(status_id, self._serve_status)
 

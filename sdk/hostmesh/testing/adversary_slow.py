@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hostmesh.errors import RemoteProtocolError
 from hostmesh.net.stream import Stream, StreamHandler
-from hostmesh.rpc.method import protocol_id
+from hostmesh.rpc.method import protocol_ids
 from hostmesh.testing.adversary_node import PROTOCOL_PREFIX, AdversaryNode, open_adversary_node
 from hostmesh.testing.adversary_records import RecordPeer
 from hostmesh.testing.machine import DEFAULT_PORT, SimMachine
@@ -203,7 +203,7 @@ async def run_slow_peer(
             adversary.nursery.start_soon(peer.accept, bound.listener)
         else:
             records = RecordPeer(adversary, lambda asker, turn: records.record(sequence=turn + 1))
-            discovery_id = protocol_id(PROTOCOL_PREFIX, DISCOVERY_SERVICE)
+            discovery_id = protocol_ids(PROTOCOL_PREFIX, DISCOVERY_SERVICE)[0]
             serve = adversary.server.stream_handlers()[discovery_id]
             slow = peer.hold_stream if slowness.kind is SlowKind.STREAMS else partial(peer.trickle, serve)
             adversary.node.set_stream_handler(discovery_id, slow)

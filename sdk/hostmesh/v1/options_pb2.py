@@ -25,11 +25,13 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19hostmesh/v1/options.proto\x12\x0bhostmesh.v1\x1a google/protobuf/descriptor.proto:5\n\tmax_bytes\x12\x1d.google.protobuf.FieldOptions\x18\xb9\x8e\x03 \x01(\r\x88\x01\x01:5\n\tmin_bytes\x12\x1d.google.protobuf.FieldOptions\x18\xba\x8e\x03 \x01(\r\x88\x01\x01:5\n\tmax_items\x12\x1d.google.protobuf.FieldOptions\x18\xbb\x8e\x03 \x01(\r\x88\x01\x01:>\n\x11max_request_bytes\x12\x1e.google.protobuf.MethodOptions\x18\xc3\x8e\x03 \x01(\r\x88\x01\x01:?\n\x12max_response_bytes\x12\x1e.google.protobuf.MethodOptions\x18\xc4\x8e\x03 \x01(\r\x88\x01\x01:6\n\x08protocol\x12\x1f.google.protobuf.ServiceOptions\x18\xcd\x8e\x03 \x01(\t\x88\x01\x01:5\n\x07version\x12\x1f.google.protobuf.ServiceOptions\x18\xce\x8e\x03 \x01(\t\x88\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19hostmesh/v1/options.proto\x12\x0bhostmesh.v1\x1a google/protobuf/descriptor.proto\"H\n\nCallLimits\x12\x16\n\x0emax_concurrent\x18\x01 \x01(\r\x12\x13\n\x0b\x63\x61lls_per_s\x18\x02 \x01(\x01\x12\r\n\x05\x62urst\x18\x03 \x01(\r:5\n\tmax_bytes\x12\x1d.google.protobuf.FieldOptions\x18\xb9\x8e\x03 \x01(\r\x88\x01\x01:5\n\tmin_bytes\x12\x1d.google.protobuf.FieldOptions\x18\xba\x8e\x03 \x01(\r\x88\x01\x01:5\n\tmax_items\x12\x1d.google.protobuf.FieldOptions\x18\xbb\x8e\x03 \x01(\r\x88\x01\x01:>\n\x11max_request_bytes\x12\x1e.google.protobuf.MethodOptions\x18\xc3\x8e\x03 \x01(\r\x88\x01\x01:?\n\x12max_response_bytes\x12\x1e.google.protobuf.MethodOptions\x18\xc4\x8e\x03 \x01(\r\x88\x01\x01:?\n\x12\x64\x65\x66\x61ult_timeout_ms\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8e\x03 \x01(\r\x88\x01\x01:6\n\x08protocol\x12\x1f.google.protobuf.ServiceOptions\x18\xcd\x8e\x03 \x01(\t\x88\x01\x01:5\n\x07version\x12\x1f.google.protobuf.ServiceOptions\x18\xce\x8e\x03 \x01(\t\x88\x01\x01:9\n\x0bmin_version\x12\x1f.google.protobuf.ServiceOptions\x18\xcf\x8e\x03 \x01(\t\x88\x01\x01:U\n\x0e\x63\x61lls_per_peer\x12\x1f.google.protobuf.ServiceOptions\x18\xd0\x8e\x03 \x01(\x0b\x32\x17.hostmesh.v1.CallLimits\x88\x01\x01:S\n\x0c\x63\x61lls_of_all\x12\x1f.google.protobuf.ServiceOptions\x18\xd1\x8e\x03 \x01(\x0b\x32\x17.hostmesh.v1.CallLimits\x88\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hostmesh.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CALLLIMITS']._serialized_start=76
+  _globals['_CALLLIMITS']._serialized_end=148
 # @@protoc_insertion_point(module_scope)

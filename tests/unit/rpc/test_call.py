@@ -15,7 +15,7 @@ from hostmesh.errors import (
 )
 from hostmesh.rpc.call import CallEnded, CallRefused, CallStarted, ClientCall, ResponseReceived, ServerCall
 from hostmesh.rpc.header import Header
-from hostmesh.rpc.method import Cardinality, handler_name, method, methods_of, protocol_id
+from hostmesh.rpc.method import Cardinality, handler_name, method, methods_of, protocol_ids
 from hostmesh.rpc.outcome import OK, Outcome
 from hostmesh.v1 import discovery_pb2, job_pb2, rpc_pb2, session_pb2, status_pb2
 
@@ -60,9 +60,9 @@ def test_methods_come_from_the_service_block() -> None:
     assert METHODS["Ping"] == PING
     assert WATCH.cardinality is Cardinality.SERVER_STREAM
     assert (WATCH.max_request_bytes, WATCH.max_response_bytes) == (64, 16384)
-    assert protocol_id("/fabstir-llm", WATCH) == "/fabstir-llm/status/1.0.0"
-    assert protocol_id("/hostmesh", session_pb2.DESCRIPTOR.services_by_name["SessionService"]) == (
-        "/hostmesh/session/1.0.0"
+    assert protocol_ids("/fabstir-llm", WATCH) == ("/fabstir-llm/status/1.0.0",)
+    assert protocol_ids("/hostmesh", session_pb2.DESCRIPTOR.services_by_name["SessionService"]) == (
+        "/hostmesh/session/1.0.0",
     )
 
 
