@@ -108,12 +108,12 @@ if TYPE_CHECKING:
         ResponseStream,
         RpcClient,
     )
+    from hostmesh.rpc.context import CallContext
     from hostmesh.rpc.method import (
         Method,
         method,
     )
     from hostmesh.rpc.retry import RetryPolicy
-    from hostmesh.rpc.server import CallContext
     from hostmesh.rpc.shapes import (
         BidiStreamCall,
         ClientStreamCall,
@@ -328,7 +328,7 @@ _HOMES = {
     "RpcClient": "hostmesh.rpc.client",
     "Method": "hostmesh.rpc.method",
     "method": "hostmesh.rpc.method",
-    "CallContext": "hostmesh.rpc.server",
+    "CallContext": "hostmesh.rpc.context",
     "BidiStreamCall": "hostmesh.rpc.shapes",
     "ClientStreamCall": "hostmesh.rpc.shapes",
     "RequestStream": "hostmesh.rpc.shapes",

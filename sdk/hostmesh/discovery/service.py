@@ -14,7 +14,7 @@ from hostmesh.v1.discovery_hostmesh import DiscoveryServiceBase
 
 
 class CallFrom(Protocol):
-    """Who calls; :class:`hostmesh.rpc.server.CallContext` is one."""
+    """Who calls; :class:`hostmesh.rpc.context.CallContext` is one."""
 
     @property
     def peer_id(self) -> PeerId:

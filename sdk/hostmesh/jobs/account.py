@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from hostmesh.rpc.server import CallContext
+from hostmesh.rpc.context import CallContext
 
 
 class JobReservation(Protocol):

@@ -40,7 +40,7 @@ from hostmesh.jobs.stats import UNCHARGED_OUTCOMES, JobOutcome, JobStats
 from hostmesh.jobs.usage import TokenMeter, most_tokens
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
-from hostmesh.rpc.server import CallContext
+from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.shapes import SendResponse
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.system import System

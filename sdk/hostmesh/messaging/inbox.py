@@ -19,7 +19,7 @@ from hostmesh.errors import AlreadyRunningError, RpcError, StatusCode
 from hostmesh.messaging.body import Body, decode_body
 from hostmesh.messaging.deliveries import Claim, DeliveryLimits, DeliveryTable, MessageKey
 from hostmesh.net.peer_id import PeerId
-from hostmesh.rpc.server import CallContext
+from hostmesh.rpc.context import CallContext
 from hostmesh.system import System
 from hostmesh.v1 import message_pb2
 from hostmesh.v1.message_hostmesh import MessageServiceBase

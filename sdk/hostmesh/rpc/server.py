@@ -25,7 +25,7 @@ from hostmesh.errors import ConnectionLostError, RemoteProtocolError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall, largest_request_frame
-from hostmesh.rpc.header import NO_METADATA
+from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.limits import BUSY_RETRY_MS, LimitTable, RpcLimits, ServiceCalls, ServiceLimits, UnfinishedRequests
 from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_ids
 from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error
@@ -50,21 +50,6 @@ _FULL = Outcome(
     retry_after_ms=BUSY_RETRY_MS,
 )
 _LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallContext:
-    """What a handler knows of its call besides the request."""
-
-    peer_id: PeerId
-    """The caller, as the handshake proved it."""
-    method: str
-    """``JobService.Run``."""
-    deadline: float | None
-    """On the system's monotonic clock, seconds; None = the caller waits without end."""
-    session_id: bytes = b""
-    idempotency_key: bytes = b""
-    metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
 
 
 @dataclass(slots=True)

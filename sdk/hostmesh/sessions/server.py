@@ -57,7 +57,7 @@ _USE_REASONS = frozenset(
 
 
 class SessionCall(Protocol):
-    """What sessions need to know of a call (:class:`hostmesh.rpc.server.CallContext`)."""
+    """What sessions need to know of a call (:class:`hostmesh.rpc.context.CallContext`)."""
 
     @property
     def peer_id(self) -> PeerId:

@@ -13,7 +13,7 @@ import trio
 
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
-from hostmesh.rpc.server import CallContext
+from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.shapes import SendResponse
 from hostmesh.status.snapshot import HostStatus, status_to_proto
 from hostmesh.system import System

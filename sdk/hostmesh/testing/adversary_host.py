@@ -18,10 +18,10 @@ from hostmesh.jobs.pricing import cost_micros
 from hostmesh.jobs.server import JobServer
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall, ServerCall
+from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import methods_of, protocol_ids
 from hostmesh.rpc.outcome import OK
-from hostmesh.rpc.server import CallContext
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.server import SessionServer
 from hostmesh.status.server import StatusServer

@@ -64,9 +64,9 @@ from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionEvent
 from hostmesh.reputation.score import Reputation
+from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.method import Cardinality, Method
 from hostmesh.rpc.retry import RetryPolicy
-from hostmesh.rpc.server import CallContext
 from hostmesh.settings import LoadedSettings, Paths, Settings
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System

@@ -13,9 +13,9 @@ from hostmesh.net.address import join_peer_address
 from hostmesh.net.dht import DhtStatistics
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.pool import ConnectionEvent
+from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.method import AnyMethod, methods_of
 from hostmesh.rpc.retry import RetryPolicy
-from hostmesh.rpc.server import CallContext
 from hostmesh.settings import LoadedSettings, Paths, Settings, default_of, setting_names
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System

@@ -1,0 +1,24 @@
+"""What a server knows of a call besides its request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hostmesh.net.peer_id import PeerId
+from hostmesh.rpc.header import NO_METADATA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """What a handler knows of its call besides the request."""
+
+    peer_id: PeerId
+    """The caller, as the handshake proved it."""
+    method: str
+    """``JobService.Run``."""
+    deadline: float | None
+    """On the system's monotonic clock, seconds; None = the caller waits without end."""
+    session_id: bytes = b""
+    idempotency_key: bytes = b""
+    metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
