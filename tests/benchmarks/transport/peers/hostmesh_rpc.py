@@ -1,4 +1,4 @@
-"""hostmesh: typed calls through the node, client and server that ``open_sdk`` composes.
+"""hostmesh: the client and the server base that the plugin generates, on the node that ``open_sdk`` composes.
 
 Everything is as an application has it: authentication, bounds, limits, deadlines, accounting, DHT. Three things differ:
 the key is new each time and kept nowhere, mDNS is off (it would bring in whoever else is on the link), and the server
@@ -15,21 +15,13 @@ from typing import Any, Literal
 
 import trio
 from tests.benchmarks.transport.peers.endpoint import CALL_TIMEOUT_S, Call, Served, check_request, respond
-from tests.benchmarks.transport.peers.messages import SERVICE, Count, Payload
+from tests.benchmarks.transport.peers.messages import Count, Payload, import_generated
 from tests.benchmarks.transport.peers.payload import MESSAGE
 
 import hostmesh
-from hostmesh import CallContext, method
-from hostmesh.rpc.method import AnyMethod
-from hostmesh.rpc.server import SendResponse
+from hostmesh import CallContext, SendResponse
 
-_UNARY = method(SERVICE, "Unary", Payload, Payload)
-_STREAMS: dict[Call, AnyMethod] = {
-    Call.BURST: method(SERVICE, "Burst", Count, Payload),
-    Call.PACED: method(SERVICE, "Paced", Count, Payload),
-    Call.BULK: method(SERVICE, "Bulk", Count, Payload),
-    Call.HOLD: method(SERVICE, "Hold", Count, Payload),
-}
+_BENCH: Any = import_generated("bench_hostmesh")
 _HOST_CONNECTIONS = 1000
 _HELD = trio.Event()
 """What held calls wait for, which never comes."""
@@ -44,13 +36,13 @@ class HostmeshStack:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Served]:
         async with _open(serve_dht=True, max_connections=_HOST_CONNECTIONS) as sdk:
-            sdk.serve(SERVICE, _Handler())
+            sdk.serve(_Handler())
             settings = {
                 "hostmesh": hostmesh.__version__,
                 "trio": trio.__version__,
                 "open_sdk": {"ephemeral_key": True, "enable_mdns": False},
                 "server": {"serve_dht": True, "max_connections": _HOST_CONNECTIONS},
-                "call": f"RpcClient.unary and .server_stream, timeout_s={CALL_TIMEOUT_S:g} each",
+                "call": f"the generated client and server base, timeout_s={CALL_TIMEOUT_S:g} each",
             }
             yield Served(sdk.get_discovery_manager().listen_addresses()[0], settings)
 
@@ -78,9 +70,18 @@ class HostmeshEndpoint:
         self._node = sdk._running().node
         self._rpc = sdk.get_rpc_client()
         self._server = hostmesh.PeerId("")
+        self._client: Any = None
+        self._streams: dict[Call, Any] = {}
 
     async def dial(self, address: str) -> None:
         self._server = await self._discovery.connect_to_peer(address)
+        client = self._client = _BENCH.BenchServiceClient(self._rpc, self._server)
+        self._streams = {
+            Call.BURST: client.burst,
+            Call.PACED: client.paced,
+            Call.BULK: client.bulk,
+            Call.HOLD: client.hold,
+        }
 
     async def settle(self) -> None:
         # Only to know when what a new connection sets off is over; an application has nothing to wait for.
@@ -88,15 +89,13 @@ class HostmeshEndpoint:
             await trio.sleep(_SETTLE_POLL_S)
 
     async def unary(self, request: bytes) -> bytes:
-        response: Any = await self._rpc.unary(self._server, _UNARY, Payload(data=request), timeout_s=CALL_TIMEOUT_S)
+        response = await self._client.unary(Payload(data=request), timeout_s=CALL_TIMEOUT_S)
         return response.data
 
     @asynccontextmanager
     async def stream(self, call: Call, count: int) -> AsyncIterator[AsyncIterator[bytes]]:
         async with (
-            self._rpc.server_stream(
-                self._server, _STREAMS[call], Count(count=count), timeout_s=CALL_TIMEOUT_S
-            ) as responses,
+            self._streams[call](Count(count=count), timeout_s=CALL_TIMEOUT_S) as responses,
             aclosing(_data_of(responses)) as data,
         ):
             yield data
@@ -107,7 +106,7 @@ async def _data_of(responses: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]
         yield response.data
 
 
-class _Handler:
+class _Handler(_BENCH.BenchServiceBase):  # type: ignore[misc]
     """Serves the benchmark."""
 
     async def unary(self, request: Any, context: CallContext) -> Any:
