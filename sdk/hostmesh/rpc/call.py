@@ -115,7 +115,16 @@ class ClientCall(Generic[RequestT, ResponseT]):
         FrameTooLargeError, UsageError: the request or the header breaks a bound; nothing may be sent.
     """
 
-    __slots__ = ("_decoder", "_ended", "_header_rest", "_method", "_one_response", "_pending", "_request", "_responses")
+    __slots__ = (
+        "_decoder",
+        "_header_rest",
+        "_method",
+        "_one_response",
+        "_pending",
+        "_request",
+        "_responses",
+        "outcome",
+    )
 
     def __init__(self, method: Method[RequestT, ResponseT], header: Header, request: RequestT | None) -> None:
         if (request is None) is not method.takes_stream:
@@ -126,13 +135,14 @@ class ClientCall(Generic[RequestT, ResponseT]):
         self._header_rest = encode_header_rest(header, method)
         self._decoder = FrameDecoder(method.max_response_bytes + HEADER_ALLOWANCE_BYTES)
         self._pending: CallEnded | None = None
-        self._ended = False
+        self.outcome: Outcome | None = None
+        """The terminal status, once its event was taken."""
         self._responses = 0
 
     @property
     def ended(self) -> bool:
         """The terminal status has arrived."""
-        return self._ended
+        return self.outcome is not None
 
     @property
     def takes_stream(self) -> bool:
@@ -166,9 +176,9 @@ class ClientCall(Generic[RequestT, ResponseT]):
         """Return the next event, or None when more bytes are needed."""
         if self._pending is not None:
             event, self._pending = self._pending, None
-            self._ended = True
+            self.outcome = event.outcome
             return event
-        if self._ended:
+        if self.outcome is not None:
             if self._decoder.buffered_bytes:
                 raise MalformedMessageError("bytes after the status", field="status")
             return None
@@ -184,7 +194,7 @@ class ClientCall(Generic[RequestT, ResponseT]):
             if outcome is None:
                 raise MalformedMessageError("a frame without a message or status", field="message")
             self._check_end(outcome)
-            self._ended = True
+            self.outcome = outcome
             return CallEnded(outcome)
         self._responses += 1
         if self._one_response and (
@@ -203,7 +213,7 @@ class ClientCall(Generic[RequestT, ResponseT]):
         Raises:
             ConnectionLostError: it closed without a status. What it did is not known.
         """
-        if not self._ended:
+        if self.outcome is None:
             raise ConnectionLostError(
                 "the stream ended without a status",
                 remedy="the peer may have done the work: ask it before you call again",

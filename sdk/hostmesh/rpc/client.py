@@ -7,18 +7,20 @@ the peer may have done the work. :class:`RpcError` is the peer's own answer.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.header import NO_METADATA, Header
-from hostmesh.rpc.method import Method, RequestT, ResponseT, protocol_ids
+from hostmesh.rpc.interceptors import ClientInterceptor, OutgoingCall, intercepted, swallowed
+from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT, protocol_ids
+from hostmesh.rpc.outcome import status_for_caller
 from hostmesh.rpc.request_streams import BidiStream, ClientStream
 from hostmesh.rpc.responses import ResponseStream as ResponseStream
 from hostmesh.rpc.responses import latest_word, no_answer, one_response
@@ -50,13 +52,39 @@ class RpcClient:
         node: opens the streams.
         prefix: of the protocol ids: ``/hostmesh``.
         system: its monotonic clock measures :meth:`unary_timed`; its random bytes spread retries.
+        interceptors: around every call, the first outermost; each attempt is a call.
+        budget: of retries; one of its own unless it is shared.
     """
 
-    def __init__(self, node: StreamOpener, *, prefix: str, system: System) -> None:
+    def __init__(
+        self,
+        node: StreamOpener,
+        *,
+        prefix: str,
+        system: System,
+        interceptors: Sequence[ClientInterceptor] = (),
+        budget: RetryBudget | None = None,
+    ) -> None:
         self._node = node
         self._prefix = prefix
         self._system = system
-        self._budget = RetryBudget()
+        self._budget = budget or RetryBudget()
+        self._interceptors = tuple(interceptors)
+
+    def with_interceptors(self, *interceptors: ClientInterceptor) -> RpcClient:
+        """Return a client of the same node, with further interceptors inside its own.
+
+        Example::
+
+            chat = ChatServiceClient(sdk.get_rpc_client().with_interceptors(BearerToken(token)), peer_id)
+        """
+        return RpcClient(
+            self._node,
+            prefix=self._prefix,
+            system=self._system,
+            interceptors=(*self._interceptors, *interceptors),
+            budget=self._budget,
+        )
 
     async def unary(
         self,
@@ -142,6 +170,25 @@ class RpcClient:
 
         Dialling and opening the stream are not in them.
         """
+        if not self._interceptors:
+            return await self._unary(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata)
+        outgoing = _outgoing(peer_id, method, timeout_s, session_id, idempotency_key, metadata)
+        async with intercepted(self._interceptors, outgoing, status_for_caller):
+            return await self._unary(
+                peer_id, method, request, timeout_s, session_id, idempotency_key, outgoing.metadata
+            )
+        raise swallowed(method)
+
+    async def _unary(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        request: RequestT,
+        timeout_s: float,
+        session_id: bytes,
+        idempotency_key: bytes,
+        metadata: Mapping[str, str] | None,
+    ) -> tuple[ResponseT, float]:
         call = _client_call(method, request, session_id, idempotency_key, metadata)
         deadline = trio.current_time() + timeout_s
         stream: Stream | None = None
@@ -283,6 +330,40 @@ class RpcClient:
         Yields:
             The stream, the call, its deadline by trio's clock, and when its first frame was sent by the system's.
         """
+        if self._interceptors:
+            outgoing = _outgoing(peer_id, method, timeout_s, session_id, idempotency_key, metadata)
+            async with (
+                intercepted(self._interceptors, outgoing, status_for_caller),
+                self._start(
+                    peer_id, method, request, timeout_s, session_id, idempotency_key, outgoing.metadata
+                ) as started,
+            ):
+                call = started[1]
+                try:
+                    yield started
+                    if call.outcome is None:
+                        outgoing.status = StatusCode.CANCELLED
+                finally:
+                    # Whatever the block made of it.
+                    if call.outcome is not None:
+                        outgoing.status = call.outcome.status
+        else:
+            async with self._start(
+                peer_id, method, request, timeout_s, session_id, idempotency_key, metadata
+            ) as started:
+                yield started
+
+    @asynccontextmanager
+    async def _start(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        request: RequestT | None,
+        timeout_s: float | None,
+        session_id: bytes,
+        idempotency_key: bytes,
+        metadata: Mapping[str, str] | None,
+    ) -> AsyncIterator[tuple[Stream, ClientCall[RequestT, ResponseT], float, float]]:
         # Checked before the dial: a request that breaks a bound costs nothing.
         call = _client_call(method, request, session_id, idempotency_key, metadata)
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
@@ -301,6 +382,24 @@ class RpcClient:
         finally:
             with trio.CancelScope(deadline=trio.current_time() + _CLOSE_TIMEOUT_S, shield=True):
                 await _leave(stream, ended=call.ended)
+
+
+def _outgoing(
+    peer_id: PeerId,
+    method: AnyMethod,
+    timeout_s: float | None,
+    session_id: bytes,
+    idempotency_key: bytes,
+    metadata: Mapping[str, str] | None,
+) -> OutgoingCall:
+    return OutgoingCall(
+        peer_id=peer_id,
+        method=method,
+        timeout_s=timeout_s,
+        session_id=session_id,
+        idempotency_key=idempotency_key,
+        metadata=dict(metadata or {}),
+    )
 
 
 def _client_call(

@@ -11,11 +11,13 @@ from hostmesh.errors import (
     FrameTooLargeError,
     HostmeshError,
     JobError,
+    ProtocolNotSupportedError,
     RemoteProtocolError,
     RpcError,
     SessionError,
     StatusCode,
     TransportError,
+    UsageError,
 )
 from hostmesh.v1 import rpc_pb2
 
@@ -130,6 +132,60 @@ def outcome_of_error(error: Exception) -> Outcome | None:
             )
         case _:
             return None
+
+
+def status_for_server(error: BaseException | None) -> StatusCode:
+    """Return the status that what a handler raised stands for; None is a handler that returned.
+
+    >>> status_for_server(KeyError("a bug")).name
+    'INTERNAL'
+    """
+    if error is None:
+        return StatusCode.OK
+    error = sole_error(error)
+    if not isinstance(error, Exception):
+        return StatusCode.CANCELLED
+    return (outcome_of_error(error) or INTERNAL).status
+
+
+def status_for_caller(error: BaseException | None) -> StatusCode:
+    """Return the status that a caller's error stands for, also where the peer said none; None: the call ended well.
+
+    What is no error of hostmesh's comes from the caller's own block, which left the call.
+
+    >>> from hostmesh.errors import DialError
+    >>> status_for_caller(DialError("nobody listens", stage="dial")).name
+    'UNAVAILABLE'
+    """
+    if error is None:
+        return StatusCode.OK
+    error = sole_error(error)
+    match error:
+        case RpcError():
+            return error.status
+        case DeadlineExceededError():
+            return StatusCode.DEADLINE_EXCEEDED
+        case ProtocolNotSupportedError():
+            return StatusCode.UNIMPLEMENTED
+        case FrameTooLargeError():
+            return StatusCode.RESOURCE_EXHAUSTED
+        case RemoteProtocolError():
+            return StatusCode.INTERNAL
+        case TransportError():
+            return StatusCode.UNAVAILABLE
+        case UsageError():
+            return StatusCode.INVALID_ARGUMENT
+        case HostmeshError():
+            return StatusCode.UNKNOWN
+        case _:
+            return StatusCode.CANCELLED
+
+
+def sole_error(error: BaseException) -> BaseException:
+    """Return the one error of a group of one; any other error as it is."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _cut(text: str, max_bytes: int) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,10 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall, largest_request_frame
 from hostmesh.rpc.context import CallContext as CallContext
+from hostmesh.rpc.interceptors import IncomingCall, ServerInterceptor, intercepted, swallowed
 from hostmesh.rpc.limits import BUSY_RETRY_MS, LimitTable, RpcLimits, ServiceCalls, ServiceLimits, UnfinishedRequests
 from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_ids
-from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error
+from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error, sole_error, status_for_server
 from hostmesh.rpc.requests import ReceivedRequests, drain
 from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
@@ -72,6 +73,8 @@ class _Route:
 
     method: AnyMethod
     handler: Callable[..., Awaitable[Any]]
+    interceptors: Sequence[ServerInterceptor]
+    """Around the handler, the outermost first."""
     counted_ok: tuple[str, str]
     """Under which its calls that end well are counted."""
 
@@ -92,12 +95,21 @@ class RpcServer:
         prefix: of the protocol ids: ``/hostmesh``.
         system: its monotonic clock drives limits and deadlines.
         limits: per peer and per service.
+        interceptors: around the handlers of every service, the first outermost.
     """
 
-    def __init__(self, *, prefix: str, system: System, limits: RpcLimits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        prefix: str,
+        system: System,
+        limits: RpcLimits | None = None,
+        interceptors: Sequence[ServerInterceptor] = (),
+    ) -> None:
         self._prefix = prefix
         self._system = system
         self._limits = limits or RpcLimits()
+        self._interceptors = tuple(interceptors)
         self._table = LimitTable(self._limits)
         self._unfinished = UnfinishedRequests(self._limits)
         self._services: dict[str, _Service] = {}
@@ -112,6 +124,7 @@ class RpcServer:
         handler: object | None = None,
         *,
         limits: ServiceLimits | None = None,
+        interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         """Serve a service; each method ``GetRecord`` is the handler's ``get_record``.
 
@@ -125,6 +138,7 @@ class RpcServer:
             service: as its .proto describes it; or the handler, where that is a generated base.
             handler: has a method for each of the service's.
             limits: of the calls to this service and to all others with equal limits; None for those of the server.
+            interceptors: around its handlers, inside those of the server.
 
         Raises:
             UsageError: the handler lacks a method, or the protocol is served already.
@@ -143,7 +157,9 @@ class RpcServer:
             function = getattr(handler, handler_name(name), None)
             if not callable(function):
                 raise UsageError(f"{type(handler).__name__} has no {handler_name(name)} for {service.name}.{name}")
-            routes[name] = _Route(method, function, (method.full_name, StatusCode.OK.name))
+            routes[name] = _Route(
+                method, function, (*self._interceptors, *interceptors), (method.full_name, StatusCode.OK.name)
+            )
         self._services[served] = _Service(
             service.name,
             methods,
@@ -344,9 +360,23 @@ class RpcServer:
             metadata=header.metadata,
         )
         request = started.request if requests is None else requests
-        if route.method.gives_stream:
-            return route.handler(request, context, sender.send)
-        return route.handler(request, context)
+        arguments = (request, context, sender.send) if route.method.gives_stream else (request, context)
+        if route.interceptors:
+            return self._handle_intercepted(route, IncomingCall(context=context, method=route.method), arguments)
+        return route.handler(*arguments)
+
+    async def _handle_intercepted(self, route: _Route, call: IncomingCall, arguments: Sequence[Any]) -> Message | None:
+        def ending(error: BaseException | None) -> StatusCode:
+            status = status_for_server(error)
+            deadline = call.context.deadline
+            if status is StatusCode.CANCELLED and deadline is not None and self._system.monotonic_s() >= deadline:
+                return StatusCode.DEADLINE_EXCEEDED
+            return status
+
+        async with intercepted(route.interceptors, call, ending):
+            response: Message | None = await route.handler(*arguments)
+            return response
+        raise swallowed(route.method)
 
     async def _answer(
         self, stream: Stream, call: ServerCall, route: _Route, outcome: Outcome, response: Message | None
@@ -369,12 +399,11 @@ class RpcServer:
         return True
 
     def _outcome_of(self, error: Exception, method: AnyMethod) -> Outcome:
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        outcome = outcome_of_error(error)
+        inner = sole_error(error)
+        outcome = outcome_of_error(inner) if isinstance(inner, Exception) else None
         if outcome is None:
             self.counters.handler_failures[method.full_name] += 1
-            _log.error("the handler of %s failed", method.full_name, exc_info=error)
+            _log.error("the handler of %s failed", method.full_name, exc_info=inner)
             return INTERNAL
         return outcome
 
