@@ -26,6 +26,7 @@ from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.client import RpcClient
+from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.rpc.limits import BUILT_IN_LIMITS, ServiceLimits
 from hostmesh.rpc.server import RpcServer
 from hostmesh.rpc.shapes import ServiceBase
@@ -112,6 +113,7 @@ class NodeStack:
         handler: object | None = None,
         *,
         limits: ServiceLimits | None = BUILT_IN_LIMITS,
+        interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
         """Serve one more protocol from now on.
 
@@ -119,8 +121,9 @@ class NodeStack:
             service: its descriptor, or the handler where that is of a generated base.
             handler: see :meth:`hostmesh.rpc.server.RpcServer.add_service`.
             limits: of its calls; those of hostmesh's own protocols unless said otherwise, None for an application's.
+            interceptors: around its handlers.
         """
-        self.server.add_service(service, handler, limits=limits)
+        self.server.add_service(service, handler, limits=limits, interceptors=interceptors)
         for protocol_id, stream_handler in self.server.stream_handlers().items():
             self.node.set_stream_handler(protocol_id, stream_handler)
 
@@ -143,6 +146,8 @@ async def run_stack(
     nursery: trio.Nursery,
     system: System,
     network: Network | None,
+    client_interceptors: Sequence[ClientInterceptor] = (),
+    server_interceptors: Sequence[ServerInterceptor] = (),
 ) -> AsyncIterator[NodeStack]:
     """Run a node for the life of the block; entering returns once it listens.
 
@@ -151,7 +156,7 @@ async def run_stack(
     """
     node = Node(config, key, system=system, network=network)
     started_s = system.monotonic_s()
-    rpc = RpcClient(node, prefix=config.protocol_prefix, system=system)
+    rpc = RpcClient(node, prefix=config.protocol_prefix, system=system, interceptors=client_interceptors)
     status = StatusClient(rpc, system)
     probe = StatusCalls(rpc, status)
     sources = tuple(make_sources(node))
@@ -174,7 +179,7 @@ async def run_stack(
         node=node,
         key=key,
         rpc=rpc,
-        server=RpcServer(prefix=config.protocol_prefix, system=system),
+        server=RpcServer(prefix=config.protocol_prefix, system=system, interceptors=server_interceptors),
         status=status,
         status_server=StatusServer(current_status, system),
         probe=probe,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ from hostmesh.net.peer_key import PeerKey, open_peer_key
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.rpc.client import RpcClient
+from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
+from hostmesh.rpc.outcome import sole_error
 from hostmesh.rpc.shapes import ServiceBase
 from hostmesh.sessions.client import SessionManager
 from hostmesh.settings import LoadedSettings, load_settings
@@ -54,6 +56,8 @@ class SDK:
         sources: SourceFactory | None,
         ephemeral_key: bool,
         serve_dht: bool,
+        client_interceptors: Sequence[ClientInterceptor],
+        server_interceptors: Sequence[ServerInterceptor],
     ) -> None:
         self.settings = loaded.settings
         """The settings as they were read."""
@@ -65,6 +69,8 @@ class SDK:
         self._make_sources = sources
         self._ephemeral_key = ephemeral_key
         self._serve_dht = serve_dht
+        self._client_interceptors = client_interceptors
+        self._server_interceptors = server_interceptors
         self._wallet: Wallet | None = None
         self._binding: OperatorBinding | None = None
         self._stack: NodeStack | None = None
@@ -224,7 +230,13 @@ class SDK:
         """
         return self._running().rpc
 
-    def serve(self, service: ServiceDescriptor | ServiceBase, handler: object | None = None) -> None:
+    def serve(
+        self,
+        service: ServiceDescriptor | ServiceBase,
+        handler: object | None = None,
+        *,
+        interceptors: Sequence[ServerInterceptor] = (),
+    ) -> None:
         """Serve a protocol of an application from now on: ``sdk.serve(handler)`` for a generated base.
 
         Args:
@@ -233,6 +245,7 @@ class SDK:
                 and the size of each message.
             handler: has a method for each of the service's, in snake case: ``async def get_room(request, context)``
                 returns the response; that of a server stream also takes ``send``, an async function for one response.
+            interceptors: around the handler's methods, the first outermost, inside those of :func:`open_sdk`.
 
         Raises:
             UsageError: the handler lacks a method, or the protocol is served already.
@@ -241,7 +254,7 @@ class SDK:
         Limits: of one peer 256 calls at once and 20,000 a second, of all 4,096 and 50,000; further calls are refused
         with RESOURCE_EXHAUSTED.
         """
-        self._running().serve(service, handler, limits=None)
+        self._running().serve(service, handler, limits=None, interceptors=interceptors)
 
     def withdraw(self, service: ServiceDescriptor | ServiceBase) -> None:
         """Serve a protocol of an application no longer; calls in progress go on.
@@ -343,6 +356,8 @@ class SDK:
                 nursery=self._nursery,
                 system=self._system,
                 network=self._network,
+                client_interceptors=self._client_interceptors,
+                server_interceptors=self._server_interceptors,
             ) as stack:
                 self._stack = stack
                 try:
@@ -368,6 +383,8 @@ async def open_sdk(
     sources: SourceFactory | None = None,
     ephemeral_key: bool = False,
     serve_dht: bool = False,
+    client_interceptors: Sequence[ClientInterceptor] = (),
+    server_interceptors: Sequence[ServerInterceptor] = (),
     **overrides: object,
 ) -> AsyncIterator[SDK]:
     """Open hostmesh for the life of the block. No network I/O happens before ``create_node``.
@@ -380,6 +397,8 @@ async def open_sdk(
         ephemeral_key: a new peer key that is kept nowhere, so that several programs can run at once; else the key file
             is used and locked.
         serve_dht: answer other nodes' DHT queries, as bootstrap nodes and hosts do.
+        client_interceptors: around every call that this node makes, hostmesh's own among them; the first outermost.
+        server_interceptors: around every handler of this node, hostmesh's own among them; the first outermost.
         **overrides: settings by name; they beat the environment and the configuration file.
 
     Yields:
@@ -410,6 +429,8 @@ async def open_sdk(
                             sources=sources,
                             ephemeral_key=ephemeral_key,
                             serve_dht=serve_dht,
+                            client_interceptors=client_interceptors,
+                            server_interceptors=server_interceptors,
                         )
                         try:
                             yield sdk
@@ -426,7 +447,7 @@ async def open_sdk(
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # A task of the SDK itself failed: that is what ended the block.
-            crash = _unwrapped(group)
+            crash = sole_error(group)
         # Raised out here, so that the group is neither cause nor context.
         if crash is not None:
             raise crash
@@ -445,11 +466,3 @@ async def _hold_tasks(*, task_status: TaskStatus[trio.Nursery]) -> None:
         async with trio.open_nursery() as nursery:
             task_status.started(nursery)
             await trio.sleep_forever()
-
-
-def _unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the one error of a group of one; the group itself otherwise."""
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-        inner = inner.exceptions[0]
-    return inner
