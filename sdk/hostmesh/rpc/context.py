@@ -18,7 +18,8 @@ class CallContext:
     method: str
     """``JobService.Run``."""
     deadline: float | None
-    """On the system's monotonic clock, seconds; None = the caller waits without end."""
+    """On the system's monotonic clock, seconds: the caller's, or where it names none that of the method's
+    ``default_timeout_ms``; None = the caller waits without end."""
     session_id: bytes = b""
     idempotency_key: bytes = b""
     metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)

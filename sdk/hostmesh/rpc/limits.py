@@ -12,7 +12,12 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, isfinite
+from typing import Any
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from hostmesh.v1 import options_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +30,9 @@ class CallLimits:
     """Calls that may come at once after a pause."""
 
     def __post_init__(self) -> None:
-        """Refuse limits under which no call could ever be made."""
-        if self.max_concurrent < 1 or self.calls_per_s <= 0 or self.burst < 1:
-            raise ValueError("limits must let at least one call through")
+        """Refuse limits under which no call could ever be made, and a rate that is no number."""
+        if self.max_concurrent < 1 or self.burst < 1 or not (isfinite(self.calls_per_s) and self.calls_per_s > 0):
+            raise ValueError("limits must let at least one call through, and a rate is finite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,57 @@ class RpcLimits:
     """The same of one peer."""
 
 
+def with_stated(stated: options_pb2.CallLimits, own: CallLimits) -> CallLimits:
+    """Return a server's own limits with those that a service states in their place.
+
+    A rate that is stated without a burst has one of a second's calls, one at least.
+
+    Args:
+        stated: of the service's options; what is 0 there is not stated.
+        own: what the server has for services that state nothing.
+
+    Raises:
+        ValueError: ``calls_per_s`` is negative, infinite or no number.
+
+    >>> own = CallLimits(max_concurrent=256, calls_per_s=20_000.0, burst=20_000)
+    >>> with_stated(options_pb2.CallLimits(calls_per_s=2.5), own)
+    CallLimits(max_concurrent=256, calls_per_s=2.5, burst=3)
+    """
+    rate = stated.calls_per_s
+    if not (isfinite(rate) and rate >= 0):
+        raise ValueError(f"calls_per_s of {rate:g} is no rate")
+    return CallLimits(
+        max_concurrent=stated.max_concurrent or own.max_concurrent,
+        calls_per_s=rate or own.calls_per_s,
+        burst=stated.burst or (ceil(rate) if rate else own.burst),
+    )
+
+
+def stated_limits(service: ServiceDescriptor, server: RpcLimits) -> ServiceLimits | None:
+    """Return the limits that a service's options state, of which it alone is counted; None where they state none.
+
+    Args:
+        service: as its .proto describes it.
+        server: of which it has what it does not state.
+
+    Raises:
+        TypeError: an option is no limit: a bug in the .proto, which protoc-gen-hostmesh refuses.
+    """
+    # The stubs know an extension as a plain field.
+    extensions: Any = service.GetOptions().Extensions
+    of_peer, of_all = extensions[options_pb2.calls_per_peer], extensions[options_pb2.calls_of_all]
+    if not (of_peer.ListFields() or of_all.ListFields()):
+        return None
+    try:
+        return ServiceLimits(
+            group=service.full_name,
+            per_peer=with_stated(of_peer, server.per_peer),
+            per_service=with_stated(of_all, server.per_service),
+        )
+    except ValueError as error:
+        raise TypeError(f"{service.full_name}: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class OverLimit:
     """Why a call is not admitted."""
@@ -91,6 +147,8 @@ class OverLimit:
 
 BUSY_RETRY_MS = 250
 """A guess: nothing tells when a call in progress will end."""
+_LONGEST_WAIT_S = 1e9
+"""What is told of rates under one call in 31 years, which are positive but as good as none."""
 
 
 class _Bucket:
@@ -115,7 +173,8 @@ class _Bucket:
         if self.active >= limits.max_concurrent:
             return OverLimit("BUSY", BUSY_RETRY_MS)
         if self.tokens < 1.0:
-            return OverLimit("RATE_LIMITED", max(ceil((1.0 - self.tokens) / limits.calls_per_s * 1000), 1))
+            wait_s = min((1.0 - self.tokens) / limits.calls_per_s, _LONGEST_WAIT_S)
+            return OverLimit("RATE_LIMITED", max(ceil(wait_s * 1000), 1))
         return None
 
 

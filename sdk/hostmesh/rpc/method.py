@@ -100,7 +100,8 @@ def method(
         response_type: likewise.
 
     Raises:
-        TypeError: no such method, other types, or no size options: a bug where the constant stands.
+        TypeError: no such method, other types, no size options, or options that mean nothing: a bug where the constant
+            stands.
 
     >>> from hostmesh.v1 import status_pb2
     >>> ping = method(
@@ -204,6 +205,8 @@ def _method(
         raise TypeError(f"{descriptor.full_name} needs max_request_bytes and max_response_bytes up to 1 MiB")
     protocol, versions = _protocol(service)
     timeout_ms = extensions[options_pb2.default_timeout_ms]
+    if not timeout_ms and options_pb2.default_timeout_ms in extensions:
+        raise TypeError(f"{descriptor.full_name} has a default_timeout_ms of 0: no call could be made")
     return Method(
         service=service.name,
         protocol=protocol,

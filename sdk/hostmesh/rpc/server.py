@@ -27,7 +27,15 @@ from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall, largest_request_frame
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.interceptors import IncomingCall, ServerInterceptor, intercepted, swallowed
-from hostmesh.rpc.limits import BUSY_RETRY_MS, LimitTable, RpcLimits, ServiceCalls, ServiceLimits, UnfinishedRequests
+from hostmesh.rpc.limits import (
+    BUSY_RETRY_MS,
+    LimitTable,
+    RpcLimits,
+    ServiceCalls,
+    ServiceLimits,
+    UnfinishedRequests,
+    stated_limits,
+)
 from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_ids
 from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error, sole_error, status_for_server
 from hostmesh.rpc.requests import ReceivedRequests, drain
@@ -50,7 +58,7 @@ _FULL = Outcome(
     reason="BUSY",
     retry_after_ms=BUSY_RETRY_MS,
 )
-_LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed")
+_LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the time of the call has passed")
 
 
 @dataclass(slots=True)
@@ -137,11 +145,13 @@ class RpcServer:
         Args:
             service: as its .proto describes it; or the handler, where that is a generated base.
             handler: has a method for each of the service's.
-            limits: of the calls to this service and to all others with equal limits; None for those of the server.
+            limits: of the calls to this service and to all others with equal limits; None for those that its options
+                state, of which it alone is counted, and those of the server where they state none.
             interceptors: around its handlers, inside those of the server.
 
         Raises:
             UsageError: the handler lacks a method, or the protocol is served already.
+            TypeError: the .proto's options mean nothing; protoc-gen-hostmesh refuses these.
         """
         if handler is None:
             if not isinstance(service, ServiceBase):
@@ -165,7 +175,7 @@ class RpcServer:
             methods,
             routes,
             largest_request_frame(methods),
-            self._table.service(service.full_name, limits),
+            self._table.service(service.full_name, limits or stated_limits(service, self._limits)),
         )
 
     def remove_service(self, service: ServiceDescriptor | ServiceBase) -> str:
@@ -240,6 +250,9 @@ class RpcServer:
                     request = await self._read_request(service, stream, call)
                     if isinstance(request, CallStarted):
                         route, left_s = service.routes[request.method.name], request.header.deadline_left_s
+                        if left_s is None:
+                            # The caller names no end: that of the method holds, and its handler is told so.
+                            left_s = request.header.deadline_left_s = route.method.default_timeout_s
                         scope.deadline = math.inf if left_s is None else trio.current_time() + left_s
                         stream.on_lost(scope.cancel)
                         if left_s is not None and left_s <= 0:
