@@ -94,6 +94,7 @@ class _Service:
     routes: Mapping[str, _Route]
     max_frame_bytes: int
     calls: ServiceCalls
+    descriptor: ServiceDescriptor
 
 
 class RpcServer:
@@ -176,6 +177,7 @@ class RpcServer:
             routes,
             largest_request_frame(methods),
             self._table.service(service.full_name, limits or stated_limits(service, self._limits)),
+            service,
         )
 
     def remove_service(self, service: ServiceDescriptor | ServiceBase) -> str:
@@ -183,6 +185,10 @@ class RpcServer:
         served = protocol_ids(self._prefix, service_of(service))[0]
         self._services.pop(served, None)
         return served
+
+    def services(self) -> tuple[ServiceDescriptor, ...]:
+        """Return the services that are served now."""
+        return tuple({each.descriptor.full_name: each.descriptor for each in self._services.values()}.values())
 
     def stream_handlers(self) -> dict[str, StreamHandler]:
         """Return what a node must serve, by protocol id."""
