@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -32,7 +32,7 @@ _LINGER_S = 30.0
 """How long a stream that we closed waits for the peer to close it too."""
 _SPENT_WINDOW_BYTES = 12
 """With so little left of its window a peer waits for more; js-libp2p's Yamux sends nothing below 13."""
-_HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"})
+_HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"})
 
 
 class Connection:
@@ -176,10 +176,14 @@ class Connection:
 
     # --- streams of ours ---
 
-    async def open_stream(self, protocol_id: str) -> NodeStream:
+    async def open_stream(self, protocol_id: str, wanted: Sequence[str] = ()) -> NodeStream:
         """Open a stream. Nothing of the caller's was sent if this fails.
 
         If the peer said that it speaks the protocol, its word is not waited for: a mismatch then comes from the stream.
+
+        Args:
+            protocol_id: what to speak on it.
+            wanted: every protocol that would have done, for the error that tells so; none: this one.
 
         Raises:
             ProtocolNotSupportedError: the peer said no.
@@ -188,7 +192,7 @@ class Connection:
 
         Cancellation: safe; the stream is reset, the connection stays.
         """
-        stream = self.start_stream(protocol_id)
+        stream = self.start_stream(protocol_id, wanted)
         if protocol_id in self.spoken:
             return stream
         try:
@@ -201,7 +205,7 @@ class Connection:
             raise
         return stream
 
-    def start_stream(self, protocol_id: str) -> NodeStream:
+    def start_stream(self, protocol_id: str, wanted: Sequence[str] = ()) -> NodeStream:
         """Return a new stream whose protocol is not agreed on; raises as :meth:`open_stream`."""
         self.touch()
         if self.muxer.is_closed:
@@ -216,7 +220,14 @@ class Connection:
                 stage="limit",
                 remedy="end some calls first, make fewer at once, or raise max_streams",
             ) from error
-        return NodeStream(yamux_stream, self, protocol_id, prefix=proposal(protocol_id), proposer=Proposer(protocol_id))
+        return NodeStream(
+            yamux_stream,
+            self,
+            protocol_id,
+            prefix=proposal(protocol_id),
+            proposer=Proposer(protocol_id),
+            wanted=wanted,
+        )
 
     def _not_sent(self, why: str) -> ConnectionLostError:
         return ConnectionLostError(

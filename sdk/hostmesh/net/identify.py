@@ -1,10 +1,11 @@
 """Identify: each side tells the other which protocols it speaks and where it listens.
 
-Participants: every node answers ``/ipfs/id/1.0.0`` and asks it once on every connection. What a peer says is believed
-about itself only: its addresses are claims (``AddressOrigin.REMOTE``). The observed address is sent, and ignored when
+Participants: every node answers ``/ipfs/id/1.0.0`` and asks it once on every connection. What changes afterwards it
+tells the connected peers that take ``/ipfs/id/push/1.0.0``, at most once a second. What a peer says is believed about
+itself only: its addresses are claims (``AddressOrigin.REMOTE``). The observed address is sent, and ignored when
 received: nothing of ours depends on it. Limits: a message of 64 KiB, 256 protocols, 16 addresses.
 
-Source: libp2p specs, "identify".
+Source: libp2p specs, "identify" and "identify/push".
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from hostmesh.net.address import (
 )
 from hostmesh.net.connection import Connection
 from hostmesh.net.peer_id import PeerId
+from hostmesh.net.pool import ConnectionPool
 from hostmesh.net.stream import Stream
 from hostmesh.v1.identify_pb2 import Identify as IdentifyMessage
 from hostmesh.wire.bounds import parse
@@ -33,12 +35,16 @@ from hostmesh.wire.framing import FrameDecoder, encode_frame
 _log = logging.getLogger("hostmesh.net")
 
 IDENTIFY_ID = "/ipfs/id/1.0.0"
+PUSH_ID = "/ipfs/id/push/1.0.0"
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_PARTS = 10
 """go-libp2p tells much about itself in several messages; js-libp2p reads as many."""
 MAX_PROTOCOLS = 256
 _TIMEOUT_S = 10.0
 _SETTLE_S = 1.0
+_PUSH_PAUSE_S = 1.0
+_MAX_PUSHES = 64
+"""Peers that are told of a change at once."""
 _MAX_PROTOCOL_CHARS = 256
 AGENT = "hostmesh"
 _ED25519_KEY_PREFIX = bytes.fromhex("08011220")
@@ -129,7 +135,7 @@ class Identify:
         public_key: our raw Ed25519 public key.
         protocols: what we speak.
         addresses: where others may reach us.
-        connection_of: a peer's connection.
+        pool: the connections that there are.
         learn: takes the addresses that a peer claims.
     """
 
@@ -138,16 +144,17 @@ class Identify:
         public_key: bytes,
         protocols: Callable[[], Iterable[str]],
         addresses: Callable[[], tuple[str, ...]],
-        connection_of: Callable[[PeerId], Connection | None],
+        pool: ConnectionPool,
         learn: Callable[[PeerId, Sequence[str], AddressOrigin], None],
     ) -> None:
         self._public_key = public_key
         self._protocols = protocols
         self._addresses = addresses
-        self._connection_of = connection_of
+        self._pool = pool
         self._learn = learn
         self._identities: dict[PeerId, Identity] = {}
         self._asking: dict[PeerId, trio.Event] = {}
+        self._changed = trio.Event()
 
     def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
         """Return what a peer said it speaks; empty until it said so."""
@@ -165,8 +172,21 @@ class Identify:
             with trio.move_on_after(_SETTLE_S):
                 await answered.wait()
 
+    async def refresh(self, connection: Connection, *, is_urgent: bool) -> None:
+        """Return once what a peer speaks is known as well as it can be; after a second at most.
+
+        Args:
+            connection: to the peer. If it is being asked, its answer is waited for.
+            is_urgent: ask it anew otherwise: it may have changed without telling.
+        """
+        if connection.peer_id in self._asking:
+            await self.settled(connection.peer_id)
+        elif is_urgent:
+            with trio.move_on_after(_SETTLE_S):
+                await self.ask(connection)
+
     async def ask(self, connection: Connection) -> None:
-        """Ask the peer of a new connection. Never raises: a peer without Identify is a peer."""
+        """Ask the peer of a connection. Never raises: a peer without Identify is a peer."""
         answered = self._asking[connection.peer_id] = trio.Event()
         try:
             await self._ask(connection)
@@ -194,7 +214,69 @@ class Identify:
 
     async def answer(self, stream: Stream) -> None:
         """Tell a peer about us."""
-        connection = self._connection_of(stream.peer_id)
+        await stream.send(self._about_us(stream.peer_id))
+
+    def _about_us(self, peer_id: PeerId) -> bytes:
+        connection = self._pool.get(peer_id)
         identity = Identity(protocols=tuple(self._protocols()), addresses=self._addresses(), agent=AGENT)
         observed = None if connection is None else connection.remote
-        await stream.send(encode_identity(identity, public_key=self._public_key, observed=observed))
+        return encode_identity(identity, public_key=self._public_key, observed=observed)
+
+    # --- changes ---
+
+    def announce(self) -> None:
+        """Tell the connected peers soon that what we speak has changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Tell the connected peers of changes, until cancelled."""
+        self._changed = trio.Event()  # nobody is connected yet
+        slots = trio.Semaphore(_MAX_PUSHES)
+        while True:
+            await self._changed.wait()
+            self._changed = trio.Event()
+            async with trio.open_nursery() as nursery:
+                for peer_id in self._pool.peers():
+                    await slots.acquire()
+                    nursery.start_soon(self._push, peer_id, slots)
+            await trio.sleep(_PUSH_PAUSE_S)
+
+    async def _push(self, peer_id: PeerId, slots: trio.Semaphore) -> None:
+        """Tell one peer about us. Never raises."""
+        try:
+            connection = self._pool.get(peer_id)
+            if connection is None or (connection.spoken and PUSH_ID not in connection.spoken):
+                return
+            with trio.fail_after(_TIMEOUT_S):
+                stream = await connection.open_stream(PUSH_ID)
+                try:
+                    await stream.send(self._about_us(peer_id), end=True)
+                    await stream.close()
+                except BaseException:
+                    await stream.reset()
+                    raise
+        except (HostmeshError, trio.TooSlowError) as error:
+            _log.debug("a change was not told: %s", error, extra={"peer_id": peer_id})
+        finally:
+            slots.release()
+
+    async def take_push(self, stream: Stream) -> None:
+        """Learn what has changed about a peer."""
+        identity: Identity | None = None
+        try:
+            with trio.move_on_after(_TIMEOUT_S):
+                identity = await read_identity(stream)
+        except MalformedMessageError as error:
+            _log.debug("a change that a peer told was nonsense: %s", error, extra={"peer_id": stream.peer_id})
+        if identity is None:
+            await stream.reset()
+            return
+        # The answer to what we asked first is older than this.
+        await self.settled(stream.peer_id)
+        connections = self._pool.of(stream.peer_id)
+        if connections and identity.protocols:  # a message may leave out what has not changed
+            self._identities[stream.peer_id] = identity
+            for connection in connections:
+                connection.spoken = frozenset(identity.protocols)
+        if connections:
+            self._learn(stream.peer_id, identity.addresses, AddressOrigin.REMOTE)

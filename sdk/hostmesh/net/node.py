@@ -23,7 +23,6 @@ from hostmesh.errors import (
     ConnectionLostError,
     InvalidAddressError,
     NodeNotRunningError,
-    ProtocolNotSupportedError,
     ReadyTimeoutError,
     UsageError,
 )
@@ -36,13 +35,14 @@ from hostmesh.net.address import (
     split_peer_address,
 )
 from hostmesh.net.address_book import AddressBook
+from hostmesh.net.agreement import open_agreed
 from hostmesh.net.bootstrap import BootstrapLoop
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.connection import Connection
 from hostmesh.net.connection_keeper import ConnectionKeeper
 from hostmesh.net.connector import Connector
 from hostmesh.net.dht import Dht
-from hostmesh.net.identify import IDENTIFY_ID, Identify
+from hostmesh.net.identify import IDENTIFY_ID, PUSH_ID, Identify
 from hostmesh.net.ledger import Ledger, NodeUsage
 from hostmesh.net.listening import Listening
 from hostmesh.net.network import Network, SocketNetwork
@@ -97,7 +97,7 @@ class Node:
             key.public_bytes,
             self._protocols.keys,
             self.announced_addresses,
-            self._pool.get,
+            self._pool,
             self.add_addresses,
         )
         self._keeper = ConnectionKeeper(
@@ -131,6 +131,7 @@ class Node:
         self._stop_wanted = trio.Event()
         self._stopped = trio.Event()
         self.set_stream_handler(IDENTIFY_ID, self._identify.answer)
+        self.set_stream_handler(PUSH_ID, self._identify.take_push)
         self.set_stream_handler(PING_ID, Ping().answer)
         if config.enable_dht:
             self._dht = Dht(self, protocol_prefix=config.protocol_prefix, server=config.dht_server, system=self._system)
@@ -165,6 +166,7 @@ class Node:
                 try:
                     nursery.start_soon(self._listening.run)
                     nursery.start_soon(self._bootstrap.run)
+                    nursery.start_soon(self._identify.run)
                     if self._dht is not None:
                         nursery.start_soon(self._dht.run)
                     task_status.started()
@@ -331,30 +333,46 @@ class Node:
     # --- streams ---
 
     def set_stream_handler(self, protocol_id: str, handler: StreamHandler) -> None:
-        """Serve a protocol. What the handler raises resets its stream and no other."""
+        """Serve a protocol, and tell the connected peers. What the handler raises resets its stream and no other."""
+        if protocol_id not in self._protocols:
+            self._identify.announce()
         self._protocols[protocol_id] = handler
 
     def remove_stream_handler(self, protocol_id: str) -> StreamHandler | None:
-        """Serve a protocol no longer, and return who did, if anybody; streams that run go on."""
+        """Serve a protocol no longer, tell the peers, and return who did, if anybody; streams that run go on."""
+        self._identify.announce()
         return self._protocols.pop(protocol_id, None)
 
-    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
+    async def open_stream(
+        self, peer_id: PeerId, protocol_id: str | Sequence[str], *, timeout_s: float | None = None
+    ) -> Stream:
         """Open a stream, dialling the peer's known addresses if there is no connection.
 
         A connection that turns out to be dead is replaced by a new one, once.
 
+        Args:
+            peer_id: whom to.
+            protocol_id: what to speak; or several protocols, of which the first that the peer speaks is taken, as
+                ``protocol_id`` of the stream tells. Where the peer told that it speaks one, nothing is waited for.
+            timeout_s: seconds for everything; None = the configured timeout.
+
         Raises:
             DialError: the peer cannot be reached, or too many streams are open.
-            ProtocolNotSupportedError: the peer does not speak the protocol.
+            ProtocolNotSupportedError: the peer speaks none of the protocols. Where it told that it does, the stream's
+                use raises this.
             ConnectionLostError: the connection ended or was silent; ``may_have_executed`` is False.
             NodeNotRunningError: the node does not run.
 
         Cancellation: safe; the connection stays usable.
         """
+        protocol_ids = (protocol_id,) if isinstance(protocol_id, str) else protocol_id
         ready = self._pool.get(peer_id)
-        if ready is not None and protocol_id in ready.spoken:
+        if ready is not None:
             # The way of every call but the first: nothing is waited for.
-            return ready.start_stream(protocol_id)
+            spoken = ready.spoken
+            for each in protocol_ids:
+                if each in spoken:
+                    return ready.start_stream(each, protocol_ids)
         limit_s = self.config.connection_timeout_s if timeout_s is None else timeout_s
         deadline = trio.current_time() + limit_s
         for is_last in (False, True):
@@ -362,12 +380,7 @@ class Node:
             connection = await self._reach(peer_id, self._book.addresses_of(peer_id), left_s)
             with trio.move_on_at(deadline):
                 try:
-                    return await connection.open_stream(protocol_id)
-                except ProtocolNotSupportedError as error:
-                    # Say what it does speak, which it may be telling just now.
-                    await self._identify.settled(peer_id)
-                    error.offered = self.protocols_of(peer_id)
-                    raise
+                    return await open_agreed(connection, protocol_ids, self._identify)
                 except ConnectionLostError:
                     if is_last or not connection.is_closed:
                         raise
@@ -413,7 +426,10 @@ class Node:
     # --- identify ---
 
     def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
-        """Return the protocols that a connected peer said it speaks; empty until it said so."""
+        """Return the protocols that a connected peer said it speaks, by its latest word; empty until it said so.
+
+        Each version of a protocol has an id: see :func:`hostmesh.wire.versions.split_version`.
+        """
         return self._identify.protocols_of(peer_id)
 
     # --- DHT ---

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import trio
@@ -10,6 +10,7 @@ import trio
 from hostmesh.errors import ConnectionLostError, HostmeshError, ProtocolNotSupportedError, RemoteProtocolError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.wire.multistream import Proposer
+from hostmesh.wire.versions import refusal
 from hostmesh.wire.yamux import MAX_FRAME_BYTES, YamuxStream
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class NodeStream:
         protocol_id: what it speaks.
         prefix: goes out before the first byte: our part of the agreement on the protocol.
         proposer: reads the peer's part of it; None once there is an agreement.
+        wanted: every protocol that would have done, the best first; none: ``protocol_id``.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class NodeStream:
         "_proposer",
         "_protocol_id",
         "_reader",
+        "_wanted",
         "_was_reset",
         "_window_waiter",
         "_yamux_stream",
@@ -64,12 +67,14 @@ class NodeStream:
         *,
         prefix: bytes = b"",
         proposer: Proposer | None = None,
+        wanted: Sequence[str] = (),
     ) -> None:
         self._yamux_stream = yamux_stream
         self._connection = connection
         self._protocol_id = protocol_id
         self._prefix = prefix
         self._proposer = proposer
+        self._wanted = wanted
         # A deque would be most of an idle stream's memory; there are at most a few thousand in a full window.
         self._chunks: list[bytes | bytearray | memoryview] = []
         self._is_ended = False
@@ -405,11 +410,13 @@ class NodeStream:
             rest = self._proposer.receive(data)
         except (ProtocolNotSupportedError, RemoteProtocolError) as error:
             self._proposer = None
+            failure: HostmeshError = error
             if isinstance(error, ProtocolNotSupportedError):
-                error.offered = tuple(sorted(self._connection.spoken))
+                wanted = self._wanted or (self._protocol_id,)
+                failure = refusal(self.peer_id, wanted, self._connection.spoken, (self._protocol_id,))
             self._connection.disbelieve(self._protocol_id)
             yamux.reset(self._yamux_stream)
-            self._fail(error)
+            self._fail(failure)
             return b""
         yamux.consume(self._yamux_stream, len(data) - len(rest or b""))
         if rest is None:

@@ -14,6 +14,7 @@ from hostmesh.net.address import AddressOrigin
 from hostmesh.net.identify import IDENTIFY_ID, Identify, Identity, encode_identity
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.net.pool import ConnectionPool
 from hostmesh.wire.framing import encode_length
 
 STREAM = 1
@@ -34,7 +35,7 @@ def ask(start_connection, nursery: trio.Nursery) -> Ask:
         def learn(peer_id: PeerId, addresses: Sequence[str], origin: AddressOrigin) -> None:
             learned.append(tuple(addresses))
 
-        identify = Identify(PeerKey.generate().public_bytes, tuple, tuple, lambda _: rig.connection, learn)
+        identify = Identify(PeerKey.generate().public_bytes, tuple, tuple, ConnectionPool(1), learn)
         done = trio.Event()
 
         async def run() -> None:
