@@ -25,6 +25,7 @@ from hostmesh.net.network import Network
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.reflection.server import ReflectionServer
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.rpc.limits import BUILT_IN_LIMITS, ServiceLimits
@@ -115,7 +116,7 @@ class NodeStack:
         limits: ServiceLimits | None = BUILT_IN_LIMITS,
         interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
-        """Serve one more protocol from now on.
+        """Serve one more protocol from now on, in all versions that its options state.
 
         Args:
             service: its descriptor, or the handler where that is of a generated base.
@@ -129,7 +130,8 @@ class NodeStack:
 
     def withdraw(self, service: ServiceDescriptor | ServiceBase) -> None:
         """Serve a protocol no longer; calls in progress go on."""
-        self.node.remove_stream_handler(self.server.remove_service(service))
+        for protocol_id in self.server.remove_service(service):
+            self.node.remove_stream_handler(protocol_id)
 
 
 @asynccontextmanager
@@ -202,6 +204,8 @@ async def run_stack(
     stack.serve(DiscoveryServer(records, stack.publisher.current))
     stack.serve(stack.status_server)
     stack.serve(stack.messenger.inbox)
+    # Its limits are those that its .proto states: it answers tools, not work.
+    stack.serve(ReflectionServer(stack.server.services), limits=None)
     scope = trio.CancelScope()
 
     async def run_services(*, task_status: TaskStatus[None]) -> None:
