@@ -12,13 +12,14 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
 from hostmesh.protoc.names import module_aliases
 from hostmesh.protoc.schema import MessageType, MethodModel, Schema, ServiceFile, ServiceModel
-from hostmesh.rpc.method import MAX_MESSAGE_BYTES
+from hostmesh.rpc.limits import RpcLimits, with_stated
+from hostmesh.rpc.method import MAX_MESSAGE_BYTES, spoken_versions
 from hostmesh.v1 import options_pb2
 
 MAX_PROTOCOL_BYTES = 40
 MAX_VERSION_BYTES = 12
 """With these a protocol id fits into the 64 bytes that records and identify give one."""
-OWN_PROTOCOLS = frozenset({"discovery", "job", "kad", "message", "session", "status"})
+OWN_PROTOCOLS = frozenset({"discovery", "job", "kad", "message", "reflection", "session", "status"})
 OWN_PACKAGE = "hostmesh.v1"
 
 _PROTOCOL = re.compile(r"[a-z][a-z0-9]*([-._/][a-z0-9]+)*")
@@ -50,10 +51,13 @@ def check(schema: Schema, files: Sequence[ServiceFile]) -> list[Problem]:
         problems += _check_modules(file)
         problems += _check_constants(file)
         for service in file.services:
-            problems += _check_protocol(file, service, served)
+            problems += _check_protocol(file, service)
+            problems += _check_versions(file, service, served)
+            problems += _check_call_limits(service)
             problems += _check_names(file, service)
             for method in service.methods:
                 problems += _check_sizes(file, method)
+                problems += _check_timeout(method)
                 for message in (method.request, method.response):
                     problems += _check_type(method, message)
                     problems += _check_bounds(schema, message, seen)
@@ -80,7 +84,7 @@ def _check_constants(file: ServiceFile) -> Iterator[Problem]:
             yield Problem(service.where, service.name, text, "rename one of the two")
 
 
-def _check_protocol(file: ServiceFile, service: ServiceModel, served: dict[tuple[str, str], str]) -> Iterator[Problem]:
+def _check_protocol(file: ServiceFile, service: ServiceModel) -> Iterator[Problem]:
     first = "" if file.imports_options else f"{_IMPORT} and "
     if not service.protocol:
         remedy = f'{first}add: option (hostmesh.v1.protocol) = "chat";'
@@ -95,6 +99,10 @@ def _check_protocol(file: ServiceFile, service: ServiceModel, served: dict[tuple
     elif service.protocol in OWN_PROTOCOLS and file.package != OWN_PACKAGE:
         text = f"{service.protocol!r} is a protocol of hostmesh itself"
         yield Problem(service.where, service.name, text, "choose another name")
+
+
+def _check_versions(file: ServiceFile, service: ServiceModel, served: dict[tuple[str, str], str]) -> Iterator[Problem]:
+    first = "" if file.imports_options else f"{_IMPORT} and "
     if not service.version:
         remedy = f'{first}add: option (hostmesh.v1.version) = "1.0.0";'
         yield Problem(service.where, service.name, "no version option", remedy)
@@ -102,11 +110,28 @@ def _check_protocol(file: ServiceFile, service: ServiceModel, served: dict[tuple
         text = f"{service.version!r} is no version"
         remedy = f"use three numbers, as in 1.0.0, of {MAX_VERSION_BYTES} characters at most"
         yield Problem(service.where, service.name, text, remedy)
-    if service.protocol and service.version:
-        other = served.setdefault((service.protocol, service.version), service.full_name)
-        if other != service.full_name:
-            text = f"{other} has the same protocol and version"
+    else:
+        try:
+            versions = spoken_versions(service.version, service.min_version)
+        except ValueError as error:
+            text = f"min_version {service.min_version!r} and version {service.version!r} are no range: {error}"
+            remedy = "state the lowest version that is still spoken, as in 1.0.0, or leave min_version out"
+            yield Problem(service.where, service.name, text, remedy)
+            return
+        others = {served.setdefault((service.protocol, each), service.full_name) for each in versions}
+        if service.protocol and (others := others - {service.full_name}):
+            text = f"{', '.join(sorted(others))} has the same protocol and version"
             yield Problem(service.where, service.name, text, "give each service a protocol of its own")
+
+
+def _check_call_limits(service: ServiceModel) -> Iterator[Problem]:
+    for option, stated in service.call_limits:
+        try:
+            # Which limits a server has of its own makes no difference to whether these are any.
+            with_stated(stated, RpcLimits().per_peer)
+        except ValueError as error:
+            remedy = "state a positive number, or leave it out for the server's own limit"
+            yield Problem(service.where, service.name, f"{option}: {error}", remedy)
 
 
 def _check_names(file: ServiceFile, service: ServiceModel) -> Iterator[Problem]:
@@ -142,6 +167,12 @@ def _check_sizes(file: ServiceFile, method: MethodModel) -> Iterator[Problem]:
         elif size > MAX_MESSAGE_BYTES:
             text = f"{option} of {size} is over 1 MiB ({MAX_MESSAGE_BYTES})"
             yield Problem(method.where, method.full_name, text, "send what is larger in parts, by a stream")
+
+
+def _check_timeout(method: MethodModel) -> Iterator[Problem]:
+    if method.default_timeout_ms == 0:
+        remedy = "state how many milliseconds a call has, or leave it out for calls without a deadline"
+        yield Problem(method.where, method.full_name, "default_timeout_ms of 0 lets no call through", remedy)
 
 
 def _check_type(method: MethodModel, message: MessageType) -> Iterator[Problem]:

@@ -83,6 +83,8 @@ class MethodModel:
     response: MessageType
     max_request_bytes: int
     max_response_bytes: int
+    default_timeout_ms: int | None
+    """None: not stated."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ class ServiceModel:
     constant: str
     protocol: str
     version: str
+    min_version: str
+    call_limits: tuple[tuple[str, options_pb2.CallLimits], ...]
+    """By the names of the options."""
     methods: tuple[MethodModel, ...]
 
 
@@ -169,6 +174,11 @@ class Schema:
             constant=service_constant(proto.name),
             protocol=options[options_pb2.protocol],
             version=options[options_pb2.version],
+            min_version=options[options_pb2.min_version],
+            call_limits=(
+                ("calls_per_peer", options[options_pb2.calls_per_peer]),
+                ("calls_of_all", options[options_pb2.calls_of_all]),
+            ),
             methods=tuple(
                 self._method(file, (*path, _SERVICE_METHODS, number), proto.name, method)
                 for number, method in enumerate(proto.method)
@@ -177,6 +187,7 @@ class Schema:
 
     def _method(self, file: SourceFile, path: Path, service: str, proto: MethodDescriptorProto) -> MethodModel:
         options: Any = proto.options.Extensions
+        has_timeout = options_pb2.default_timeout_ms in options
         return MethodModel(
             proto=proto,
             full_name=f"{service}.{proto.name}",
@@ -188,4 +199,5 @@ class Schema:
             response=self.message(proto.output_type),
             max_request_bytes=options[options_pb2.max_request_bytes],
             max_response_bytes=options[options_pb2.max_response_bytes],
+            default_timeout_ms=options[options_pb2.default_timeout_ms] if has_timeout else None,
         )

@@ -126,6 +126,8 @@ class _Writer:
         request = [] if proto.client_streaming else [f"request: {self._type(method.request)}"]
         retry = [] if _is_stream(method) else [_RETRY_PARAMETER]
         timeout = "timeout_s: float | None" if _is_stream(method) else "timeout_s: float"
+        if method.default_timeout_ms is not None:
+            timeout += f" = {method.default_timeout_ms / 1000}"
         keyword_, verb = ("def", "return") if _is_stream(method) else ("async def", "return await")
         yield from _exploded(
             f"{_INDENT}{keyword_} {method.python_name}",

@@ -18,6 +18,7 @@ from hostmesh.protoc.main import include_path
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = Path(__file__).parent / "golden"
 TALK = "talk/v1/talk.proto"
+POLL = "poll/v1/poll.proto"
 INCLUDES = [f"-I{include_path()}", f"-I{Path(grpc_tools.__file__).parent / '_proto'}"]
 PLUGIN = Path(sys.executable).with_name("protoc-gen-hostmesh")
 

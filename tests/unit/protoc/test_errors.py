@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.unit.protoc.kit import GOLDEN, TALK, request_of, run_protoc
+from tests.unit.protoc.kit import GOLDEN, POLL, TALK, request_of, run_protoc
 
 from hostmesh.protoc.plugin import generate
 
@@ -100,6 +100,65 @@ def test_what_is_missing_or_out_of_bounds(change: str, tmp_path: Path) -> None:
     (error,) = errors_of(tmp_path, {TALK: GOOD.replace(old, new)})
     assert expected in error
     assert error.startswith("talk/v1/talk.proto:")
+
+
+POLLS = (GOLDEN / POLL).read_text()
+OPTION_CHANGES = {
+    "a range downwards": (
+        '"1.2.0"',
+        '"0.9.0"',
+        "poll.proto:18: PollService: min_version '1.0.0' and version '0.9.0' are no range: the versions of a range are",
+    ),
+    "a range that is empty": ('"1.0.0"', '"1.3.0"', "are no range: a range goes up from min_version to version"),
+    "a range over major numbers": ('"1.2.0"', '"2.0.0"', "are no range: the versions of a range are as 1.2.0 and"),
+    "a range of patches": ('"1.0.0"', '"1.0.1"', "and patch 0; state the lowest version that is still spoken, as in 1"),
+    "a range too long": ('"1.2.0"', '"1.8.0"', "are no range: a range goes up from min_version to version, over 8"),
+    "a least version that is none": ('"1.0.0"', '"1"', "min_version '1' and version '1.2.0' are no range"),
+    "a negative rate": (
+        "calls_per_s: 0.5",
+        "calls_per_s: -0.5",
+        "poll.proto:18: PollService: calls_per_peer: calls_per_s of -0.5 is no rate; state a positive number, or leave",
+    ),
+    "a rate that is no number": ("calls_per_s: 0.5", "calls_per_s: nan", "calls_per_s of nan is no rate"),
+    "a rate without end": ("calls_per_s: 0.5", "calls_per_s: inf", "calls_per_s of inf is no rate"),
+    "a rate of all": (
+        "{max_concurrent: 3}",
+        "{calls_per_s: -1}",
+        "PollService: calls_of_all: calls_per_s of -1 is no rate",
+    ),
+    "no time at all": (
+        "default_timeout_ms) = 5000",
+        "default_timeout_ms) = 0",
+        "poll.proto:26: PollService.Cast: default_timeout_ms of 0 lets no call through; state how many milliseconds",
+    ),
+    "hostmesh's reflection": (
+        '"poll"',
+        '"reflection"',
+        "'reflection' is a protocol of hostmesh itself; choose another",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", OPTION_CHANGES)
+def test_options_that_mean_nothing(change: str, tmp_path: Path) -> None:
+    old, new, expected = OPTION_CHANGES[change]
+    assert old in POLLS
+    (error,) = errors_of(tmp_path, {POLL: POLLS.replace(old, new)})
+    assert expected in error
+    assert error.startswith("poll/v1/poll.proto:")
+
+
+def test_what_is_stated_as_0_is_not_stated(tmp_path: Path) -> None:
+    text = POLLS.replace("{max_concurrent: 2, calls_per_s: 0.5, burst: 4}", "{max_concurrent: 0, calls_per_s: 0}")
+    assert errors_of(tmp_path, {POLL: text}) == []
+
+
+def test_two_services_whose_ranges_meet(tmp_path: Path) -> None:
+    older = POLLS.partition("// Asks many")[2]
+    older = "// Asks many" + older.replace("PollService", "Older").replace('"1.2.0"', '"1.1.0"')
+    (error,) = errors_of(tmp_path, {POLL: POLLS + older})
+    assert "Older: poll.v1.PollService has the same protocol and version; give each service" in error
+    assert errors_of(tmp_path, {POLL: POLLS.replace('"1.0.0"', '"1.2.0"') + older}) == []
 
 
 def test_a_message_of_others_is_replaced_by_an_own_one(tmp_path: Path) -> None:

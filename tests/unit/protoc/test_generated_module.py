@@ -8,25 +8,26 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.protoc.kit import GOLDEN, ROOT, TALK, request_of, run_protoc
+from tests.unit.protoc.kit import GOLDEN, POLL, ROOT, TALK, request_of, run_protoc
 
 from hostmesh.protoc.plugin import generate
 
-GENERATED = "talk/v1/talk_hostmesh.py"
+GENERATED = ("talk/v1/talk_hostmesh.py", "poll/v1/poll_hostmesh.py")
 RUFF = Path(sys.executable).with_name("ruff")
 
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that is generated for the golden .proto."""
+    """A folder with everything that is generated for the golden .proto files."""
     target = tmp_path_factory.mktemp("talk")
-    result = run_protoc(GOLDEN, target, TALK)
+    result = run_protoc(GOLDEN, target, TALK, POLL)
     assert result.returncode == 0, result.stderr
     return target
 
 
-def test_four_shapes_are_written_as_committed(talk: Path) -> None:
-    assert (talk / GENERATED).read_text() == (GOLDEN / GENERATED).read_text()
+@pytest.mark.parametrize("generated", GENERATED)
+def test_four_shapes_and_all_options_are_written_as_committed(talk: Path, generated: str) -> None:
+    assert (talk / generated).read_text() == (GOLDEN / generated).read_text()
 
 
 def test_the_same_request_gives_the_same_bytes_whatever_the_order_of_its_files(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_the_same_request_gives_the_same_bytes_whatever_the_order_of_its_files(t
 def test_it_is_formatted_and_passes_the_rules_of_this_project(talk: Path) -> None:
     for command in (["check"], ["format", "--check"]):
         result = subprocess.run(
-            [RUFF, *command, "--no-cache", "--config", ROOT / "pyproject.toml", talk / GENERATED],
+            [RUFF, *command, "--no-cache", "--config", ROOT / "pyproject.toml", *(talk / each for each in GENERATED)],
             capture_output=True,
             text=True,
             check=False,
@@ -55,6 +56,8 @@ from collections.abc import Sequence
 
 from google.protobuf.empty_pb2 import Empty
 from hostmesh import RpcClient, CallContext, PeerId, RequestStream, SDK, SendResponse
+from poll.v1.poll_hostmesh import PollServiceClient
+from poll.v1.poll_pb2 import Result, Vote
 from talk.v1.talk_hostmesh import TalkServiceBase, TalkServiceClient
 from talk.v1.talk_pb2 import Line, Room, Summary
 
@@ -98,11 +101,18 @@ async def call(rpc: RpcClient, peer_id: PeerId) -> Sequence[str]:
         await talking.end()
         async for line in talking:
             texts.append(line.text)
+    polls = PollServiceClient(rpc, peer_id)
+    result: Result = await polls.cast(Vote())
+    await polls.cast(Vote(), timeout_s=1)
+    async with polls.watch(Empty()) as votes, polls.watch(Empty(), timeout_s=None), polls.cast_many():
+        texts += [vote.choice async for vote in votes]
     return texts
 """
 
 WRONG = """\
 from hostmesh import CallContext, PeerId, RpcClient
+from poll.v1.poll_hostmesh import PollServiceClient
+from poll.v1.poll_pb2 import Vote
 from talk.v1.talk_hostmesh import TalkServiceBase, TalkServiceClient
 from talk.v1.talk_pb2 import Line, Room, Summary
 
@@ -121,6 +131,9 @@ async def call(rpc: RpcClient, peer_id: PeerId) -> None:
         await call.send(Room())  # E: arg-type
         async for line in call:
             line.texts  # E: attr-defined
+    polls = PollServiceClient(rpc, peer_id)
+    polls.discuss()  # E: call-arg
+    await polls.cast(Vote(), timeout_s=None)  # E: arg-type
 """
 
 
@@ -131,12 +144,13 @@ def test_mypy_knows_every_shape_and_finds_every_misuse(talk: Path, tmp_path: Pat
     (tmp_path / "wrong.py").write_text(WRONG)
     # protoc's own stubs are not written for --strict.
     (tmp_path / "mypy.ini").write_text(
-        "[mypy]\nstrict = true\nexplicit_package_bases = true\n[mypy-talk.v1.talk_pb2]\nignore_errors = true\n"
+        "[mypy]\nstrict = true\nexplicit_package_bases = true\n[mypy-talk.v1.talk_pb2,poll.v1.poll_pb2]\n"
+        "ignore_errors = true\n"
     )
     assert pytestconfig.cache is not None
     command = [sys.executable, "-m", "mypy", "--cache-dir", pytestconfig.cache.mkdir("protoc-mypy")]
     result = subprocess.run(
-        [*command, "--no-error-summary", GENERATED, "right.py", "wrong.py"],
+        [*command, "--no-error-summary", *GENERATED, "right.py", "wrong.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
