@@ -36,8 +36,10 @@ _CLOSE_TIMEOUT_S = 2.0
 class StreamOpener(Protocol):
     """What the client needs of a node."""
 
-    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
-        """Open a stream, dialling the peer if needed.
+    async def open_stream(
+        self, peer_id: PeerId, protocol_id: str | Sequence[str], *, timeout_s: float | None = None
+    ) -> Stream:
+        """Open a stream of a protocol, or of the first of several that the peer speaks, dialling the peer if needed.
 
         Raises:
             DialError, ProtocolNotSupportedError, ConnectionLostError: nothing was sent.
@@ -85,6 +87,10 @@ class RpcClient:
             interceptors=(*self._interceptors, *interceptors),
             budget=self._budget,
         )
+
+    def _protocols(self, method: AnyMethod) -> str | tuple[str, ...]:
+        ids = protocol_ids(self._prefix, method)
+        return ids[0] if len(ids) == 1 else ids
 
     async def unary(
         self,
@@ -193,7 +199,7 @@ class RpcClient:
         deadline = trio.current_time() + timeout_s
         stream: Stream | None = None
         with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S) as scope:
-            stream = await self._node.open_stream(peer_id, protocol_ids(self._prefix, method)[0], timeout_s=timeout_s)
+            stream = await self._node.open_stream(peer_id, self._protocols(method), timeout_s=timeout_s)
             try:
                 scope.deadline = deadline
                 sent_at_s = self._system.monotonic_s()
@@ -369,7 +375,7 @@ class RpcClient:
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         stream: Stream | None = None
         with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
-            stream = await self._node.open_stream(peer_id, protocol_ids(self._prefix, method)[0], timeout_s=timeout_s)
+            stream = await self._node.open_stream(peer_id, self._protocols(method), timeout_s=timeout_s)
         if stream is None:
             raise _no_stream(peer_id, timeout_s)
         try:

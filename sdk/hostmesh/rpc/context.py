@@ -20,6 +20,9 @@ class CallContext:
     deadline: float | None
     """On the system's monotonic clock, seconds: the caller's, or where it names none that of the method's
     ``default_timeout_ms``; None = the caller waits without end."""
+    version: str = ""
+    """The protocol's version that was agreed on: ``1.1.0``. An older one than the highest served is what the caller
+    speaks, and answers hold what it knows. Empty where a handler is called without a wire, as in a test."""
     session_id: bytes = b""
     idempotency_key: bytes = b""
     metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)

@@ -6,10 +6,12 @@ import keyword
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from hostmesh.v1 import options_pb2, rpc_pb2
@@ -62,6 +64,8 @@ class Method(Generic[RequestT, ResponseT]):
     max_response_bytes: int
     default_timeout_s: float | None = None
     """Time that a call has when its caller names none; None = no end."""
+    is_idempotent: bool = False
+    """Whether running it twice does no harm: its ``idempotency_level`` is IDEMPOTENT or NO_SIDE_EFFECTS."""
     full_name: str = field(init=False, compare=False, repr=False)
     """``JobService.Quote``, as in logs and counters."""
     header: bytes = field(init=False, compare=False, repr=False)
@@ -144,6 +148,12 @@ def protocol_ids(prefix: str, what: AnyMethod | ServiceDescriptor) -> tuple[str,
     ('/hostmesh/job/1.0.0',)
     """
     protocol, versions = (what.protocol, what.versions) if isinstance(what, Method) else _protocol(what)
+    return _protocol_ids(prefix, protocol, versions)
+
+
+@lru_cache(maxsize=1024)
+def _protocol_ids(prefix: str, protocol: str, versions: tuple[str, ...]) -> tuple[str, ...]:
+    # Every call needs them.
     return tuple(f"{prefix}/{protocol}/{version}" for version in versions)
 
 
@@ -218,4 +228,5 @@ def _method(
         max_request_bytes=sizes[0],
         max_response_bytes=sizes[1],
         default_timeout_s=timeout_ms / 1000 if timeout_ms else None,
+        is_idempotent=descriptor.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
     )

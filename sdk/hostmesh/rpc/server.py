@@ -27,6 +27,9 @@ from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall, largest_request_frame
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.interceptors import IncomingCall, ServerInterceptor, intercepted, swallowed
+from hostmesh.rpc.key_store import KeyStore
+from hostmesh.rpc.keyed import KeyedCalls
+from hostmesh.rpc.keys import NOT_UNARY
 from hostmesh.rpc.limits import (
     BUSY_RETRY_MS,
     LimitTable,
@@ -95,6 +98,7 @@ class _Service:
     max_frame_bytes: int
     calls: ServiceCalls
     descriptor: ServiceDescriptor
+    version: str
 
 
 class RpcServer:
@@ -105,6 +109,7 @@ class RpcServer:
         system: its monotonic clock drives limits and deadlines.
         limits: per peer and per service.
         interceptors: around the handlers of every service, the first outermost.
+        keys: keeps the calls with idempotency keys; None = in memory.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class RpcServer:
         system: System,
         limits: RpcLimits | None = None,
         interceptors: Sequence[ServerInterceptor] = (),
+        keys: KeyStore | None = None,
     ) -> None:
         self._prefix = prefix
         self._system = system
@@ -125,6 +131,7 @@ class RpcServer:
         self._handled: dict[MessageSender, None] = {}
         """Of the calls that a handler is at work on."""
         self._lingering = 0
+        self._keyed = KeyedCalls(system, outcome_of=self._outcome_of, store=keys)
         self.counters = RpcCounters()
 
     def add_service(
@@ -135,13 +142,13 @@ class RpcServer:
         limits: ServiceLimits | None = None,
         interceptors: Sequence[ServerInterceptor] = (),
     ) -> None:
-        """Serve a service; each method ``GetRecord`` is the handler's ``get_record``.
+        """Serve a service in all its versions; each method ``GetRecord`` is the handler's ``get_record``.
 
         A unary method is ``async def get_record(self, request, context) -> response``; where responses are a stream
         it is ``async def run(self, request, context, send) -> None`` with ``await send(response)``. Where requests are
         a stream, the first argument is a :class:`~hostmesh.rpc.shapes.RequestStream`. A handler ends its call with
         an error status by raising :class:`~hostmesh.errors.RpcError`. It is cancelled when the caller leaves or its
-        time is up.
+        time is up; that of a call with an idempotency key goes on when the caller leaves.
 
         Args:
             service: as its .proto describes it; or the handler, where that is a generated base.
@@ -151,7 +158,7 @@ class RpcServer:
             interceptors: around its handlers, inside those of the server.
 
         Raises:
-            UsageError: the handler lacks a method, or the protocol is served already.
+            UsageError: the handler lacks a method, or the protocol is served already in one of these versions.
             TypeError: the .proto's options mean nothing; protoc-gen-hostmesh refuses these.
         """
         if handler is None:
@@ -159,9 +166,10 @@ class RpcServer:
                 raise UsageError(f"{service.full_name} needs a handler", remedy="serve(service, handler)")
             handler = service
         service = service_of(service)
-        served = protocol_ids(self._prefix, service)[0]
-        if served in self._services:
-            raise UsageError(f"{served} is served already")
+        ids = protocol_ids(self._prefix, service)
+        for served in ids:
+            if served in self._services:
+                raise UsageError(f"{served} is served already")
         methods = methods_of(service)
         routes: dict[str, _Route] = {}
         for name, method in methods.items():
@@ -171,20 +179,22 @@ class RpcServer:
             routes[name] = _Route(
                 method, function, (*self._interceptors, *interceptors), (method.full_name, StatusCode.OK.name)
             )
-        self._services[served] = _Service(
-            service.name,
-            methods,
-            routes,
-            largest_request_frame(methods),
-            self._table.service(service.full_name, limits or stated_limits(service, self._limits)),
-            service,
-        )
+        frame_bytes = largest_request_frame(methods)
+        calls = self._table.service(service.full_name, limits or stated_limits(service, self._limits))
+        for served in ids:
+            version = served.rpartition("/")[2]
+            self._services[served] = _Service(service.name, methods, routes, frame_bytes, calls, service, version)
 
-    def remove_service(self, service: ServiceDescriptor | ServiceBase) -> str:
-        """Serve a service no longer; calls in progress go on. Return its protocol id, for the node to forget."""
-        served = protocol_ids(self._prefix, service_of(service))[0]
-        self._services.pop(served, None)
-        return served
+    def remove_service(self, service: ServiceDescriptor | ServiceBase) -> tuple[str, ...]:
+        """Serve a service no longer; calls in progress go on. Return its protocol ids, for the node to forget.
+
+        Another service that is served under one of its ids stays. Nothing is returned where it was not served.
+        """
+        name = service_of(service).full_name
+        removed = tuple(served for served, each in self._services.items() if each.descriptor.full_name == name)
+        for served in removed:
+            del self._services[served]
+        return removed
 
     def services(self) -> tuple[ServiceDescriptor, ...]:
         """Return the services that are served now."""
@@ -195,12 +205,13 @@ class RpcServer:
         return {served: partial(self._serve, service) for served, service in self._services.items()}
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Send the callers of calls that are silent for long a heartbeat, until cancelled.
+        """Run what calls need besides their own tasks, until cancelled: calls with idempotency keys, and heartbeats.
 
         A call gets one after :data:`HEARTBEAT_S` to twice as long without a response, and so on: a long generation is
         told from a host that has forgotten it.
         """
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._keyed.run)
             task_status.started()
             while True:
                 await trio.sleep(HEARTBEAT_S)
@@ -267,7 +278,7 @@ class RpcServer:
                             requests = ReceivedRequests(
                                 stream, call, unfinished=self._unfinished, on_violation=partial(self._violate, service)
                             )
-                        handling = self._handle(route, stream.peer_id, request, requests, sender)
+                        handling = self._handle(service, route, stream.peer_id, request, requests, sender)
                         request = None  # the handler has what it needs of it
                         self._handled[sender] = None
                         response = await handling
@@ -361,6 +372,7 @@ class RpcServer:
 
     def _handle(
         self,
+        service: _Service,
         route: _Route,
         peer_id: PeerId,
         started: CallStarted,
@@ -373,6 +385,7 @@ class RpcServer:
         context = CallContext(
             peer_id=peer_id,
             method=route.method.full_name,
+            version=service.version,
             deadline=None if left_s is None else self._system.monotonic_s() + left_s,
             session_id=header.session_id,
             idempotency_key=header.idempotency_key,
@@ -380,11 +393,19 @@ class RpcServer:
         )
         request = started.request if requests is None else requests
         arguments = (request, context, sender.send) if route.method.gives_stream else (request, context)
+        handler = route.handler
+        if context.idempotency_key:
+            if not route.method.is_unary:
+                raise NOT_UNARY.to_error()
+            handler = partial(self._keyed.call, route.method, handler)
         if route.interceptors:
-            return self._handle_intercepted(route, IncomingCall(context=context, method=route.method), arguments)
-        return route.handler(*arguments)
+            incoming = IncomingCall(context=context, method=route.method)
+            return self._handle_intercepted(route, incoming, partial(handler, *arguments))
+        return handler(*arguments)
 
-    async def _handle_intercepted(self, route: _Route, call: IncomingCall, arguments: Sequence[Any]) -> Message | None:
+    async def _handle_intercepted(
+        self, route: _Route, call: IncomingCall, handle: Callable[[], Awaitable[Message | None]]
+    ) -> Message | None:
         def ending(error: BaseException | None) -> StatusCode:
             status = status_for_server(error)
             deadline = call.context.deadline
@@ -393,8 +414,7 @@ class RpcServer:
             return status
 
         async with intercepted(route.interceptors, call, ending):
-            response: Message | None = await route.handler(*arguments)
-            return response
+            return await handle()
         raise swallowed(route.method)
 
     async def _answer(

@@ -12,13 +12,15 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
 
 from hostmesh.errors import UsageError
-from hostmesh.rpc.method import MAX_MESSAGE_BYTES
+from hostmesh.rpc.method import MAX_MESSAGE_BYTES, spoken_versions
 from hostmesh.v1 import options_pb2
 
 
 def make_service(
     name: str,
     *,
+    version: str = "1.0.0",
+    min_version: str = "",
     streams: Collection[str] = (),
     request_streams: Collection[str] = (),
     **methods: tuple[type[Message], type[Message]],
@@ -29,13 +31,16 @@ def make_service(
     of ``google.protobuf`` have none, so that of these only messages of numbers can be used.
 
     Args:
-        name: of the protocol: a lower-case word. Its version is 1.0.0.
+        name: of the protocol: a lower-case word.
+        version: the highest that is spoken.
+        min_version: the lowest, of the same major number; empty: ``version`` alone is spoken.
         streams: the methods with a stream of responses.
         request_streams: the methods with a stream of requests.
         **methods: the types of the request and the response of each.
 
     Raises:
-        UsageError: the name is no such word, there is no method, or a stream is none of the methods.
+        UsageError: the name is no such word, there is no method, a stream is none of the methods, or the versions are
+            no range.
 
     >>> from google.protobuf.empty_pb2 import Empty
     >>> make_service("club", Join=(Empty, Empty)).methods_by_name["Join"].input_type.full_name
@@ -45,13 +50,19 @@ def make_service(
         raise UsageError(f"{name!r} names no protocol", remedy="use lower-case letters of ASCII")
     if not methods or not {*streams, *request_streams} <= {*methods}:
         raise UsageError("a service has methods, and streams only among them", remedy="give Name=(Request, Response)")
+    try:
+        spoken_versions(version, min_version)
+    except ValueError as error:
+        raise UsageError(str(error), remedy='give version="1.2.0", min_version="1.0.0"') from error
     options: Any = options_pb2  # its stubs know nothing of extensions' types
     file = FileDescriptorProto(syntax="proto3")
     types = [each for pair in methods.values() for each in pair]
     file.dependency.extend(sorted({options_pb2.DESCRIPTOR.name, *(each.DESCRIPTOR.file.name for each in types)}))
     service = file.service.add(name=f"{name.title()}Service")
     service.options.Extensions[options.protocol] = name
-    service.options.Extensions[options.version] = "1.0.0"
+    service.options.Extensions[options.version] = version
+    if min_version:
+        service.options.Extensions[options.min_version] = min_version
     for method_name, (request_type, response_type) in methods.items():
         method = service.method.add(
             name=method_name,

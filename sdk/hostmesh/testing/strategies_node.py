@@ -88,6 +88,7 @@ def call_contexts() -> SearchStrategy[CallContext]:
         peer_id=peer_ids(),
         method=rpc_methods().map(lambda method: method.full_name),
         deadline=st.none() | st.floats(0, 1e6),
+        version=st.sampled_from(("1.0.0", "1.1.0", "")),
         session_id=st.just(b"") | st.binary(min_size=16, max_size=16),
         idempotency_key=st.binary(max_size=32),
         metadata=st.dictionaries(words, words, max_size=2),
