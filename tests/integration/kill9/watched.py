@@ -1,0 +1,63 @@
+"""A client whose streams a test can hook into: it kills the server there, before the client knows of anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hostmesh.net.node import Node
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.stream import Stream
+from hostmesh.rpc.client import RpcClient
+from hostmesh.system import System
+
+
+class WatchedNode:
+    """Opens streams of a node, and calls back. The hooks do not yield: nothing happens in this process meanwhile.
+
+    Args:
+        node: opens them.
+        on_open: a stream is there, and nothing of the call was sent.
+        on_heard: is given the first bytes that came, which the call has not read.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        on_open: Callable[[], None] = lambda: None,
+        on_heard: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
+        self._node = node
+        self._on_open = on_open
+        self._on_heard = on_heard
+
+    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Any:
+        stream = await self._node.open_stream(peer_id, protocol_id, timeout_s=timeout_s)
+        self._on_open()
+        return WatchedStream(stream, self._on_heard)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+
+class WatchedStream:
+    """A stream of the client's; whatever is not here is the stream's own."""
+
+    def __init__(self, stream: Stream, on_heard: Callable[[bytes], None]) -> None:
+        self._stream = stream
+        self._on_heard = on_heard
+        self._was_heard = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def receive_chunk(self) -> bytes | memoryview:
+        data = await self._stream.receive_chunk()
+        if not self._was_heard:
+            self._was_heard = True
+            self._on_heard(bytes(data))
+        return data
+
+
+def caller(node: Node | WatchedNode) -> RpcClient:
+    return RpcClient(node, prefix="/hostmesh", system=System())
