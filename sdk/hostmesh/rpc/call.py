@@ -38,13 +38,15 @@ from hostmesh.errors import (
 from hostmesh.rpc.frames import (
     EMPTY,
     Frame,
+    PlainRequest,
     encode_end,
     encode_header_frame,
     encode_message_head,
     encode_request,
+    read_first_frame,
     read_frame,
 )
-from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto
+from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto, plain_header
 from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
 from hostmesh.rpc.outcome import Outcome, outcome_of_error
 from hostmesh.wire.bounds import parse
@@ -301,10 +303,13 @@ class ServerCall:
                 raise MalformedMessageError("bytes after the request", field="message")
             return None
         try:
-            frame = read_frame(self._decoder)
+            frame = read_first_frame(self._decoder, self._methods)
             if frame is None:
                 return None
-            event = self._start(frame)
+            if isinstance(frame, PlainRequest):
+                event = self._begin(plain_header(frame.method, frame.deadline_left_ms), frame.message)
+            else:
+                event = self._start(frame)
         except RemoteProtocolError as error:
             event = CallRefused(_refusal(error), self._method, error)
         self._started = True
@@ -377,7 +382,9 @@ class ServerCall:
             raise MalformedMessageError("a status from the caller", field="status")
         if frame.header is None:
             raise MalformedMessageError("a first frame without a header", field="header")
-        header = header_from_proto(frame.header)
+        return self._begin(header_from_proto(frame.header), frame.message)
+
+    def _begin(self, header: Header, request: bytes | None) -> CallStarted | CallRefused:
         method = self._methods.get(header.method)
         if method is None:
             return CallRefused(
@@ -389,12 +396,12 @@ class ServerCall:
                 )
             )
         self._method = method
-        if method.takes_stream is (frame.message is not None):
+        if method.takes_stream is (request is not None):
             what = "with a request among a stream's" if method.takes_stream else "without a request"
             raise MalformedMessageError(f"a first frame {what}", field="message")
-        if frame.message is None:
+        if request is None:
             return CallStarted(header, method, None)
-        return CallStarted(header, method, parse(method.request_type, frame.message, method.max_request_bytes))
+        return CallStarted(header, method, parse(method.request_type, request, method.max_request_bytes))
 
     def _encode(self, response: Message) -> bytes:
         if self._ended:

@@ -1,11 +1,13 @@
 """The frames of a call in bytes: a length, and a ``Frame`` (rpc.proto). Pure.
 
-A frame that carries a message and nothing else, or an OK status with it, is what nearly all calls consist of: those are
-read and written here by hand, byte for byte as protobuf would. Every other shape goes through protobuf.
+A frame that carries a message and nothing else, or an OK status with it, or before it a method and a deadline, is what
+nearly all calls consist of: those are read and written here by hand, byte for byte as protobuf would. Every other shape
+goes through protobuf.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from hostmesh.rpc.method import MAX_MESSAGE_BYTES
@@ -19,7 +21,11 @@ _HEADER_TAG = b"\x0a"
 _MESSAGE_TAG = b"\x12"
 _STATUS_TAG = b"\x1a"
 _OK_STATUS = b"\x1a\x00"
+_HEADER_TAG_BYTE = 0x0A
 _MESSAGE_TAG_BYTE = 0x12
+# And of CallHeader.
+_METHOD_TAG_BYTE = 0x0A
+_DEADLINE_TAG_BYTE = 0x10
 _LONGEST_ENVELOPE = 4
 """The tag and the length of a message of up to 1 MiB."""
 
@@ -30,6 +36,14 @@ class Frame(NamedTuple):
     header: rpc_pb2.CallHeader | None
     message: bytes | None
     outcome: Outcome | None
+
+
+class PlainRequest(NamedTuple):
+    """The first frame of nearly every call: a method, perhaps a deadline, and a request."""
+
+    method: str
+    deadline_left_ms: int | None
+    message: bytes
 
 
 EMPTY = Frame(None, None, None)
@@ -75,6 +89,59 @@ def encode_end(outcome: Outcome, message: bytes | None) -> bytes:
         return encode_length(len(status)) + status
     envelope = _MESSAGE_TAG + encode_length(len(message))
     return b"".join((encode_length(len(envelope) + len(message) + len(status)), envelope, message, status))
+
+
+def read_first_frame(decoder: FrameDecoder, known: Container[str]) -> PlainRequest | Frame | None:
+    """Return the frame that starts a call, or None while it is not complete.
+
+    Args:
+        decoder: of the call's stream.
+        known: the methods that there are; of others the whole header is wanted.
+
+    Raises:
+        RemoteProtocolError: no frame, or one outside its bounds.
+
+    Cost: two copies of the message.
+    """
+    size = decoder.next_size()
+    if size is None:
+        return None
+    data = decoder.take()
+    if not size:
+        return EMPTY
+    return _plain_request(data, known) or _through_protobuf(data, decoder.max_frame_bytes)
+
+
+def _plain_request(data: bytes, known: Container[str]) -> PlainRequest | None:
+    """Return what a frame holds, or None where it may be anything else."""
+    if len(data) < 6 or data[0] != _HEADER_TAG_BYTE or data[2] != _METHOD_TAG_BYTE:
+        return None
+    name_end, header_end = 4 + data[3], 2 + data[1]
+    # A length of more than one byte has a first one over 0x7f, which is beyond what is compared here.
+    if not (name_end <= header_end <= 0x81 and header_end < len(data) and data[header_end] == _MESSAGE_TAG_BYTE):
+        return None
+    left_ms: int | None = None
+    if name_end != header_end:
+        left_ms, end = _varint(data, name_end + 1)
+        if data[name_end] != _DEADLINE_TAG_BYTE or end != header_end:
+            return None
+    length, start = _varint(data, header_end + 1)
+    if start + length != len(data) or length > MAX_MESSAGE_BYTES:
+        return None
+    method = data[4:name_end].decode("utf-8", "replace")
+    return PlainRequest(method, left_ms, data[start:]) if method in known else None
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return a varint of up to 9 bytes and where it ends; an end of 0 for what is none."""
+    value = shift = 0
+    for byte in data[at : at + 9]:
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    return 0, 0
 
 
 def read_frame(decoder: FrameDecoder) -> Frame | None:

@@ -6,7 +6,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostmesh.errors import RemoteProtocolError, StatusCode
-from hostmesh.rpc.frames import Frame, encode_end, encode_message_head, encode_request, read_frame
+from hostmesh.rpc.frames import (
+    Frame,
+    PlainRequest,
+    encode_end,
+    encode_message_head,
+    encode_request,
+    read_first_frame,
+    read_frame,
+)
 from hostmesh.rpc.header import Header, encode_header, encode_header_rest
 from hostmesh.rpc.method import methods_of
 from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
@@ -125,3 +133,50 @@ def test_requests_are_what_protobuf_reads(
     assert frame.message == bytes(size)
     assert not frame.HasField("status")
     assert expected.SerializeToString(deterministic=True) == data
+
+
+def sized(tag: int, payload: bytes, groups: int = 1, more: int = 0) -> bytes:
+    """Write a field with a length, which may be wrong by ``more``."""
+    return bytes([tag]) + varint(max(len(payload) + more, 0), groups) + payload
+
+
+@st.composite
+def first_frames(draw: st.DrawFn) -> bytes:
+    """First frames of calls: most as callers write them, others a little off."""
+    off = st.sampled_from([0] * 12 + [1, -1, 2])
+    groups = st.sampled_from([1] * 6 + [2, 3, 5])
+    name = draw(st.sampled_from([b"Ping"] * 4 + [b"Pong", b"", b"\xff\xfe", b"Ping" * 40]))
+    header = sized(draw(st.sampled_from([0x0A] * 6 + [0x12])), name, draw(groups), draw(off))
+    if draw(st.booleans()):
+        left_ms = draw(st.integers(0, 100_000) | st.integers(0, 2**64 + 9))
+        header += bytes([draw(st.sampled_from([0x10] * 6 + [0x18]))]) + varint(left_ms, draw(groups | st.just(9)))
+    header += draw(st.sampled_from([b""] * 6 + [b"\x10\x05", b"\x1a\x00", b"\x38\x01"]))
+    message = draw(st.binary(max_size=20) | st.sampled_from([bytes(127), bytes(128), bytes(16384)]))
+    frame = sized(0x0A, header, draw(groups), draw(off)) + sized(0x12, message, draw(groups), draw(off))
+    return frame + draw(st.sampled_from([b""] * 6 + [b"\x1a\x00", b"\x12\x00", b"\x00"]))
+
+
+@given(data=first_frames(), damage=st.none() | st.tuples(st.integers(0, 12), st.integers(0, 255)))
+@example(data=sized(0x0A, b"\x0a\x04Ping") + b"\x12\x81\x80\x40" + bytes(1048577), damage=None)
+def test_a_first_frame_is_read_as_protobuf_reads_it(data: bytes, damage: tuple[int, int] | None) -> None:
+    if damage is not None and damage[0] < len(data):
+        data = data[: damage[0]] + bytes([damage[1]]) + data[damage[0] + 1 :]
+    decoder = FrameDecoder(CAP)
+    decoder.feed(encode_frame(data))
+    read: PlainRequest | Reading | None
+    try:
+        read = read_first_frame(decoder, {"Ping"})
+    except RemoteProtocolError as error:
+        read = type(error), str(error)
+    if isinstance(read, PlainRequest):
+        header = rpc_pb2.CallHeader(method=read.method, deadline_left_ms=read.deadline_left_ms)
+        read = Frame(header, read.message, None)
+    assert read == (through_protobuf(data) if data else Frame(None, None, None))
+
+
+@given(size=sizes, left_ms=st.none() | st.integers(0, 10**12))
+def test_what_callers_write_is_read_by_hand(size: int, left_ms: int | None) -> None:
+    left_s = None if left_ms is None else left_ms / 1000
+    decoder = FrameDecoder(CAP)
+    decoder.feed(encode_request(encode_header(PING, left_s, b""), bytes(size)))
+    assert read_first_frame(decoder, {"Ping"}) == PlainRequest("Ping", left_ms, bytes(size))
