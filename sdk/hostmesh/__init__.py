@@ -109,9 +109,28 @@ if TYPE_CHECKING:
         RpcClient,
     )
     from hostmesh.rpc.context import CallContext
+    from hostmesh.rpc.guards import (
+        BearerToken,
+        RateLimit,
+        RequirePeers,
+        RequireToken,
+    )
+    from hostmesh.rpc.interceptors import (
+        ClientInterceptor,
+        IncomingCall,
+        OutgoingCall,
+        ServerInterceptor,
+    )
+    from hostmesh.rpc.limits import (
+        CallLimits,
+    )
     from hostmesh.rpc.method import (
         Method,
         method,
+    )
+    from hostmesh.rpc.metrics import (
+        ClientMetrics,
+        ServerMetrics,
     )
     from hostmesh.rpc.retry import RetryPolicy
     from hostmesh.rpc.shapes import (
@@ -121,6 +140,10 @@ if TYPE_CHECKING:
         RpcCaller,
         SendResponse,
         ServiceBase,
+    )
+    from hostmesh.rpc.tracing import (
+        ClientTracing,
+        ServerTracing,
     )
     from hostmesh.sdk import (
         SDK,
@@ -143,12 +166,17 @@ __all__ = [
     "Advert",
     "AlreadyRunningError",
     "BadSignatureError",
+    "BearerToken",
     "BidiStreamCall",
     "CallContext",
+    "CallLimits",
     "Candidate",
     "ChatMessage",
     "ChatWork",
+    "ClientInterceptor",
+    "ClientMetrics",
     "ClientStreamCall",
+    "ClientTracing",
     "ClockSkewError",
     "ConfigError",
     "ConnectionLostError",
@@ -172,6 +200,7 @@ __all__ = [
     "HostState",
     "HostStatus",
     "HostmeshError",
+    "IncomingCall",
     "InvalidAddressError",
     "Job",
     "JobError",
@@ -191,15 +220,19 @@ __all__ = [
     "NodeNotRunningError",
     "NodeUsage",
     "NotAuthenticatedError",
+    "OutgoingCall",
     "ParameterError",
     "PeerId",
     "Price",
     "ProtocolNotSupportedError",
+    "RateLimit",
     "ReadyTimeoutError",
     "RecordExpiredError",
     "RecordInvalidError",
     "RemoteProtocolError",
     "RequestStream",
+    "RequirePeers",
+    "RequireToken",
     "ResponseStream",
     "RetryPolicy",
     "Role",
@@ -208,6 +241,9 @@ __all__ = [
     "RpcError",
     "SchemaError",
     "SendResponse",
+    "ServerInterceptor",
+    "ServerMetrics",
+    "ServerTracing",
     "ServiceBase",
     "Serving",
     "Session",
@@ -328,6 +364,19 @@ _HOMES = {
     "RpcClient": "hostmesh.rpc.client",
     "Method": "hostmesh.rpc.method",
     "method": "hostmesh.rpc.method",
+    "ClientInterceptor": "hostmesh.rpc.interceptors",
+    "ServerInterceptor": "hostmesh.rpc.interceptors",
+    "OutgoingCall": "hostmesh.rpc.interceptors",
+    "IncomingCall": "hostmesh.rpc.interceptors",
+    "CallLimits": "hostmesh.rpc.limits",
+    "RequirePeers": "hostmesh.rpc.guards",
+    "RequireToken": "hostmesh.rpc.guards",
+    "BearerToken": "hostmesh.rpc.guards",
+    "RateLimit": "hostmesh.rpc.guards",
+    "ClientMetrics": "hostmesh.rpc.metrics",
+    "ServerMetrics": "hostmesh.rpc.metrics",
+    "ClientTracing": "hostmesh.rpc.tracing",
+    "ServerTracing": "hostmesh.rpc.tracing",
     "CallContext": "hostmesh.rpc.context",
     "BidiStreamCall": "hostmesh.rpc.shapes",
     "ClientStreamCall": "hostmesh.rpc.shapes",

@@ -65,6 +65,8 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionEvent
 from hostmesh.reputation.score import Reputation
 from hostmesh.rpc.context import CallContext
+from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall
+from hostmesh.rpc.limits import CallLimits
 from hostmesh.rpc.method import Cardinality, Method
 from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.settings import LoadedSettings, Paths, Settings
@@ -112,6 +114,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         Advert: discovery.adverts,
         BrokenRecord: discovery.broken_records,
         CallContext: node.call_contexts,
+        CallLimits: node.call_limits,
         Candidate: discovery.candidates,
         ChatMessage: jobs.chat_messages,
         ChatWork: jobs.chat_works,
@@ -128,6 +131,8 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         HostCriteria: discovery.host_criteria,
         HostDescription: discovery.host_descriptions,
         HostInfo: discovery.host_infos,
+        IncomingCall: node.incoming_calls,
+        OutgoingCall: node.outgoing_calls,
         HostLies: adversaries.host_lies,
         HostStatus: node.host_statuses,
         JobLimits: jobs.job_limits,

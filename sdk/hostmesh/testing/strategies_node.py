@@ -6,14 +6,18 @@ import hashlib
 import itertools
 import pathlib
 import string
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hostmesh.errors import StatusCode
 from hostmesh.messaging.direct import Ack, Message
 from hostmesh.net.address import join_peer_address
 from hostmesh.net.dht import DhtStatistics
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.pool import ConnectionEvent
 from hostmesh.rpc.context import CallContext
+from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall
+from hostmesh.rpc.limits import CallLimits
 from hostmesh.rpc.method import AnyMethod, methods_of
 from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.settings import LoadedSettings, Paths, Settings, default_of, setting_names
@@ -92,6 +96,40 @@ def call_contexts() -> SearchStrategy[CallContext]:
         session_id=st.just(b"") | st.binary(min_size=16, max_size=16),
         idempotency_key=st.binary(max_size=32),
         metadata=st.dictionaries(words, words, max_size=2),
+    )
+
+
+def outgoing_calls() -> SearchStrategy[OutgoingCall]:
+    """Draw calls that are about to be made; one in progress has no status."""
+    words = st.text(string.ascii_lowercase, min_size=1, max_size=8)
+    return st.builds(
+        OutgoingCall,
+        peer_id=peer_ids(),
+        method=rpc_methods(),
+        timeout_s=st.none() | st.floats(0.001, 3600.0),
+        session_id=st.just(b"") | st.binary(min_size=16, max_size=16),
+        idempotency_key=st.binary(max_size=32),
+        metadata=st.dictionaries(words, words, max_size=2),
+        status=st.none() | st.sampled_from(StatusCode),
+    )
+
+
+def incoming_calls() -> SearchStrategy[IncomingCall]:
+    """Draw calls that a handler is about to serve; one in progress has no status."""
+
+    def incoming(context: CallContext, method: AnyMethod, status: StatusCode | None) -> IncomingCall:
+        return IncomingCall(context=replace(context, method=method.full_name), method=method, status=status)
+
+    return st.builds(incoming, call_contexts(), rpc_methods(), st.none() | st.sampled_from(StatusCode))
+
+
+def call_limits() -> SearchStrategy[CallLimits]:
+    """Draw limits that let at least one call through."""
+    return st.builds(
+        CallLimits,
+        max_concurrent=st.integers(1, 4096),
+        calls_per_s=st.floats(0.01, 50_000.0),
+        burst=st.integers(1, 50_000),
     )
 
 
