@@ -74,7 +74,7 @@ class ReflectionClient:
             RpcError: NOT_FOUND ``UNKNOWN_SERVICE``: the peer serves one no longer.
             As :meth:`hostmesh.RpcClient.server_stream`.
 
-        Cost: one call; a response for each file, 8 MiB at most, and time linear in what these define.
+        Cost: one call; a response for each file, 4 MiB at most, and time linear in what these define.
         """
         # More than a request can name: all, of which those that are wanted are taken.
         request = reflection_pb2.GetFilesRequest(services=names if len(names) <= MAX_NAMES else ())

@@ -78,7 +78,11 @@ def read_schema_of(sent: Sequence[bytes], names: Collection[str]) -> PeerSchema:
 
     Cost: linear in the definitions, of which there are 200,000 at most.
     """
-    wanted = FileDescriptorSet(file=[file for file in _parse(sent) if not is_known(file.name)])
+    # A name that is no UTF-8 comes as bytes, which checked_files refuses.
+    parsed = _parse(sent)
+    wanted = FileDescriptorSet(
+        file=[file for file in parsed if isinstance(file.name, bytes) or not is_known(file.name)]
+    )
     try:
         ordered = checked_files(wanted, _SOURCE) if wanted.file else []
     except SchemaError as error:
@@ -89,13 +93,17 @@ def read_schema_of(sent: Sequence[bytes], names: Collection[str]) -> PeerSchema:
     for file in ordered:
         _add(pool, file)
     services = {name: _service(pool, name) for name in names}
-    methods = {name: _methods(service) for name, service in services.items()}
     # Shared: a type is looked at once, however many methods reach it.
     seen: set[Descriptor] = set()
+    for service in services.values():
+        for descriptor in service.methods:
+            _check_types(descriptor.input_type, seen)
+            _check_types(descriptor.output_type, seen)
+    methods = {name: _methods(service) for name, service in services.items()}
     for each in methods.values():
         for method in each.values():
-            for message_type in (method.request_type, method.response_type):
-                _check_message(message_type, seen)
+            _check_bounded(method.request_type)
+            _check_bounded(method.response_type)
     return PeerSchema(
         files=tuple(file for file in ordered if not is_known(file.name)),
         pool=pool,
@@ -146,6 +154,9 @@ def _methods(service: ServiceDescriptor) -> Mapping[str, AnyMethod]:
         methods = methods_of(service)
     except TypeError as error:
         raise malformed(str(error), field=service.full_name) from error
+    if len(methods) != len(service.methods):
+        # protobuf's pool lets it pass.
+        raise malformed(f"{service.full_name} has two methods of one name", field=service.full_name)
     for method in methods.values():
         # These become part of a protocol id, which is sent.
         if not _PROTOCOL.fullmatch(method.protocol) or len(method.protocol) > _MAX_PROTOCOL_CHARS:
@@ -155,21 +166,11 @@ def _methods(service: ServiceDescriptor) -> Mapping[str, AnyMethod]:
     return methods
 
 
-def _check_message(message_type: type[Message], seen: set[Descriptor]) -> None:
-    descriptor: Any = message_type.DESCRIPTOR
-    _check_types(descriptor, seen)
-    try:
-        check_bounds(message_type())
-    except TypeError as error:
-        raise malformed(str(error), field=descriptor.full_name) from error
-    except MalformedMessageError:
-        pass  # an empty one may be none; what matters is that every field has a bound
-
-
 def _check_types(root: Descriptor, seen: set[Descriptor]) -> None:
     """Refuse types nested so deeply that a walk over them would not end well, and fields with names of Python's.
 
-    The walk goes as :mod:`hostmesh.wire.bounds` does, which recurses.
+    Before anything is made of them: protobuf's message factory and :mod:`hostmesh.wire.bounds` walk likewise, and
+    recurse.
     """
     stack = [iter((root,))]
     while stack:
@@ -186,3 +187,13 @@ def _check_types(root: Descriptor, seen: set[Descriptor]) -> None:
             if field.name in _PYTHON_NAMES:
                 raise malformed(f"the field {field.name} hides what a message of Python needs", field=field.full_name)
         stack.append(iter([field.message_type for field in descriptor.fields if field.message_type is not None]))
+
+
+def _check_bounded(message_type: type[Message]) -> None:
+    try:
+        check_bounds(message_type(), 0)
+    except TypeError as error:
+        descriptor: Any = message_type.DESCRIPTOR
+        raise malformed(str(error), field=descriptor.full_name) from error
+    except MalformedMessageError:
+        pass  # an empty one may be none; what matters is that every field has a bound
