@@ -339,7 +339,7 @@ class RpcError(HostmeshError):
             StatusCode.DEADLINE_EXCEEDED,
             StatusCode.CANCELLED,
             StatusCode.DATA_LOSS,
-        )
+        ) or (status is StatusCode.ABORTED and reason == "OUTCOME_UNKNOWN")
 
 
 # --- features ---

@@ -28,6 +28,7 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.reflection.server import ReflectionServer
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
+from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.limits import BUILT_IN_LIMITS, ServiceLimits
 from hostmesh.rpc.server import RpcServer
 from hostmesh.rpc.shapes import ServiceBase
@@ -150,8 +151,11 @@ async def run_stack(
     network: Network | None,
     client_interceptors: Sequence[ClientInterceptor] = (),
     server_interceptors: Sequence[ServerInterceptor] = (),
+    keys: KeyStore | None = None,
 ) -> AsyncIterator[NodeStack]:
     """Run a node for the life of the block; entering returns once it listens.
+
+    ``keys`` keeps the calls with idempotency keys; None = in memory.
 
     Raises:
         StartFailedError, InvalidAddressError: nothing was left behind.
@@ -181,7 +185,7 @@ async def run_stack(
         node=node,
         key=key,
         rpc=rpc,
-        server=RpcServer(prefix=config.protocol_prefix, system=system, interceptors=server_interceptors),
+        server=RpcServer(prefix=config.protocol_prefix, system=system, interceptors=server_interceptors, keys=keys),
         status=status,
         status_server=StatusServer(current_status, system),
         probe=probe,

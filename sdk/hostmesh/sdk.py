@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +26,13 @@ from hostmesh.jobs.client import JobManager
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.network import Network
+from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey, open_peer_key
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
+from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.outcome import sole_error
 from hostmesh.rpc.shapes import ServiceBase
 from hostmesh.sessions.client import SessionManager
@@ -321,6 +323,13 @@ class SDK:
         path = self.settings.key_file or self._data_dir / "peer.key"
         return held.enter_context(open_peer_key(path, self._system.random_bytes))
 
+    def _open_keys(self, held: ExitStack, peer_id: PeerId) -> KeyStore | None:
+        if self._ephemeral_key:
+            return None
+        # Only who holds the key may: what says there that it runs is then of a process that has ended.
+        path = self._data_dir / "calls.sqlite3"
+        return held.enter_context(closing(KeyStore(path, server=peer_id, now=self._system.unix_s())))
+
     @asynccontextmanager
     async def _open_node(self, options: NodeOptions) -> AsyncIterator[RunningNode]:
         settings = self.settings
@@ -344,9 +353,10 @@ class SDK:
             mdns_interfaces=settings.mdns_interfaces,
         )
         with ExitStack() as held:
+            key = self._open_key(held)
             async with run_stack(
                 config=config,
-                key=self._open_key(held),
+                key=key,
                 network_name=settings.network,
                 records=self._records,
                 store=self._open_sequences(),
@@ -358,6 +368,7 @@ class SDK:
                 network=self._network,
                 client_interceptors=self._client_interceptors,
                 server_interceptors=self._server_interceptors,
+                keys=self._open_keys(held, key.peer_id),
             ) as stack:
                 self._stack = stack
                 try:

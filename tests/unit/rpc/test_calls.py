@@ -122,7 +122,8 @@ def pair(nursery: trio.Nursery) -> Pair:
 # --- the good way ---
 
 
-async def test_a_unary_call(autojump_clock: MockClock, pair: Pair) -> None:
+async def test_a_unary_call(autojump_clock: MockClock, pair: Pair, nursery: trio.Nursery) -> None:
+    await nursery.start(pair.server.run)  # calls with keys need it
     response = await pair.ping(b"hello", session_id=bytes(range(16)), idempotency_key=b"key", metadata={"trace": "7"})
     assert response.nonce == b"hello"
     (context,) = pair.handler.contexts
@@ -130,6 +131,7 @@ async def test_a_unary_call(autojump_clock: MockClock, pair: Pair) -> None:
         peer_id=pair.near.peer_id,
         method="StatusService.Ping",
         deadline=context.deadline,
+        version="1.0.0",
         session_id=bytes(range(16)),
         idempotency_key=b"key",
         metadata={"trace": "7"},
@@ -577,9 +579,9 @@ async def test_a_service_that_was_removed_may_be_added_again(autojump_clock: Moc
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pair.ping)
         await pair.handler.started.wait()
-        assert pair.server.remove_service(SERVICE) == PROTOCOL
+        assert pair.server.remove_service(SERVICE) == (PROTOCOL,)
         assert pair.server.stream_handlers() == {}
-        assert pair.server.remove_service(SERVICE) == PROTOCOL
+        assert pair.server.remove_service(SERVICE) == ()
         pair.server.add_service(SERVICE, pair.handler)
         # What ran goes on.
         assert pair.server.active_calls(pair.near.peer_id) == 1
