@@ -204,7 +204,9 @@ class RpcClient:
                 scope.deadline = deadline
                 sent_at_s = self._system.monotonic_s()
                 await _send_first(stream, call, deadline - trio.current_time())
-                scope.deadline = latest_word(deadline)
+                latest = latest_word(deadline)
+                if latest < deadline:  # to move a deadline costs more than to compare it
+                    scope.deadline = latest
                 response = await one_response(stream, call, scope, deadline)
                 took_s = self._system.monotonic_s() - sent_at_s
             finally:
