@@ -7,14 +7,15 @@ for one every 64 KiB or 128 sends. Nothing here knows of frames or calls.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import base58
 import trio
 
-from hostmesh.errors import ConnectionLostError, DialError, ProtocolNotSupportedError
+from hostmesh.errors import ConnectionLostError, DialError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
+from hostmesh.wire.versions import highest_common, refusal
 
 WINDOW_BYTES = 256 * 1024
 _YIELD_BYTES = 64 * 1024
@@ -195,16 +196,20 @@ class MemoryNode:
     def serve(self, handlers: dict[str, StreamHandler]) -> None:
         self.handlers.update(handlers)
 
-    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
+    async def open_stream(
+        self, peer_id: PeerId, protocol_id: str | Sequence[str], *, timeout_s: float | None = None
+    ) -> Stream:
         await trio.lowlevel.checkpoint()
         if self.before_open is not None:
             await self.before_open()
         other = self._network.nodes.get(peer_id)
         if other is None or not other.reachable:
             raise DialError(f"no address of {peer_id}", stage="address")
-        if protocol_id not in other.handlers:
-            raise ProtocolNotSupportedError("not spoken", needed=protocol_id, offered=tuple(sorted(other.handlers)))
-        near, far = memory_stream_pair(self.peer_id, peer_id, protocol_id, window_bytes=self._network.window_bytes)
+        protocol_ids = (protocol_id,) if isinstance(protocol_id, str) else protocol_id
+        chosen = highest_common(protocol_ids, other.handlers)
+        if chosen is None:
+            raise refusal(peer_id, protocol_ids, other.handlers.keys(), ())
+        near, far = memory_stream_pair(self.peer_id, peer_id, chosen, window_bytes=self._network.window_bytes)
         self.opened.append(near)
         for node, stream in ((self, near), (other, far)):
             node.open_streams += 1
