@@ -16,13 +16,12 @@ import trio.testing
 from tests.integration.kill9.lives import Server
 from tests.integration.kill9.watched import WatchedNode, caller
 
-from hostmesh.errors import ConnectionLostError, HostmeshError, ProtocolNotSupportedError
+from hostmesh.errors import ConnectionLostError, HostmeshError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection import Connection
 from hostmesh.net.node import Node
 
 PROTOCOL = "/hostmesh/effects/1.0.0"
-UNSERVED = "/test/nobody-serves-this/1"
 WINDOW_BYTES = 256 * 1024
 """What a stream may send of which the other side has read nothing."""
 BLOCKED_S = 0.02
@@ -97,12 +96,14 @@ class Scene:
         self.node.add_addresses(self.server.peer_id, [self.server.address], AddressOrigin.CONFIGURED)
 
     async def connect(self) -> Connection:
-        """Connect, and return once the client knows what the server speaks: a call then waits for no agreement."""
-        self.introduce()
-        with suppress(ProtocolNotSupportedError):
-            await self.node.open_stream(self.server.peer_id, UNSERVED)  # refused after each has told what it speaks
-        (connection,) = self.node._pool.of(self.server.peer_id)
-        assert PROTOCOL in connection.spoken
+        """Connect, and return once each knows what the other speaks, and the server has read all that was sent."""
+        peer_id = self.server.peer_id
+        await self.node.connect(peer_id, [self.server.address], origin=AddressOrigin.CONFIGURED)
+        (connection,) = self.node._pool.of(peer_id)
+        muxer = connection.muxer
+        await _until(lambda: PROTOCOL in connection.spoken and muxer._pinged_at_s is None)
+        muxer.ping(trio.current_time())
+        await _until(lambda: muxer._pinged_at_s is None)
         return connection
 
     async def call(self, node: WatchedNode | None = None, **request: Any) -> HostmeshError | None:
@@ -132,6 +133,12 @@ class Scene:
         while not is_full():
             nursery.start_soon(send)
             await trio.testing.wait_all_tasks_blocked(BLOCKED_S)
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    with trio.fail_after(WITHIN_S):
+        while not is_so():
+            await trio.testing.wait_all_tasks_blocked()
 
 
 Phase = Callable[[Scene], Awaitable[HostmeshError | None]]

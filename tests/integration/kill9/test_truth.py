@@ -37,7 +37,7 @@ async def test_the_server_ends_itself(start_server: StartServer, scene: partial[
     """At a point of its own: what it had done is in the journal."""
     server = await start_server(die_at=point)
     on_stage = scene(server=server)
-    on_stage.introduce()
+    await on_stage.connect()
     error = await on_stage.call(answer_bytes=1000)
     server.wait_dead()
     assert server.journal.points[-1] == point
