@@ -278,7 +278,7 @@ class RpcServer:
                             requests = ReceivedRequests(
                                 stream, call, unfinished=self._unfinished, on_violation=partial(self._violate, service)
                             )
-                        handling = self._handle(service, route, stream.peer_id, request, requests, sender)
+                        handling = self._handle(service, route, stream.peer_id, request, requests, sender, scope)
                         request = None  # the handler has what it needs of it
                         self._handled[sender] = None
                         response = await handling
@@ -378,6 +378,7 @@ class RpcServer:
         started: CallStarted,
         requests: ReceivedRequests[Any] | None,
         sender: MessageSender,
+        scope: trio.CancelScope,
     ) -> Awaitable[Message | None]:
         """Call the handler."""
         header = started.header
@@ -400,18 +401,24 @@ class RpcServer:
             handler = partial(self._keyed.call, route.method, handler)
         if route.interceptors:
             incoming = IncomingCall(context=context, method=route.method)
-            return self._handle_intercepted(route, incoming, partial(handler, *arguments))
+            return self._handle_intercepted(route, incoming, partial(handler, *arguments), scope)
         return handler(*arguments)
 
     async def _handle_intercepted(
-        self, route: _Route, call: IncomingCall, handle: Callable[[], Awaitable[Message | None]]
+        self,
+        route: _Route,
+        call: IncomingCall,
+        handle: Callable[[], Awaitable[Message | None]],
+        scope: trio.CancelScope,
     ) -> Message | None:
         def ending(error: BaseException | None) -> StatusCode:
             status = status_for_server(error)
+            if status is StatusCode.OK or not (status is StatusCode.CANCELLED or scope.cancel_called):
+                return status
+            # Whatever a handler makes of it: the caller has left, or its time is up.
             deadline = call.context.deadline
-            if status is StatusCode.CANCELLED and deadline is not None and self._system.monotonic_s() >= deadline:
-                return StatusCode.DEADLINE_EXCEEDED
-            return status
+            is_late = deadline is not None and self._system.monotonic_s() >= deadline
+            return StatusCode.DEADLINE_EXCEEDED if is_late else StatusCode.CANCELLED
 
         async with intercepted(route.interceptors, call, ending):
             return await handle()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hostmesh.errors import UsageError
+from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.sdk import SDK, open_sdk
 from hostmesh.settings import load_settings
 from hostmesh.system import System
@@ -113,13 +114,21 @@ class SimMachine:
 
     @asynccontextmanager
     async def open_sdk(
-        self, *, ephemeral_key: bool = False, serve_dht: bool = False, **settings: object
+        self,
+        *,
+        ephemeral_key: bool = False,
+        serve_dht: bool = False,
+        client_interceptors: Sequence[ClientInterceptor] = (),
+        server_interceptors: Sequence[ServerInterceptor] = (),
+        **settings: object,
     ) -> AsyncIterator[SDK]:
         """Run :func:`hostmesh.open_sdk` on this machine: its network, clocks, random bytes and disk.
 
         Args:
             ephemeral_key: see :func:`hostmesh.open_sdk`.
             serve_dht: see :func:`hostmesh.open_sdk`.
+            client_interceptors: see :func:`hostmesh.open_sdk`.
+            server_interceptors: see :func:`hostmesh.open_sdk`.
             **settings: by name. The environment is not read; mDNS, which needs real sockets, is off, the network is
                 ``simnet``, and the node
                 listens on :attr:`listen_address`.
@@ -137,7 +146,13 @@ class SimMachine:
         async with (
             self.process(),
             open_sdk(
-                loaded, system=self.system, network=self.network, ephemeral_key=ephemeral_key, serve_dht=serve_dht
+                loaded,
+                system=self.system,
+                network=self.network,
+                ephemeral_key=ephemeral_key,
+                serve_dht=serve_dht,
+                client_interceptors=client_interceptors,
+                server_interceptors=server_interceptors,
             ) as sdk,
         ):
             yield sdk
