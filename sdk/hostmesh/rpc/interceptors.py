@@ -114,6 +114,11 @@ async def intercepted(
         yield
 
 
+def ended_with(call: OutgoingCall | IncomingCall) -> StatusCode:
+    """Return how a call ended that has ended."""
+    return StatusCode.UNKNOWN if call.status is None else call.status
+
+
 def swallowed(method: AnyMethod) -> UsageError:
     """Return what a call ends with whose interceptor took its error away: there is no result to give instead."""
     return UsageError(

@@ -23,8 +23,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from hostmesh.errors import StatusCode, UsageError
-from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall
+from hostmesh.errors import UsageError
+from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall, ended_with
 from hostmesh.system import System
 
 if TYPE_CHECKING:
@@ -116,4 +116,4 @@ class _Series:
         finally:
             in_progress.dec()
             self._duration.labels(service, method).observe(self._system.monotonic_s() - started_s)
-            self._calls.labels(service, method, (call.status or StatusCode.UNKNOWN).name).inc()
+            self._calls.labels(service, method, ended_with(call).name).inc()

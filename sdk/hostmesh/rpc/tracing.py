@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from typing import TYPE_CHECKING, Any
 
 from hostmesh.errors import StatusCode, UsageError
-from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall
+from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall, ended_with
 from hostmesh.rpc.method import AnyMethod
 from hostmesh.rpc.outcome import MAX_ENTRIES
 
@@ -108,7 +108,7 @@ class _Spans:
             try:
                 yield
             finally:
-                status = call.status or StatusCode.UNKNOWN
+                status = ended_with(call)
                 self._end(span, status, is_fault=status is not StatusCode.OK)
 
     @contextmanager
@@ -119,7 +119,7 @@ class _Spans:
             try:
                 yield
             finally:
-                status = call.status or StatusCode.UNKNOWN
+                status = ended_with(call)
                 self._end(span, status, is_fault=status in _SERVER_FAULTS)
 
     def _span(self, method: AnyMethod, kind: SpanKind, parent: Context | None) -> AbstractContextManager[Span]:
