@@ -176,38 +176,43 @@ class ClientCall(Generic[RequestT, ResponseT]):
 
     def next_event(self) -> ResponseReceived[ResponseT] | CallEnded | Heartbeat | None:
         """Return the next event, or None when more bytes are needed."""
-        if self._pending is not None:
-            event, self._pending = self._pending, None
-            self.outcome = event.outcome
-            return event
-        if self.outcome is not None:
-            if self._decoder.buffered_bytes:
-                raise MalformedMessageError("bytes after the status", field="status")
-            return None
-        frame = read_frame(self._decoder)
-        if frame is None:
-            return None
-        if frame is EMPTY:
-            return HEARTBEAT
-        header, data, outcome = frame
-        if header is not None:
-            raise MalformedMessageError("a header from the server", field="header")
-        if data is None:
-            if outcome is None:
-                raise MalformedMessageError("a frame without a message or status", field="message")
-            self._check_end(outcome)
-            self.outcome = outcome
-            return CallEnded(outcome)
-        self._responses += 1
-        if self._one_response and (
-            self._responses > 1 or (outcome is not None and outcome.status is not StatusCode.OK)
-        ):
-            raise MalformedMessageError("a response too many for a call with one", field="message")
-        message = parse(self._method.response_type, data, self._method.max_response_bytes)
-        if outcome is not None:
-            self._check_end(outcome)
-            self._pending = CallEnded(outcome)
-        return ResponseReceived(message)
+        try:
+            if self._pending is not None:
+                event, self._pending = self._pending, None
+                self.outcome = event.outcome
+                return event
+            if self.outcome is not None:
+                if self._decoder.buffered_bytes:
+                    raise MalformedMessageError("bytes after the status", field="status")
+                return None
+            frame = read_frame(self._decoder)
+            if frame is None:
+                return None
+            if frame is EMPTY:
+                return HEARTBEAT
+            header, data, outcome = frame
+            if header is not None:
+                raise MalformedMessageError("a header from the server", field="header")
+            if data is None:
+                if outcome is None:
+                    raise MalformedMessageError("a frame without a message or status", field="message")
+                self._check_end(outcome)
+                self.outcome = outcome
+                return CallEnded(outcome)
+            self._responses += 1
+            if self._one_response and (
+                self._responses > 1 or (outcome is not None and outcome.status is not StatusCode.OK)
+            ):
+                raise MalformedMessageError("a response too many for a call with one", field="message")
+            message = parse(self._method.response_type, data, self._method.max_response_bytes)
+            if outcome is not None:
+                self._check_end(outcome)
+                self._pending = CallEnded(outcome)
+            return ResponseReceived(message)
+        except RemoteProtocolError as error:
+            # These are bytes of the server's: it may have read ours.
+            error.may_have_executed = True
+            raise
 
     def end_of_stream(self) -> None:
         """Say that the server has closed its side; harmless after the status.

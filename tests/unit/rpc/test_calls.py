@@ -886,7 +886,7 @@ async def test_what_a_hostile_server_sends(autojump_clock: MockClock, pair: Pair
     with pytest.raises(HostmeshError) as caught:
         await pair.ping()
     assert caught.value.code == code
-    assert caught.value.may_have_executed is (code == "CONNECTION_LOST")
+    assert caught.value.may_have_executed
     assert pair.near.open_streams == 0
 
 
