@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, StatusCode
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, StatusCode, UsageError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
@@ -112,10 +112,11 @@ class RpcClient:
             request: its request, within its bounds.
             timeout_s: seconds for everything, the dial included; the peer is told what is left of it.
             session_id: 16 bytes, or empty where the method needs none.
-            idempotency_key: same key, same effect; up to 32 bytes.
+            idempotency_key: 1 to 32 bytes that stand for this call, drawn anew for each: under one key the peer
+                executes it once, for a day, and answers every further call with what it answered first. Empty: none.
             metadata: up to 16 entries of at most 64 and 1024 bytes.
-            retry: whether and how a call that surely did not run is made again, within ``timeout_s`` and the budget
-                that all calls of this client share; None: it is not.
+            retry: whether and how a call is made again that surely did not run, or that has a key; within ``timeout_s``
+                and the budget that all calls of this client share. None: it is not.
 
         Raises:
             FrameTooLargeError, UsageError: the request breaks a bound; nothing was sent.
@@ -125,12 +126,15 @@ class RpcClient:
             RpcError: the peer ended the call with a status other than OK.
             RemoteProtocolError: the peer broke the protocol.
 
-        Cancellation: safe; resets the stream, which cancels the peer's handler.
+            Whichever comes after several attempts, ``may_have_executed`` says whether one of them may have run.
+
+        Cancellation: safe; resets the stream, which cancels the peer's handler, unless the call has a key.
 
         Cost: one stream; one frame each way.
         """
         deadline = trio.current_time() + timeout_s
         attempts = 0
+        may_have_executed = False
         while True:
             attempts += 1
             try:
@@ -144,6 +148,9 @@ class RpcClient:
                     metadata=metadata,
                 )
             except HostmeshError as error:
+                if idempotency_key and isinstance(error, ConnectionLostError | DeadlineExceededError):
+                    error.retry_safe = True  # under the same key
+                may_have_executed = error.may_have_executed = may_have_executed or error.may_have_executed
                 pause_s = None if retry is None else self._pause_s(retry, attempts, error)
                 if pause_s is None or trio.current_time() + pause_s >= deadline:
                     raise
@@ -238,7 +245,7 @@ class RpcClient:
             timeout_s: seconds until the last response must be there, the dial included; None = no deadline. It runs out
                 only while a response is waited for: the body of the block is never cancelled.
             session_id: as in :meth:`unary`.
-            idempotency_key: as in :meth:`unary`.
+            idempotency_key: empty; only unary calls have one.
             metadata: as in :meth:`unary`.
 
         Raises:
@@ -273,7 +280,7 @@ class RpcClient:
             method: a client-streaming method.
             timeout_s: seconds until the response must be there, the dial included; None = no deadline.
             session_id: as in :meth:`unary`.
-            idempotency_key: as in :meth:`unary`.
+            idempotency_key: empty; only unary calls have one.
             metadata: as in :meth:`unary`.
 
         Raises:
@@ -308,7 +315,7 @@ class RpcClient:
             method: a bidirectional method.
             timeout_s: as in :meth:`server_stream`.
             session_id: as in :meth:`unary`.
-            idempotency_key: as in :meth:`unary`.
+            idempotency_key: empty; only unary calls have one.
             metadata: as in :meth:`unary`.
 
         Raises:
@@ -417,6 +424,11 @@ def _client_call(
     idempotency_key: bytes,
     metadata: Mapping[str, str] | None,
 ) -> ClientCall[RequestT, ResponseT]:
+    if idempotency_key and not method.is_unary:
+        raise UsageError(
+            f"{method.full_name} is a {method.cardinality.value} method, whose calls have no idempotency key",
+            remedy="leave it out, or make the method unary",
+        )
     header = Header(
         method=method.name,
         session_id=session_id,

@@ -1,4 +1,4 @@
-"""When a call is made again: only one that surely did not run, with pauses, and within a budget. Pure.
+"""When a call is made again: where that does no harm, with pauses, and within a budget. Pure.
 
 Source: gRPC, "gRPC Retry Design" (A6: backoff with jitter, pushback by the server, throttling by a token bucket).
 """
@@ -14,8 +14,9 @@ from hostmesh.errors import HostmeshError, RpcError, UsageError
 class RetryPolicy:
     """How often and after what pauses a call is made again.
 
-    Only a call that did not run is: its error has ``retry_safe`` and not ``may_have_executed``. All attempts together
-    keep the call's deadline.
+    Only one whose error has ``retry_safe`` is: a call that surely did not run; and one with an idempotency key, which the
+    peer executes once, also where the connection was lost while it may have run. All attempts together keep the call's
+    deadline.
 
     Raises:
         UsageError: a value out of its bounds.
@@ -24,6 +25,8 @@ class RetryPolicy:
 
         policy = RetryPolicy(max_attempts=5)
         response = await rpc.unary(peer_id, PING, request, timeout_s=10, retry=policy)
+        key = os.urandom(16)
+        response = await rpc.unary(peer_id, PAY, payment, timeout_s=60, retry=policy, idempotency_key=key)
     """
 
     max_attempts: int = 3
@@ -54,7 +57,7 @@ class RetryPolicy:
         >>> policy.pause_s(1, refused, 1.0), policy.pause_s(2, refused, 0.0), policy.pause_s(3, refused, 0.0)
         (1.0, 1.0, None)
         """
-        if attempt >= self.max_attempts or not error.retry_safe or error.may_have_executed:
+        if attempt >= self.max_attempts or not error.retry_safe:
             return None
         backoff_s = min(self.max_backoff_s, self.first_backoff_s * 2.0 ** (attempt - 1)) * (0.5 + draw / 2)
         if isinstance(error, RpcError) and error.retry_after_ms is not None:
