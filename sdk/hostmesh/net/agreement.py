@@ -33,12 +33,13 @@ async def open_agreed(connection: Connection, protocol_ids: Sequence[str], ident
     untried = list(protocol_ids)
     refused: set[str] = set()
     while True:
-        chosen = highest_common(untried, connection.spoken) or untried[0]
+        before = connection.spoken
+        chosen = highest_common(untried, before) or untried[0]
         try:
             return await connection.open_stream(chosen, protocol_ids)
         except ProtocolNotSupportedError as error:
             untried.remove(chosen)
-            if not refused:
+            if not refused and connection.spoken == before:  # nothing new was told meanwhile
                 await identify.refresh(connection, is_urgent=bool(untried))
             refused.add(chosen)
             spoken = connection.spoken

@@ -80,32 +80,33 @@ def refusal(
     >>> error.message, error.remedy
     ('/chat: this node speaks 2.0.0 to 2.1.0, PEER speaks 1.0.0', 'PEER must be updated')
     """
-    message, remedy = _words(peer, needed, spoken, refused)
-    error = ProtocolNotSupportedError(message, needed=needed[0], offered=tuple(sorted(spoken)), remedy=remedy)
     left = highest_common((each for each in needed if each not in refused), spoken)
+    # Where one is left, the refused one was believed to be spoken, if not by the latest word.
+    broken = [each for each in refused if left is not None or each in spoken]
+    message, remedy = _words(peer, needed, [each for each in spoken if each not in refused], broken)
+    error = ProtocolNotSupportedError(message, needed=needed[0], offered=tuple(sorted(spoken)), remedy=remedy)
     if left is not None:
         # Nothing ran, and the next attempt does not rest on the word that was wrong.
         error.retry_safe, error.remedy = True, f"make the call again: it takes {left.rpartition('/')[2]}"
     return error
 
 
-def _words(peer: str, needed: Sequence[str], spoken: Collection[str], refused: Collection[str]) -> tuple[str, str]:
+def _words(peer: str, needed: Sequence[str], offered: Sequence[str], broken: Sequence[str]) -> tuple[str, str]:
     name = needed[0].rpartition("/")[0]
     ours = _versions(name, needed)
     if len(ours) != len(needed):
         # No versions of one protocol.
         return f"{peer} does not speak {' or '.join(needed)}", _ELSEWHERE
-    theirs = _versions(name, (each for each in spoken if each not in refused))
-    broken = _versions(name, (each for each in spoken if each in refused))
+    theirs = _versions(name, offered)
     text = f"{name}: this node speaks {show_versions(ours)}, {peer} "
     if theirs:
         text += f"speaks {show_versions(theirs)}"
-    elif spoken:
+    elif offered or broken:
         text += "speaks no version of it"
     else:
         text += "speaks none of these and has not told what it speaks"
     if broken:
-        text += f", and refused {show_versions(broken)} though it had told so"
+        text += f", and refused {show_versions(_versions(name, broken))}, which it had told"
     if not theirs:
         return text, _ELSEWHERE
     if max(theirs) < min(ours):

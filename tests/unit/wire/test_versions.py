@@ -105,7 +105,7 @@ def test_versions_are_shown_as_ranges_of_which_there_are_few(versions, shown):
         (
             ids("2.1.0", "1.0.0"),
             ids("2.1.0"),
-            "PEER speaks 1.0.0, and refused 2.1.0 though it had told so",
+            "PEER speaks 1.0.0, and refused 2.1.0, which it had told",
             "PEER must be updated",
         ),
     ],
@@ -124,7 +124,7 @@ def test_an_error_names_both_ranges_and_who_must_act(spoken, refused, message, r
 def test_where_a_version_is_left_in_common_the_call_may_be_made_again():
     error = refusal("PEER", ids("1.1.0", "1.0.0"), {*ids("1.0.0", "1.1.0")}, {*ids("1.1.0")})
     assert error.retry_safe
-    assert error.message.endswith("PEER speaks 1.0.0, and refused 1.1.0 though it had told so")
+    assert error.message.endswith("PEER speaks 1.0.0, and refused 1.1.0, which it had told")
     assert error.remedy == "make the call again: it takes 1.0.0"
 
 
