@@ -137,7 +137,9 @@ class KeyedCalls:
             raise STOPPING.to_error()
         try:
             if self._store is None:
-                self._store = self._given_store or KeyStore(None, server="", now=self._system.unix_s())
+                # An empty store is false, for it has a length.
+                given = self._given_store
+                self._store = KeyStore(None, server="", now=self._system.unix_s()) if given is None else given
             begun = self._store.begin(
                 name,
                 digest,

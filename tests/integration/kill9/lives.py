@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, folder: Path, before: Server | None = None) -> None:
         self._folder = folder
-        self._number = 1 if before is None else before._number + 1
+        self.number = 1 if before is None else before.number + 1
         self._port = 0 if before is None else int(before.address.split("/")[4])
         self._events: trio.lowlevel.FdStream | None = None
         self._unread = b""
@@ -47,7 +47,7 @@ class Server:
 
     async def start(self, nest: subprocess.Popen[bytes], *, die_at: str, is_silent: bool) -> None:
         """Have it forked, and return once it serves."""
-        fifo = self._folder / f"events-{self._number}"
+        fifo = self._folder / f"events-{self.number}"
         os.mkfifo(fifo)
         self._events = trio.lowlevel.FdStream(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
         config = {
@@ -102,6 +102,11 @@ class Server:
         if self._pid_fd is not None:
             assert select.select([self._pid_fd], [], [], 10)[0], "it lives"
 
+    async def died(self) -> None:
+        """Return once it is dead, by whosever hand."""
+        assert self._pid_fd is not None
+        await trio.lowlevel.wait_readable(self._pid_fd)
+
     async def close(self) -> None:
         """Kill it and close what it is heard on."""
         self.kill()
@@ -110,3 +115,33 @@ class Server:
 
 
 StartServer = Callable[..., Awaitable[Server]]
+
+
+class Supervisor:
+    """Starts the server anew whenever it has died, as an operator's does.
+
+    Args:
+        start_server: starts a life.
+        deaths: where each life ends but the last, which serves on.
+    """
+
+    def __init__(self, start_server: StartServer, deaths: Sequence[str]) -> None:
+        self._start_server = start_server
+        self._deaths = (*deaths, "")
+        self._is_up = trio.Event()
+        self.server: Server | None = None
+        """Its present life."""
+
+    async def run(self, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
+        """Supervise until cancelled; ``started()`` gives the first life."""
+        for die_at in self._deaths:
+            self.server = await self._start_server(die_at=die_at, after=self.server)
+            self._is_up.set()
+            if self.server.number == 1:
+                task_status.started(self.server)
+            await self.server.died()
+            self._is_up = trio.Event()
+
+    async def wait_up(self) -> None:
+        """Return once the server is not known to be down."""
+        await self._is_up.wait()

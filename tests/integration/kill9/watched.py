@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+import trio
 
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
@@ -17,6 +19,7 @@ class WatchedNode:
 
     Args:
         node: opens them.
+        before_open: is awaited before each stream.
         on_open: a stream is there, and nothing of the call was sent.
         on_heard: is given the first bytes that came, which the call has not read.
     """
@@ -24,14 +27,18 @@ class WatchedNode:
     def __init__(
         self,
         node: Node,
+        *,
+        before_open: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint_if_cancelled,
         on_open: Callable[[], None] = lambda: None,
         on_heard: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self._node = node
+        self._before_open = before_open
         self._on_open = on_open
         self._on_heard = on_heard
 
-    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Any:
+    async def open_stream(self, peer_id: PeerId, protocol_id: Any, *, timeout_s: float | None = None) -> Any:
+        await self._before_open()
         stream = await self._node.open_stream(peer_id, protocol_id, timeout_s=timeout_s)
         self._on_open()
         return WatchedStream(stream, self._on_heard)
