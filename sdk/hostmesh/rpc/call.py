@@ -200,9 +200,7 @@ class ClientCall(Generic[RequestT, ResponseT]):
                 self.outcome = outcome
                 return CallEnded(outcome)
             self._responses += 1
-            if self._one_response and (
-                self._responses > 1 or (outcome is not None and outcome.status is not StatusCode.OK)
-            ):
+            if self._one_response and self._responses > 1:
                 raise MalformedMessageError("a response too many for a call with one", field="message")
             message = parse(self._method.response_type, data, self._method.max_response_bytes)
             if outcome is not None:
@@ -227,8 +225,9 @@ class ClientCall(Generic[RequestT, ResponseT]):
             )
 
     def _check_end(self, outcome: Outcome) -> None:
-        if self._one_response and outcome.status is StatusCode.OK and self._responses != 1:
-            raise MalformedMessageError("an OK status without a response", field="message")
+        if self._one_response and (outcome.status is StatusCode.OK) is not (self._responses == 1):
+            what = "an error status after the response" if self._responses else "an OK status without a response"
+            raise MalformedMessageError(what, field="message")
 
 
 # --- the server's end ---
