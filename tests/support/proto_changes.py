@@ -17,6 +17,22 @@ MESSAGES = "message Q { bytes a = 1 [(max_bytes) = 9]; } message R { bytes a = 1
 ID = 'option (protocol) = "p"; option (version) = "1.0.0";'
 
 
+def spoken(version: str, min_version: str, name: str = "S") -> str:
+    """A service that speaks a range of versions."""
+    options = f'option (protocol) = "p"; option (version) = "{version}"; option (min_version) = "{min_version}";'
+    return f"service {name} {{ {options} rpc Call(Q) returns (R); }}"
+
+
+def limited(limits: str) -> str:
+    """A service that states limits of its calls."""
+    return service(f"{ID} {limits} rpc Call(Q) returns (R);")
+
+
+def timed(option: str) -> str:
+    """A service with an option of its method."""
+    return service(f"{ID} rpc Call(Q) returns (R) {{ {option} }}")
+
+
 def message(body: str) -> str:
     """A message that travels in requests only."""
     return f"message M {{ {body} }} message R {{}} service S {{ rpc Call(M) returns (R); }}"
@@ -259,6 +275,56 @@ CHANGES: dict[str, tuple[str, str, dict[str, tuple[str, tuple[Pairing, ...]]]]] 
         service("rpc Call(Q) returns (R) { option (max_request_bytes) = 9; option (max_response_bytes) = 10; }"),
         {"LIMIT_WIDENED": ("t.S.Call", OLD_CLIENTS)},
     ),
+    "calls at once lowered": (
+        limited("option (calls_per_peer) = {max_concurrent: 9};"),
+        limited("option (calls_per_peer) = {max_concurrent: 8};"),
+        {"CALL_LIMIT_NARROWED": ("t.S", OLD_CLIENTS)},
+    ),
+    "calls at once stated below what servers have": (
+        limited(""),
+        limited("option (calls_of_all) = {max_concurrent: 4095};"),
+        {"CALL_LIMIT_NARROWED": ("t.S", OLD_CLIENTS)},
+    ),
+    "calls at once no longer stated below what servers have": (
+        limited("option (calls_per_peer) = {max_concurrent: 9};"),
+        limited(""),
+        {"CALL_LIMIT_WIDENED": ("t.S", NEW_CLIENTS)},
+    ),
+    "calls at once no longer stated above what servers have": (
+        limited("option (calls_per_peer) = {max_concurrent: 999};"),
+        limited(""),
+        {"CALL_LIMIT_NARROWED": ("t.S", OLD_CLIENTS)},
+    ),
+    "a rate raised, and the burst that comes of it": (
+        limited("option (calls_of_all) = {calls_per_s: 0.5};"),
+        limited("option (calls_of_all) = {calls_per_s: 2.5};"),
+        {"CALL_LIMIT_WIDENED": ("t.S", NEW_CLIENTS)},
+    ),
+    "a rate raised and the burst lowered": (
+        limited("option (calls_per_peer) = {calls_per_s: 5, burst: 10};"),
+        limited("option (calls_per_peer) = {calls_per_s: 6, burst: 9};"),
+        {"CALL_LIMIT_WIDENED": ("t.S", NEW_CLIENTS), "CALL_LIMIT_NARROWED": ("t.S", OLD_CLIENTS)},
+    ),
+    "default deadline shortened": (
+        timed("option (default_timeout_ms) = 5000;"),
+        timed("option (default_timeout_ms) = 4999;"),
+        {"DEFAULT_TIMEOUT_SHORTENED": ("t.S.Call", OLD_CLIENTS)},
+    ),
+    "default deadline set": (
+        timed(""),
+        timed("option (default_timeout_ms) = 5000;"),
+        {"DEFAULT_TIMEOUT_SHORTENED": ("t.S.Call", OLD_CLIENTS)},
+    ),
+    "default deadline lengthened": (
+        timed("option (default_timeout_ms) = 5000;"),
+        timed("option (default_timeout_ms) = 5001;"),
+        {"DEFAULT_TIMEOUT_LENGTHENED": ("t.S.Call", NEW_CLIENTS)},
+    ),
+    "default deadline removed": (
+        timed("option (default_timeout_ms) = 5000;"),
+        timed(""),
+        {"DEFAULT_TIMEOUT_REMOVED": ("t.S.Call", NEW_CLIENTS)},
+    ),
     # --- enums ---
     "enum value renumbered": (enum("Z = 0; A = 1;"), enum("Z = 0; A = 2;"), {"ENUM_VALUE_RENUMBERED": ("t.E.A", BOTH)}),
     "enum values swapped": (
@@ -327,6 +393,31 @@ CHANGES: dict[str, tuple[str, str, dict[str, tuple[str, tuple[Pairing, ...]]]]] 
         service(f"{ID} rpc Call(Q) returns (R);").replace("1.0.0", "1.1.0"),
         {"PROTOCOL_VERSION_CHANGED": ("t.S", BOTH)},
     ),
+    "the lowest version dropped": (
+        MESSAGES + spoken("1.2.0", "1.0.0"),
+        MESSAGES + spoken("1.3.0", "1.1.0"),
+        {"PROTOCOL_VERSION_DROPPED": ("t.S", OLD_CLIENTS)},
+    ),
+    "the highest version dropped": (
+        MESSAGES + spoken("1.2.0", "1.0.0"),
+        MESSAGES + spoken("1.1.0", "1.0.0"),
+        {"PROTOCOL_VERSION_DROPPED": ("t.S", OLD_CLIENTS)},
+    ),
+    "a range that goes on after another": (
+        MESSAGES + spoken("1.1.0", "1.0.0"),
+        MESSAGES + spoken("1.3.0", "1.2.0"),
+        {"PROTOCOL_VERSION_CHANGED": ("t.S", BOTH)},
+    ),
+    "a range of which a part is spoken by another service": (
+        MESSAGES + spoken("1.2.0", "1.0.0"),
+        MESSAGES + spoken("1.0.0", "1.0.0", "T"),
+        {"SERVICE_RENAMED": ("t.S", ()), "PROTOCOL_VERSION_DROPPED": ("t.S", OLD_CLIENTS)},
+    ),
+    "a part of a range speaks other methods": (
+        MESSAGES + spoken("1.1.0", "1.0.0"),
+        MESSAGES + spoken("1.2.0", "1.1.0") + spoken("1.0.0", "", "Old").replace("Call", "Ask"),
+        {"METHOD_RENAMED": ("t.S.Call", BOTH)},
+    ),
     "method removed": (
         service(f"{ID} rpc Call(Q) returns (R); rpc Other(R) returns (Q);"),
         service(f"{ID} rpc Call(Q) returns (R);"),
@@ -384,6 +475,16 @@ SAFE = {
         service(f"{ID} rpc Call(Q) returns (R);"),
         service(f"{ID} rpc Call(Q) returns (R);")
         + 'service S2 { option (protocol) = "p"; option (version) = "2.0.0"; rpc Call(R) returns (Q); }',
+    ),
+    "a range instead of one version": (MESSAGES + spoken("1.0.0", ""), MESSAGES + spoken("1.1.0", "1.0.0")),
+    "a range that goes further down": (MESSAGES + spoken("1.2.0", "1.1.0"), MESSAGES + spoken("1.2.0", "1.0.0")),
+    "a range in two services": (
+        MESSAGES + spoken("1.2.0", "1.0.0"),
+        MESSAGES + spoken("1.3.0", "1.1.0") + spoken("1.0.0", "", "Old"),
+    ),
+    "limits stated as servers have them": (
+        limited(""),
+        limited("option (calls_per_peer) = {max_concurrent: 256, calls_per_s: 20000}; option (calls_of_all) = {};"),
     ),
     "more is reserved": (message('reserved 3, 5; reserved "x";'), message('reserved 2 to 9; reserved "x", "y";')),
     "deprecated, comments": (message("int32 a = 1;"), message("// old\nint32 a = 1 [deprecated = true];")),

@@ -25,8 +25,12 @@ def files_of(text: str, name: str = "t.proto") -> FileDescriptorSet:
         "max_items",
         "max_request_bytes",
         "max_response_bytes",
+        "default_timeout_ms",
         "protocol",
         "version",
+        "min_version",
+        "calls_per_peer",
+        "calls_of_all",
     ):
         text = text.replace(f"({option})", f"(hostmesh.v1.{option})")
     with tempfile.TemporaryDirectory() as folder:

@@ -206,6 +206,25 @@ RULES = MappingProxyType(
         # --- limits ---
         "LIMIT_NARROWED": _breaking(_WIRE, "new readers refuse messages that old peers may rightly send", _NARROW),
         "LIMIT_WIDENED": _warning((), "old readers refuse messages beyond the old limit", ""),
+        "CALL_LIMIT_NARROWED": _breaking(_WIRE, "new servers refuse calls that old clients may rightly make", _NARROW),
+        "CALL_LIMIT_WIDENED": _warning(
+            (),
+            "old servers refuse calls beyond the old limit",
+            "update servers first, and stay within the old limit until then",
+        ),
+        "DEFAULT_TIMEOUT_SHORTENED": _breaking(
+            _WIRE, "new servers end calls that old clients leave to the default, and rightly wait for", _NARROW
+        ),
+        "DEFAULT_TIMEOUT_LENGTHENED": _warning(
+            (),
+            "old servers end calls that are left to the default earlier",
+            "update servers first, and name a deadline until then",
+        ),
+        "DEFAULT_TIMEOUT_REMOVED": _warning(
+            _CODE,
+            "old servers end calls that name no deadline; generated clients have to name one",
+            "update servers first, and adapt the code",
+        ),
         # --- enums ---
         "ENUM_VALUE_RENUMBERED": _breaking(
             _WIRE,
@@ -272,7 +291,13 @@ RULES = MappingProxyType(
         "PROTOCOL_VERSION_CHANGED": _breaking(
             _WIRE,
             "the version is in the id that both sides agree on: neither finds the other",
-            "keep this service and add one with the new version beside it, so that a node serves both",
+            "keep the old version as min_version where the new one understands all of it; else keep this service and "
+            "add one with the new version beside it, so that a node serves both",
+        ),
+        "PROTOCOL_VERSION_DROPPED": _breaking(
+            _WIRE,
+            "clients that know no other version find nobody who speaks it",
+            "keep it in the range by min_version, or a service of that version beside, until no client needs it",
         ),
         "METHOD_REMOVED": _breaking(
             (Layer.WIRE, Layer.SOURCE), "a call of it ends with UNIMPLEMENTED", "keep it until no client calls it"

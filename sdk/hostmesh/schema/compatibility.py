@@ -2,7 +2,8 @@
 
 What is compared is what stands on hostmesh's wire: protocol names and versions, method names, field numbers, types and
 bounds. Names of packages, services, messages and fields are not on it; they break code and JSON, and are warnings.
-What is only added is no change: a reader drops the fields that it does not know.
+What is only added is no change: a reader drops the fields that it does not know. hostmesh's own options are on nobody's
+wire, and a set has them only where it uses them: they are left out.
 
 A limit, like a wider type, binds the two sides in turn. A request is written by a client and read by a server: a
 narrower limit turns away old clients, a wider one lets new clients send what old servers refuse. With a response it is
@@ -13,6 +14,7 @@ as bytes inside others, and counts for both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
@@ -39,8 +41,18 @@ def compare(old: FileDescriptorSet, new: FileDescriptorSet) -> list[Change]:
 
 def compare_schemas(old: Schema, new: Schema) -> list[Change]:
     """Like :func:`compare`, for sets that were read."""
-    found = set(_Comparison(old, new).changes())
+    found = set(_Comparison(_without_options(old), _without_options(new)).changes())
     return sorted(found, key=_order)
+
+
+def _without_options(schema: Schema) -> Schema:
+    return replace(
+        schema,
+        files={name: file for name, file in schema.files.items() if name != OPTIONS},
+        messages={name: each for name, each in schema.messages.items() if each.file != OPTIONS},
+        enums={name: each for name, each in schema.enums.items() if each.file != OPTIONS},
+        extensions={name: each for name, each in schema.extensions.items() if each[0] != OPTIONS},
+    )
 
 
 def _order(change: Change) -> tuple[object, ...]:
@@ -162,8 +174,6 @@ class _Comparison:
     def _extensions(self) -> Iterator[Change]:
         by_number = {(extended, field.number): field for _, extended, field in self._new.extensions.values()}
         for name, (file, extended, field) in self._old.extensions.items():
-            if file == OPTIONS and file not in self._new.files:
-                continue  # hostmesh's own, which only a set that uses them has
             namesake = self._new.extensions.get(name)
             follower = by_number.get((self._follower(extended), field.number))
             if namesake is not None and namesake[1] == self._follower(extended) and namesake[2].number != field.number:

@@ -24,6 +24,8 @@ from google.protobuf.descriptor_pb2 import (
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from hostmesh.errors import SchemaError
+from hostmesh.rpc.limits import CallLimits, RpcLimits, with_stated
+from hostmesh.rpc.method import spoken_versions
 from hostmesh.schema.descriptor_set import WELL_KNOWN, checked_files
 from hostmesh.v1 import options_pb2
 
@@ -33,6 +35,9 @@ KINDS = MappingProxyType(
         for name, number in FieldDescriptorProto.Type.items()  # TYPE_SINT32 -> sint32
     }
 )
+
+SERVER_LIMITS = RpcLimits()
+"""Of a server that was told nothing else: what holds where a service states no limits."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Numbers from first to last, both included."""
@@ -110,16 +115,21 @@ class MethodType:
     is_server_streaming: bool
     max_request_bytes: int | None
     max_response_bytes: int | None
+    default_timeout_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A service, with its protocol and version where hostmesh's options name them, else empty."""
+    """A service, with its protocol where hostmesh's options name it, else empty."""
 
     full_name: str
     file: str
     protocol: str
-    version: str
+    versions: tuple[str, ...]
+    """Those that are spoken, the highest first; an empty one where none is stated."""
+    calls_per_peer: CallLimits
+    """What is stated of one peer's calls, and of the rest what a server has by default."""
+    calls_of_all: CallLimits
     methods: tuple[MethodType, ...]
 
 
@@ -152,7 +162,8 @@ def read_schema(files: FileDescriptorSet, *, source: str = "the descriptor set")
         source: names the set in errors.
 
     Raises:
-        SchemaError: too large, a file is missing or there twice, or a file is not valid.
+        SchemaError: too large, a file is missing or there twice, a file is not valid, or the versions or limits of a
+            service are none.
     """
     pool = DescriptorPool()
     for file in checked_files(files, source):
@@ -167,7 +178,7 @@ def read_schema(files: FileDescriptorSet, *, source: str = "the descriptor set")
     schema = Schema(files={}, messages={}, enums={}, services={}, extensions={})
     for file in files.file:
         if not file.name.startswith(WELL_KNOWN):
-            _Reader(pool, file.name, schema).read(file)
+            _Reader(pool, file.name, schema, source).read(file)
     return schema
 
 
@@ -178,10 +189,11 @@ def _one_line(error: Exception) -> str:
 class _Reader:
     """Reads one file into a schema: structure from its descriptor, what the language resolves from the pool."""
 
-    def __init__(self, pool: DescriptorPool, file: str, schema: Schema) -> None:
+    def __init__(self, pool: DescriptorPool, file: str, schema: Schema, source: str) -> None:
         self._pool: Any = pool
         self._file = file
         self._schema = schema
+        self._source = source
 
     def read(self, file: FileDescriptorProto) -> None:
         edition = f"edition {file.edition}" if file.syntax == "editions" else file.syntax or "proto2"
@@ -224,11 +236,23 @@ class _Reader:
     def _service(self, service: ServiceDescriptorProto, scope: str) -> None:
         full_name = _join(scope, service.name)
         options = _extensions_of(service)
+        try:
+            versions = spoken_versions(options[options_pb2.version], options[options_pb2.min_version])
+            of_peer = with_stated(options[options_pb2.calls_per_peer], SERVER_LIMITS.per_peer)
+            of_all = with_stated(options[options_pb2.calls_of_all], SERVER_LIMITS.per_service)
+        except ValueError as error:
+            raise SchemaError(
+                f"{self._source}: {full_name}: {error}",
+                path=self._source,
+                remedy="state what protoc-gen-hostmesh takes",
+            ) from error
         self._schema.services[full_name] = Service(
             full_name=full_name,
             file=self._file,
             protocol=options[options_pb2.protocol],
-            version=options[options_pb2.version],
+            versions=versions,
+            calls_per_peer=of_peer,
+            calls_of_all=of_all,
             methods=tuple(_method(each, full_name) for each in service.method),
         )
 
@@ -250,6 +274,7 @@ def _method(method: MethodDescriptorProto, scope: str) -> MethodType:
         is_server_streaming=method.server_streaming,
         max_request_bytes=options[options_pb2.max_request_bytes] or None,
         max_response_bytes=options[options_pb2.max_response_bytes] or None,
+        default_timeout_ms=options[options_pb2.default_timeout_ms] or None,
     )
 
 

@@ -1,7 +1,8 @@
-"""The differences of services: the protocols that they speak, and their methods. Pure.
+"""The differences of services: the protocols that they speak, their limits, and their methods. Pure.
 
-A service is its protocol and version where hostmesh's options name them: these are on the wire, its own name is not.
-One without them is its full name.
+A service is its protocol and versions where hostmesh's options name them: these are on the wire, its own name is not.
+One without them is its full name. What speaks a version of an old service from now on, stands in its place: the service
+of its name where that still speaks it, else whichever does.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from hostmesh.schema.change import Change, Pairing, change
 from hostmesh.schema.fields import Relate, Role, limit_changes
-from hostmesh.schema.model import MethodType, Service
+from hostmesh.schema.model import SERVER_LIMITS, MethodType, Service
 
 _OLD_CLIENTS = (Pairing.OLD_CLIENT_NEW_SERVER,)
+_NEW_CLIENTS = (Pairing.NEW_CLIENT_OLD_SERVER,)
 _REQUESTS = Role(in_requests=True)
 _RESPONSES = Role(in_responses=True)
 
@@ -25,20 +27,23 @@ def service_changes(
 ) -> Iterator[Change]:
     """Yield what changed of the services of two sets.
 
-    A service with a new version beside the old one is none.
+    A service with a new version beside the old one is none, and neither is a range that grows.
     """
-    by_protocol: dict[tuple[str, str], Service] = {}
+    speakers: dict[tuple[str, str], Service] = {}
     for service in new.values():
-        by_protocol.setdefault((service.protocol, service.version), service)
+        for version in service.versions:
+            speakers.setdefault((service.protocol, version), service)
     for name, service in old.items():
         namesake = new.get(follower(name))
-        speaks = (service.protocol, service.version)
-        if namesake is not None and speaks in (("", ""), (namesake.protocol, namesake.version)):
-            yield from _method_changes(service, namesake, follower, relate)
-        elif speaks != ("", "") and speaks in by_protocol:
-            other = by_protocol[speaks]
-            yield change("SERVICE_RENAMED", name, service.file, was=name, now=other.full_name)
-            yield from _method_changes(service, other, follower, relate)
+        places = _in_place_of(service, namesake, speakers)
+        if places:
+            yield from _version_changes(service, places)
+            followers = {each.full_name: each for each in places.values()}
+            for other in followers.values():
+                if namesake not in places.values():
+                    yield change("SERVICE_RENAMED", name, service.file, was=name, now=other.full_name)
+                yield from _limit_changes(service, other)
+                yield from _method_changes(service, other, follower, relate)
         elif namesake is None:
             yield change(
                 "SERVICE_REMOVED", name, service.file, was=_text(service), now="removed", pairings=_OLD_CLIENTS
@@ -49,8 +54,71 @@ def service_changes(
             yield change(kind, name, service.file, was=_text(service), now=_text(namesake))
 
 
+def _in_place_of(
+    service: Service, namesake: Service | None, speakers: Mapping[tuple[str, str], Service]
+) -> dict[str, Service]:
+    """Return by version who speaks what an old service spoke; what nobody speaks any more is not there."""
+    found: dict[str, Service] = {}
+    for version in service.versions:
+        has_protocol = bool(service.protocol or version)
+        if namesake is not None and (
+            not has_protocol or (service.protocol == namesake.protocol and version in namesake.versions)
+        ):
+            found[version] = namesake
+        elif has_protocol and (service.protocol, version) in speakers:
+            found[version] = speakers[service.protocol, version]
+    return found
+
+
+def _version_changes(old: Service, places: Mapping[str, Service]) -> Iterator[Change]:
+    if len(places) < len(old.versions):
+        missing = [version for version in old.versions if version not in places]
+        yield change(
+            "PROTOCOL_VERSION_DROPPED",
+            old.full_name,
+            old.file,
+            was=_text(old),
+            now=f"without {', '.join(reversed(missing))}",
+            pairings=_OLD_CLIENTS,
+        )
+
+
+def _limit_changes(old: Service, new: Service) -> Iterator[Change]:
+    """Yield what became of the limits of calls; what was not stated is what servers have where nothing is."""
+    for option, default in (("calls_per_peer", SERVER_LIMITS.per_peer), ("calls_of_all", SERVER_LIMITS.per_service)):
+        before, after = getattr(old, option), getattr(new, option)
+        for name in ("max_concurrent", "calls_per_s", "burst"):
+            limits, own = (getattr(before, name), getattr(after, name)), getattr(default, name)
+            if limits[0] == limits[1]:
+                continue
+            is_narrowed = limits[1] < limits[0]
+            kind = "CALL_LIMIT_NARROWED" if is_narrowed else "CALL_LIMIT_WIDENED"
+            pairings = _OLD_CLIENTS if is_narrowed else _NEW_CLIENTS
+            was, now = (
+                f"{option}.{name} {str(limit).removesuffix('.0')}{' (as servers have)' if limit == own else ''}"
+                for limit in limits
+            )
+            yield change(kind, old.full_name, old.file, was=was, now=now, pairings=pairings)
+
+
+def _timeout_changes(old: MethodType, new: MethodType, place: tuple[str, str]) -> Iterator[Change]:
+    before, after = old.default_timeout_ms, new.default_timeout_ms
+    if before == after:
+        return
+    is_shorter = before is None or (after is not None and after < before)
+    was, now = (f"default_timeout_ms {each}" if each else "no default_timeout_ms" for each in (before, after))
+    if after is None:
+        yield change("DEFAULT_TIMEOUT_REMOVED", *place, was=was, now=now, pairings=_NEW_CLIENTS)
+    else:
+        kind = "DEFAULT_TIMEOUT_SHORTENED" if is_shorter else "DEFAULT_TIMEOUT_LENGTHENED"
+        yield change(kind, *place, was=was, now=now, pairings=_OLD_CLIENTS if is_shorter else _NEW_CLIENTS)
+
+
 def _text(service: Service) -> str:
-    return f"{service.protocol}/{service.version}" if service.protocol or service.version else "no protocol"
+    if not service.protocol and not service.versions[0]:
+        return "no protocol"
+    first, last = service.versions[-1], service.versions[0]
+    return f"{service.protocol}/{last}" if first == last else f"{service.protocol}/{first} to {last}"
 
 
 def _method_changes(old: Service, new: Service, follower: Follower, relate: Relate) -> Iterator[Change]:
@@ -95,6 +163,7 @@ def _one_method_changes(old: MethodType, new: MethodType, file: str, relate: Rel
             yield change("TYPE_REPLACED", *place, was=was, now=now)
     for name, role in (("max_request_bytes", _REQUESTS), ("max_response_bytes", _RESPONSES)):
         yield from limit_changes(name, (getattr(old, name), getattr(new, name)), place, role)
+    yield from _timeout_changes(old, new, place)
 
 
 def _shape(method: MethodType) -> str:

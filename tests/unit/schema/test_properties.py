@@ -26,6 +26,17 @@ def add_field(message: Any, number: int, kind: str, *, repeated: bool, limit: in
         field.options.Extensions[options_pb2.max_items] = limit
 
 
+def add_service_options(draw: st.DrawFn, extensions: Any) -> None:
+    highest, lowest = draw(st.integers(0, 4)), draw(st.integers(0, 4))
+    extensions[options_pb2.version] = f"1.{max(highest, lowest)}.0"
+    extensions[options_pb2.min_version] = f"1.{min(highest, lowest)}.0"
+    for option in (options_pb2.calls_per_peer, options_pb2.calls_of_all):
+        stated = extensions[option]
+        stated.max_concurrent = draw(st.sampled_from([0, 1, 10**6]))
+        stated.calls_per_s = draw(st.sampled_from([0.0, 0.1, 1e6]))
+        stated.burst = draw(st.sampled_from([0, 1, 10**6]))
+
+
 @st.composite
 def sets(draw: st.DrawFn) -> FileDescriptorSet:
     """A file with a few messages that refer to each other, an enum, and a service that takes and gives them."""
@@ -49,12 +60,14 @@ def sets(draw: st.DrawFn) -> FileDescriptorSet:
         message.reserved_range.add(start=start, end=start + draw(st.integers(1, 9)))
     service = file.service.add(name="S")
     service.options.Extensions[options_pb2.protocol] = "p"
-    service.options.Extensions[options_pb2.version] = "1.0.0"
+    add_service_options(draw, service.options.Extensions)
     for number in range(draw(st.integers(0, 3))):
         method = service.method.add(name=f"Call{number}", server_streaming=draw(st.booleans()))
         method.input_type, method.output_type = (f".t.{draw(st.sampled_from(names))}" for _ in range(2))
         method.options.Extensions[options_pb2.max_request_bytes] = draw(st.integers(1, 100))
         method.options.Extensions[options_pb2.max_response_bytes] = draw(st.integers(1, 100))
+        if timeout_ms := draw(st.integers(0, 5)):
+            method.options.Extensions[options_pb2.default_timeout_ms] = timeout_ms
     return FileDescriptorSet(file=[file])
 
 
@@ -99,6 +112,12 @@ def test_adding_is_no_change(files: FileDescriptorSet, data: st.DataObject) -> N
     beside.CopyFrom(file.service[0])
     beside.name = "S2"
     beside.options.Extensions[options_pb2.version] = "2.0.0"
+    beside.options.Extensions[options_pb2.min_version] = ""
+    # And a range that goes on, above and below.
+    grown = file.service[0].options.Extensions
+    for option, more in ((options_pb2.version, 1), (options_pb2.min_version, -1)):
+        minor = int(grown[option].split(".")[1])
+        grown[option] = f"1.{max(0, minor + more)}.0"
     assert compare(files, other) == []
 
 
@@ -120,11 +139,15 @@ def test_there_and_back_agree(one: FileDescriptorSet, two: FileDescriptorSet) ->
         return {(place, now, was) for place, was, now in found}
 
     assert places(there, "LIMIT_NARROWED") == turned(places(back, "LIMIT_WIDENED"))
+    assert places(there, "CALL_LIMIT_NARROWED") == turned(places(back, "CALL_LIMIT_WIDENED"))
     for kinds in (
         ("FIELD_CARDINALITY_CHANGED",),
         ("FIELD_TYPE_NARROWED", "FIELD_TYPE_WIDENED"),
         ("METHOD_STREAMING_CHANGED",),
         ("LIMIT_NARROWED", "LIMIT_WIDENED"),
+        ("CALL_LIMIT_NARROWED", "CALL_LIMIT_WIDENED"),
+        ("DEFAULT_TIMEOUT_SHORTENED", "DEFAULT_TIMEOUT_LENGTHENED", "DEFAULT_TIMEOUT_REMOVED"),
+        ("PROTOCOL_VERSION_CHANGED",),
     ):
         assert places(there, *kinds) == turned(places(back, *kinds))
 
