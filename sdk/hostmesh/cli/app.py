@@ -9,6 +9,7 @@ import typer
 
 from hostmesh.cli import config, proto, wallet
 from hostmesh.cli.bootstrap import bootstrap
+from hostmesh.cli.call import call
 from hostmesh.cli.demo import demo
 from hostmesh.cli.find import find
 from hostmesh.cli.options import invocation
@@ -27,6 +28,7 @@ app.command()(demo)
 app.command()(find)
 app.command()(run)
 app.command()(bootstrap)
+app.command()(call)
 app.command()(sim)
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(config.app, name="config")

@@ -1,25 +1,31 @@
-"""``hostmesh proto``: what can be told of protocols from their .proto files."""
+"""``hostmesh proto``: what can be told of protocols, from their .proto files or by a node that speaks them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hostmesh.cli import options
 from hostmesh.cli.boundary import EXIT_CHECK, print_json
-from hostmesh.cli.options import AsJson, Verbose, invocation
+from hostmesh.cli.options import AsJson, Verbose, invocation, listed
+from hostmesh.cli.peer import PeerArgument
 from hostmesh.cli.terminal import escape
+from hostmesh.errors import UsageError
 
 if TYPE_CHECKING:
+    from hostmesh.reflection.peer_schema import PeerSchema
+    from hostmesh.rpc.method import AnyMethod
     from hostmesh.schema.change import Change
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check .proto files.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check .proto files; ask a node for its own.")
 
 
 @app.callback()
 def group() -> None:
-    """Check .proto files."""
+    """Check .proto files; ask a node for its own."""
 
 
 @app.command()
@@ -61,6 +67,115 @@ def check(
         print(_summary(len(refusals), len(changes) - len(refusals)))
     if refusals:
         raise typer.Exit(EXIT_CHECK)
+
+
+@app.command()
+def describe(
+    context: typer.Context,
+    peer: PeerArgument,
+    target: Annotated[
+        str | None, typer.Argument(metavar="[SERVICE[.METHOD]]", help="With or without its package. Default: all.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the descriptors here, for proto check."),
+    ] = None,
+    bootstrap: options.Bootstrap = None,
+    listen: options.Listen = None,
+    dht: options.EnableDht = None,
+    mdns: options.EnableMdns = None,
+    protocol_prefix: options.Prefix = None,
+    network: options.Network = None,
+    key: options.KeyFile = None,
+    timeout_s: options.TimeoutS = 10.0,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Ask a running node what it serves: services, versions, methods with their shape and limits.
+
+    With a METHOD: its messages too, nearly as their .proto has them.
+    """
+    state = invocation(context)
+    loaded = state.load(
+        verbose=verbose,
+        bootstrap_nodes=listed(bootstrap),
+        listen_addresses=listed(listen),
+        enable_dht=dht,
+        enable_mdns=mdns,
+        protocol_prefix=protocol_prefix,
+        network=network,
+        key_file=key,
+    )
+    from hostmesh.cli.peer import find_method, find_target, list_services, parse_peer, peer_sdk
+    from hostmesh.reflection.client import ReflectionClient
+
+    asked = parse_peer(peer)
+
+    async def ask() -> None:
+        async with peer_sdk(loaded, asked, timeout_s=timeout_s) as sdk:
+            client = ReflectionClient(sdk.get_rpc_client(), asked.peer_id)
+            services = await list_services(client, timeout_s=timeout_s)
+            names, method_name = [each.full_name for each in services], ""
+            if target is not None:
+                service, method_name = find_target(services, target)
+                names = [service.full_name]
+            schema = await client.describe(names, timeout_s=timeout_s)
+        if method_name:
+            find_method(schema.methods[names[0]], names[0], method_name)
+        if out is not None:
+            _write(out, schema)
+        prefix = loaded.settings.protocol_prefix
+        if as_json:
+            print_json({"peer_id": asked.peer_id} | _description(schema, method_name, prefix))
+        else:
+            print("\n\n".join(_texts(schema, method_name, prefix)))
+
+    state.interrupts.run(ask)
+
+
+def _description(schema: PeerSchema, method_name: str, prefix: str) -> dict[str, object]:
+    from hostmesh.cli.describe import enum_object, message_object, service_object, types_of
+    from hostmesh.reflection.comments import comments_of
+    from hostmesh.schema.model import read_schema
+
+    comments = comments_of(schema.files)
+    described: dict[str, object] = {
+        "services": [
+            service_object(schema, name, _chosen(schema, name, method_name), prefix, comments)
+            for name in schema.services
+        ]
+    }
+    if method_name:
+        (methods,) = schema.methods.values()
+        messages, enums = types_of(read_schema(schema.file_set()), methods[method_name])
+        described["messages"] = [message_object(each) for each in messages]
+        described["enums"] = [enum_object(each) for each in enums]
+    return described
+
+
+def _texts(schema: PeerSchema, method_name: str, prefix: str) -> Iterator[str]:
+    from hostmesh.cli.describe import service_text, types_of, types_text
+    from hostmesh.reflection.comments import comments_of
+    from hostmesh.schema.model import read_schema
+
+    comments = comments_of(schema.files)
+    for name in schema.services:
+        yield service_text(schema, name, _chosen(schema, name, method_name), prefix, comments)
+    if method_name:
+        (methods,) = schema.methods.values()
+        yield from types_text(*types_of(read_schema(schema.file_set()), methods[method_name]))
+
+
+def _chosen(schema: PeerSchema, service: str, method_name: str) -> Mapping[str, AnyMethod]:
+    methods = schema.methods[service]
+    return {method_name: methods[method_name]} if method_name else methods
+
+
+def _write(file: Path, schema: PeerSchema) -> None:
+    try:
+        file.write_bytes(schema.file_set().SerializeToString(deterministic=True))
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}", remedy="name a file that can be written") from error
 
 
 def _block(change: Change, *, is_refused: bool) -> str:

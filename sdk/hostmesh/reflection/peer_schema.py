@@ -154,6 +154,8 @@ def _methods(service: ServiceDescriptor) -> Mapping[str, AnyMethod]:
         methods = methods_of(service)
     except TypeError as error:
         raise malformed(str(error), field=service.full_name) from error
+    if not methods:
+        raise malformed(f"{service.full_name} has no method", field=service.full_name)
     if len(methods) != len(service.methods):
         # protobuf's pool lets it pass.
         raise malformed(f"{service.full_name} has two methods of one name", field=service.full_name)

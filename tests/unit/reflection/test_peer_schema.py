@@ -213,6 +213,7 @@ def _option(edit: Callable[[descriptor_pb2.ServiceDescriptorProto], None]) -> Fi
 @pytest.mark.parametrize(
     ("edit", "word"),
     [
+        (lambda service: service.ClearField("method"), "has no method"),
         (lambda service: service.ClearField("options"), "no protocol or version"),
         (lambda service: service.method[0].ClearField("options"), "needs max_request_bytes"),
         (
