@@ -14,9 +14,9 @@ from hostmesh.errors import HostmeshError, RpcError, UsageError
 class RetryPolicy:
     """How often and after what pauses a call is made again.
 
-    Only one whose error has ``retry_safe`` is: a call that surely did not run; and one with an idempotency key, which the
-    peer executes once, also where the connection was lost while it may have run. All attempts together keep the call's
-    deadline.
+    Only one whose error has ``retry_safe`` is: a call that surely did not run; and one with an idempotency key, which
+    the peer executes once, also where the connection was lost while it may have run. All attempts together keep the
+    call's deadline.
 
     Raises:
         UsageError: a value out of its bounds.
