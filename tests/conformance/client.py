@@ -243,9 +243,10 @@ async def main(address: str) -> None:
             if "raw" in case:
                 result = await send_raw(node, peer_id, case["raw"])
             else:
-                # A constant of hostmesh, which no application can choose: the table does, so as to take seconds.
-                rpc_responses.SILENCE_S = case["call"].get("silence_ms", _SILENCE_S * 1000) / 1000
-                result = await Call(rpc, peer_id, case["call"]).run()
+                for call in (*case.get("before", ()), case["call"]):
+                    # A constant of hostmesh, which no application can choose: the table does, so as to take seconds.
+                    rpc_responses.SILENCE_S = call.get("silence_ms", _SILENCE_S * 1000) / 1000
+                    result = await Call(rpc, peer_id, call).run()
             print(json.dumps({"name": case["name"], **result}), flush=True)
         await node.stop()
         nursery.cancel_scope.cancel()
