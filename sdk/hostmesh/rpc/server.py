@@ -61,7 +61,7 @@ _FULL = Outcome(
     reason="BUSY",
     retry_after_ms=BUSY_RETRY_MS,
 )
-_LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the time of the call has passed")
+_LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the deadline of the call has passed")
 
 
 @dataclass(slots=True)

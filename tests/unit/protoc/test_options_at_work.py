@@ -155,7 +155,7 @@ async def test_the_server_holds_a_call_that_names_none_to_the_default(nodes: Any
     answer = b""
     while data := await stream.receive():
         answer += data
-    assert b"the time of the call has passed" in answer
+    assert b"the deadline of the call has passed" in answer
     assert trio.current_time() - began == pytest.approx(5.0, abs=0.1)
     with pytest.raises(DeadlineExceededError):
         async with world.client.watch(Empty(), timeout_s=None) as votes:

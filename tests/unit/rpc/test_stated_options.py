@@ -309,7 +309,7 @@ async def test_a_call_without_a_deadline_has_that_of_its_method(
 ) -> None:
     world = world_of(timeouts_ms={"Ask": 1500})
     began = trio.current_time()
-    assert b"the time of the call has passed" in await ask_raw(world, seconds=1000)
+    assert b"the deadline of the call has passed" in await ask_raw(world, seconds=1000)
     assert world.handler.ended_at == [pytest.approx(began + 1.5, abs=0.01)]
     (context,) = world.handler.contexts
     assert context.deadline == pytest.approx(began + 1.5, abs=0.01)
