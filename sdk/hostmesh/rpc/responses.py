@@ -135,9 +135,11 @@ async def next_event(
         try:
             data = await stream.receive_chunk()
         except ConnectionLostError as error:
+            remedy = "the peer may have done the work: ask it before you call again"
             raise ConnectionLostError(
                 f"the connection to {stream.peer_id} was lost before the call ended",
-                remedy="the peer may have done the work: ask it before you call again",
+                may_have_executed=error.may_have_executed,
+                remedy=remedy if error.may_have_executed else "nothing of the call was sent: call again",
             ) from error
         if data:
             call.feed(data)

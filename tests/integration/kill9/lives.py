@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, folder: Path, before: Server | None = None) -> None:
         self._folder = folder
-        self.number = 1 if before is None else before.number + 1
+        self._number = 1 if before is None else before._number + 1
         self._port = 0 if before is None else int(before.address.split("/")[4])
         self._events: trio.lowlevel.FdStream | None = None
         self._unread = b""
@@ -47,7 +47,7 @@ class Server:
 
     async def start(self, nest: subprocess.Popen[bytes], *, die_at: str, is_silent: bool) -> None:
         """Have it forked, and return once it serves."""
-        fifo = self._folder / f"events-{self.number}"
+        fifo = self._folder / f"events-{self._number}"
         os.mkfifo(fifo)
         self._events = trio.lowlevel.FdStream(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
         config = {
@@ -122,24 +122,24 @@ class Supervisor:
 
     Args:
         start_server: starts a life.
-        deaths: where each life ends but the last, which serves on.
+        lives: what each is given, but for the last, which serves on.
     """
 
-    def __init__(self, start_server: StartServer, deaths: Sequence[str]) -> None:
+    def __init__(self, start_server: StartServer, *lives: Mapping[str, Any]) -> None:
         self._start_server = start_server
-        self._deaths = (*deaths, "")
+        self._lives = (*lives, {})
         self._is_up = trio.Event()
-        self.server: Server | None = None
-        """Its present life."""
 
     async def run(self, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
         """Supervise until cancelled; ``started()`` gives the first life."""
-        for die_at in self._deaths:
-            self.server = await self._start_server(die_at=die_at, after=self.server)
+        server: Server | None = None
+        for life in self._lives:
+            is_first = server is None
+            server = await self._start_server(after=server, **life)
             self._is_up.set()
-            if self.server.number == 1:
-                task_status.started(self.server)
-            await self.server.died()
+            if is_first:
+                task_status.started(server)
+            await server.died()
             self._is_up = trio.Event()
 
     async def wait_up(self) -> None:

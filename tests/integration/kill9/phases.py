@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from tests.integration.kill9.lives import Server
@@ -87,7 +88,7 @@ class Scene:
     """A server, and a client that has not called it."""
 
     server: Server
-    node: Node
+    node: Node | WatchedNode
     effects: Any
     shape: Shape
 
@@ -248,6 +249,8 @@ async def in_a_silent_wait(scene: Scene) -> HostmeshError | None:
     return await scene.call(WatchedNode(scene.node, on_heard=kill))
 
 
+# --- what is expected ---
+
 NOTHING_LEFT: dict[str, Phase] = {
     "nobody listens": nobody_listens,
     "in the handshake": in_the_handshake,
@@ -258,6 +261,11 @@ NOTHING_LEFT: dict[str, Phase] = {
     "queued for a full socket": queued_for_a_full_socket,
 }
 """The first byte of the call has not left this process when the server dies, and never will."""
+QUEUED = (reset_and_not_noticed, waiting_for_a_full_connection, queued_for_a_full_socket)
+UNTRUE = pytest.mark.xfail(reason="the connection does not tell its streams whether their first byte left", strict=True)
+NOTHING_LEFT_MARKED = [
+    pytest.param(phase, id=name, marks=UNTRUE if phase in QUEUED else ()) for name, phase in NOTHING_LEFT.items()
+]
 
 PERHAPS_LEFT: dict[str, Phase] = {
     "ended, and not noticed": ended_and_not_noticed,
@@ -271,3 +279,4 @@ RUN: dict[str, Phase] = {
     "half of the answer heard": half_of_the_answer_heard,
     "first answer heard": first_answer_heard,
 }
+"""The handler has started; in a silent wait it has had no effect."""

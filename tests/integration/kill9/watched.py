@@ -21,12 +21,12 @@ class WatchedNode:
         node: opens them.
         before_open: is awaited before each stream.
         on_open: a stream is there, and nothing of the call was sent.
-        on_heard: is given the first bytes that came, which the call has not read.
+        on_heard: is given the first bytes that came at all, which the call has not read.
     """
 
     def __init__(
         self,
-        node: Node,
+        node: Node | WatchedNode,
         *,
         before_open: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint_if_cancelled,
         on_open: Callable[[], None] = lambda: None,
@@ -35,13 +35,18 @@ class WatchedNode:
         self._node = node
         self._before_open = before_open
         self._on_open = on_open
-        self._on_heard = on_heard
+        self._on_heard: Callable[[bytes], None] | None = on_heard
 
     async def open_stream(self, peer_id: PeerId, protocol_id: Any, *, timeout_s: float | None = None) -> Any:
         await self._before_open()
         stream = await self._node.open_stream(peer_id, protocol_id, timeout_s=timeout_s)
         self._on_open()
-        return WatchedStream(stream, self._on_heard)
+        return WatchedStream(stream, self._hear)
+
+    def _hear(self, data: bytes) -> None:
+        on_heard, self._on_heard = self._on_heard, None
+        if on_heard is not None:
+            on_heard(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._node, name)
@@ -53,16 +58,13 @@ class WatchedStream:
     def __init__(self, stream: Stream, on_heard: Callable[[bytes], None]) -> None:
         self._stream = stream
         self._on_heard = on_heard
-        self._was_heard = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     async def receive_chunk(self) -> bytes | memoryview:
         data = await self._stream.receive_chunk()
-        if not self._was_heard:
-            self._was_heard = True
-            self._on_heard(bytes(data))
+        self._on_heard(bytes(data))
         return data
 
 
