@@ -27,7 +27,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def commands(page: Path) -> Iterator[list[str]]:
     for block in re.findall(r"```(?:console|sh|bash)\n(.*?)```", page.read_text(), flags=re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
+        lines = block.replace("\\\n", " ").splitlines()
+        # Where commands have a prompt, the other lines are what they print.
+        for line in [line for line in lines if line.startswith("$ ")] or lines:
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words[:1] == ["./run"]:
                 words = words[1:]
