@@ -168,6 +168,16 @@ def test_what_is_over_goes_while_calls_come_and_at_the_start(disk: Disk) -> None
     assert disk.rows() == []
 
 
+def test_what_is_over_and_still_there_is_as_good_as_none(disk: Disk) -> None:
+    store = disk.open()
+    for number in range(200):
+        finish(store, name(b"%d" % number))
+    assert begin(store, name(b"199"), OTHER_DIGEST, now=NOW + KEPT_S) is None
+    store.done(name(b"199"), b"", b"anew", now=NOW + KEPT_S)
+    assert len(store) == 200 - 64
+    assert begin(store, name(b"199"), OTHER_DIGEST, now=NOW + KEPT_S) is not None
+
+
 def test_the_keys_of_a_peer_and_of_all_are_bounded_and_none_is_forgotten(disk: Disk) -> None:
     limits = KeyLimits(max_keys_per_peer=3, max_keys=5)
     store = disk.open(limits=limits)
