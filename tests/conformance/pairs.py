@@ -70,17 +70,19 @@ class LineProcess:
 
     def leave(self) -> str:
         """End its standard input, upon which it has to go; return what was wrong with its way of going."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
-            self._process.stdin.close()
-            status = self._process.wait(EXIT_LIMIT_S)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{self._name} does not go when its standard input ends: {error}\n{self.log()}"
-        finally:
-            self._process.kill()
-            self._process.wait()
-            self._process.stdout.close()
-        return "" if status == 0 else f"{self._name} ended with {status}\n{self.log()}"
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with self._log, process.stdout:
+            try:
+                process.stdin.close()
+                status = process.wait(EXIT_LIMIT_S)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return f"{self._name} does not go when its standard input ends: {error}\n{self.log()}"
+            finally:
+                process.kill()
+                process.wait()
+            return "" if status == 0 else f"{self._name} ended with {status}\n{self.log()}"
 
 
 @contextmanager

@@ -87,9 +87,7 @@ class ConformanceHandler:
 
     async def describe(self, request: Any, context: CallContext) -> Any:
         with self._journal.entry("Describe"):
-            seen = message_type("Describe")[1](
-                session_id=context.session_id, idempotency_key=context.idempotency_key
-            )
+            seen = message_type("Describe")[1](session_id=context.session_id, idempotency_key=context.idempotency_key)
             if context.deadline is not None:
                 seen.deadline_left_ms = max(0, round((context.deadline - time.monotonic()) * 1000))
             for key, value in context.metadata.items():

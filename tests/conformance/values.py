@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError
 
 from hostmesh.v1 import rpc_pb2
 
@@ -106,8 +107,11 @@ def split_frames(data: bytes) -> Iterator[bytes]:
 
 
 def frame_fields(payload: bytes) -> dict[str, Any]:
-    """Return a frame as the table has it."""
-    frame = rpc_pb2.Frame.FromString(payload)
+    """Return a frame as the table has it; of what is none, its bytes."""
+    try:
+        frame = rpc_pb2.Frame.FromString(payload)
+    except DecodeError:
+        return {"malformed": payload.hex()}
     fields: dict[str, Any] = {}
     if frame.HasField("header"):
         header = frame.header

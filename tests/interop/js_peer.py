@@ -1,4 +1,4 @@
-"""Installs the js-libp2p peer in ``js/``, once for each content of its lock file and sources."""
+"""Installs the js-libp2p peers in ``js/`` and ``js-rpc/``, once for each content of their lock files and sources."""
 
 from __future__ import annotations
 
@@ -13,27 +13,40 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SOURCES = Path(__file__).with_name("js")
+RPC_SOURCES = Path(__file__).with_name("js-rpc")
 INSTALL_LIMIT_S = 480
 _MANIFESTS = ("package.json", "package-lock.json")
 _NPM_CPU_NAMES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}
 
 
 def prepare_js_peer(cache_directory: Path) -> list[str]:
-    """Return the start of the peer's command line, after installing what the directory does not have yet.
+    """Return the start of the command line of the peer in ``js/``. As :func:`_prepare`."""
+    return _prepare(SOURCES, "peer.mjs", cache_directory)
+
+
+def prepare_js_rpc_client(cache_directory: Path) -> list[str]:
+    """Return the start of the command line of the client of the conformance suite. As :func:`_prepare`."""
+    return _prepare(RPC_SOURCES, "conformance.mjs", cache_directory)
+
+
+def _prepare(package: Path, main: str, cache_directory: Path) -> list[str]:
+    """Return the start of a program's command line, after installing what the directory does not have yet.
 
     js-libp2p comes from the npm registry, as the lock file pins it, and with it a Node.js that can run it: of the
     machine's own Node.js only ``npm`` is used. A change of the sources alone installs nothing again. Parallel callers
     wait for the one that installs.
 
     Args:
+        package: a folder with manifests and sources.
+        main: the source that is run.
         cache_directory: where installations are kept between runs; made when it is missing.
 
     Raises:
         RuntimeError: there is no npm, or no Node.js for this machine, or the installation failed; says what npm said.
     """
     node = _node_path()
-    manifests = [SOURCES / name for name in _MANIFESTS]
-    sources = [SOURCES / "package.json", *sorted(SOURCES.glob("*.mjs"))]
+    manifests = [package / name for name in _MANIFESTS]
+    sources = [package / "package.json", *sorted(package.glob("*.mjs"))]
     # Modules are looked for in the directories above a source, so that installations of sources share them.
     modules = cache_directory / f"modules-{_digest(manifests)}"
     peer = modules / f"peer-{_digest(sources)}"
@@ -44,7 +57,7 @@ def prepare_js_peer(cache_directory: Path) -> list[str]:
             _install(manifests, modules, node)
         if not peer.exists():
             _copy(sources, peer)
-    return [str(modules / node), "--expose-gc", str(peer / "peer.mjs")]
+    return [str(modules / node), "--expose-gc", str(peer / main)]
 
 
 def _node_path() -> Path:
