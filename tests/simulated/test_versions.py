@@ -23,6 +23,8 @@ from hostmesh.rpc.method import AnyMethod, method
 from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.rpc.server import CallContext, RpcServer
 from hostmesh.testing import LinkProfile, SimNetwork, SimNode, SimOptions, make_peer_key, make_service, open_nodes
+from hostmesh.v1.identify_pb2 import Identify
+from hostmesh.wire.framing import encode_frame
 
 DELAY_S = 0.05
 ROUND_TRIP_S = 2 * DELAY_S
@@ -457,9 +459,8 @@ async def test_anybody_may_open_one_version_directly(pair: Pair):
     await pair.start(("1.2.0", "1.0.0"))
     for version in ("1.0.0", "1.2.0"):
         stream = await pair.client.open_stream(pair.peer_id, f"{CHAT}/{version}")
-        await stream.send(
-            bytes.fromhex("09 0a05 0a03536179 1200"), end=True
-        )  # a header with the method, and an empty request
+        # A header with the method, and an empty request.
+        await stream.send(bytes.fromhex("09 0a05 0a03536179 1200"), end=True)
         assert (await stream.receive()).hex() == "06120208011a00", "a response with 1, and OK"
         await stream.close()
         assert stream.protocol_id == f"{CHAT}/{version}"
@@ -467,7 +468,7 @@ async def test_anybody_may_open_one_version_directly(pair: Pair):
 
 
 @simulated(pair_on, network=FAR)
-async def test_news_that_are_nonsense_change_nothing(pair: Pair, caplog):
+async def test_news_that_are_nonsense_or_leave_the_protocols_out_change_nothing(pair: Pair, caplog):
     server = await pair.start(("1.0.0", ""))
     await pair.connect()
     await trio.sleep(1)
@@ -478,6 +479,8 @@ async def test_news_that_are_nonsense_change_nothing(pair: Pair, caplog):
         await stream.send(nonsense, end=True)
         await trio.sleep(1)
         await stream.reset()
+    partial = await pair.client.open_stream(pair.peer_id, PUSH_ID)
+    await partial.send(encode_frame(Identify(agent_version="another").SerializeToString()), end=True)
     silent = await pair.client.open_stream(pair.peer_id, PUSH_ID)
     await silent.send(b"\x05a")
     await trio.sleep(20)

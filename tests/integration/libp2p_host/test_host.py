@@ -155,6 +155,9 @@ async def test_leaving_the_block_leaves_nothing(start_node):
         with trio.fail_after(5):
             while trio.lowlevel.current_statistics().tasks_living != tasks:
                 await trio.lowlevel.checkpoint()
+        with trio.fail_after(5):
+            while "/test/hang/1" in other.protocols_of(node.peer_id):  # noqa: ASYNC110 - identify has no event
+                await trio.sleep(0.01)
         with pytest.raises(StreamFailure):
             await peer.new_stream(libp2p_id(node.peer_id), [ECHO, "/test/hang/1"])
         with pytest.raises(SwarmException):
