@@ -13,6 +13,8 @@ from hostmesh.messaging.deliveries import DeliveryLimits
 from hostmesh.rpc import frames, method
 from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall, ServerCall
 from hostmesh.rpc.header import Header
+from hostmesh.rpc.keyed import ALONE_S
+from hostmesh.rpc.keys import KEPT_S, MAX_STATUS_BYTES, ROW_BYTES, KeyLimits
 from hostmesh.rpc.limits import BUILT_IN_LIMITS, RpcLimits
 from hostmesh.rpc.outcome import OK
 from hostmesh.status.server import MAX_WATCHERS, MAX_WATCHERS_PER_PEER, MIN_WATCH_INTERVAL_S
@@ -64,6 +66,15 @@ def test_the_limits_of_the_pages() -> None:
     assert f"groups | {limits.max_tracked_peers}, the least recently seen" in rpc
     assert f"and {HEADER_ALLOWANCE_BYTES // 1024} KiB |" in rpc
     assert f"nesting of messages | {bounds.MAX_DEPTH} |" in rpc
+    keys = KeyLimits()
+    of_peer = f"{keys.max_keys_per_peer:,} and {keys.max_bytes_per_peer >> 20} MiB; {keys.max_running_per_peer} calls"
+    of_all = f"{keys.max_keys:,} and {keys.max_bytes >> 20} MiB; {keys.max_running:,} calls"
+    assert f"| idempotency keys of a peer | {of_peer} that run |" in rpc
+    assert f"| idempotency keys of all | {of_all} that run |" in rpc
+    assert f"and {ROW_BYTES} bytes; while" in rpc
+    assert f"largest response ({MAX_STATUS_BYTES >> 10} KiB at least)" in rpc
+    assert f"for {KEPT_S / 3600:.0f} hours after its end" in rpc
+    assert f"and {ALONE_S / 60:.0f} minutes at most" in rpc
     message = (PAGES / "message.md").read_text()
     assert (
         f"{ids.ttl_s / 60:.0f} minutes; the last {ids.max_per_sender:,} of a sender, the last {ids.max_total:,}"

@@ -44,6 +44,19 @@ def test_only_what_surely_did_not_run_is_tried_again(error: HostmeshError, is_re
     assert (RetryPolicy().pause_s(1, error, 0.5) is not None) is is_retried
 
 
+def test_what_is_safe_under_its_key_is_tried_again() -> None:
+    lost = ConnectionLostError("perhaps")
+    lost.retry_safe = True
+    assert RetryPolicy().pause_s(1, lost, 0.5) is not None
+
+
+def test_an_unknown_outcome_may_have_executed_and_is_not_tried_again() -> None:
+    unknown = RpcError("?", status=StatusCode.ABORTED, reason="OUTCOME_UNKNOWN")
+    assert (unknown.may_have_executed, unknown.retry_safe) == (True, False)
+    assert not RpcError("conflict", status=StatusCode.ABORTED, reason="CONFLICT").may_have_executed
+    assert RetryPolicy().pause_s(1, unknown, 0.5) is None
+
+
 def test_the_peers_word_on_when_to_come_back_counts() -> None:
     error = RpcError("busy", status=StatusCode.RESOURCE_EXHAUSTED, retry_after_ms=2500)
     assert RetryPolicy(first_backoff_s=0.1).pause_s(1, error, 1.0) == 2.5
