@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostmesh.errors import ProtocolNotSupportedError
+from hostmesh.wire import versions
 from hostmesh.wire.versions import MAX_SHOWN_RANGES, highest_common, refusal, show_versions, split_version
 
 NAME = "/hostmesh/chat"
@@ -140,3 +143,9 @@ def test_whatever_a_peer_told_the_message_is_short_and_of_numbers(spoken: set[st
     assert len(error.message) < 100 + MAX_SHOWN_RANGES * 60
     assert error.message.isascii()
     assert error.message.isprintable()
+
+
+def test_docstring_examples():
+    failed, attempted = doctest.testmod(versions)
+    assert attempted >= 4
+    assert failed == 0
