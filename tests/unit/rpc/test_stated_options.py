@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 from google.protobuf.wrappers_pb2 import Int64Value
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from memory_stream import MemoryNetwork, MemoryNode, memory_stream_pair, peer_number
 from tests.support.stated_options import stating
@@ -70,6 +70,8 @@ def test_what_is_stated_takes_the_place_of_the_servers_own(stated: dict[str, flo
     assert with_stated(options_pb2.CallLimits(**stated), OWN) == expected  # type: ignore[arg-type]
 
 
+@example(5e-324, 0, 0)
+@example(1.7e308, 0, 0)
 @given(st.floats(), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_every_statement_is_a_limit_or_refused(rate: float, burst: int, most: int) -> None:
     stated = options_pb2.CallLimits(calls_per_s=rate, burst=burst, max_concurrent=most)
