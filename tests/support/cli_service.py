@@ -1,6 +1,6 @@
 """A node that serves an application's protocol with a method of each shape: python cli_service.py [BOOTSTRAP].
 
-Prints a line of JSON when it is ready, and for each call that ends: its method and how.
+Prints a line of JSON when it is ready, and for calls that end: how, and what they were about.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ def tell(event: str, **fields: object) -> None:
 
 
 @contextmanager
-def told(method: str) -> Iterator[None]:
-    """Tell how a call ends."""
-    tell("began", method=method)
+def told(*words: str) -> Iterator[list[str]]:
+    """Tell how a call ends, with the words that it was about; more may be added."""
+    said = [*words]
     try:
-        yield
+        yield said
     except BaseException as error:
-        tell("ended", method=method, by=type(error).__name__)
+        tell("ended", by=type(error).__name__, words=said)
         raise
-    tell("ended", method=method, by="return")
+    tell("ended", by="return", words=said)
 
 
 class Club:
@@ -89,14 +89,14 @@ class Club:
                 details={"room": "tea"},
             )
         if request.text == "hang":
-            with told("Echo"):
+            with told("hang"):
                 await trio.sleep_forever()
         said = " ".join(f"{name}={value}" for name, value in sorted(context.metadata.items()))
         known = (context.idempotency_key.decode(), context.session_id.hex(), said)
         return Word(text=f"{request.text} {'/'.join(known)}", blob=request.blob, times_said=2**53 + 1)
 
     async def count(self, request: Any, context: CallContext, send: Any) -> None:
-        with told("Count"):
+        with told(request.text):
             for number in range(request.times_said):
                 await send(Word(times_said=number))
             if request.text == "for ever":
@@ -111,8 +111,9 @@ class Club:
         return Word(text="-".join(words))
 
     async def shout(self, requests: AsyncIterator[Any], context: CallContext, send: Any) -> None:
-        with told("Shout"):
+        with told() as said:
             async for request in requests:
+                said.append(request.text)
                 await send(Word(text=request.text.upper()))
                 if request.text == "refuse":
                     raise RpcError("enough", status=StatusCode.FAILED_PRECONDITION)

@@ -58,19 +58,36 @@ class RequestReader:
             raise UsageError(f"{where} is no JSON object", remedy=self._remedy())
         request: Message = self._method.request_type()
         try:
-            # UnicodeEncodeError, a ValueError: half of a surrogate pair. EncodeError: a required field is missing.
+            # UnicodeEncodeError, a ValueError: half of a surrogate pair.
             ParseDict(value, request, descriptor_pool=self._pool)
+        except (ParseError, ValueError, OverflowError, TypeError) as error:
+            raise self._refuse(where, error) from error
+        return self._checked(request, where)
+
+    def empty(self) -> Message:
+        """Return the request in which nothing is set.
+
+        Raises:
+            UsageError: a field is needed.
+        """
+        return self._checked(self._method.request_type(), "the empty request")
+
+    def _checked(self, request: Message, where: str) -> Message:
+        try:
             size_bytes = len(request.SerializeToString())
             check_bounds(request, size_bytes)
-        except (ParseError, MalformedMessageError, EncodeError, ValueError, OverflowError, TypeError) as error:
-            name = self._method.request_type.DESCRIPTOR.name
-            said = " ".join(str(error).split()).partition(" Available Fields")[0].rstrip(". ")
-            raise UsageError(f"{where} is no {name}: {said}", remedy=self._remedy()) from error
+        except (MalformedMessageError, EncodeError) as error:  # EncodeError: proto2's required fields
+            raise self._refuse(where, error) from error
         if size_bytes > self._method.max_request_bytes:
             raise UsageError(
                 f"{where} has {size_bytes} bytes", remedy=f"{self._method.max_request_bytes} are taken at most"
             )
         return request
+
+    def _refuse(self, where: str, error: Exception) -> UsageError:
+        name = self._method.request_type.DESCRIPTOR.name
+        said = " ".join(str(error).split()).partition(" Available Fields")[0].rstrip(". ")
+        return UsageError(f"{where} is no {name}: {said}", remedy=self._remedy())
 
     def _remedy(self) -> str:
         return f"fields of {self._method.request_type.DESCRIPTOR.name}: {self._fields() or 'none'}"

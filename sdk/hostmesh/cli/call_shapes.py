@@ -79,7 +79,7 @@ async def make_call(
             async with rpc.client_stream(peer_id, method, timeout_s=timeout_s, **sent) as upload:
                 show(await _upload(upload, requests))
         return
-    request = await _one_request(reader, method, argument)
+    request = await _one_request(reader, argument)
     if method.gives_stream:
         async with rpc.server_stream(peer_id, method, request, timeout_s=timeout_s, **sent) as responses:
             async for response in responses:
@@ -88,10 +88,9 @@ async def make_call(
         show(await rpc.unary(peer_id, method, request, timeout_s=timeout_s or UNARY_TIMEOUT_S, **sent))
 
 
-async def _one_request(reader: RequestReader, method: AnyMethod, argument: str | None) -> Message:
+async def _one_request(reader: RequestReader, argument: str | None) -> Message:
     if argument is None:
-        empty: Message = method.request_type()
-        return empty
+        return reader.empty()
     if argument == STDIN:
         return reader.read(await InputLines(sys.stdin.fileno()).read_all(), "standard input")
     return reader.read(argument, "the request")

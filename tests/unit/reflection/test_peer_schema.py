@@ -12,7 +12,7 @@ from tests.support.peer_files import NAME, add_inner, add_service, add_text, bar
 from hostmesh.errors import MalformedMessageError
 from hostmesh.reflection.limits import MAX_FILES, MAX_FILES_BYTES, MAX_TYPE_DEPTH
 from hostmesh.reflection.peer_schema import PeerSchema, read_schema_of
-from hostmesh.rpc.method import Cardinality, methods_of
+from hostmesh.rpc.method import methods_of
 from hostmesh.v1 import discovery_pb2, job_pb2, options_pb2, status_pb2
 
 OWN = [module.DESCRIPTOR.serialized_pb for module in (discovery_pb2, status_pb2, job_pb2)]

@@ -1,0 +1,389 @@
+"""``proto describe`` and ``call`` against a node in another process, which serves methods of every shape."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+from cli_world import Command, Process, World
+
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = ROOT / "tests" / "support" / "cli_service.py"
+DEAD = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWRm8J3iL796zPFi2EtGGtUJn58AG67gcRzQ4FENEemvpg"
+
+
+class Club:
+    """The node that serves."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.address = str(process.event("ready")["address"])
+
+    def end_of(self, *words: str) -> str:
+        """Wait until the call ends that was about these words, and return how: a pytest timeout is the bound."""
+        assert self._process.process.stdout is not None
+        while line := self._process.process.stdout.readline():
+            event = json.loads(line)
+            if event["words"] == [*words]:
+                return str(event["by"])
+        raise AssertionError("the node has ended")
+
+
+@pytest.fixture(scope="module")
+def club(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Club]:
+    process = Process(str(PROGRAM), home=tmp_path_factory.mktemp("club"))
+    try:
+        yield Club(process)
+    finally:
+        process.kill()
+
+
+class Caller:
+    """``hostmesh call`` as a process, with its standard input open."""
+
+    def __init__(self, home: Path, *argv: str) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("HOSTMESH_", "P2P_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hostmesh.cli.main", "call", *argv, "--no-mdns"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env | {"HOSTMESH_HOME": str(home)},
+            text=True,
+        )
+
+    def say(self, **fields: object) -> None:
+        pipe = self._pipe(self.process.stdin)
+        pipe.write(json.dumps(fields) + "\n")
+        pipe.flush()
+
+    def hear(self) -> dict[str, object]:
+        """Return the next response, which blocks until it is printed; pytest's own timeout is the bound."""
+        line = self._pipe(self.process.stdout).readline()
+        heard = json.loads(line)
+        assert isinstance(heard, dict)
+        return heard
+
+    def end(self, signal_number: int | None = None) -> tuple[int, str, str]:
+        """Close its input or signal it, and return its exit code and what is left of its output."""
+        if signal_number is not None:
+            self.process.send_signal(signal_number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+    @staticmethod
+    def _pipe(stream: IO[str] | None) -> IO[str]:
+        assert stream is not None
+        return stream
+
+
+# --- proto describe ---
+
+
+def test_describe_shows_services_methods_limits_and_deadlines(command: Command, club: Club) -> None:
+    shown = command("proto", "describe", club.address, "--no-mdns")
+    assert (shown.code, shown.err) == (0, "")
+    assert "service hostmesh.v1.StatusService {  // /hostmesh/status/1.0.0\n" in shown.out
+    block = shown.out.partition("service club.v1.ClubService {  // /hostmesh/club/1.0.0\n")[2].partition("\n}")[0]
+    limits = "request up to 2048 bytes, response up to 4096 bytes; default deadline:"
+    assert block.splitlines() == [
+        f"  // unary; {limits} 20 s",
+        "  rpc Echo(club.v1.Word) returns (club.v1.Word);",
+        "",
+        f"  // server stream; {limits} none",
+        "  rpc Count(club.v1.Word) returns (stream club.v1.Word);",
+        "",
+        f"  // client stream; {limits} none",
+        "  rpc Join(stream club.v1.Word) returns (club.v1.Word);",
+        "",
+        f"  // bidirectional stream; {limits} none",
+        "  rpc Shout(stream club.v1.Word) returns (stream club.v1.Word);",
+    ]
+
+
+@pytest.mark.parametrize("name", ["ClubService.Join", "club.v1.ClubService.Join"])
+def test_describe_a_method_shows_its_messages(command: Command, club: Club, name: str) -> None:
+    shown = command("proto", "describe", club.address, name, "--no-mdns")
+    assert shown.code == 0
+    head, message = shown.out.rstrip("\n").split("\n\n")
+    assert head.count("rpc ") == 1
+    assert message.splitlines() == [
+        "message club.v1.Word {",
+        "  string text = 1;  // up to 1000 bytes",
+        "  bytes blob = 2;  // up to 1000 bytes",
+        "  uint64 times_said = 3;",
+        "}",
+    ]
+
+
+def test_describe_in_json_is_one_object(command: Command, club: Club) -> None:
+    described = command("proto", "describe", club.address, "--no-mdns", "--json").json
+    services = described["services"]
+    assert isinstance(services, list)
+    assert described["peer_id"] == club.address.rpartition("/")[2]
+    assert [each["name"].rpartition(".")[2].removesuffix("Service") for each in services] == [
+        "Club",
+        "Discovery",
+        "Message",
+        "Reflection",
+        "Status",
+    ]
+    one = command("proto", "describe", club.address, "club.v1.ClubService.Echo", "--no-mdns", "--json").json
+    (service,) = one["services"] if isinstance(one["services"], list) else ()
+    assert service == {
+        "name": "club.v1.ClubService",
+        "protocol": "club",
+        "versions": ["1.0.0"],
+        "protocol_ids": ["/hostmesh/club/1.0.0"],
+        "comment": "",
+        "methods": [
+            {
+                "name": "Echo",
+                "shape": "unary",
+                "request": "club.v1.Word",
+                "response": "club.v1.Word",
+                "max_request_bytes": 2048,
+                "max_response_bytes": 4096,
+                "default_timeout_s": 20.0,
+                "comment": "",
+            }
+        ],
+    }
+    (message,) = one["messages"] if isinstance(one["messages"], list) else ()
+    assert message["name"] == "club.v1.Word"
+    assert message["fields"][2] == {
+        "name": "times_said",
+        "json_name": "timesSaid",
+        "number": 3,
+        "type": "uint64",
+        "repeated": False,
+        "oneof": "",
+        "max_bytes": None,
+        "min_bytes": None,
+        "max_items": None,
+    }
+    assert one["enums"] == []
+
+
+def test_what_a_node_serves_is_compared_with_a_checkout(command: Command, club: Club, tmp_path: Path) -> None:
+    """The set that is written is OLD of ``proto check``: a running node against the .proto files of a checkout."""
+    sets = {}
+    for service in ("StatusService", "club.v1.ClubService"):
+        sets[service] = tmp_path / f"{service}.binpb"
+        described = command("proto", "describe", club.address, service, "--out", str(sets[service]), "--no-mdns")
+        assert described.code == 0
+    same = command("proto", "check", str(sets["StatusService"]), str(ROOT / "protos"), "--json")
+    assert (same.code, same.json["compatible"]) == (0, True)
+    other = command("proto", "check", str(sets["club.v1.ClubService"]), str(ROOT / "protos"))
+    assert other.code == 9
+    assert "refused SERVICE_REMOVED: club.v1.ClubService" in other.out
+
+
+# --- call, without standard input ---
+
+
+def test_a_unary_call_prints_one_json(command: Command, club: Club) -> None:
+    blob = base64.b64encode(b"\0\xff").decode()
+    called = command(
+        "call", club.address, "ClubService.Echo", json.dumps({"text": "hé\u202e", "blob": blob}), "--no-mdns"
+    )
+    assert (called.code, called.err) == (0, "")
+    assert called.json == {"text": "hé\u202e //", "blob": blob, "timesSaid": str(2**53 + 1)}
+    assert called.out.isascii()
+
+
+def test_what_travels_with_a_call(command: Command, club: Club) -> None:
+    called = command(
+        *("call", club.address, "ClubService.Echo", "--metadata", "lang=en", "--metadata", "a=b=c"),
+        *("--idempotency-key", "once", "--session", "00" * 16, "--no-mdns"),
+    )
+    assert called.json["text"] == f" once/{'00' * 16}/a=b=c lang=en"
+
+
+def test_a_server_stream_prints_one_json_a_line(command: Command, club: Club) -> None:
+    called = command("call", club.address, "ClubService.Count", '{"timesSaid": 3}', "--no-mdns")
+    assert called.code == 0
+    assert [json.loads(line) for line in called.out.splitlines()] == [{}, {"timesSaid": "1"}, {"timesSaid": "2"}]
+
+
+def test_a_refusal_is_told_in_full(command: Command, club: Club) -> None:
+    argv = ("call", club.address, "ClubService.Echo", '{"text": "refuse"}', "--no-mdns")
+    refused = command(*argv)
+    assert (refused.code, refused.out) == (7, "")
+    assert refused.err.splitlines() == [
+        "status RESOURCE_EXHAUSTED, reason FULL, retry after 70 ms, room: tea",
+        "may have executed: no",
+        "error[RPC]: not \\x1b[2Jhere",
+    ]
+    error = command(*argv, "--json").json["error"]
+    assert isinstance(error, dict)
+    assert (error["status"], error["reason"], error["retry_after_ms"]) == ("RESOURCE_EXHAUSTED", "FULL", 70)
+    assert (error["details"], error["may_have_executed"], error["exit_code"]) == ({"room": "tea"}, False, 7)
+
+
+def test_a_deadline_ends_the_call(command: Command, club: Club) -> None:
+    late = command("call", club.address, "ClubService.Echo", '{"text": "hang"}', "--timeout-s", "0.5", "--no-mdns")
+    assert late.code == 5
+    assert "may have executed: yes" in late.err
+    assert "error[DEADLINE_EXCEEDED]" in late.err
+    assert club.end_of("hang") == "Cancelled"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["ClubService.Echo", '{"txt": "a"}'], ['no field named "txt"', "string text = 1; bytes blob = 2;"]),
+        (["ClubService.Echo", '{"timesSaid": "many"}'], ["timesSaid", "uint64 times_said = 3;"]),
+        (["ClubService.Echo", '{"timesSaid": 1e400}'], ["timesSaid", "uint64 times_said = 3;"]),
+        (["ClubService.Echo", '{"blob": 7}'], ["blob", "bytes blob = 2;"]),
+        (["ClubService.Echo", '{"text": "\\ud800"}'], ["the request is no Word", "string text = 1;"]),
+        (["ClubService.Echo", json.dumps({"text": "x" * 1001})], ["text has 1001 bytes, at most 1000"]),
+        (["ClubService.Echo", '{"text": '], ["the request is no JSON"]),
+        (["ClubService.Echo", "[" * 1000], ["nested deeper than 64"]),
+        (["ClubService.Echo", "[]"], ["no JSON object"]),
+        (
+            ["ClubService.Ehco"],
+            ["ClubService has no method Ehco", "did you mean Echo? it has Echo, Count, Join, Shout"],
+        ),
+        (["ClubServce.Echo"], ["the peer serves no ClubServce", "did you mean ClubService? it serves club.v1.ClubS"]),
+        (["ClubService"], ["names no method"]),
+        (["ClubService.Echo", "--session", "ff"], ["--session has 1 bytes"]),
+        (["ClubService.Echo", "--session", "xy"], ["--session is no hex"]),
+        (["ClubService.Echo", "--metadata", "lang"], ["--metadata lang"]),
+        (["ClubService.Echo", "--idempotency-key", "x" * 33], ["idempotency"]),
+    ],
+)
+def test_wrong_use_names_what_is_wrong(command: Command, club: Club, argv: list[str], words: list[str]) -> None:
+    wrong = command("call", club.address, *argv, "--no-mdns", "--json")
+    error = wrong.json["error"]
+    assert isinstance(error, dict)
+    assert (wrong.code, error["code"]) == (2, "USAGE")
+    line = wrong.err.splitlines()[-1]
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("peer", "code", "word"),
+    [
+        ("nonsense", 2, "ADDRESS_INVALID"),
+        ("/ip4/127.0.0.1/tcp/4001", 2, "ADDRESS_INVALID"),
+        (DEAD, 5, "DIAL_FAILED"),
+    ],
+)
+@pytest.mark.parametrize("words", [("call", "StatusService.Ping"), ("proto", "describe")])
+def test_a_peer_that_cannot_be_reached(
+    command: Command, words: tuple[str, str], peer: str, code: int, word: str
+) -> None:
+    argv = (words[0], peer, words[1]) if words[0] == "call" else (*words, peer)
+    failed = command(*argv, "--no-mdns")
+    assert failed.code == code
+    assert f"error[{word}]: " in failed.err
+    assert "; remedy: " in failed.err
+
+
+def test_a_node_that_tells_nothing(command: Command, world: World) -> None:
+    refused = command("proto", "describe", world.bootstrap, "--no-mdns")
+    assert refused.code == 5
+    assert refused.err.startswith("error[PROTOCOL_NOT_SUPPORTED]: ")
+    assert "remedy: it tells nobody what it serves: a bootstrap node" in refused.err
+
+
+def test_a_host_is_named_by_its_id_alone(command: Command, world: World) -> None:
+    called = command(*world.join("call", world.hosts["cheap"], "StatusService.GetSnapshot"))
+    assert called.code == 0, called.err
+    assert called.json["state"] == "HOST_STATE_AVAILABLE"
+    described = command(*world.join("proto", "describe", world.hosts["cheap"], "JobService", "--json"))
+    (service,) = described.json["services"] if isinstance(described.json["services"], list) else ()
+    assert {each["name"]: each["shape"] for each in service["methods"]} == {"Quote": "unary", "Run": "server stream"}
+
+
+# --- call, with standard input ---
+
+
+def test_a_bidirectional_call_answers_each_line_as_it_comes(club: Club, tmp_path: Path) -> None:
+    caller = Caller(tmp_path, club.address, "ClubService.Shout")
+    for word in ("one", "two"):
+        caller.say(text=word)
+        assert caller.hear() == {"text": word.upper()}
+    assert caller.end() == (0, "", ""), "closing its input ends the requests, and the peer's handler with them"
+    assert club.end_of("one", "two") == "return"
+
+
+def test_the_peer_ends_a_bidirectional_call_while_input_is_open(club: Club, tmp_path: Path) -> None:
+    for word, code in (("bye", 0), ("refuse", 7)):
+        caller = Caller(tmp_path, club.address, "ClubService.Shout", "-")
+        caller.say(text=word)
+        assert caller.hear() == {"text": word.upper()}
+        assert caller.process.wait(timeout=30) == code
+        _, out, err = caller.end()
+        assert out == ""
+        assert ("status FAILED_PRECONDITION" in err) is (code == 7)
+
+
+def test_a_client_stream_reads_lines_until_the_end(club: Club, tmp_path: Path) -> None:
+    caller = Caller(tmp_path, club.address, "ClubService.Join")
+    for word in ("a", "b"):
+        caller.say(text=word)
+    assert caller.end() == (0, '{"text": "a-b"}\n', "")
+
+
+def test_a_client_stream_of_the_one_request_of_an_argument(command: Command, club: Club) -> None:
+    assert command("call", club.address, "ClubService.Join", '{"text": "x"}', "--no-mdns").json == {"text": "x"}
+
+
+def test_a_line_that_is_no_request_is_named_and_ends_the_call(club: Club, tmp_path: Path) -> None:
+    caller = Caller(tmp_path, club.address, "ClubService.Shout")
+    caller.say(text="sound")
+    assert caller.hear() == {"text": "SOUND"}
+    caller.say(word="unsound")
+    code, out, err = caller.end()
+    assert (code, out) == (2, "")
+    assert err.startswith('error[USAGE]: line 2 is no Word: Message type "club.v1.Word" has no field named "word"')
+    assert club.end_of("sound") == "Cancelled"
+
+
+def test_a_unary_request_from_standard_input(club: Club, tmp_path: Path) -> None:
+    caller = Caller(tmp_path, club.address, "ClubService.Echo", "-")
+    caller.say(text="piped")
+    code, out, _ = caller.end()
+    assert (code, json.loads(out)["text"]) == (0, "piped //")
+
+
+@pytest.mark.parametrize(("method", "first"), [("Count", '{"timesSaid": 1, "text": "for ever"}'), ("Shout", "-")])
+def test_ctrl_c_cancels_the_call_on_the_peer(club: Club, tmp_path: Path, method: str, first: str) -> None:
+    caller = Caller(tmp_path, club.address, f"ClubService.{method}", first)
+    caller.say(text="interrupted")
+    caller.hear()
+    # Its input is still open, and a thread reads it.
+    caller.process.send_signal(signal.SIGINT)
+    assert caller.process.wait(timeout=30) == 130
+    assert caller.end() == (130, "", "")
+    assert club.end_of("for ever" if method == "Count" else "interrupted") == "Cancelled"
+
+
+def test_nobody_reads_the_output_any_more(club: Club, tmp_path: Path) -> None:
+    for method, argument in (("Count", '{"timesSaid": 1000000, "text": "many"}'), ("Shout", "-")):
+        caller = Caller(tmp_path, club.address, f"ClubService.{method}", argument)
+        caller.say(text="unheard")
+        caller.hear()
+        assert caller.process.stdout is not None
+        caller.process.stdout.close()
+        if method == "Shout":
+            caller.say(text="again")
+        assert caller.process.wait(timeout=30) == 141
+        assert caller.process.stdin is not None
+        assert caller.process.stderr is not None
+        caller.process.stdin.close()
+        assert caller.process.stderr.read() == ""
+        caller.process.stderr.close()
+        # A handler that sends just then learns it from that.
+        by = club.end_of(*(["many"] if method == "Count" else ["unheard", "again"]))
+        assert by in ("Cancelled", "ConnectionLostError")
