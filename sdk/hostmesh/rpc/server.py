@@ -218,7 +218,11 @@ class RpcServer:
                 for sender in [*self._handled]:
                     if sender.was_silent():
                         # In a task: a caller that does not read holds its heartbeat back, and no other.
-                        nursery.start_soon(sender.beat)
+                        nursery.start_soon(self._beat, sender)
+
+    async def _beat(self, sender: MessageSender) -> None:
+        if sender in self._handled:  # the handler may have ended since
+            await sender.beat()
 
     def active_calls(self, peer_id: PeerId) -> int:
         """Return the calls of a peer in progress."""
@@ -282,6 +286,7 @@ class RpcServer:
                         request = None  # the handler has what it needs of it
                         self._handled[sender] = None
                         response = await handling
+                        del self._handled[sender]  # the answer goes past the sender: no heartbeat may start now
                         await sender.wait_idle()
                         if not sender.broken:
                             answered = True
@@ -297,6 +302,7 @@ class RpcServer:
             elif not answered and not sender.broken:
                 # Where the caller has left and not its time, the answer finds nobody.
                 outcome = _LATE if outcome is OK else outcome
+                self._handled.pop(sender, None)
                 until = max(scope.deadline, trio.current_time() + self._limits.linger_timeout_s)
                 with trio.CancelScope(deadline=until):
                     sent = await self._answer(stream, call, route, outcome, None)
