@@ -91,3 +91,16 @@ async def test_identify_that_succeeds_ends_in_order(autojump_clock, ask):
     assert identify.protocols_of(rig.connection.peer_id) == IDENTITY.protocols
     assert rig.connection.muxer.yamux.streams == {}
     assert [frame.flags for frame in await rig.peer.arrived()] == [FIN]
+
+
+async def test_an_answer_that_is_read_after_the_connection_has_ended_is_forgotten(autojump_clock, ask):
+    # Who asks anew has a task of its own, which the connection's end does not cancel.
+    rig, identify, done = await ask()
+    said = encode_identity(IDENTITY, public_key=PeerKey.generate().public_bytes, observed=None)
+    stream = next(iter(rig.connection.streams))
+    stream.take_data(proposal(IDENTIFY_ID) + said)
+    stream.take_end()
+    rig.connection.muxer.abort()
+    await done.wait()
+    assert rig.connection.is_closed
+    assert identify.protocols_of(rig.connection.peer_id) == ()
