@@ -26,6 +26,8 @@ _MESSAGE_TAG_BYTE = 0x12
 # And of CallHeader.
 _METHOD_TAG_BYTE = 0x0A
 _DEADLINE_TAG_BYTE = 0x10
+_SMALL_BYTES = 4096
+"""A frame up to this size is cheaper to copy once more than to look at in pieces."""
 _LONGEST_ENVELOPE = 4
 """The tag and the length of a message of up to 1 MiB."""
 
@@ -150,18 +152,35 @@ def read_frame(decoder: FrameDecoder) -> Frame | None:
     Raises:
         RemoteProtocolError: no frame, or one outside its bounds.
 
-    Cost: one copy of the message, two when something comes with it.
+    Cost: one copy of the message, two when something comes with it or the frame is small.
     """
     size = decoder.next_size()
     if size is None:
         return None
-    if not size:
-        decoder.take()
-        return EMPTY
+    if size <= _SMALL_BYTES:
+        data = decoder.take()
+        return _read_small(data) or _through_protobuf(data, decoder.max_frame_bytes)
     head = decoder.peek(_LONGEST_ENVELOPE)
     if head[:1] == _MESSAGE_TAG and (frame := _read_message(decoder, head, size)) is not None:
         return frame
     return _through_protobuf(decoder.take(), decoder.max_frame_bytes)
+
+
+def _read_small(data: bytes) -> Frame | None:
+    """Return what :func:`_read_message` does, or an empty frame, from a whole one; None for any other."""
+    if len(data) < 2:
+        return None if data else EMPTY
+    if data[0] != _MESSAGE_TAG_BYTE:
+        return None
+    length, start = data[1], 2
+    if length >= 0x80:
+        length, start = _varint(data, 1)
+    rest = len(data) - start - length
+    if not rest and start:
+        return Frame(None, data[start:], None)
+    if rest == len(_OK_STATUS) and start and data.endswith(_OK_STATUS):
+        return Frame(None, data[start:-2], OK)
+    return None
 
 
 def _read_message(decoder: FrameDecoder, head: bytes, size: int) -> Frame | None:
