@@ -85,7 +85,9 @@ class KeyStore:
         """Close the file. Idempotent."""
         self._store.close()
 
-    def __len__(self) -> int:
+    @property
+    def keys(self) -> int:
+        """How many are kept."""
         return self._tally.keys
 
     @property

@@ -37,7 +37,6 @@ from hostmesh.rpc.method import AnyMethod
 from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto, sole_error
 from hostmesh.system import System
 from hostmesh.v1 import rpc_pb2
-from hostmesh.wire.bounds import parse
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -137,9 +136,7 @@ class KeyedCalls:
             raise STOPPING.to_error()
         try:
             if self._store is None:
-                # An empty store is false, for it has a length.
-                given = self._given_store
-                self._store = KeyStore(None, server="", now=self._system.unix_s()) if given is None else given
+                self._store = self._given_store or KeyStore(None, server="", now=self._system.unix_s())
             begun = self._store.begin(
                 name,
                 digest,
@@ -226,7 +223,7 @@ class KeyedCalls:
 def _answer(method: AnyMethod, outcome: Outcome, response: bytes | None) -> Message:
     if outcome.status is not StatusCode.OK or response is None:
         raise outcome.to_error()
-    message: Message = parse(method.response_type, response, method.max_response_bytes)
+    message: Message = method.response_type.FromString(response)
     return message
 
 

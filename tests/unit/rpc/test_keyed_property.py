@@ -140,10 +140,10 @@ class KeysMachine(RuleBasedStateMachine):
 
     @invariant()
     def is_counted(self) -> None:
-        assert len(self.store) == len(self.known) or any(
+        assert self.store.keys == len(self.known) or any(
             known.ends_at is not None and known.ends_at <= self.now for known in self.known.values()
         )
-        if len(self.store) == len(self.known):
+        if self.store.keys == len(self.known):
             assert self.store.kept_bytes == sum(known.size for known in self.known.values())
 
     def teardown(self) -> None:

@@ -118,7 +118,7 @@ def test_a_node_with_another_key_shares_the_file_and_nothing_in_it(disk: Disk) -
     ours = disk.open(server="ours")
     assert begin(ours) is None
     theirs = disk.open(server="theirs")
-    assert (len(theirs), disk.rows()) == (0, [(KeyState.RUNNING, None)])
+    assert (theirs.keys, disk.rows()) == (0, [(KeyState.RUNNING, None)])
     finish(theirs, name(), b"theirs")
     ours.done(name(), b"", b"ours", now=NOW)
     assert disk.rows() == [(KeyState.DONE, b"ours"), (KeyState.DONE, b"theirs")]
@@ -143,12 +143,12 @@ def test_a_day_after_its_end_a_call_is_forgotten_and_not_before(disk: Disk) -> N
     later = NOW + 10 * KEPT_S
     # However long it runs, it is alive.
     assert begin(store, name(b"other"), now=later) is None
-    assert len(store) == 2
+    assert store.keys == 2
     store.done(name(), b"", b"response", now=later)
     store.free(name(b"other"))
     assert begin(store, now=later + KEPT_S - 1) is not None
     assert begin(store, digest=OTHER_DIGEST, now=later + KEPT_S) is None
-    assert (len(store), disk.rows()) == (1, [(KeyState.RUNNING, None)])
+    assert (store.keys, disk.rows()) == (1, [(KeyState.RUNNING, None)])
 
 
 def test_what_is_over_goes_while_calls_come_and_at_the_start(disk: Disk) -> None:
@@ -159,12 +159,12 @@ def test_what_is_over_goes_while_calls_come_and_at_the_start(disk: Disk) -> None
     sizes = []
     for number in range(5):
         finish(store, name(b"new%d" % number), now=NOW + KEPT_S)
-        sizes.append(len(store))
+        sizes.append(store.keys)
     assert sizes == [137, 74, 11, 4, 5]
     assert before == 200 * (ROW_BYTES + 100)
     assert store.kept_bytes == 5 * ROW_BYTES
     assert len(disk.rows()) == 5
-    assert len(disk.open(now=NOW + 3 * KEPT_S)) == 0
+    assert disk.open(now=NOW + 3 * KEPT_S).keys == 0
     assert disk.rows() == []
 
 
@@ -174,7 +174,7 @@ def test_what_is_over_and_still_there_is_as_good_as_none(disk: Disk) -> None:
         finish(store, name(b"%d" % number))
     assert begin(store, name(b"199"), OTHER_DIGEST, now=NOW + KEPT_S) is None
     store.done(name(b"199"), b"", b"anew", now=NOW + KEPT_S)
-    assert len(store) == 200 - 64
+    assert store.keys == 200 - 64
     assert begin(store, name(b"199"), OTHER_DIGEST, now=NOW + KEPT_S) is not None
 
 
@@ -189,7 +189,7 @@ def test_the_keys_of_a_peer_and_of_all_are_bounded_and_none_is_forgotten(disk: D
     assert begin(store, name(b"of a third", "12D3KooWc")) is FULL
     # The bounds hold over a start too.
     for each in (store, disk.open(limits=limits)):
-        assert len(each) == 5
+        assert each.keys == 5
         assert begin(each, name(b"one more")) is FULL
         for number in range(3):
             kept = begin(each, name(b"%d" % number))
@@ -247,7 +247,7 @@ def test_ten_thousand_keys_of_a_peer_that_forgets_nothing(disk: Disk) -> None:
         else:
             assert answer is FULL
             refused += 1
-    assert (len(store), refused, len(disk.rows())) == (1000, 9000, 1000)
+    assert (store.keys, refused, len(disk.rows())) == (1000, 9000, 1000)
     assert sum(each.stat().st_size for each in disk.path.parent.iterdir()) < 10_000_000
 
 
@@ -263,7 +263,7 @@ def test_a_call_that_cannot_be_written_down_does_not_start(disk: Disk) -> None:
     for _ in range(3):
         with pytest.raises(StoreError):
             begin(store)
-    assert (len(store), store.kept_bytes) == (0, 0)
+    assert (store.keys, store.kept_bytes) == (0, 0)
     disk.run("DROP TRIGGER full")
     assert begin(store) is None
 
@@ -280,13 +280,13 @@ def test_an_end_that_cannot_be_written_down_is_taken_for_a_call_cut_off(disk: Di
     }
     with pytest.raises(StoreError):
         ends[end]()
-    assert (len(store), store.kept_bytes) == (1, ROW_BYTES)
+    assert (store.keys, store.kept_bytes) == (1, ROW_BYTES)
     disk.run("DROP TRIGGER full")
     for each in (store, disk.open()):
         assert begin(each) is OUTCOME_UNKNOWN
     assert begin(store, is_idempotent=True) is None
     store.done(name(), b"", b"response", now=NOW)
-    assert (len(store), store.kept_bytes) == (1, ROW_BYTES + len(b"response"))
+    assert (store.keys, store.kept_bytes) == (1, ROW_BYTES + len(b"response"))
 
 
 def test_rows_that_cannot_be_deleted_stay_counted(disk: Disk) -> None:
@@ -296,7 +296,7 @@ def test_rows_that_cannot_be_deleted_stay_counted(disk: Disk) -> None:
     for _ in range(2):
         with pytest.raises(StoreError):
             begin(store, name(b"new"), now=NOW + KEPT_S)
-    assert (len(store), store.kept_bytes) == (1, ROW_BYTES)
+    assert (store.keys, store.kept_bytes) == (1, ROW_BYTES)
 
 
 def test_a_closed_store_and_what_is_no_store_are_typed_errors(disk: Disk) -> None:
