@@ -66,7 +66,9 @@ def test_every_command_has_json_and_help(command: Command) -> None:
         ["wallet", "new"],
         ["wallet", "address"],
         ["config", "show"],
+        ["call"],
         ["proto", "check"],
+        ["proto", "describe"],
     ):
         shown = command(*words, "--help")
         assert shown.code == 0
