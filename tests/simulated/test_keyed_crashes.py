@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import trio
 from google.protobuf.wrappers_pb2 import Int64Value
-from tests.simulated.keyed import COUNT, IDEMPOTENT, KEY, LINK, TEN, Counter, World, once, world_on
+from tests.simulated.keyed import ADD, COUNT, IDEMPOTENT, KEY, LINK, TEN, Counter, World, once, world_on
 from tests.support.simulated import eventually, simulated
 
 from hostmesh import RpcError, StatusCode
 from hostmesh.rpc.keys import KEPT_S, KeyState
-from hostmesh.testing import make_wallet
+from hostmesh.testing import SimNetwork, make_wallet, open_nodes
 
 
 @asynccontextmanager
@@ -92,6 +92,23 @@ async def test_a_day_later_the_key_is_free(world: World) -> None:
     assert await world.add() == 7
     world.far.machine.clock.skew_s += 60.0
     assert await world.add() == 14
+
+
+@simulated(network=LINK)
+async def test_a_node_whose_key_is_not_kept_keeps_its_calls_in_memory(net: SimNetwork) -> None:
+    counter = Counter()
+    async with open_nodes(net, 1) as (first,), net.machine("passing").open_sdk(ephemeral_key=True) as sdk:
+        await sdk.authenticate(wallet=make_wallet("passing"))
+        peer_id = await sdk.get_discovery_manager().create_node(bootstrap=(first.address,))
+        sdk.serve(COUNT, counter)
+        await first.sdk.get_discovery_manager().wait_ready(1)
+        rpc = first.sdk.get_rpc_client()
+        for _ in range(2):
+            response = await rpc.unary(peer_id, ADD, Int64Value(value=7), timeout_s=5.0, idempotency_key=KEY)
+            assert response.value == 7
+        assert [*first.machine.folder.rglob("calls.sqlite3")]
+        assert not [*first.machine.folder.parent.rglob("passing/**/calls.sqlite3")]
+    assert counter.effects == [7]
 
 
 FAIL = "CREATE TRIGGER full BEFORE {} ON calls BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
