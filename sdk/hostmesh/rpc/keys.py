@@ -200,9 +200,10 @@ class KeyTally:
             return BUSY
         if own.keys + keys > limits.max_keys_per_peer or every.keys + keys > limits.max_keys:
             return FULL
-        if own.kept_bytes + kept_bytes > limits.max_bytes_per_peer or every.kept_bytes + kept_bytes > limits.max_bytes:
-            # What runs gives most of its reserve back.
-            return BUSY if own.running or every.running else FULL
+        for share, most_bytes in ((own, limits.max_bytes_per_peer), (every, limits.max_bytes)):
+            if share.kept_bytes + kept_bytes > most_bytes:
+                # What runs gives most of its reserve back.
+                return BUSY if share.running else FULL
         return None
 
     def change(self, caller: str, *, keys: int = 0, kept_bytes: int = 0, running: int = 0) -> None:

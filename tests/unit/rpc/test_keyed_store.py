@@ -221,6 +221,10 @@ def test_large_answers_fill_the_bytes_of_a_peer_and_no_more(disk: Disk) -> None:
         store.done(name(b"%d" % kept), b"s" * MAX_STATUS_BYTES, b"x" * ((1 << 20) - MAX_STATUS_BYTES), now=NOW)
         kept += 1
     assert begin(store, name(b"%d" % kept), max_response_bytes=1 << 20) is FULL
+    # Another's call that runs makes no room for this peer.
+    assert begin(store, name(caller="12D3KooWb")) is None
+    assert begin(store, name(b"%d" % kept), max_response_bytes=1 << 20) is FULL
+    store.free(name(caller="12D3KooWb"))
     assert kept == 9
     assert store.kept_bytes <= limits.max_bytes_per_peer
     assert disk.open(limits=limits).kept_bytes == store.kept_bytes
