@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import trio
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, MethodOptions
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -39,6 +39,8 @@ def make_file() -> FileDescriptorProto:
     service = file.service.add(name="ClubService")
     service.options.Extensions[options.protocol] = "club"
     service.options.Extensions[options.version] = "1.0.0"
+    service.options.Extensions[options.calls_per_peer].max_concurrent = 8
+    service.options.Extensions[options.calls_per_peer].calls_per_s = 12.5
     for name, (takes_stream, gives_stream) in SHAPES.items():
         method = service.method.add(
             name=name,
@@ -51,6 +53,7 @@ def make_file() -> FileDescriptorProto:
         method.options.Extensions[options.max_response_bytes] = 4096
         if name == "Echo":
             method.options.Extensions[options.default_timeout_ms] = 20_000
+            method.options.idempotency_level = MethodOptions.IDEMPOTENT
     return file
 
 

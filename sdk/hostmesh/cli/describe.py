@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hostmesh.cli.terminal import escape, field
 from hostmesh.rpc.method import AnyMethod, protocol_ids
+from hostmesh.v1 import options_pb2
 
 if TYPE_CHECKING:
     from hostmesh.reflection.peer_schema import PeerSchema
@@ -23,6 +25,7 @@ def service_object(
         "protocol": first.protocol,
         "versions": list(first.versions),
         "protocol_ids": list(protocol_ids(prefix, first)),
+        **{which: _calls_object(limits) for which, limits in _calls(schema, name).items()},
         "comment": comments.get(name, ""),
         "methods": [method_object(each, comments.get(f"{name}.{each.name}", "")) for each in methods.values()],
     }
@@ -38,6 +41,7 @@ def method_object(method: AnyMethod, comment: str) -> dict[str, object]:
         "max_request_bytes": method.max_request_bytes,
         "max_response_bytes": method.max_response_bytes,
         "default_timeout_s": method.default_timeout_s,
+        "is_idempotent": method.is_idempotent,
         "comment": comment,
     }
 
@@ -48,6 +52,11 @@ def service_text(
     """Return a service as a .proto file would nearly have it."""
     first = next(iter(schema.methods[name].values()))
     lines = [*_comment(comments.get(name, ""), ""), f"service {name} {{  // {', '.join(protocol_ids(prefix, first))}"]
+    for which, limits in _calls(schema, name).items():
+        stated = _calls_object(limits)
+        if stated:
+            numbers = ", ".join(f"{key} {value:g}" for key, value in stated.items())
+            lines.append(f"  // {which}: {numbers}")
     for number, method in enumerate(methods.values()):
         lines += [""] if number else []
         lines += _comment(comments.get(f"{name}.{method.name}", ""), "  ")
@@ -67,7 +76,25 @@ def _limits(method: AnyMethod) -> str:
     return (
         f"{method.cardinality.value}; request up to {method.max_request_bytes} bytes, "
         f"response up to {method.max_response_bytes} bytes; default deadline: {deadline}"
+        f"{'; idempotent' if method.is_idempotent else ''}"
     )
+
+
+def _calls(schema: PeerSchema, name: str) -> dict[str, Any]:
+    """Return the stated limits of calls, by the name of their option."""
+    # The stubs know an extension as a plain field.
+    extensions: Any = schema.services[name].GetOptions().Extensions
+    return {
+        "calls_per_peer": extensions[options_pb2.calls_per_peer],
+        "calls_of_all": extensions[options_pb2.calls_of_all],
+    }
+
+
+def _calls_object(limits: Any) -> dict[str, float]:
+    """Return the numbers that are stated; for the others the node's own limits hold."""
+    numbers = {name: getattr(limits, name) for name in ("max_concurrent", "calls_per_s", "burst")}
+    # A double of a stranger may be no number, which JSON has no form for.
+    return {name: value for name, value in numbers.items() if value and math.isfinite(value)}
 
 
 def _comment(text: str, indent: str) -> list[str]:

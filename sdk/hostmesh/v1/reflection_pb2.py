@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from hostmesh.v1 import options_pb2 as hostmesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chostmesh/v1/reflection.proto\x12\x0bhostmesh.v1\x1a\x19hostmesh/v1/options.proto\"\x15\n\x13ListServicesRequest\"S\n\rMethodSummary\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x14\n\x0ctakes_stream\x18\x02 \x01(\x08\x12\x14\n\x0cgives_stream\x18\x03 \x01(\x08\"\xb5\x01\n\x0eServiceSummary\x12\x1c\n\tfull_name\x18\x01 \x01(\tB\t\xc8\xf3\x18\x80\x02\xd0\xf3\x18\x01\x12\x1a\n\x08protocol\x18\x02 \x01(\tB\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1e\n\x08versions\x18\x03 \x03(\tB\x0c\xc8\xf3\x18 \xd0\xf3\x18\x01\xd8\xf3\x18\x08\x12\x32\n\x07methods\x18\x04 \x03(\x0b\x32\x1a.hostmesh.v1.MethodSummaryB\x05\xd8\xf3\x18\x80\x02\x12\x15\n\rother_methods\x18\x05 \x01(\r\"2\n\x0fGetFilesRequest\x12\x1f\n\x08services\x18\x01 \x03(\tB\r\xc8\xf3\x18\x80\x02\xd0\xf3\x18\x01\xd8\xf3\x18@\";\n\x0e\x44\x65scriptorFile\x12)\n\x15\x66ile_descriptor_proto\x18\x01 \x01(\x0c\x42\n\xc8\xf3\x18\xc0\xff?\xd0\xf3\x18\x01\x32\xfc\x01\n\x11ReflectionService\x12`\n\x0cListServices\x12 .hostmesh.v1.ListServicesRequest\x1a\x1b.hostmesh.v1.ServiceSummary\"\x0f\x98\xf4\x18@\xa0\xf4\x18\x80\x80\x02\xa8\xf4\x18\x90N0\x01\x12[\n\x08GetFiles\x12\x1c.hostmesh.v1.GetFilesRequest\x1a\x1b.hostmesh.v1.DescriptorFile\"\x12\x98\xf4\x18\x80\x80\x02\xa0\xf4\x18\x80\x80@\xa8\xf4\x18\xb0\xea\x01\x30\x01\x1a(\xea\xf4\x18\nreflection\xf2\xf4\x18\x05\x31.0.0\x82\xf5\x18\r\x08\x04\x11\x00\x00\x00\x00\x00\x00$@\x18\x32\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chostmesh/v1/reflection.proto\x12\x0bhostmesh.v1\x1a\x19hostmesh/v1/options.proto\"\x15\n\x13ListServicesRequest\"S\n\rMethodSummary\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x14\n\x0ctakes_stream\x18\x02 \x01(\x08\x12\x14\n\x0cgives_stream\x18\x03 \x01(\x08\"\xb5\x01\n\x0eServiceSummary\x12\x1c\n\tfull_name\x18\x01 \x01(\tB\t\xc8\xf3\x18\x80\x02\xd0\xf3\x18\x01\x12\x1a\n\x08protocol\x18\x02 \x01(\tB\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1e\n\x08versions\x18\x03 \x03(\tB\x0c\xc8\xf3\x18 \xd0\xf3\x18\x01\xd8\xf3\x18\x08\x12\x32\n\x07methods\x18\x04 \x03(\x0b\x32\x1a.hostmesh.v1.MethodSummaryB\x05\xd8\xf3\x18\x80\x02\x12\x15\n\rother_methods\x18\x05 \x01(\r\"2\n\x0fGetFilesRequest\x12\x1f\n\x08services\x18\x01 \x03(\tB\r\xc8\xf3\x18\x80\x02\xd0\xf3\x18\x01\xd8\xf3\x18@\";\n\x0e\x44\x65scriptorFile\x12)\n\x15\x66ile_descriptor_proto\x18\x01 \x01(\x0c\x42\n\xc8\xf3\x18\xc0\xff?\xd0\xf3\x18\x01\x32\x8e\x02\n\x11ReflectionService\x12`\n\x0cListServices\x12 .hostmesh.v1.ListServicesRequest\x1a\x1b.hostmesh.v1.ServiceSummary\"\x0f\x98\xf4\x18@\xa0\xf4\x18\x80\x80\x02\xa8\xf4\x18\x90N0\x01\x12[\n\x08GetFiles\x12\x1c.hostmesh.v1.GetFilesRequest\x1a\x1b.hostmesh.v1.DescriptorFile\"\x12\x98\xf4\x18\x80\x80\x02\xa0\xf4\x18\x80\x80@\xa8\xf4\x18\xb0\xea\x01\x30\x01\x1a:\xea\xf4\x18\nreflection\xf2\xf4\x18\x05\x31.0.0\x82\xf5\x18\r\x08\x04\x11\x00\x00\x00\x00\x00\x00$@\x18\x32\x8a\xf5\x18\x0e\x08 \x11\x00\x00\x00\x00\x00\x00Y@\x18\xc8\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIPTORFILE'].fields_by_name['file_descriptor_proto']._loaded_options = None
   _globals['_DESCRIPTORFILE'].fields_by_name['file_descriptor_proto']._serialized_options = b'\310\363\030\300\377?\320\363\030\001'
   _globals['_REFLECTIONSERVICE']._loaded_options = None
-  _globals['_REFLECTIONSERVICE']._serialized_options = b'\352\364\030\nreflection\362\364\030\0051.0.0\202\365\030\r\010\004\021\000\000\000\000\000\000$@\0302'
+  _globals['_REFLECTIONSERVICE']._serialized_options = b'\352\364\030\nreflection\362\364\030\0051.0.0\202\365\030\r\010\004\021\000\000\000\000\000\000$@\0302\212\365\030\016\010 \021\000\000\000\000\000\000Y@\030\310\001'
   _globals['_REFLECTIONSERVICE'].methods_by_name['ListServices']._loaded_options = None
   _globals['_REFLECTIONSERVICE'].methods_by_name['ListServices']._serialized_options = b'\230\364\030@\240\364\030\200\200\002\250\364\030\220N'
   _globals['_REFLECTIONSERVICE'].methods_by_name['GetFiles']._loaded_options = None
@@ -63,5 +63,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIPTORFILE']._serialized_start=416
   _globals['_DESCRIPTORFILE']._serialized_end=475
   _globals['_REFLECTIONSERVICE']._serialized_start=478
-  _globals['_REFLECTIONSERVICE']._serialized_end=730
+  _globals['_REFLECTIONSERVICE']._serialized_end=748
 # @@protoc_insertion_point(module_scope)

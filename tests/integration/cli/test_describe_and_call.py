@@ -95,7 +95,8 @@ def test_describe_shows_services_methods_limits_and_deadlines(command: Command, 
     block = shown.out.partition("service club.v1.ClubService {  // /hostmesh/club/1.0.0\n")[2].partition("\n}")[0]
     limits = "request up to 2048 bytes, response up to 4096 bytes; default deadline:"
     assert block.splitlines() == [
-        f"  // unary; {limits} 20 s",
+        "  // calls_per_peer: max_concurrent 8, calls_per_s 12.5",
+        f"  // unary; {limits} 20 s; idempotent",
         "  rpc Echo(club.v1.Word) returns (club.v1.Word);",
         "",
         f"  // server stream; {limits} none",
@@ -143,6 +144,8 @@ def test_describe_in_json_is_one_object(command: Command, club: Club) -> None:
         "protocol": "club",
         "versions": ["1.0.0"],
         "protocol_ids": ["/hostmesh/club/1.0.0"],
+        "calls_per_peer": {"max_concurrent": 8, "calls_per_s": 12.5},
+        "calls_of_all": {},
         "comment": "",
         "methods": [
             {
@@ -153,6 +156,7 @@ def test_describe_in_json_is_one_object(command: Command, club: Club) -> None:
                 "max_request_bytes": 2048,
                 "max_response_bytes": 4096,
                 "default_timeout_s": 20.0,
+                "is_idempotent": True,
                 "comment": "",
             }
         ],

@@ -114,6 +114,13 @@ def test_a_description_of_more_than_a_mebibyte() -> None:
     assert [file.name for file in schema.file_set().file] == [file.name for file in schema.files]
 
 
+def test_a_range_of_versions() -> None:
+    file = echo_file()
+    file.service[0].options.Extensions[options_pb2.version] = "1.2.0"
+    file.service[0].options.Extensions[options_pb2.min_version] = "1.1.0"
+    assert read(file).methods[NAME]["Say0"].versions == ("1.2.0", "1.1.0")
+
+
 # --- what is refused ---
 
 

@@ -26,12 +26,14 @@ def bound(message: Any, field: str, option: Any) -> int:
 
 def test_the_limits_of_the_page() -> None:
     options: Any = options_pb2
-    stated: Any = REFLECTION_SERVICE.GetOptions().Extensions[options.calls_per_peer]
-    calls = f"{stated.max_concurrent} at once, {stated.calls_per_s:.0f} a second, {stated.burst} in a burst"
+    extensions: Any = REFLECTION_SERVICE.GetOptions().Extensions
+    for row, option in (("of a peer", options.calls_per_peer), ("of all peers", options.calls_of_all)):
+        stated = extensions[option]
+        calls = f"{stated.max_concurrent} at once, {stated.calls_per_s:.0f} a second, {stated.burst} in a burst"
+        assert f"| calls {row} | {calls} |" in PAGE
     summary, method = reflection_pb2.ServiceSummary, reflection_pb2.MethodSummary
     names = [bound(summary, name, options.max_bytes) for name in ("full_name", "protocol", "versions")]
     names.append(bound(method, "name", options.max_bytes))
-    assert f"| calls of a peer | {calls} |" in PAGE
     assert "service {} bytes, protocol {}, version {}, method {} |".format(*names) in PAGE
     items = [bound(summary, name, options.max_items) for name in ("methods", "versions")]
     assert f"| a summary | {items[0]} methods, {items[1]} versions |" in PAGE
