@@ -1,4 +1,4 @@
-"""A node that serves an application's protocol with a method of each shape: python cli_service.py [BOOTSTRAP].
+"""A node that serves an application's protocol with a method of each shape: python cli_service.py [--lie].
 
 Prints a line of JSON when it is ready, and for calls that end: how, and what they were about.
 """
@@ -18,7 +18,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from hostmesh import CallContext, RpcError, StatusCode, Wallet, open_sdk
-from hostmesh.v1 import options_pb2
+from hostmesh.v1 import options_pb2, reflection_pb2
+from hostmesh.v1.reflection_hostmesh import REFLECTION_SERVICE
 
 SHAPES = {"Echo": (False, False), "Count": (False, True), "Join": (True, False), "Shout": (True, True)}
 
@@ -61,6 +62,18 @@ Default().AddSerializedFile(make_file().SerializeToString())
 FILE = Default().FindFileByName("club/v1/club.proto")
 CLUB = FILE.services_by_name["ClubService"]
 Word: Any = GetMessageClass(FILE.message_types_by_name["Word"])
+
+
+class Liar:
+    """A reflection service that lists the club, and describes it by what no .proto file can say."""
+
+    async def list_services(self, request: Any, context: CallContext, send: Any) -> None:
+        await send(reflection_pb2.ServiceSummary(full_name=CLUB.full_name, protocol="club", versions=["1.0.0"]))
+
+    async def get_files(self, request: Any, context: CallContext, send: Any) -> None:
+        file = make_file()
+        file.message_type[0].name = "\x1b]0;pwned\x07"
+        await send(reflection_pb2.DescriptorFile(file_descriptor_proto=file.SerializeToString()))
 
 
 def tell(event: str, **fields: object) -> None:
@@ -126,13 +139,14 @@ class Club:
 
 async def main() -> None:
     """Run until standard input ends."""
-    async with open_sdk(
-        ephemeral_key=True, enable_mdns=False, bootstrap_nodes=sys.argv[1:2], listen_addresses=["/ip4/127.0.0.1/tcp/0"]
-    ) as sdk:
+    async with open_sdk(ephemeral_key=True, enable_mdns=False, listen_addresses=["/ip4/127.0.0.1/tcp/0"]) as sdk:
         await sdk.authenticate(wallet=Wallet.generate())
         discovery = sdk.get_discovery_manager()
         await discovery.create_node()
         sdk.serve(CLUB, Club())
+        if "--lie" in sys.argv:
+            sdk.withdraw(REFLECTION_SERVICE)
+            sdk.serve(REFLECTION_SERVICE, Liar())
         tell("ready", address=discovery.listen_addresses()[0])
         await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
 

@@ -293,11 +293,33 @@ def test_a_peer_that_cannot_be_reached(
     assert "; remedy: " in failed.err
 
 
+@pytest.mark.parametrize("words", [("call", "ClubService.Echo"), ("proto", "describe")])
+def test_a_node_that_lies(command: Command, tmp_path: Path, words: tuple[str, str]) -> None:
+    process = Process(str(PROGRAM), "--lie", home=tmp_path / "liar")
+    try:
+        address = str(process.event("ready")["address"])
+        refused = command(*((words[0], address, words[1]) if words[0] == "call" else (*words, address)), "--no-mdns")
+    finally:
+        process.kill()
+    assert (refused.code, refused.out) == (6, "")
+    assert refused.err.startswith("error[MESSAGE_MALFORMED]: the peer's answer: ")
+    assert "; remedy: " in refused.err
+    assert all(line.isprintable() for line in refused.err.splitlines())
+
+
 def test_a_node_that_tells_nothing(command: Command, world: World) -> None:
     refused = command("proto", "describe", world.bootstrap, "--no-mdns")
     assert refused.code == 5
     assert refused.err.startswith("error[PROTOCOL_NOT_SUPPORTED]: ")
     assert "remedy: it tells nobody what it serves: a bootstrap node" in refused.err
+
+
+def test_an_id_that_nobody_knows(command: Command, world: World) -> None:
+    unknown = DEAD.rpartition("/")[2]
+    failed = command(*world.join("call", unknown, "StatusService.Ping", "--find-timeout-s", "2"))
+    assert failed.code == 5
+    assert failed.err.startswith("error[DIAL_FAILED]: ")
+    assert "remedy: give its multiaddress" in failed.err
 
 
 def test_a_host_is_named_by_its_id_alone(command: Command, world: World) -> None:
