@@ -176,6 +176,23 @@ async def test_limits_are_answered(net: SimNetwork) -> None:
     assert outcomes == [(StatusCode.RESOURCE_EXHAUSTED, "BUSY", 250)] * 17
 
 
+@simulated()
+async def test_a_refused_call_whose_caller_leaves_is_counted_once(net: SimNetwork) -> None:
+    limits = RpcLimits(per_peer=CallLimits(max_concurrent=1, calls_per_s=1000.0, burst=1000))
+    async with world_of(net, limits) as world, trio.open_nursery() as nursery:
+        nursery.start_soon(world.quote, "hang")
+        await world.jobs.started.wait()
+        stream = await world.client.open_stream(world.server.peer_id, JOB_PROTOCOL)
+        await stream.send(b"")
+        await trio.sleep(1)
+        await stream.reset()
+        await trio.sleep(1)
+        counters = world.rpc_server.counters
+        assert counters.calls == {("JobService", "RESOURCE_EXHAUSTED"): 1}
+        assert not counters.abandoned
+        nursery.cancel_scope.cancel()
+
+
 @simulated(world_of)
 async def test_another_protocol_is_told_apart(world: World) -> None:
     client = RpcClient(world.client, prefix="/fabstir-llm", system=world.near)

@@ -34,6 +34,29 @@ async def test_concurrent_calls_share_one_dial(nodes: Nodes):
 
 
 @simulated(nodes_on)
+async def test_who_had_less_time_for_a_shared_dial_fails_alone(nodes: Nodes):
+    """A call that gives up early takes no patient one with it."""
+    server, client = await nodes.start(), await nodes.start()
+    client.add_addresses(server.peer_id, server.listen_addresses(), CONFIGURED)
+    opened = []
+
+    async def hurry() -> None:
+        with pytest.raises(DialError):
+            await client.open_stream(server.peer_id, ECHO, timeout_s=0.05)
+
+    async def wait() -> None:
+        opened.append(await client.open_stream(server.peer_id, ECHO, timeout_s=30))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hurry)
+        await trio.sleep(0.001)
+        for _ in range(5):
+            nursery.start_soon(wait)
+    assert len(opened) == 5
+    assert nodes.dials(client) == 2
+
+
+@simulated(nodes_on)
 async def test_concurrent_calls_share_one_failure(nodes: Nodes):
     client, peer_id = await nodes.start(), make_peer_key("nobody").peer_id
     # Takes connections and says nothing.

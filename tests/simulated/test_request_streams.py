@@ -236,6 +236,21 @@ async def test_an_error_before_the_last_request_reaches_a_caller_that_sends_on(w
 
 
 @simulated(world_on, network=LINK)
+async def test_a_status_that_sending_met_is_what_finishing_meets(world: World) -> None:
+    async def refuse(requests: Any, context: Any) -> None:
+        raise RpcError("enough", status=StatusCode.FAILED_PRECONDITION)
+
+    world.serve(total=refuse)
+    async with world.total() as call:
+        with pytest.raises(RpcError):
+            await send_for_ever(call)
+        with trio.fail_after(1), pytest.raises(RpcError) as caught:
+            await call.finish()
+    assert caught.value.status is StatusCode.FAILED_PRECONDITION
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
 async def test_an_answer_before_the_last_request_is_kept_for_finish(world: World) -> None:
     async def first(requests: Any, context: Any) -> Int64Value:
         return await requests.__anext__()

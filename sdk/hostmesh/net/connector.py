@@ -24,6 +24,8 @@ class _Dialing:
     """A dial that others may wait for."""
 
     tried: frozenset[str]
+    deadline: float
+    """By trio's clock: when whoever began it gives up."""
     done: trio.Event
     error: DialError | None = None
 
@@ -67,7 +69,8 @@ class Connector:
     ) -> Connection:
         """Return a live connection to a peer.
 
-        A dial of another task is waited for; if it fails, and it tried these addresses too, its failure is ours.
+        A dial of another task is waited for; if it fails, and it tried these addresses too, its failure is ours. Where
+        that task had less time, and gave up for it, we go on.
 
         Raises:
             DialError: there is none, and none could be made.
@@ -84,12 +87,13 @@ class Connector:
             ongoing = self._dialing.get(peer_id)
             left_s = deadline - trio.current_time()
             if ongoing is None:
-                return await self._dial(peer_id, addresses, left_s)
+                return await self._dial(peer_id, addresses, deadline)
             with trio.move_on_after(max(0.0, left_s)) as scope:
                 await ongoing.done.wait()
             if scope.cancelled_caught:
                 raise DialError(f"{peer_id} could not be reached within {timeout_s:g} s", stage="timeout")
-            if ongoing.error is not None and ongoing.tried.issuperset(address for address, _ in addresses):
+            had_time = trio.current_time() < ongoing.deadline or ongoing.deadline >= deadline
+            if ongoing.error is not None and had_time and ongoing.tried.issuperset(each for each, _ in addresses):
                 raise _copy(ongoing.error)
 
     async def adopt_stream(self, stream: trio.abc.Stream, peer_id: PeerId | None, timeout_s: float) -> PeerId:
@@ -130,7 +134,7 @@ class Connector:
         return opened.peer_id
 
     async def _dial(
-        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], timeout_s: float
+        self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], deadline: float
     ) -> Connection:
         async def open_connection(endpoint: Endpoint) -> SecuredLink:
             return await self._shake_hands(endpoint, peer_id)
@@ -138,10 +142,16 @@ class Connector:
         async def discard(opened: SecuredLink) -> None:
             await opened.link.close()
 
-        dialing = self._dialing[peer_id] = _Dialing(frozenset(address for address, _ in addresses), trio.Event())
+        dialing = self._dialing[peer_id] = _Dialing(
+            frozenset(address for address, _ in addresses), deadline, trio.Event()
+        )
         try:
             opened, address = await self._dialer.dial(
-                addresses, open_connection, discard, own_scopes=self._own_scopes(), timeout_s=max(0.0, timeout_s)
+                addresses,
+                open_connection,
+                discard,
+                own_scopes=self._own_scopes(),
+                timeout_s=max(0.0, deadline - trio.current_time()),
             )
             try:
                 await self._pool.make_room()

@@ -8,7 +8,14 @@ from typing import Any, Generic
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, StatusCode, UsageError
+from hostmesh.errors import (
+    ConnectionLostError,
+    DeadlineExceededError,
+    HostmeshError,
+    RpcError,
+    StatusCode,
+    UsageError,
+)
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
@@ -57,7 +64,7 @@ class _RequestSide(Generic[RequestT]):
 class ClientStream(Generic[RequestT, ResponseT]):
     """A call with any number of requests and one response; see :class:`hostmesh.rpc.shapes.ClientStreamCall`."""
 
-    __slots__ = ("_call", "_deadline", "_is_finished", "_requests", "_response", "_stream")
+    __slots__ = ("_call", "_deadline", "_failure", "_is_finished", "_requests", "_response", "_stream")
 
     def __init__(self, stream: Stream, call: ClientCall[RequestT, ResponseT], deadline: float) -> None:
         self._stream = stream
@@ -66,6 +73,8 @@ class ClientStream(Generic[RequestT, ResponseT]):
         self._requests = _RequestSide(stream, call, deadline)
         self._is_finished = False
         self._response: ResponseT | None = None
+        self._failure: HostmeshError | None = None
+        """The peer's status, where it is not OK: after it there is nothing to read."""
 
     @property
     def peer_id(self) -> PeerId:
@@ -96,9 +105,15 @@ class ClientStream(Generic[RequestT, ResponseT]):
         return await self._read_end()
 
     async def _read_end(self) -> ResponseT:
+        if self._failure is not None:
+            raise self._failure
         if self._response is None:
             with trio.CancelScope(deadline=latest_word(self._deadline)) as scope:
-                self._response = await one_response(self._stream, self._call, scope, self._deadline)
+                try:
+                    self._response = await one_response(self._stream, self._call, scope, self._deadline)
+                except (RpcError, DeadlineExceededError) as error:
+                    self._failure = error
+                    raise
                 return self._response
             raise no_answer(self._stream.peer_id, self._deadline)
         return self._response

@@ -246,8 +246,6 @@ class RpcServer:
         clean = False
         try:
             clean = await self._refuse(service.name, stream, call, outcome)
-        except ConnectionLostError:
-            self.counters.abandoned[service.name] += 1
         finally:
             if not clean:
                 await stream.reset()
@@ -465,7 +463,10 @@ class RpcServer:
         A caller that is still sending would otherwise lose the answer to the reset of its stream.
         """
         self.counters.calls[name, outcome.status.name] += 1
-        return await self._let_finish(stream, call.end(outcome))
+        try:
+            return await self._let_finish(stream, call.end(outcome))
+        except ConnectionLostError:
+            return False  # and counted already
 
     async def _let_finish(self, stream: Stream, last: bytes | None = None) -> bool:
         """Send the last frame, if that was not done, and drop what the caller sends until it has closed its side.
