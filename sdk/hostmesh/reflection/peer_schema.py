@@ -33,11 +33,11 @@ from hostmesh.rpc.method import AnyMethod, methods_of
 from hostmesh.schema.descriptor_set import checked_files
 from hostmesh.wire.bounds import check_bounds
 
-_SOURCE = "the peer's answer"
 _REMEDY = "the peer describes what no node of hostmesh can serve; tell who runs it"
 _PROTOCOL = re.compile(r"[A-Za-z0-9]+([-._/][A-Za-z0-9]+)*", re.ASCII)
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}", re.ASCII)
 _MAX_PROTOCOL_CHARS = 64
+_MAX_SAID_CHARS = 400
 _TREATED_BY_NAME = (any_pb2, duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 """In every pool before a peer's files, so that these cannot define the same names."""
 _PYTHON_NAMES = frozenset(dir(empty_pb2.Empty))
@@ -45,8 +45,11 @@ _PYTHON_NAMES = frozenset(dir(empty_pb2.Empty))
 
 
 def malformed(text: str, *, field: str = "", remedy: str = _REMEDY) -> MalformedMessageError:
-    """Return the error of a description that cannot be used."""
-    return MalformedMessageError(f"{_SOURCE}: {' '.join(text.split())}", field=field, remedy=remedy)
+    """Return the error of a description that cannot be used; cut, as what is said may be the peer's own words."""
+    said = " ".join(text.split())
+    return MalformedMessageError(
+        f"the peer's answer: {said[:_MAX_SAID_CHARS]}", field=field[:_MAX_SAID_CHARS], remedy=remedy
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +82,11 @@ def read_schema_of(sent: Sequence[bytes], names: Collection[str]) -> PeerSchema:
     Cost: linear in the definitions, of which there are 200,000 at most.
     """
     # A name that is no UTF-8 comes as bytes, which checked_files refuses.
-    parsed = _parse(sent)
-    wanted = FileDescriptorSet(
-        file=[file for file in parsed if isinstance(file.name, bytes) or not is_known(file.name)]
-    )
+    taken = [file for file in _parse(sent) if isinstance(file.name, bytes) or not is_known(file.name)]
     try:
-        ordered = checked_files(wanted, _SOURCE) if wanted.file else []
+        ordered = checked_files(FileDescriptorSet(file=taken), "it") if taken else []
     except SchemaError as error:
-        raise malformed(error.message.removeprefix(f"{_SOURCE}: "), field="file_descriptor_proto") from error
+        raise malformed(error.message.removeprefix("it: "), field="file_descriptor_proto") from error
     pool = DescriptorPool()
     for module in _TREATED_BY_NAME:
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
@@ -136,7 +136,7 @@ def _add(pool: DescriptorPool, file: FileDescriptorProto) -> None:
     try:
         pool.AddSerializedFile(file.SerializeToString())
     except TypeError as error:
-        raise malformed(f"{file.name} is not valid: {error}", field=file.name) from error
+        raise malformed(f"no valid file, {file.name}: {error}", field=file.name) from error
 
 
 def _service(pool: DescriptorPool, name: str) -> ServiceDescriptor:

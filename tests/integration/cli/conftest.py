@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 
+from cli_club import CLUB_PROGRAM, Club
 from cli_world import HOST_PROGRAM, HOSTS, Command, Outcome, Process, World
 
 from hostmesh.cli.main import main
@@ -35,6 +36,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     finally:
         for process in processes.values():
             process.kill()
+
+
+@pytest.fixture(scope="session")
+def club(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Club]:
+    """A node that serves methods of every shape."""
+    process = Process(str(CLUB_PROGRAM), home=tmp_path_factory.mktemp("club"))
+    try:
+        yield Club(process)
+    finally:
+        process.kill()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ def refused(*files: FileDescriptorProto | bytes, names: tuple[str, ...] = (NAME,
     with pytest.raises(MalformedMessageError) as caught:
         read(*files, names=names)
     assert caught.value.message.startswith("the peer's answer: ")
+    assert len(caught.value.message) < 500, "what a peer says is cut"
     assert "\n" not in caught.value.message
     assert caught.value.remedy
     assert caught.value.field
@@ -140,6 +141,7 @@ def test_a_file_that_is_cut_off() -> None:
 def test_too_much() -> None:
     many = [bare_file(f"{number}.proto", "").SerializeToString() for number in range(MAX_FILES + 1)]
     assert f"at most {MAX_FILES} are taken" in refused(*many).message
+    assert "no valid file" in refused(bare_file("x" * 100_000, "not a package")).message
     large = bare_file()
     large.message_type.add(name="x" * MAX_FILES_BYTES)
     assert f"at most {MAX_FILES_BYTES} are taken" in refused(large).message
@@ -234,8 +236,8 @@ def _option(edit: Callable[[descriptor_pb2.ServiceDescriptorProto], None]) -> Fi
         ),
         (lambda service: service.options.Extensions.__setitem__(options_pb2.protocol, "../x"), "no name of a protocol"),
         (lambda service: service.options.Extensions.__setitem__(options_pb2.protocol, "x" * 65), "no name of a protoc"),
-        (lambda service: setattr(service.method[0], "input_type", ".acme.v1.Nobody"), "is not valid"),
-        (lambda service: setattr(service.method[0], "name", "Say\x1b"), "is not valid"),
+        (lambda service: setattr(service.method[0], "input_type", ".acme.v1.Nobody"), "no valid file"),
+        (lambda service: setattr(service.method[0], "name", "Say\x1b"), "no valid file"),
         (lambda service: service.method.add().CopyFrom(service.method[0]), "two methods of one name"),
         (lambda service: setattr(service, "name", "OtherService"), "no file describes"),
     ],

@@ -1,194 +1,17 @@
-"""``proto describe`` and ``call`` against a node in another process, which serves methods of every shape."""
+"""``call`` against a node in another process, and what it shares with ``proto describe``: peers, names, errors."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
+from cli_club import CLUB_PROGRAM, Caller, Club
 from cli_world import Command, Process, World
 
-ROOT = Path(__file__).resolve().parents[3]
-PROGRAM = ROOT / "tests" / "support" / "cli_service.py"
 DEAD = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWRm8J3iL796zPFi2EtGGtUJn58AG67gcRzQ4FENEemvpg"
-
-
-class Club:
-    """The node that serves."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self.address = str(process.event("ready")["address"])
-
-    def end_of(self, *words: str) -> str:
-        """Wait until the call ends that was about these words, and return how: a pytest timeout is the bound."""
-        assert self._process.process.stdout is not None
-        while line := self._process.process.stdout.readline():
-            event = json.loads(line)
-            if event["words"] == [*words]:
-                return str(event["by"])
-        raise AssertionError("the node has ended")
-
-
-@pytest.fixture(scope="module")
-def club(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Club]:
-    process = Process(str(PROGRAM), home=tmp_path_factory.mktemp("club"))
-    try:
-        yield Club(process)
-    finally:
-        process.kill()
-
-
-class Caller:
-    """``hostmesh call`` as a process, with its standard input open."""
-
-    def __init__(self, home: Path, *argv: str) -> None:
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("HOSTMESH_", "P2P_"))}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hostmesh.cli.main", "call", *argv, "--no-mdns"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=env | {"HOSTMESH_HOME": str(home)},
-            text=True,
-        )
-
-    def say(self, **fields: object) -> None:
-        pipe = self._pipe(self.process.stdin)
-        pipe.write(json.dumps(fields) + "\n")
-        pipe.flush()
-
-    def hear(self) -> dict[str, object]:
-        """Return the next response, which blocks until it is printed; pytest's own timeout is the bound."""
-        line = self._pipe(self.process.stdout).readline()
-        heard = json.loads(line)
-        assert isinstance(heard, dict)
-        return heard
-
-    def end(self, signal_number: int | None = None) -> tuple[int, str, str]:
-        """Close its input or signal it, and return its exit code and what is left of its output."""
-        if signal_number is not None:
-            self.process.send_signal(signal_number)
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
-
-    @staticmethod
-    def _pipe(stream: IO[str] | None) -> IO[str]:
-        assert stream is not None
-        return stream
-
-
-# --- proto describe ---
-
-
-def test_describe_shows_services_methods_limits_and_deadlines(command: Command, club: Club) -> None:
-    shown = command("proto", "describe", club.address, "--no-mdns")
-    assert (shown.code, shown.err) == (0, "")
-    assert "service hostmesh.v1.StatusService {  // /hostmesh/status/1.0.0\n" in shown.out
-    block = shown.out.partition("service club.v1.ClubService {  // /hostmesh/club/1.0.0\n")[2].partition("\n}")[0]
-    limits = "request up to 2048 bytes, response up to 4096 bytes; default deadline:"
-    assert block.splitlines() == [
-        "  // calls_per_peer: max_concurrent 8, calls_per_s 12.5",
-        f"  // unary; {limits} 20 s; idempotent",
-        "  rpc Echo(club.v1.Word) returns (club.v1.Word);",
-        "",
-        f"  // server stream; {limits} none",
-        "  rpc Count(club.v1.Word) returns (stream club.v1.Word);",
-        "",
-        f"  // client stream; {limits} none",
-        "  rpc Join(stream club.v1.Word) returns (club.v1.Word);",
-        "",
-        f"  // bidirectional stream; {limits} none",
-        "  rpc Shout(stream club.v1.Word) returns (stream club.v1.Word);",
-    ]
-
-
-@pytest.mark.parametrize("name", ["ClubService.Join", "club.v1.ClubService.Join"])
-def test_describe_a_method_shows_its_messages(command: Command, club: Club, name: str) -> None:
-    shown = command("proto", "describe", club.address, name, "--no-mdns")
-    assert shown.code == 0
-    head, message = shown.out.rstrip("\n").split("\n\n")
-    assert head.count("rpc ") == 1
-    assert message.splitlines() == [
-        "message club.v1.Word {",
-        "  string text = 1;  // up to 1000 bytes",
-        "  bytes blob = 2;  // up to 1000 bytes",
-        "  uint64 times_said = 3;",
-        "}",
-    ]
-
-
-def test_describe_in_json_is_one_object(command: Command, club: Club) -> None:
-    described = command("proto", "describe", club.address, "--no-mdns", "--json").json
-    services = described["services"]
-    assert isinstance(services, list)
-    assert described["peer_id"] == club.address.rpartition("/")[2]
-    assert [each["name"].rpartition(".")[2].removesuffix("Service") for each in services] == [
-        "Club",
-        "Discovery",
-        "Message",
-        "Reflection",
-        "Status",
-    ]
-    one = command("proto", "describe", club.address, "club.v1.ClubService.Echo", "--no-mdns", "--json").json
-    (service,) = one["services"] if isinstance(one["services"], list) else ()
-    assert service == {
-        "name": "club.v1.ClubService",
-        "protocol": "club",
-        "versions": ["1.0.0"],
-        "protocol_ids": ["/hostmesh/club/1.0.0"],
-        "calls_per_peer": {"max_concurrent": 8, "calls_per_s": 12.5},
-        "calls_of_all": {},
-        "comment": "",
-        "methods": [
-            {
-                "name": "Echo",
-                "shape": "unary",
-                "request": "club.v1.Word",
-                "response": "club.v1.Word",
-                "max_request_bytes": 2048,
-                "max_response_bytes": 4096,
-                "default_timeout_s": 20.0,
-                "is_idempotent": True,
-                "comment": "",
-            }
-        ],
-    }
-    (message,) = one["messages"] if isinstance(one["messages"], list) else ()
-    assert message["name"] == "club.v1.Word"
-    assert message["fields"][2] == {
-        "name": "times_said",
-        "json_name": "timesSaid",
-        "number": 3,
-        "type": "uint64",
-        "repeated": False,
-        "oneof": "",
-        "max_bytes": None,
-        "min_bytes": None,
-        "max_items": None,
-    }
-    assert one["enums"] == []
-
-
-def test_what_a_node_serves_is_compared_with_a_checkout(command: Command, club: Club, tmp_path: Path) -> None:
-    """The set that is written is OLD of ``proto check``: a running node against the .proto files of a checkout."""
-    sets = {}
-    for service in ("StatusService", "club.v1.ClubService"):
-        sets[service] = tmp_path / f"{service}.binpb"
-        described = command("proto", "describe", club.address, service, "--out", str(sets[service]), "--no-mdns")
-        assert described.code == 0
-    same = command("proto", "check", str(sets["StatusService"]), str(ROOT / "protos"), "--json")
-    assert (same.code, same.json["compatible"]) == (0, True)
-    other = command("proto", "check", str(sets["club.v1.ClubService"]), str(ROOT / "protos"))
-    assert other.code == 9
-    assert "refused SERVICE_REMOVED: club.v1.ClubService" in other.out
 
 
 # --- call, without standard input ---
@@ -295,7 +118,7 @@ def test_a_peer_that_cannot_be_reached(
 
 @pytest.mark.parametrize("words", [("call", "ClubService.Echo"), ("proto", "describe")])
 def test_a_node_that_lies(command: Command, tmp_path: Path, words: tuple[str, str]) -> None:
-    process = Process(str(PROGRAM), "--lie", home=tmp_path / "liar")
+    process = Process(str(CLUB_PROGRAM), "--lie", home=tmp_path / "liar")
     try:
         address = str(process.event("ready")["address"])
         refused = command(*((words[0], address, words[1]) if words[0] == "call" else (*words, address)), "--no-mdns")
