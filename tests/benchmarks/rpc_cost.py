@@ -96,6 +96,17 @@ class CannedStream:
     async def receive_chunk(self) -> bytes | memoryview:
         return memoryview(await self.receive())
 
+    def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
+        if self._keep:
+            self.sent.append(data)
+        return True
+
+    def receive_nowait(self) -> bytes | memoryview | None:
+        return memoryview(next(self._chunks, b""))
+
+    def set_read_deadline(self, deadline: float) -> None:
+        pass
+
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         pass
 

@@ -7,12 +7,13 @@ for one every 64 KiB or 128 sends. Nothing here knows of frames or calls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import base58
 import trio
 
-from hostmesh.errors import ConnectionLostError, DialError
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, DialError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.wire.versions import highest_common, refusal
@@ -57,6 +58,8 @@ class MemoryStream:
         self._protocol_id = protocol_id
         self._other: MemoryStream | None = None
         self._on_lost: Callable[[], None] | None = None
+        self._read_deadline = math.inf
+        self._read_scopes: list[trio.CancelScope] = []
         self._sends_until_yield = _YIELD_SENDS
         self._bytes_until_yield = _YIELD_BYTES
         self.sent_bytes = 0
@@ -100,7 +103,45 @@ class MemoryStream:
         if end:
             self._end()
 
+    def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
+        self._check_writable()
+        pipe = self._outgoing
+        if len(data) > pipe.window_bytes - len(pipe.data):
+            return False
+        pipe.data += data
+        self.sent_bytes += len(data)
+        pipe.notify()
+        if end:
+            self._end()
+        return True
+
+    def receive_nowait(self) -> bytes | memoryview | None:
+        pipe = self._incoming
+        if pipe.lost:
+            return None
+        if pipe.data:
+            data = bytes(pipe.data[:65536])
+            del pipe.data[:65536]
+            pipe.notify()
+            return memoryview(data)
+        return b"" if pipe.ended else None
+
+    def set_read_deadline(self, deadline: float) -> None:
+        self._read_deadline = deadline
+        for scope in self._read_scopes:
+            scope.deadline = deadline
+
     async def receive(self, max_bytes: int = 1 << 20) -> bytes:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(deadline=self._read_deadline) as scope:
+            self._read_scopes.append(scope)
+            try:
+                return await self._receive(max_bytes)
+            finally:
+                self._read_scopes.remove(scope)
+        raise DeadlineExceededError("the peer sent nothing in time")
+
+    async def _receive(self, max_bytes: int) -> bytes:
         pipe = self._incoming
         while True:
             if pipe.lost:

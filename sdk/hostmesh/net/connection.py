@@ -12,6 +12,7 @@ import trio
 
 from hostmesh.errors import ConnectionLostError, DialError, MalformedMessageError, RemoteProtocolError
 from hostmesh.net.address import AddressOrigin
+from hostmesh.net.deadlines import Deadlines
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.muxer import Muxer
 from hostmesh.net.node_stream import NodeStream
@@ -42,6 +43,7 @@ class Connection:
         opened: the link after its handshake; closed when the connection ends.
         protocols: who serves which protocol.
         ledger: the node's accounts.
+        deadlines: tells streams when their time to read is up.
         limits: bounds of the streams.
         address: the address that was dialled, or None for an inbound connection.
         origin: who named that address.
@@ -53,6 +55,7 @@ class Connection:
         protocols: Mapping[str, StreamHandler],
         ledger: Ledger,
         *,
+        deadlines: Deadlines,
         limits: YamuxLimits,
         address: str | None,
         origin: AddressOrigin,
@@ -68,6 +71,7 @@ class Connection:
         """When a stream was opened or closed last, in trio's clock."""
         self.spoken: frozenset[str] = frozenset()
         """Protocols that the peer said it speaks: no need to wait for its word on each stream."""
+        self.deadlines = deadlines
         self.muxer = Muxer(opened, limits=limits, ledger=ledger, accept=self._accept)
         self._protocols = protocols
         self._ledger = ledger

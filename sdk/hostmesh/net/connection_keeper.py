@@ -11,6 +11,7 @@ import trio
 from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection import Connection
+from hostmesh.net.deadlines import Deadlines
 from hostmesh.net.identify import Identify
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.peer_id import PeerId
@@ -58,6 +59,7 @@ class ConnectionKeeper:
         self._on_connected = on_connected
         self._ledger = ledger
         self._limits = limits
+        self._deadlines = Deadlines()
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope(shield=True)
 
@@ -72,6 +74,7 @@ class ConnectionKeeper:
         await trio.lowlevel.checkpoint_if_cancelled()
         with self._scope:
             async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._deadlines.run)
                 task_status.started()
                 while True:
                     await trio.sleep(TICK_S)
@@ -105,7 +108,13 @@ class ConnectionKeeper:
             DialError: there is no room, or the node is ending; the connection was closed.
         """
         connection = Connection(
-            opened, self._protocols, self._ledger, limits=self._limits, address=address, origin=origin
+            opened,
+            self._protocols,
+            self._ledger,
+            deadlines=self._deadlines,
+            limits=self._limits,
+            address=address,
+            origin=origin,
         )
         if self._nursery is None or not self._pool.add(connection):
             await connection.close()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, HostmeshError, ProtocolNotSupportedError, RemoteProtocolError
+from hostmesh.errors import (
+    ConnectionLostError,
+    DeadlineExceededError,
+    HostmeshError,
+    ProtocolNotSupportedError,
+    RemoteProtocolError,
+)
 from hostmesh.net.peer_id import PeerId
 from hostmesh.wire.multistream import Proposer
 from hostmesh.wire.versions import refusal
@@ -43,9 +50,11 @@ class NodeStream:
         "_burst_sends",
         "_chunks",
         "_connection",
+        "_deadline_key",
         "_failure",
         "_is_ended",
         "_is_held",
+        "_is_late",
         "_is_sending",
         "_on_lost",
         "_prefix",
@@ -79,6 +88,8 @@ class NodeStream:
         self._chunks: list[bytes | bytearray | memoryview] = []
         self._is_ended = False
         self._is_held = True
+        self._is_late = False
+        self._deadline_key: int | None = None
         self._failure: HostmeshError | None = None
         self._reader: trio.lowlevel.Task | None = None
         self._window_waiter: trio.lowlevel.Task | None = None
@@ -133,6 +144,24 @@ class NodeStream:
             raise
         finally:
             self._is_sending = False
+
+    def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
+        """Send what needs no waiting; see :meth:`hostmesh.net.stream.Stream.send_nowait`."""
+        if self._is_sending:
+            raise trio.BusyResourceError("another task sends on this stream")
+        self._check_writable()
+        muxer, yamux_stream = self._connection.muxer, self._yamux_stream
+        prefix = self._prefix
+        if muxer.is_congested or len(prefix) + len(data) > min(yamux_stream.send_window, _PIECE_BYTES):
+            return False
+        if prefix:
+            data = prefix + data
+            self._prefix = b""
+        muxer.yamux.send(yamux_stream, data)
+        if end:
+            muxer.yamux.close_write(yamux_stream)
+        muxer.flush_soon()
+        return True
 
     async def _send(self, data: bytes, *, head: bytes = b"", end: bool) -> None:
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
@@ -270,6 +299,15 @@ class NodeStream:
     async def receive_chunk(self) -> bytes | memoryview:
         """Return bytes as they came; see :meth:`hostmesh.net.stream.Stream.receive_chunk`."""
         await self._wait_chunk()
+        return self._take_chunk()
+
+    def receive_nowait(self) -> bytes | memoryview | None:
+        """Return bytes that are there; see :meth:`hostmesh.net.stream.Stream.receive_nowait`."""
+        if self._chunks or self._is_ended:
+            return self._take_chunk()
+        return None
+
+    def _take_chunk(self) -> bytes | memoryview:
         if not self._chunks:
             return b""
         chunk = self._chunks.pop(0)
@@ -293,8 +331,25 @@ class NodeStream:
                 raise _again(self._failure)
             if self.closed_at_s is not None:
                 raise self._lost("it was closed here")
+            if self._is_late:
+                raise DeadlineExceededError(f"{self.peer_id} sent nothing in time")
             self.send_prefix()
             await self._park_reader()
+
+    def set_read_deadline(self, deadline: float) -> None:
+        """Bound the waits of receives; see :meth:`hostmesh.net.stream.Stream.set_read_deadline`."""
+        if self._deadline_key is not None:
+            self._connection.deadlines.remove(self, self._deadline_key)
+            self._deadline_key = None
+        self._is_late = False
+        if deadline != math.inf and self._is_held:
+            self._deadline_key = self._connection.deadlines.add(self, deadline)
+
+    def expire(self) -> None:
+        """Note that the deadline has passed; see :class:`hostmesh.net.deadlines.Waiter`."""
+        self._deadline_key = None
+        self._is_late = True
+        self._wake_reader()
 
     async def agreed(self) -> None:
         """Return once the peer has agreed to the protocol.
@@ -378,6 +433,9 @@ class NodeStream:
         if self._is_held:
             self._is_held = False
             self._on_lost = None
+            if self._deadline_key is not None:
+                self._connection.deadlines.remove(self, self._deadline_key)
+                self._deadline_key = None
             self._connection.release(self)
 
     # --- what the muxer tells; see StreamOwner ---

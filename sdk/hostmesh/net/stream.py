@@ -52,6 +52,34 @@ class Stream(Protocol):
         """As :meth:`receive`, without a bound and without a copy: large pieces are read-only views of what came."""
         ...
 
+    def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
+        """Send as :meth:`send` does, if nothing has to be waited for.
+
+        Returns:
+            Whether it was sent; if not, nothing of it was.
+
+        Raises:
+            ConnectionLostError: also where this side of the stream is closed.
+        """
+        ...
+
+    def receive_nowait(self) -> bytes | memoryview | None:
+        """As :meth:`receive_chunk`, or None where that would wait or raise."""
+        ...
+
+    def set_read_deadline(self, deadline: float) -> None:
+        """Have every receive that waits at a time, or begins after it, raise; until another time is set.
+
+        It raises :class:`hostmesh.errors.DeadlineExceededError`, up to 10 ms late, and the stream stays as it is. What
+        is there can still be received.
+
+        Args:
+            deadline: by trio's clock; ``math.inf`` for none, as of a new stream.
+
+        Cost: a fraction of a cancel scope's.
+        """
+        ...
+
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         """Call back once, when the peer resets the stream or its connection ends; at once if that was before.
 

@@ -159,6 +159,8 @@ class _TricklingStream:
         self.protocol_id = stream.protocol_id
         self.receive = stream.receive
         self.receive_chunk = stream.receive_chunk
+        self.receive_nowait = stream.receive_nowait
+        self.set_read_deadline = stream.set_read_deadline
         self.on_lost = stream.on_lost
         self.wait_reset = stream.wait_reset
         self.close_write = stream.close_write
@@ -172,6 +174,10 @@ class _TricklingStream:
             await self._stream.send(bytes([byte]))
         if end:
             await self._stream.close_write()
+
+    def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
+        """Send nothing: all of it takes time."""
+        return False
 
 
 @asynccontextmanager

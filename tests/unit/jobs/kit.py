@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, HostmeshError, RpcError, StatusCode
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, RpcError, StatusCode
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.client import JobManager
 from hostmesh.jobs.engine import (
@@ -315,6 +316,7 @@ class MemoryStream:
         self._is_reset = trio.Event()
         self._on_lost: Callable[[], None] | None = None
         self._waiting: set[trio.CancelScope] = set()
+        self._read_deadline = math.inf
         self.peer: MemoryStream = self
 
     @classmethod
@@ -340,7 +342,18 @@ class MemoryStream:
         return data
 
     async def receive_chunk(self) -> bytes | memoryview:
-        return await self.receive()
+        with trio.CancelScope(deadline=self._read_deadline):
+            return await self.receive()
+        raise DeadlineExceededError("the peer sent nothing in time")
+
+    def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
+        return False
+
+    def receive_nowait(self) -> bytes | memoryview | None:
+        return None
+
+    def set_read_deadline(self, deadline: float) -> None:
+        self._read_deadline = deadline
 
     async def wait_reset(self) -> None:
         await self._is_reset.wait()

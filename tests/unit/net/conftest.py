@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection import Connection
+from hostmesh.net.deadlines import Deadlines
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.muxer import Muxer
 from hostmesh.net.stream import StreamHandler
@@ -151,10 +152,12 @@ def start_connection(nursery: trio.Nursery) -> StartConnection:
     ) -> Rig:
         line = await make_line(is_initiator=is_initiator, delay_s=delay_s, buffer_bytes=buffer_bytes)
         ledger = ledger or Ledger()
+        deadlines = Deadlines()
         connection = Connection(
             line.ours,
             {} if protocols is None else protocols,
             ledger,
+            deadlines=deadlines,
             limits=limits or YamuxLimits(),
             address="/ip4/192.0.2.7/tcp/4001" if is_initiator else None,
             origin=AddressOrigin.CONFIGURED,
@@ -163,6 +166,7 @@ def start_connection(nursery: trio.Nursery) -> StartConnection:
         async def greet(_: Connection) -> None:
             connection.spoken = frozenset(spoken)
 
+        nursery.start_soon(deadlines.run)
         await nursery.start(connection.run, greet)
         rig = Rig(connection, line.peer, line.link, ledger)
         if not delay_s:

@@ -16,6 +16,7 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from hostmesh.errors import ConnectionLostError, HostmeshError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection import Connection
+from hostmesh.net.deadlines import Deadlines
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.links import Link, LinkBrokenError, StreamLink, WebSocketLink
 from hostmesh.net.muxer import Muxer
@@ -276,7 +277,9 @@ async def line_pair() -> tuple[Link, Link]:
 
 async def start(nursery: trio.Nursery, pair: tuple[Link, Link]) -> tuple[Connection, WirePeer]:
     theirs, ours = await secure(*reversed(pair))
-    connection = Connection(ours, {}, Ledger(), limits=YamuxLimits(), address=None, origin=AddressOrigin.REMOTE)
+    connection = Connection(
+        ours, {}, Ledger(), deadlines=Deadlines(), limits=YamuxLimits(), address=None, origin=AddressOrigin.REMOTE
+    )
 
     async def greet(_: Connection) -> None:
         pass
