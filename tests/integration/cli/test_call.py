@@ -184,6 +184,13 @@ def test_a_client_stream_reads_lines_until_the_end(club: Club, tmp_path: Path) -
     assert caller.end() == (0, '{"text": "a-b"}\n', "")
 
 
+def test_a_peer_that_has_answered_before_the_last_request(club: Club, tmp_path: Path) -> None:
+    caller = Caller(tmp_path, club.address, "ClubService.Join")
+    for word in ("a", "stop", *("b" for _ in range(200))):
+        caller.say(text=word)
+    assert caller.end() == (0, '{"text": "a"}\n', "")
+
+
 def test_a_client_stream_of_the_one_request_of_an_argument(command: Command, club: Club) -> None:
     assert command("call", club.address, "ClubService.Join", '{"text": "x"}', "--no-mdns").json == {"text": "x"}
 
