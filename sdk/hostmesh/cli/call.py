@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _Target = Annotated[str, typer.Argument(metavar="SERVICE.METHOD", help="With or without its package.")]
 _Request = Annotated[
-    str | None, typer.Argument(metavar="[JSON]", help="The request; - reads standard input. Default: an empty one.")
+    str | None, typer.Argument(metavar="JSON", help="The request; - reads standard input. Default: an empty one.")
 ]
 _CallTimeout = Annotated[
     float | None,

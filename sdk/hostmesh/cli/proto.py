@@ -74,7 +74,7 @@ def describe(
     context: typer.Context,
     peer: PeerArgument,
     target: Annotated[
-        str | None, typer.Argument(metavar="[SERVICE[.METHOD]]", help="With or without its package. Default: all.")
+        str | None, typer.Argument(metavar="SERVICE[.METHOD]", help="With or without its package. Default: all.")
     ] = None,
     out: Annotated[
         Path | None,
