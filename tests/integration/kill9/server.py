@@ -154,6 +154,8 @@ class WatchedStream:
 
 async def serve(config: dict[str, Any]) -> None:
     life = Life(config)
+    if life.is_silent:
+        hostmesh.rpc.server.HEARTBEAT_S = QUICK_HEARTBEAT_S  # of the others no call is silent for long
 
     async def watched(stream: Stream) -> None:
         life.reach(ARRIVED)
@@ -173,7 +175,6 @@ async def serve(config: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    hostmesh.rpc.server.HEARTBEAT_S = QUICK_HEARTBEAT_S
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the dead here: tests have their own ways
     for line in sys.stdin:
         if os.fork():
