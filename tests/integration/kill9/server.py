@@ -132,6 +132,9 @@ class WatchedStream:
         if callback is not None:
             self._life.reach(READ)
 
+    def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
+        return False  # leaves it to the one that waits
+
     async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         is_heartbeat = data == b"\0"
         if is_heartbeat:

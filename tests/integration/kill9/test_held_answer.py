@@ -44,6 +44,9 @@ def test_an_answer_that_is_held_back_breaks_nothing(effects: Any, fails: bool) -
         def __init__(self, node: Any) -> None:
             self._node = node
 
+        def start_stream(self, *_: object) -> None:
+            return None
+
         async def open_stream(self, *arguments: Any, **options: Any) -> HeldStream:
             return HeldStream(await self._node.open_stream(*arguments, **options), lambda _: None)
 

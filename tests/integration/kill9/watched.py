@@ -37,6 +37,9 @@ class WatchedNode:
         self._on_open = on_open
         self._on_heard: Callable[[bytes], None] | None = on_heard
 
+    def start_stream(self, *_: object) -> None:
+        return None
+
     async def open_stream(self, peer_id: PeerId, protocol_id: Any, *, timeout_s: float | None = None) -> Any:
         await self._before_open()
         stream = await self._node.open_stream(peer_id, protocol_id, timeout_s=timeout_s)
@@ -61,6 +64,9 @@ class WatchedStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+    def receive_nowait(self) -> None:
+        """Leave it to the one that waits."""
 
     async def receive_chunk(self) -> bytes | memoryview:
         data = await self._stream.receive_chunk()
