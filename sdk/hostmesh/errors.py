@@ -219,7 +219,12 @@ class DialError(TransportError):
 
 
 class ProtocolNotSupportedError(TransportError):
-    """The peer does not speak the protocol; nothing was executed."""
+    """The peer does not speak the protocol, or no version of it that this node does; nothing was executed.
+
+    Args:
+        needed: protocol id that this node asked for, of its highest version: ``/hostmesh/chat/2.1.0``.
+        offered: every protocol id that the peer told, of other protocols too; empty where it told nothing.
+    """
 
     code = "PROTOCOL_NOT_SUPPORTED"
 
@@ -307,6 +312,10 @@ class RecordExpiredError(RecordInvalidError):
 
 class RpcError(HostmeshError):
     """The call ended with a status other than OK.
+
+    The status says whether it ``may_have_executed``: yes for CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL and
+    DATA_LOSS, and for ABORTED with the reason ``OUTCOME_UNKNOWN``. UNKNOWN is also the answer of a handler whose own
+    call to a further peer may have run.
 
     Args:
         status: the gRPC status code.

@@ -11,7 +11,7 @@ from tests.support.simulated import simulated
 
 from hostmesh import SDK, DialError, PeerId, RetryPolicy, RpcClient, RpcError, StatusCode
 from hostmesh.rpc.method import method
-from hostmesh.testing import SimNetwork, make_service, open_nodes
+from hostmesh.testing import SimMachine, SimNetwork, make_service, open_nodes
 
 ASK = make_service("asks", Ask=(Int64Value, Int64Value))
 ASK_METHOD = method(ASK, "Ask", Int64Value, Int64Value)
@@ -74,6 +74,51 @@ async def test_what_may_have_run_is_not_repeated(net: SimNetwork) -> None:
         with pytest.raises(RpcError, match="half done"):
             await ask(near.sdk, far.peer_id, retry=FIVE)
         assert len(moody.asked_at_s) == 1
+
+
+class Relay:
+    """Answers with what a further peer answers, and lets the errors of that call pass."""
+
+    def __init__(self, sdk: SDK, peer_id: PeerId) -> None:
+        self.further = sdk, peer_id
+        self.asked = 0
+
+    async def ask(self, request: Int64Value, context: Any) -> Int64Value:
+        self.asked += 1
+        return Int64Value(value=await ask(*self.further))
+
+
+class Counter:
+    """Does what it is asked to, and then its machine loses its power."""
+
+    def __init__(self, machine: SimMachine) -> None:
+        self.machine = machine
+        self.effects: list[int] = []
+
+    async def ask(self, request: Int64Value, context: Any) -> Int64Value:
+        self.effects.append(request.value)
+        self.machine.kill()
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+@simulated()
+async def test_what_a_further_peer_may_have_done_is_not_repeated(net: SimNetwork) -> None:
+    async with open_nodes(net, 3) as (far, near, further):
+        relay, counter = Relay(far.sdk, further.peer_id), Counter(further.machine)
+        far.sdk.serve(ASK, relay)
+        further.sdk.serve(ASK, counter)
+        with pytest.raises(RpcError) as caught:
+            await ask(near.sdk, far.peer_id, retry=FIVE)
+        assert (caught.value.status, caught.value.reason) == (StatusCode.UNKNOWN, "CONNECTION_LOST")
+        assert caught.value.may_have_executed
+        assert not caught.value.retry_safe
+        assert (relay.asked, counter.effects) == (1, [7])
+        # From now on the further peer is not reached at all: such a call does no harm when it is made again.
+        with pytest.raises(RpcError) as caught:
+            await ask(near.sdk, far.peer_id, retry=FIVE)
+        assert (caught.value.status, caught.value.reason) == (StatusCode.UNAVAILABLE, "DIAL_FAILED")
+        assert (relay.asked, counter.effects) == (6, [7])
 
 
 @simulated()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from google.protobuf.message import Message
 
-from hostmesh.errors import HostmeshError, StatusCode, StoreError, UsageError
+from hostmesh.errors import StatusCode, StoreError, UsageError
 from hostmesh.rpc.call import encode_message
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.key_store import KeyStore
@@ -34,7 +34,7 @@ from hostmesh.rpc.keys import (
     state_after,
 )
 from hostmesh.rpc.method import AnyMethod
-from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto, sole_error
+from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
 from hostmesh.system import System
 from hostmesh.v1 import rpc_pb2
 
@@ -192,10 +192,7 @@ class KeyedCalls:
                     run.outcome, state = OK, KeyState.DONE
             except Exception as error:  # noqa: BLE001 - the boundary of a remote call's handler: one call fails
                 run.outcome = self._outcome_of(error, method)
-                state = state_after(run.outcome, may_have_executed=_may_have_executed(error, run.outcome))
-                if state is KeyState.CUT_OFF and state_after(run.outcome, may_have_executed=False) is None:
-                    # Not what the handler lost on its own way is to be told, but what it means for this call.
-                    run.outcome = OUTCOME_UNKNOWN
+                state = state_after(run.outcome, may_have_executed=run.outcome.to_error().may_have_executed)
         finally:
             self._end(name, run, state)
 
@@ -236,10 +233,3 @@ def _encode(response: object, method: AnyMethod) -> bytes:
     if not isinstance(response, method.response_type):
         raise UsageError(f"{method.full_name} gives {method.response_type.DESCRIPTOR.name}")
     return encode_message(response, method.max_response_bytes)
-
-
-def _may_have_executed(error: Exception, outcome: Outcome) -> bool:
-    """Whether a handler failed without knowing what it had done."""
-    inner = sole_error(error)
-    # What is no answer is INTERNAL, whatever the error is.
-    return not isinstance(inner, HostmeshError) or inner.may_have_executed or outcome.to_error().may_have_executed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hostmesh.errors import (
     DeadlineExceededError,
@@ -88,7 +88,28 @@ def outcome_of_error(error: Exception) -> Outcome | None:
 
     A handler says what it means with :class:`RpcError`, or with an error of its feature whose reason is part of the
     protocol. Everything else, whose text may tell of paths, keys or code, is None: INTERNAL to the caller, and logged.
+
+    The outcome of an error that ``may_have_executed`` says so too, with UNKNOWN where its own code would tell the
+    caller that nothing ran: of a call to a further peer whose connection was lost, say.
+
+    >>> from hostmesh.errors import ConnectionLostError
+    >>> for may_have_executed in (False, True):
+    ...     outcome_of_error(ConnectionLostError("reset", may_have_executed=may_have_executed)).status.name
+    'UNAVAILABLE'
+    'UNKNOWN'
     """
+    outcome = _outcome_of(error)
+    if (
+        outcome is not None
+        and isinstance(error, HostmeshError)
+        and error.may_have_executed
+        and not outcome.to_error().may_have_executed
+    ):
+        return replace(outcome, status=StatusCode.UNKNOWN)
+    return outcome
+
+
+def _outcome_of(error: Exception) -> Outcome | None:
     match error:
         case RpcError():
             return Outcome(
@@ -128,7 +149,9 @@ def outcome_of_error(error: Exception) -> Outcome | None:
             return Outcome(status=StatusCode.DEADLINE_EXCEEDED, message=error.message)
         case TransportError():
             return Outcome(
-                status=StatusCode.UNAVAILABLE, message="a peer that this call needs is not reachable", reason=error.code
+                status=StatusCode.UNAVAILABLE,
+                message="the path to a peer that this call needs failed",
+                reason=error.code,
             )
         case _:
             return None

@@ -19,6 +19,7 @@ from hostmesh.errors import (
     FrameTooLargeError,
     HostmeshError,
     JobError,
+    MalformedMessageError,
     ProtocolNotSupportedError,
     RpcError,
     SessionError,
@@ -376,6 +377,12 @@ async def test_a_server_that_stops_cancels_its_handlers_and_resets(autojump_cloc
 # --- what handlers raise ---
 
 
+def after_a_lost_one(error: HostmeshError) -> HostmeshError:
+    """Return the error of a call that was made again, and of which an earlier attempt may have run."""
+    error.may_have_executed = True
+    return error
+
+
 @pytest.mark.parametrize(
     ("raised", "status", "reason"),
     [
@@ -384,6 +391,11 @@ async def test_a_server_that_stops_cancels_its_handlers_and_resets(autojump_cloc
         (JobError("no", reason="QUOTE_EXPIRED"), StatusCode.FAILED_PRECONDITION, "QUOTE_EXPIRED"),
         (EngineError("http://127.0.0.1:1234 says no"), StatusCode.INTERNAL, "ENGINE_FAILED"),
         (DialError("no", stage="dial"), StatusCode.UNAVAILABLE, "DIAL_FAILED"),
+        (ConnectionLostError("no", may_have_executed=False), StatusCode.UNAVAILABLE, "CONNECTION_LOST"),
+        (ConnectionLostError("no"), StatusCode.UNKNOWN, "CONNECTION_LOST"),
+        (JobError("no", reason="WORD", may_have_executed=True), StatusCode.UNKNOWN, "WORD"),
+        (after_a_lost_one(RpcError("no", status=StatusCode.UNAVAILABLE, reason="WORD")), StatusCode.UNKNOWN, "WORD"),
+        (after_a_lost_one(MalformedMessageError("no")), StatusCode.UNKNOWN, "MESSAGE_MALFORMED"),
         (
             FrameTooLargeError("big", size_bytes=2, limit_bytes=1),
             StatusCode.INVALID_ARGUMENT,
@@ -401,6 +413,7 @@ async def test_an_error_of_hostmesh_is_an_answer(
     with pytest.raises(RpcError) as caught:
         await pair.ping()
     assert (caught.value.status, caught.value.reason) == (status, reason)
+    assert caught.value.may_have_executed >= raised.may_have_executed
     assert "127.0.0.1" not in str(caught.value)
     assert pair.server.counters.handler_failures == {}
     await pair.settle()
