@@ -453,6 +453,26 @@ CHANGES: dict[str, tuple[str, str, dict[str, tuple[str, tuple[Pairing, ...]]]]] 
         service(f"{ID} rpc Call(Q) returns (R);"),
         {"METHOD_STREAMING_CHANGED": ("t.S.Call", BOTH)},
     ),
+    "streaming, and a promise that no stream needs": (
+        service(f"{ID} rpc Call(Q) returns (R) {{ option idempotency_level = IDEMPOTENT; }}"),
+        service(f"{ID} rpc Call(Q) returns (stream R);"),
+        {"METHOD_STREAMING_CHANGED": ("t.S.Call", BOTH)},
+    ),
+    "no longer idempotent": (
+        timed("option idempotency_level = IDEMPOTENT;"),
+        timed(""),
+        {"METHOD_NO_LONGER_IDEMPOTENT": ("t.S.Call", OLD_CLIENTS)},
+    ),
+    "no longer without side effects": (
+        timed("option idempotency_level = NO_SIDE_EFFECTS;"),
+        timed("option idempotency_level = IDEMPOTENCY_UNKNOWN;"),
+        {"METHOD_NO_LONGER_IDEMPOTENT": ("t.S.Call", OLD_CLIENTS)},
+    ),
+    "idempotent from now on": (
+        timed(""),
+        timed("option idempotency_level = IDEMPOTENT;"),
+        {"METHOD_NOW_IDEMPOTENT": ("t.S.Call", NEW_CLIENTS)},
+    ),
 }
 """Before, after, and by code: one place of it, and whom it breaks."""
 
@@ -485,6 +505,18 @@ SAFE = {
     "limits stated as servers have them": (
         limited(""),
         limited("option (calls_per_peer) = {max_concurrent: 256, calls_per_s: 20000}; option (calls_of_all) = {};"),
+    ),
+    "idempotent, with side effects or without": (
+        timed("option idempotency_level = NO_SIDE_EFFECTS;"),
+        timed("option idempotency_level = IDEMPOTENT;"),
+    ),
+    "nothing said of idempotency, in two ways": (
+        timed("option idempotency_level = IDEMPOTENCY_UNKNOWN;"),
+        timed(""),
+    ),
+    "a stream said to be idempotent": (
+        service(f"{ID} rpc Call(Q) returns (stream R);"),
+        service(f"{ID} rpc Call(Q) returns (stream R) {{ option idempotency_level = NO_SIDE_EFFECTS; }}"),
     ),
     "more is reserved": (message('reserved 3, 5; reserved "x";'), message('reserved 2 to 9; reserved "x", "y";')),
     "deprecated, comments": (message("int32 a = 1;"), message("// old\nint32 a = 1 [deprecated = true];")),

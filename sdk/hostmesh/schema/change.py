@@ -322,6 +322,17 @@ RULES = MappingProxyType(
             "one side sends or awaits one message where the other has many",
             "keep it, and add a method beside it",
         ),
+        "METHOD_NO_LONGER_IDEMPOTENT": _breaking(
+            _WIRE,
+            "new servers answer OUTCOME_UNKNOWN to a call with a key that was cut off, where old clients rightly count "
+            "on its being made again",
+            "keep the option, and what it promises of the handler; else add a method beside it",
+        ),
+        "METHOD_NOW_IDEMPOTENT": _warning(
+            (),
+            "old servers answer OUTCOME_UNKNOWN to a call with a key that was cut off, and do not make it again",
+            "update servers first, and count on it then",
+        ),
     }
 )
 """Every kind of change, by its code."""

@@ -19,6 +19,7 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorProto,
     FileDescriptorSet,
     MethodDescriptorProto,
+    MethodOptions,
     ServiceDescriptorProto,
 )
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -33,6 +34,14 @@ KINDS = MappingProxyType(
     {
         number: name.removeprefix("TYPE_").lower()
         for name, number in FieldDescriptorProto.Type.items()  # TYPE_SINT32 -> sint32
+    }
+)
+
+_LEVELS = MappingProxyType(
+    {
+        MethodOptions.IDEMPOTENCY_UNKNOWN: "",
+        MethodOptions.NO_SIDE_EFFECTS: "NO_SIDE_EFFECTS",
+        MethodOptions.IDEMPOTENT: "IDEMPOTENT",
     }
 )
 
@@ -116,6 +125,13 @@ class MethodType:
     max_request_bytes: int | None
     max_response_bytes: int | None
     default_timeout_ms: int | None
+    idempotency_level: str
+    """protobuf's own option: ``IDEMPOTENT``, ``NO_SIDE_EFFECTS``, or empty."""
+
+    @property
+    def is_unary(self) -> bool:
+        """Whether it has one request and one response, so that its calls may have an idempotency key."""
+        return not self.is_client_streaming and not self.is_server_streaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +291,7 @@ def _method(method: MethodDescriptorProto, scope: str) -> MethodType:
         max_request_bytes=options[options_pb2.max_request_bytes] or None,
         max_response_bytes=options[options_pb2.max_response_bytes] or None,
         default_timeout_ms=options[options_pb2.default_timeout_ms] or None,
+        idempotency_level=_LEVELS[method.options.idempotency_level],
     )
 
 

@@ -114,6 +114,20 @@ def _timeout_changes(old: MethodType, new: MethodType, place: tuple[str, str]) -
         yield change(kind, *place, was=was, now=now, pairings=_OLD_CLIENTS if is_shorter else _NEW_CLIENTS)
 
 
+def _idempotency_changes(old: MethodType, new: MethodType, place: tuple[str, str]) -> Iterator[Change]:
+    """Yield what became of calls with a key that are cut off; only those of unary methods have one."""
+    if not (old.is_unary and new.is_unary) or bool(old.idempotency_level) == bool(new.idempotency_level):
+        return
+    was, now = (
+        f"idempotency_level {each}" if each else "no idempotency_level"
+        for each in (old.idempotency_level, new.idempotency_level)
+    )
+    if new.idempotency_level:
+        yield change("METHOD_NOW_IDEMPOTENT", *place, was=was, now=now, pairings=_NEW_CLIENTS)
+    else:
+        yield change("METHOD_NO_LONGER_IDEMPOTENT", *place, was=was, now=now, pairings=_OLD_CLIENTS)
+
+
 def _text(service: Service) -> str:
     if not service.protocol and not service.versions[0]:
         return "no protocol"
@@ -164,6 +178,7 @@ def _one_method_changes(old: MethodType, new: MethodType, file: str, relate: Rel
     for name, role in (("max_request_bytes", _REQUESTS), ("max_response_bytes", _RESPONSES)):
         yield from limit_changes(name, (getattr(old, name), getattr(new, name)), place, role)
     yield from _timeout_changes(old, new, place)
+    yield from _idempotency_changes(old, new, place)
 
 
 def _shape(method: MethodType) -> str:

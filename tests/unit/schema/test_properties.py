@@ -68,6 +68,8 @@ def sets(draw: st.DrawFn) -> FileDescriptorSet:
         method.options.Extensions[options_pb2.max_response_bytes] = draw(st.integers(1, 100))
         if timeout_ms := draw(st.integers(0, 5)):
             method.options.Extensions[options_pb2.default_timeout_ms] = timeout_ms
+        if level := draw(st.integers(0, 2)):
+            method.options.idempotency_level = level
     return FileDescriptorSet(file=[file])
 
 
@@ -147,6 +149,7 @@ def test_there_and_back_agree(one: FileDescriptorSet, two: FileDescriptorSet) ->
         ("LIMIT_NARROWED", "LIMIT_WIDENED"),
         ("CALL_LIMIT_NARROWED", "CALL_LIMIT_WIDENED"),
         ("DEFAULT_TIMEOUT_SHORTENED", "DEFAULT_TIMEOUT_LENGTHENED", "DEFAULT_TIMEOUT_REMOVED"),
+        ("METHOD_NO_LONGER_IDEMPOTENT", "METHOD_NOW_IDEMPOTENT"),
         ("PROTOCOL_VERSION_CHANGED",),
     ):
         assert places(there, *kinds) == turned(places(back, *kinds))
