@@ -13,7 +13,9 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
@@ -31,7 +33,7 @@ from tests.integration.kill9.journal import (
 )
 
 import hostmesh.rpc.server
-from hostmesh import CallContext, SendResponse, open_sdk
+from hostmesh import SDK, CallContext, SendResponse, open_sdk
 from hostmesh.net.stream import Stream
 
 WALLET = "0x" + "ab" * 32
@@ -155,6 +157,20 @@ class WatchedStream:
             await trio.lowlevel.checkpoint()
 
 
+@asynccontextmanager
+async def open_node(port: int) -> AsyncIterator[SDK]:
+    async with open_sdk(enable_mdns=False, enable_dht=False) as sdk:
+        await sdk.authenticate(private_key=WALLET)
+        await sdk.get_discovery_manager().create_node(listen=[f"/ip4/127.0.0.1/tcp/{port}"])
+        yield sdk
+
+
+async def warm_up() -> None:
+    """Import what is imported at its first use, so that a fork has it."""
+    async with open_node(0):
+        pass
+
+
 async def serve(config: dict[str, Any]) -> None:
     life = Life(config)
     if life.is_silent:
@@ -164,20 +180,20 @@ async def serve(config: dict[str, Any]) -> None:
         life.reach(ARRIVED)
         await handler(WatchedStream(stream, life))
 
-    async with open_sdk(enable_mdns=False, enable_dht=False) as sdk:
-        await sdk.authenticate(private_key=WALLET)
-        discovery = sdk.get_discovery_manager()
-        await discovery.create_node(listen=[f"/ip4/127.0.0.1/tcp/{config['port']}"])
+    async with open_node(config["port"]) as sdk:
         sdk.serve(EFFECT_SERVICE, Effects(life))
         node = sdk._running().node
         (protocol_id,) = (each for each in node._protocols if "/effects/" in each)
         handler = node._protocols[protocol_id]
         node.set_stream_handler(protocol_id, watched)
-        life.tell(pid=os.getpid(), address=discovery.listen_addresses()[0])
+        life.tell(pid=os.getpid(), address=sdk.get_discovery_manager().listen_addresses()[0])
         await trio.sleep_forever()
 
 
 def main() -> None:
+    with TemporaryDirectory() as home:
+        os.environ["HOSTMESH_HOME"] = home
+        trio.run(warm_up)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the dead here: tests have their own ways
     for line in sys.stdin:
         if os.fork():
