@@ -131,11 +131,14 @@ class Opener:
         self.keep = keep
         self.opened: list[CannedStream] = []
 
-    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> CannedStream:
+    def start_stream(self, peer_id: PeerId, protocol_ids: Sequence[str]) -> CannedStream:
         stream = CannedStream(self.answer, keep=self.keep)
         if self.keep:
             self.opened.append(stream)
         return stream
+
+    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> CannedStream:
+        return self.start_stream(peer_id, (protocol_id,))
 
 
 class Handler:

@@ -237,6 +237,9 @@ class MemoryNode:
     def serve(self, handlers: dict[str, StreamHandler]) -> None:
         self.handlers.update(handlers)
 
+    def start_stream(self, *_: object) -> None:
+        return None
+
     async def open_stream(
         self, peer_id: PeerId, protocol_id: str | Sequence[str], *, timeout_s: float | None = None
     ) -> Stream:

@@ -343,6 +343,23 @@ class Node:
         self._identify.announce()
         return self._protocols.pop(protocol_id, None)
 
+    def start_stream(self, peer_id: PeerId, protocol_ids: Sequence[str]) -> Stream | None:
+        """Return a stream as :meth:`open_stream` does, if nothing has to be waited for; else None.
+
+        The way of every call but the first: there is a connection, and its peer told that it speaks one of them.
+
+        Raises:
+            DialError: too many streams are open.
+            ConnectionLostError: the connection ended; ``may_have_executed`` is False.
+        """
+        ready = self._pool.get(peer_id)
+        if ready is not None:
+            spoken = ready.spoken
+            for each in protocol_ids:
+                if each in spoken:
+                    return ready.start_stream(each, protocol_ids)
+        return None
+
     async def open_stream(
         self, peer_id: PeerId, protocol_id: str | Sequence[str], *, timeout_s: float | None = None
     ) -> Stream:
@@ -366,13 +383,9 @@ class Node:
         Cancellation: safe; the connection stays usable.
         """
         protocol_ids = (protocol_id,) if isinstance(protocol_id, str) else protocol_id
-        ready = self._pool.get(peer_id)
-        if ready is not None:
-            # The way of every call but the first: nothing is waited for.
-            spoken = ready.spoken
-            for each in protocol_ids:
-                if each in spoken:
-                    return ready.start_stream(each, protocol_ids)
+        started = self.start_stream(peer_id, protocol_ids)
+        if started is not None:
+            return started
         limit_s = self.config.connection_timeout_s if timeout_s is None else timeout_s
         deadline = trio.current_time() + limit_s
         for is_last in (False, True):

@@ -101,11 +101,11 @@ class Stream(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close both sides in order. Idempotent."""
+        """Close both sides in order. Idempotent, never waits."""
         ...
 
     async def reset(self) -> None:
-        """Drop the stream at once; the peer's operations fail. Idempotent, never raises, shielded, bounded in time."""
+        """Drop the stream at once; the peer's operations fail. Idempotent, never raises, never waits."""
         ...
 
 

@@ -21,6 +21,7 @@ Limits: a frame is at most its method's message size and 24 KiB for header or st
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic
@@ -45,10 +46,12 @@ from hostmesh.rpc.frames import (
     encode_request,
     read_first_frame,
     read_frame,
+    whole_answer,
+    whole_request,
 )
 from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto, plain_header
 from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
-from hostmesh.rpc.outcome import Outcome, outcome_of_error
+from hostmesh.rpc.outcome import OK, Outcome, outcome_of_error
 from hostmesh.wire.bounds import parse
 from hostmesh.wire.framing import FrameDecoder
 
@@ -110,7 +113,7 @@ class ClientCall(Generic[RequestT, ResponseT]):
 
     Args:
         method: what is called.
-        header: what travels with the request; its deadline is set by :meth:`start`.
+        header: what travels with the request besides its deadline, which :meth:`start` sets; None for nothing.
         request: the one request, serialised here; None where requests are a stream.
 
     Raises:
@@ -128,14 +131,15 @@ class ClientCall(Generic[RequestT, ResponseT]):
         "outcome",
     )
 
-    def __init__(self, method: Method[RequestT, ResponseT], header: Header, request: RequestT | None) -> None:
+    def __init__(self, method: Method[RequestT, ResponseT], header: Header | None, request: RequestT | None) -> None:
         if (request is None) is not method.takes_stream:
             raise UsageError(f"{method.full_name} is a {method.cardinality.value} method", remedy="call it as one")
         self._method = method
         self._one_response = not method.gives_stream
         self._request = b"" if request is None else encode_message(request, method.max_request_bytes)
-        self._header_rest = encode_header_rest(header, method)
-        self._decoder = FrameDecoder(method.max_response_bytes + HEADER_ALLOWANCE_BYTES)
+        self._header_rest = b"" if header is None else encode_header_rest(header, method)
+        self._decoder: FrameDecoder | None = None
+        """None before the first byte, and for an answer that came whole."""
         self._pending: CallEnded | None = None
         self.outcome: Outcome | None = None
         """The terminal status, once its event was taken."""
@@ -170,12 +174,32 @@ class ClientCall(Generic[RequestT, ResponseT]):
         data = encode_message(request, self._method.max_request_bytes)
         return encode_message_head(len(data)), data
 
+    def take_answer(self, data: bytes | memoryview) -> ResponseT | None:
+        """Take the first received bytes, and return the one response if they are the whole answer: OK, and no more.
+
+        Where they are not, None is returned and events tell, also what is wrong with them.
+        """
+        method = self._method
+        if self._decoder is None and self._one_response:
+            message = whole_answer(data, method.max_response_bytes + HEADER_ALLOWANCE_BYTES)
+            if message is not None:
+                with suppress(RemoteProtocolError):
+                    response = parse(method.response_type, bytes(message), method.max_response_bytes)
+                    self.outcome = OK
+                    return response
+        self.feed(data)
+        return None
+
     def feed(self, data: bytes | memoryview) -> None:
         """Take received bytes."""
+        if self._decoder is None:
+            self._decoder = FrameDecoder(self._method.max_response_bytes + HEADER_ALLOWANCE_BYTES)
         self._decoder.feed(data)
 
     def next_event(self) -> ResponseReceived[ResponseT] | CallEnded | Heartbeat | None:
         """Return the next event, or None when more bytes are needed."""
+        if self._decoder is None:
+            return None
         try:
             if self._pending is not None:
                 event, self._pending = self._pending, None
@@ -274,21 +298,36 @@ class ServerCall:
         max_frame_bytes: :func:`largest_request_frame` of them, where it is known.
     """
 
-    __slots__ = ("_decoder", "_ended", "_method", "_methods", "_refused", "_started")
+    __slots__ = ("_decoder", "_ended", "_is_open", "_max_frame_bytes", "_method", "_methods", "_refused", "_started")
 
     def __init__(self, methods: Mapping[str, AnyMethod], max_frame_bytes: int | None = None) -> None:
         self._methods = methods
         max_frame_bytes = largest_request_frame(methods) if max_frame_bytes is None else max_frame_bytes
-        self._decoder: FrameDecoder | None = FrameDecoder(max_frame_bytes)
+        self._max_frame_bytes = max_frame_bytes
+        self._decoder: FrameDecoder | None = None
+        """None before the first byte, and when nothing more may come."""
+        self._is_open = True
+        """More may come from the caller."""
         self._started = False
         self._refused = False
         self._ended = False
         self._method: AnyMethod | None = None
 
+    def take_first(self, data: bytes | memoryview) -> CallStarted | CallRefused | None:
+        """Take the first received bytes, and return the call if they are the whole of a plain one; else events tell."""
+        plain = whole_request(data, self._max_frame_bytes, self._methods) if self._decoder is None else None
+        if plain is None:
+            self.feed(data)
+            return None
+        return self._first(plain)
+
     def feed(self, data: bytes | memoryview) -> None:
         """Take received bytes; after a refusal or the end they are dropped."""
-        if self._decoder is not None and not self._refused:
-            self._decoder.feed(data)
+        if self._refused or not self._is_open:
+            return
+        if self._decoder is None:
+            self._decoder = FrameDecoder(self._max_frame_bytes)
+        self._decoder.feed(data)
 
     def next_event(self) -> CallStarted | CallRefused | RequestReceived | Heartbeat | None:
         """Return the call or its refusal once its first frame is complete, then the further requests of a stream.
@@ -306,8 +345,12 @@ class ServerCall:
             if self._decoder.buffered_bytes:
                 raise MalformedMessageError("bytes after the request", field="message")
             return None
+        return self._first(None)
+
+    def _first(self, frame: PlainRequest | Frame | None) -> CallStarted | CallRefused | None:
         try:
-            frame = read_first_frame(self._decoder, self._methods)
+            if frame is None and self._decoder is not None:
+                frame = read_first_frame(self._decoder, self._methods)
             if frame is None:
                 return None
             if isinstance(frame, PlainRequest):
@@ -333,11 +376,12 @@ class ServerCall:
     @property
     def requests_ended(self) -> bool:
         """Whether the caller has closed its side."""
-        return self._started and self._decoder is None
+        return self._started and not self._is_open
 
     def drop(self) -> None:
         """Forget what was fed: the call is refused before its request is complete."""
         self._refused = True
+        self._is_open = False
         self._decoder = None
 
     def end_of_stream(self) -> None:
@@ -350,6 +394,7 @@ class ServerCall:
             raise MalformedMessageError("the stream ended before the request", field="message")
         if self._decoder is not None and self._decoder.buffered_bytes and not self._refused:
             raise MalformedMessageError("the stream ended within a request", field="message")
+        self._is_open = False
         self._decoder = None  # a call may wait for long, and reads no more
 
     def response(self, response: Message) -> tuple[bytes, bytes]:

@@ -7,7 +7,7 @@ the peer may have done the work. :class:`RpcError` is the peer's own answer.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -19,22 +19,28 @@ from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.interceptors import ClientInterceptor, OutgoingCall, intercepted, swallowed
-from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT, protocol_ids
+from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
 from hostmesh.rpc.outcome import status_for_caller
 from hostmesh.rpc.request_streams import BidiStream, ClientStream
 from hostmesh.rpc.responses import ResponseStream as ResponseStream
-from hostmesh.rpc.responses import latest_word, no_answer, one_response
+from hostmesh.rpc.responses import no_answer, one_response
 from hostmesh.rpc.retry import RetryBudget, RetryPolicy
 from hostmesh.system import System
 
 _OPEN_GRACE_S = 1.0
 """The node keeps the time itself and can say more; this is for one that does not."""
 
-_CLOSE_TIMEOUT_S = 2.0
-
 
 class StreamOpener(Protocol):
     """What the client needs of a node."""
+
+    def start_stream(self, peer_id: PeerId, protocol_ids: Sequence[str]) -> Stream | None:
+        """Return a stream as :meth:`open_stream` does, if nothing has to be waited for; else None.
+
+        Raises:
+            DialError, ConnectionLostError: nothing was sent.
+        """
+        ...
 
     async def open_stream(
         self, peer_id: PeerId, protocol_id: str | Sequence[str], *, timeout_s: float | None = None
@@ -88,10 +94,6 @@ class RpcClient:
             budget=self._budget,
         )
 
-    def _protocols(self, method: AnyMethod) -> str | tuple[str, ...]:
-        ids = protocol_ids(self._prefix, method)
-        return ids[0] if len(ids) == 1 else ids
-
     async def unary(
         self,
         peer_id: PeerId,
@@ -138,14 +140,14 @@ class RpcClient:
         while True:
             attempts += 1
             try:
-                response, _ = await self.unary_timed(
+                response, _ = await self._unary_timed(
                     peer_id,
                     method,
                     request,
-                    timeout_s=timeout_s if attempts == 1 else deadline - trio.current_time(),
-                    session_id=session_id,
-                    idempotency_key=idempotency_key,
-                    metadata=metadata,
+                    timeout_s if attempts == 1 else deadline - trio.current_time(),
+                    session_id,
+                    idempotency_key,
+                    metadata,
                 )
             except HostmeshError as error:
                 if idempotency_key and isinstance(error, ConnectionLostError | DeadlineExceededError):
@@ -183,8 +185,31 @@ class RpcClient:
 
         Dialling and opening the stream are not in them.
         """
-        if not self._interceptors:
-            return await self._unary(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata)
+        return await self._unary_timed(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata)
+
+    def _unary_timed(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        request: RequestT,
+        timeout_s: float,
+        session_id: bytes,
+        idempotency_key: bytes,
+        metadata: Mapping[str, str] | None,
+    ) -> Awaitable[tuple[ResponseT, float]]:
+        make = self._intercepted_unary if self._interceptors else self._unary
+        return make(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata)
+
+    async def _intercepted_unary(
+        self,
+        peer_id: PeerId,
+        method: Method[RequestT, ResponseT],
+        request: RequestT,
+        timeout_s: float,
+        session_id: bytes,
+        idempotency_key: bytes,
+        metadata: Mapping[str, str] | None,
+    ) -> tuple[ResponseT, float]:
         outgoing = _outgoing(peer_id, method, timeout_s, session_id, idempotency_key, metadata)
         async with intercepted(self._interceptors, outgoing, status_for_caller):
             return await self._unary(
@@ -202,24 +227,29 @@ class RpcClient:
         idempotency_key: bytes,
         metadata: Mapping[str, str] | None,
     ) -> tuple[ResponseT, float]:
+        # Checked before the dial: a request that breaks a bound costs nothing.
         call = _client_call(method, request, session_id, idempotency_key, metadata)
+        await trio.lowlevel.checkpoint_if_cancelled()
         deadline = trio.current_time() + timeout_s
-        stream: Stream | None = None
-        with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S) as scope:
-            stream = await self._node.open_stream(peer_id, self._protocols(method), timeout_s=timeout_s)
-            try:
-                scope.deadline = deadline
-                sent_at_s = self._system.monotonic_s()
-                await _send_first(stream, call, deadline - trio.current_time())
-                latest = latest_word(deadline)
-                if latest < deadline:  # to move a deadline costs more than to compare it
-                    scope.deadline = latest
-                response = await one_response(stream, call, scope, deadline)
-                took_s = self._system.monotonic_s() - sent_at_s
-            finally:
-                await _leave(stream, ended=call.ended)
-            return response, took_s
-        raise no_answer(peer_id, deadline) if stream is not None else _no_stream(peer_id, timeout_s)
+        stream = await self._open(peer_id, method, deadline, timeout_s)
+        try:
+            sent_at_s = self._system.monotonic_s()
+            await _send_first(stream, call, deadline)
+            response = await one_response(stream, call, deadline)
+            return response, self._system.monotonic_s() - sent_at_s
+        finally:
+            await _leave(stream, ended=call.ended)
+
+    async def _open(self, peer_id: PeerId, method: AnyMethod, deadline: float, timeout_s: float | None) -> Stream:
+        """Return a stream to call the method on."""
+        ids = method.ids(self._prefix)
+        stream = self._node.start_stream(peer_id, ids)
+        if stream is None:
+            with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
+                wanted = ids[0] if len(ids) == 1 else ids
+                return await self._node.open_stream(peer_id, wanted, timeout_s=timeout_s)
+            raise _no_stream(peer_id, timeout_s)
+        return stream
 
     @asynccontextmanager
     async def server_stream(
@@ -382,21 +412,14 @@ class RpcClient:
         # Checked before the dial: a request that breaks a bound costs nothing.
         call = _client_call(method, request, session_id, idempotency_key, metadata)
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
-        stream: Stream | None = None
-        with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
-            stream = await self._node.open_stream(peer_id, self._protocols(method), timeout_s=timeout_s)
-        if stream is None:
-            raise _no_stream(peer_id, timeout_s)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        stream = await self._open(peer_id, method, deadline, timeout_s)
         try:
             sent_at_s = self._system.monotonic_s()
-            with trio.CancelScope(deadline=deadline) as scope:
-                await _send_first(stream, call, None if timeout_s is None else deadline - trio.current_time())
-            if scope.cancelled_caught:
-                raise no_answer(peer_id, deadline)
+            await _send_first(stream, call, deadline)
             yield stream, call, deadline, sent_at_s
         finally:
-            with trio.CancelScope(deadline=trio.current_time() + _CLOSE_TIMEOUT_S, shield=True):
-                await _leave(stream, ended=call.ended)
+            await _leave(stream, ended=call.ended)
 
 
 def _outgoing(
@@ -429,23 +452,32 @@ def _client_call(
             f"{method.full_name} is a {method.cardinality.value} method, whose calls have no idempotency key",
             remedy="leave it out, or make the method unary",
         )
-    header = Header(
-        method=method.name,
-        session_id=session_id,
-        idempotency_key=idempotency_key,
-        metadata=metadata or NO_METADATA,
-    )
+    header: Header | None = None
+    if session_id or idempotency_key or metadata:
+        header = Header(
+            method=method.name,
+            session_id=session_id,
+            idempotency_key=idempotency_key,
+            metadata=metadata or NO_METADATA,
+        )
     return ClientCall(method, header, request)
 
 
-async def _send_first(stream: Stream, call: ClientCall[Any, Any], deadline_left_s: float | None) -> None:
+async def _send_first(stream: Stream, call: ClientCall[Any, Any], deadline: float) -> None:
     """Send the first frame, and close our side with it unless further requests are to come."""
+    first = call.start(None if deadline == math.inf else deadline - trio.current_time())
+    end = not call.takes_stream
     try:
-        await stream.send(call.start(deadline_left_s), end=not call.takes_stream)
+        if stream.send_nowait(first, end=end):
+            return
+        with trio.CancelScope(deadline=deadline):
+            await stream.send(first, end=end)
+            return
     except ConnectionLostError as error:
         if not error.may_have_executed:
             raise
-        # The peer may have answered before it had read everything; reading tells.
+        return  # the peer may have answered before it had read everything; reading tells
+    raise no_answer(stream.peer_id, deadline)
 
 
 async def _leave(stream: Stream, *, ended: bool) -> None:

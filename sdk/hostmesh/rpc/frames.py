@@ -134,7 +134,7 @@ def _plain_request(data: bytes, known: Container[str]) -> PlainRequest | None:
     return PlainRequest(method, left_ms, data[start:]) if method in known else None
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """Return a varint of up to 9 bytes and where it ends; an end of 0 for what is none."""
     value = shift = 0
     for byte in data[at : at + 9]:
@@ -144,6 +144,45 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
     return 0, 0
+
+
+def whole_request(data: bytes | memoryview, max_bytes: int, known: Container[str]) -> PlainRequest | None:
+    """Return what these bytes hold, if they are one whole frame and it is plain; None where it may be anything else.
+
+    Args:
+        data: the first bytes of a call, as they came.
+        max_bytes: most that the frame may have.
+        known: the methods that there are.
+
+    Cost: two copies of the message.
+    """
+    start = _whole_frame(data, max_bytes)
+    return None if start is None else _plain_request(bytes(data[start:]), known)
+
+
+def whole_answer(data: bytes | memoryview, max_bytes: int) -> bytes | memoryview | None:
+    """Return the response in these bytes, if they are one whole frame of it and the OK status; None for all else.
+
+    >>> whole_answer(encode_end(OK, b"abc"), 100)
+    b'abc'
+    """
+    start = _whole_frame(data, max_bytes)
+    if start is None or data[start] != _MESSAGE_TAG_BYTE or data[-2:] != _OK_STATUS:
+        return None
+    length, at = _varint(data, start + 1)
+    return data[at:-2] if at and at + length + 2 == len(data) else None
+
+
+def _whole_frame(data: bytes | memoryview, max_bytes: int) -> int | None:
+    """Return where the frame begins that fills these bytes with a length of one or two bytes; None for all else."""
+    if len(data) < 4:
+        return None
+    size, start = data[0], 1
+    if size >= 0x80:
+        if not 0 < data[1] < 0x80:
+            return None
+        size, start = size & 0x7F | data[1] << 7, 2
+    return start if start + size == len(data) and size <= max_bytes else None
 
 
 def read_frame(decoder: FrameDecoder) -> Frame | None:

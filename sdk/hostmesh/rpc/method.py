@@ -70,6 +70,7 @@ class Method(Generic[RequestT, ResponseT]):
     """``JobService.Quote``, as in logs and counters."""
     header: bytes = field(init=False, compare=False, repr=False)
     """The serialised ``CallHeader`` of a call with nothing but the method."""
+    _ids: dict[str, tuple[str, ...]] = field(init=False, compare=False, repr=False, default_factory=dict)
     takes_stream: bool = field(init=False, compare=False, repr=False)
     """Whether there are any number of requests, and not one."""
     gives_stream: bool = field(init=False, compare=False, repr=False)
@@ -82,6 +83,13 @@ class Method(Generic[RequestT, ResponseT]):
         streams = _STREAMS[self.cardinality]
         object.__setattr__(self, "takes_stream", streams[0])
         object.__setattr__(self, "gives_stream", streams[1])
+
+    def ids(self, prefix: str) -> tuple[str, ...]:
+        """Return the libp2p protocol ids of the method, that of the highest version first; made once a prefix."""
+        ids = self._ids.get(prefix)
+        if ids is None:
+            ids = self._ids[prefix] = protocol_ids(prefix, self)
+        return ids
 
     @property
     def is_unary(self) -> bool:

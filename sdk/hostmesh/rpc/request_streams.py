@@ -20,7 +20,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.method import RequestT, ResponseT
-from hostmesh.rpc.responses import ResponseStream, latest_word, no_answer, one_response
+from hostmesh.rpc.responses import ResponseStream, no_answer, one_response
 from hostmesh.rpc.sender import MessageSender
 
 
@@ -108,14 +108,11 @@ class ClientStream(Generic[RequestT, ResponseT]):
         if self._failure is not None:
             raise self._failure
         if self._response is None:
-            with trio.CancelScope(deadline=latest_word(self._deadline)) as scope:
-                try:
-                    self._response = await one_response(self._stream, self._call, scope, self._deadline)
-                except (RpcError, DeadlineExceededError) as error:
-                    self._failure = error
-                    raise
-                return self._response
-            raise no_answer(self._stream.peer_id, self._deadline)
+            try:
+                self._response = await one_response(self._stream, self._call, self._deadline)
+            except (RpcError, DeadlineExceededError) as error:
+                self._failure = error
+                raise
         return self._response
 
 

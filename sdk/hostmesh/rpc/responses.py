@@ -69,28 +69,25 @@ class ResponseStream(Generic[ResponseT]):
         raise StopAsyncIteration
 
     async def _wait_event(self) -> ResponseReceived[ResponseT] | CallEnded:
-        with trio.CancelScope(deadline=latest_word(self._deadline)) as scope:
-            return await next_event(self._stream, self._call, scope, self._deadline)
-        raise no_answer(self._stream.peer_id, self._deadline)
+        return await next_event(self._stream, self._call, self._deadline)
 
 
-async def one_response(
-    stream: Stream, call: ClientCall[Any, ResponseT], scope: trio.CancelScope, deadline: float
-) -> ResponseT:
+async def one_response(stream: Stream, call: ClientCall[Any, ResponseT], deadline: float) -> ResponseT:
     """Return the response of a call that has exactly one, and an OK status after it.
 
     Args:
-        stream: of the call.
+        stream: of the call; nothing was received on it.
         call: its state.
-        scope: in which this runs; its deadline is moved as the peer is heard.
         deadline: of the call, by trio's clock.
 
     Raises:
         As :func:`next_event`, and :class:`~hostmesh.errors.RpcError`.
     """
-    response: ResponseT | None = None
+    response = call.take_answer(await _receive(stream, call, deadline))
+    if response is not None:
+        return response
     while True:
-        event = await next_event(stream, call, scope, deadline)
+        event = await next_event(stream, call, deadline)
         if isinstance(event, ResponseReceived):
             response = event.message
         else:
@@ -104,22 +101,21 @@ async def one_response(
 
 
 async def next_event(
-    stream: Stream, call: ClientCall[Any, ResponseT], scope: trio.CancelScope, deadline: float
+    stream: Stream, call: ClientCall[Any, ResponseT], deadline: float
 ) -> ResponseReceived[ResponseT] | CallEnded:
     """Return the next event but for heartbeats, waiting for it. Cancellation: safe, nothing is lost.
 
     Args:
         stream: of the call.
         call: its state.
-        scope: in which this runs; its deadline is moved as the peer is heard.
         deadline: of the call, by trio's clock.
 
     Raises:
-        ConnectionLostError: the stream was lost before the status came.
+        ConnectionLostError: the stream was lost before the status came, or the peer was silent for :data:`SILENCE_S`.
+        DeadlineExceededError: the deadline has passed.
         RemoteProtocolError: the peer broke the protocol.
     """
     heartbeats = 0
-    was_heard = False
     while True:
         event = call.next_event()
         if event is HEARTBEAT:
@@ -129,27 +125,27 @@ async def next_event(
             continue
         if event is not None:
             return event
-        if was_heard:
-            scope.deadline = latest_word(deadline)
-        was_heard = True
-        try:
-            data = await stream.receive_chunk()
-        except ConnectionLostError as error:
-            remedy = "the peer may have done the work: ask it before you call again"
-            raise ConnectionLostError(
-                f"the connection to {stream.peer_id} was lost before the call ended",
-                may_have_executed=error.may_have_executed,
-                remedy=remedy if error.may_have_executed else "nothing of the call was sent: call again",
-            ) from error
-        if data:
-            call.feed(data)
-        else:
-            call.end_of_stream()
+        call.feed(await _receive(stream, call, deadline))
 
 
-def latest_word(deadline: float) -> float:
-    """Return when a caller gives up that hears nothing from now on."""
-    return min(deadline, trio.current_time() + SILENCE_S)
+async def _receive(stream: Stream, call: ClientCall[Any, Any], deadline: float) -> bytes | memoryview:
+    """Return what the peer sends next; its end is none of it."""
+    # From now on: it was heard, or asked, just now.
+    stream.set_read_deadline(min(deadline, trio.current_time() + SILENCE_S))
+    try:
+        data = await stream.receive_chunk()
+    except DeadlineExceededError:
+        raise no_answer(stream.peer_id, deadline) from None
+    except ConnectionLostError as error:
+        remedy = "the peer may have done the work: ask it before you call again"
+        raise ConnectionLostError(
+            f"the connection to {stream.peer_id} was lost before the call ended",
+            may_have_executed=error.may_have_executed,
+            remedy=remedy if error.may_have_executed else "nothing of the call was sent: call again",
+        ) from error
+    if not data:
+        call.end_of_stream()
+    return data
 
 
 def no_answer(peer_id: PeerId, deadline: float) -> DeadlineExceededError | ConnectionLostError:

@@ -404,6 +404,9 @@ class Wire:
         self._peer_id = peer_id
         self.ours: list[MemoryStream] = []
 
+    def start_stream(self, *_: object) -> None:
+        return None
+
     async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
         await trio.lowlevel.checkpoint()
         ours, theirs = MemoryStream.pair(self._peer_id, HOST_KEY.peer_id, protocol_id)

@@ -36,6 +36,9 @@ class Wire:
         self._peer_id = peer_id
         self._nursery = nursery
 
+    def start_stream(self, *_: object) -> None:
+        return None
+
     async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
         near, far = memory_stream_pair(self._peer_id, peer_id, protocol_id)
         self._nursery.start_soon(self._handlers[protocol_id], far)

@@ -132,6 +132,9 @@ async def test_a_method_of_one_version_asks_for_it_and_one_of_several_for_all_th
     handlers = server.stream_handlers()
 
     class Opener:
+        def start_stream(self, *_: object) -> None:
+            return None
+
         async def open_stream(
             self, peer_id: PeerId, protocol_id: str | Sequence[str], *, timeout_s: float | None = None
         ) -> Stream:
