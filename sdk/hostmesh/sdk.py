@@ -253,8 +253,9 @@ class SDK:
             UsageError: the handler lacks a method, or the protocol is served already.
             NodeNotRunningError: ``create_node`` comes first.
 
-        Limits: of one peer 256 calls at once and 20,000 a second, of all 4,096 and 50,000; further calls are refused
-        with RESOURCE_EXHAUSTED.
+        Limits: of one peer 256 calls at once and 20,000 a second, over all services of the application; of all peers
+        4,096 and 50,000 to each. What the .proto states (``calls_per_peer``, ``calls_of_all``) takes their place; a
+        service that states any is counted by itself. Further calls are refused with RESOURCE_EXHAUSTED.
         """
         self._running().serve(service, handler, limits=None, interceptors=interceptors)
 
@@ -278,6 +279,23 @@ class SDK:
         Cost: linear in the open streams.
         """
         return self._running().node.usage()
+
+    def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
+        """Return the protocol ids that a connected peer said it speaks, by its latest word: a claim of that peer's.
+
+        Each version of a protocol has an id of its own: ``/hostmesh/chat/1.1.0``. A call chooses by itself; this is for
+        what a program shows or offers to a person.
+
+        Args:
+            peer_id: of the peer; one that is not connected is not dialled.
+
+        Returns:
+            256 ids at most. Empty: not connected, or not told; a peer tells about one round trip after it is connected.
+
+        Raises:
+            NodeNotRunningError: ``create_node`` comes first.
+        """
+        return self._running().node.protocols_of(peer_id)
 
     async def close(self) -> None:
         """Stop the node and close the stores. Idempotent; leaving :func:`open_sdk` does it."""
