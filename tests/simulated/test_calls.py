@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from tests.simulated.calling import JOB_PROTOCOL, QUOTE, ROUND_TRIP_S, World, quiet, world_of
+from tests.simulated.calling import JOB_PROTOCOL, QUOTE, ROUND_TRIP_S, RUN, World, quiet, run_request, world_of
 from tests.support.simulated import simulated
 
 from hostmesh.errors import (
@@ -121,6 +121,18 @@ async def test_the_deadline_ends_both_sides(world: World) -> None:
         await world.jobs.ended.wait()
     await quiet(world)
     assert await world.quote("next") == b"next"
+
+
+@simulated(world_of)
+async def test_a_deadline_is_told_from_silence_in_any_fraction_of_a_second(world: World) -> None:
+    await world.quote("warm")
+    for number in range(200):
+        timeout_s = 1.11 + number / 100
+        with pytest.raises(DeadlineExceededError):
+            async with world.rpc.server_stream(
+                world.server.peer_id, RUN, run_request(0, 0), timeout_s=timeout_s
+            ) as stream:
+                await anext(stream)
 
 
 @simulated(world_of)

@@ -46,6 +46,8 @@ class Deadlines:
     def add(self, waiter: Waiter, deadline: float) -> int:
         """Tell a waiter once when a time has passed; trio's clock. Returns what :meth:`remove` wants."""
         key = math.ceil(deadline / STEP_S)
+        if key * STEP_S < deadline:
+            key += 1  # rounded: nobody is told before its time
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = {}
