@@ -40,7 +40,6 @@ class CallOptions:
 
 class _Sent(TypedDict):
     metadata: Mapping[str, str]
-    idempotency_key: bytes
     session_id: bytes
 
 
@@ -59,12 +58,17 @@ async def make_call(
         given: what is sent besides.
 
     Raises:
-        UsageError: a request that the method does not take; the call is cancelled.
+        UsageError: a request that the method does not take: the call is cancelled; or a key, which a stream has not.
         As :meth:`hostmesh.RpcClient.unary`.
     """
     pool = schema.pool
     reader = RequestReader(method, pool, partial(_fields, schema, method))
-    sent = _Sent(metadata=given.metadata, idempotency_key=given.idempotency_key, session_id=given.session_id)
+    if given.idempotency_key and not method.is_unary:
+        raise UsageError(
+            f"{method.full_name} is a {method.cardinality.value} method, whose calls have no idempotency key",
+            remedy="leave --idempotency-key out",
+        )
+    sent = _Sent(metadata=given.metadata, session_id=given.session_id)
     timeout_s = method.default_timeout_s if given.timeout_s is None else given.timeout_s
 
     def show(response: Message) -> None:
@@ -85,7 +89,8 @@ async def make_call(
             async for response in responses:
                 show(response)
     else:
-        show(await rpc.unary(peer_id, method, request, timeout_s=timeout_s or UNARY_TIMEOUT_S, **sent))
+        key, within_s = given.idempotency_key, timeout_s or UNARY_TIMEOUT_S
+        show(await rpc.unary(peer_id, method, request, timeout_s=within_s, idempotency_key=key, **sent))
 
 
 async def _one_request(reader: RequestReader, argument: str | None) -> Message:

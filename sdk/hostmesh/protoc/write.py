@@ -10,13 +10,14 @@ from hostmesh.protoc.names import module_aliases
 from hostmesh.protoc.schema import MessageType, MethodModel, ServiceFile, ServiceModel
 
 _INDENT = " " * 4
-_HEADER_PARAMETERS = (
-    'session_id: bytes = b""',
-    'idempotency_key: bytes = b""',
-    "metadata: Mapping[str, str] | None = None",
-)
-_RETRY_PARAMETER = "retry: hostmesh.RetryPolicy | None = None"
-_HEADER_ARGUMENTS = ("session_id=session_id", "idempotency_key=idempotency_key", "metadata=metadata")
+_KEYWORDS = {
+    "session_id": 'bytes = b""',
+    "idempotency_key": 'bytes = b""',
+    "metadata": "Mapping[str, str] | None = None",
+    "retry": "hostmesh.RetryPolicy | None = None",
+}
+"""What a client's method of one request and one response takes besides its time, and what it is by default."""
+_STREAM_KEYWORDS = ("session_id", "metadata")
 
 
 def write_module(file: ServiceFile) -> str:
@@ -124,14 +125,14 @@ class _Writer:
             result = self._type(method.response)
             see = ":meth:`hostmesh.RpcClient.unary`"
         request = [] if proto.client_streaming else [f"request: {self._type(method.request)}"]
-        retry = [] if _is_stream(method) else [_RETRY_PARAMETER]
+        keywords = _STREAM_KEYWORDS if _is_stream(method) else tuple(_KEYWORDS)
         timeout = "timeout_s: float | None" if _is_stream(method) else "timeout_s: float"
         if method.default_timeout_ms is not None:
             timeout += f" = {method.default_timeout_ms / 1000}"
         keyword_, verb = ("def", "return") if _is_stream(method) else ("async def", "return await")
         yield from _exploded(
             f"{_INDENT}{keyword_} {method.python_name}",
-            ["self", *request, "*", timeout, *_HEADER_PARAMETERS, *retry],
+            ["self", *request, "*", timeout, *(f"{name}: {_KEYWORDS[name]}" for name in keywords)],
             f" -> {result}:",
         )
         yield from docstring(
@@ -143,9 +144,7 @@ class _Writer:
                 "self._peer_id",
                 f"{service.name}Methods.{method.constant}",
                 *(["request"] if request else []),
-                "timeout_s=timeout_s",
-                *_HEADER_ARGUMENTS,
-                *(["retry=retry"] if retry else []),
+                *(f"{name}={name}" for name in ("timeout_s", *keywords)),
             ],
         )
 

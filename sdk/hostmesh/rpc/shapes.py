@@ -197,7 +197,6 @@ class RpcCaller(Protocol):
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[ResponseStream[ResponseT]]:
         """Make a call with many responses; see :meth:`hostmesh.RpcClient.server_stream`."""
@@ -210,7 +209,6 @@ class RpcCaller(Protocol):
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[ClientStreamCall[RequestT, ResponseT]]:
         """Make a call with many requests; see :meth:`hostmesh.RpcClient.client_stream`."""
@@ -223,7 +221,6 @@ class RpcCaller(Protocol):
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[BidiStreamCall[RequestT, ResponseT]]:
         """Make a call with many of both; see :meth:`hostmesh.RpcClient.bidi_stream`."""

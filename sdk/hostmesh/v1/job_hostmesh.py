@@ -66,7 +66,6 @@ class JobServiceClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.ResponseStream[job_pb2.RunResponse]]:
         """Ends with JobCompleted and an OK status, or with an error status. Resetting the stream cancels the job.
@@ -79,7 +78,6 @@ class JobServiceClient:
             request,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 

@@ -51,7 +51,6 @@ class ReflectionServiceClient:
         *,
         timeout_s: float | None = 10.0,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.ResponseStream[reflection_pb2.ServiceSummary]]:
         """One response for each service that is served now.
@@ -64,7 +63,6 @@ class ReflectionServiceClient:
             request,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 
@@ -74,7 +72,6 @@ class ReflectionServiceClient:
         *,
         timeout_s: float | None = 30.0,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.ResponseStream[reflection_pb2.DescriptorFile]]:
         """The .proto files that the services stand in and all that these import, each after its imports.
@@ -89,7 +86,6 @@ class ReflectionServiceClient:
             request,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 

@@ -102,7 +102,6 @@ class StatusServiceClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.ResponseStream[status_pb2.StatusSnapshot]]:
         """A snapshot at once, then one whenever something changed: the latest wins, none is queued.
@@ -115,7 +114,6 @@ class StatusServiceClient:
             request,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 

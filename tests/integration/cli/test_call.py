@@ -86,6 +86,7 @@ def test_a_deadline_ends_the_call(command: Command, club: Club) -> None:
         (["ClubService.Echo", "--session", "xy"], ["--session is no hex"]),
         (["ClubService.Echo", "--metadata", "lang"], ["--metadata lang"]),
         (["ClubService.Echo", "--idempotency-key", "x" * 33], ["idempotency"]),
+        (["ClubService.Join", "--idempotency-key", "x"], ["ClubService.Join is a client stream", "no idempotency key"]),
     ],
 )
 def test_wrong_use_names_what_is_wrong(command: Command, club: Club, argv: list[str], words: list[str]) -> None:

@@ -103,7 +103,7 @@ async def call(rpc: RpcClient, peer_id: PeerId) -> Sequence[str]:
             texts.append(line.text)
     polls = PollServiceClient(rpc, peer_id)
     result: Result = await polls.cast(Vote())
-    await polls.cast(Vote(), timeout_s=1)
+    await polls.cast(Vote(), timeout_s=1, idempotency_key=b"once")
     async with polls.watch(Empty()) as votes, polls.watch(Empty(), timeout_s=None), polls.cast_many():
         texts += [vote.choice async for vote in votes]
     return texts
@@ -133,6 +133,7 @@ async def call(rpc: RpcClient, peer_id: PeerId) -> None:
             line.texts  # E: attr-defined
     polls = PollServiceClient(rpc, peer_id)
     polls.discuss()  # E: call-arg
+    polls.discuss(timeout_s=5, idempotency_key=b"once")  # E: call-arg
     await polls.cast(Vote(), timeout_s=None)  # E: arg-type
 """
 

@@ -69,7 +69,6 @@ class PollServiceClient:
         *,
         timeout_s: float | None = 60.5,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.ResponseStream[poll_pb2.Vote]]:
         """Every vote from now on.
@@ -82,7 +81,6 @@ class PollServiceClient:
             request,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 
@@ -91,7 +89,6 @@ class PollServiceClient:
         *,
         timeout_s: float | None = 0.25,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.ClientStreamCall[poll_pb2.Vote, poll_pb2.Result]]:
         """Casts the votes of a whole place.
@@ -103,7 +100,6 @@ class PollServiceClient:
             PollServiceMethods.CAST_MANY,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 
@@ -112,7 +108,6 @@ class PollServiceClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.BidiStreamCall[poll_pb2.Vote, poll_pb2.Vote]]:
         """Has no end but its caller's.
@@ -124,7 +119,6 @@ class PollServiceClient:
             PollServiceMethods.DISCUSS,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 

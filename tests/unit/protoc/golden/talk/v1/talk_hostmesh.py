@@ -80,7 +80,6 @@ class TalkServiceClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.ResponseStream[talk_pb2.Line]]:
         """Every line that is said from now on.
@@ -93,7 +92,6 @@ class TalkServiceClient:
             request,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 
@@ -102,7 +100,6 @@ class TalkServiceClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.ClientStreamCall[talk_pb2.Line, talk_pb2.Summary]]:
         r"""Call ``Import``.
@@ -120,7 +117,6 @@ class TalkServiceClient:
             TalkServiceMethods.IMPORT,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 
@@ -129,7 +125,6 @@ class TalkServiceClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[hostmesh.BidiStreamCall[talk_pb2.Line, talk_pb2.Line]]:
         """Call ``Talk``.
@@ -141,7 +136,6 @@ class TalkServiceClient:
             TalkServiceMethods.TALK,
             timeout_s=timeout_s,
             session_id=session_id,
-            idempotency_key=idempotency_key,
             metadata=metadata,
         )
 
