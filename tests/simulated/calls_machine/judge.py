@@ -26,6 +26,8 @@ SILENCE_S = 45.0
 MARGIN_S = 0.5
 """A few round trips: what one side did is known to the other by then, where nothing is broken."""
 
+_NOTHING_DONE = (StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED)
+
 
 def judge(account: Account) -> list[str]:
     """Return a line for each thing that does not hold."""
@@ -114,7 +116,7 @@ class _JudgedCall:
         if len(runs) > len(taps):
             yield f"{len(runs)} runs of {len(taps)} attempts"
         for run in runs[:-1]:
-            if status_of(self.call, run) not in (StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED):
+            if status_of(self.call, run) not in _NOTHING_DONE:
                 yield f"made again after a run that {run.ends[0]}"
         for tap in taps:
             if (tap.closed > 0) + (tap.resets > 0) != 1:
@@ -164,7 +166,9 @@ class _JudgedCall:
         if not isinstance(error, HostmeshError):
             yield f"ended with {error!r}, which is none of hostmesh's"
             return
-        if not error.may_have_executed and self.call.runs and not isinstance(error, RpcError):
+        # A run that says UNAVAILABLE says that it did nothing.
+        ran = [run for run in self.call.runs if status_of(self.call, run) not in _NOTHING_DONE]
+        if not error.may_have_executed and ran and not isinstance(error, RpcError):
             yield f"{error!r} says that it did not run, and it did"
         was_sent = bool(self.call.taps) and (bool(self.call.taps[-1].sent) or self.call.taps[-1].is_cut_off)
         match error:
@@ -183,7 +187,7 @@ class _JudgedCall:
                 # A call after a drop dials again, for which a short timeout is too short.
                 if self.calm and not self._is_late(end.at_s):
                     yield f"{error!r}, and nothing was broken"
-                if error.may_have_executed or was_sent:
+                if error.may_have_executed or (was_sent and self.begin.attempts == 1):
                     yield f"{error!r} with a request that was sent"
             case NodeNotRunningError():
                 if self.calm:
