@@ -296,6 +296,8 @@ def _of_stream(tap: Tap, *, has_crashed: bool) -> Iterator[str]:
         yield f"{len(tap.statuses)} statuses on one stream: {tap.statuses}"
     if tap.statuses and not said[-1].HasField("status"):
         yield "frames after the status"
+    if tap.goes_on:
+        yield "something was sent after a message that was cut off"
     if tap.statuses and not tap.has_ended:
         yield "a status without the end of the server's side"
     if not has_crashed and not (tap.closed or tap.resets):

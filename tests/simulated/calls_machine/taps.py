@@ -23,6 +23,8 @@ class Tap:
         self.received = bytearray()
         self.is_cut_off = False
         """A send did not come to its end."""
+        self.goes_on = False
+        """Something was sent after that."""
         self.has_ended = False
         """Its own side was half-closed."""
         self.closed = 0
@@ -38,6 +40,7 @@ class Tap:
         was_cut_off, self.is_cut_off = self.is_cut_off, True
         await self._stream.send(data, head=head, end=end)
         self.is_cut_off = was_cut_off
+        self.goes_on |= was_cut_off
         self.sent += head + data
         self.has_ended = self.has_ended or end
 
