@@ -203,12 +203,6 @@ async def queued_for_a_full_socket(scene: Scene) -> HostmeshError | None:
     raise AssertionError
 
 
-async def ended_and_not_noticed(scene: Scene) -> HostmeshError | None:
-    """The kernel knows of the end of what the server sends, and takes the call's bytes, which nobody gets."""
-    await scene.connect()
-    return await scene.call(WatchedNode(scene.node, on_open=scene.server.kill))
-
-
 async def first_bytes_unread(scene: Scene) -> HostmeshError | None:
     await scene.connect()
     scene.server.stop()
@@ -268,7 +262,6 @@ NOTHING_LEFT_MARKED = [
 ]
 
 PERHAPS_LEFT: dict[str, Phase] = {
-    "ended, and not noticed": ended_and_not_noticed,
     "first bytes unread": first_bytes_unread,
     "half of the request sent": half_of_the_request_sent,
 }
