@@ -14,6 +14,7 @@ from hostmesh.discovery.matching import ProbeResult, Readiness
 from hostmesh.discovery.measurement import Measurement, Origin, Path
 from hostmesh.errors import DeadlineExceededError, HostmeshError, ProtocolNotSupportedError, RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
+from hostmesh.net.room import once_there_is_room
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2, status_pb2
 
@@ -160,7 +161,7 @@ class Prober:
         readiness: Readiness | None = None
         try:
             # The first ping opens the connection; what it took says nothing about a job's round trips.
-            await self._status.ping(peer_id, timeout_s=_left(deadline))
+            await once_there_is_room(lambda left_s: self._status.ping(peer_id, timeout_s=left_s), _left(deadline))
             readiness = _readiness(await self._status.get_snapshot(peer_id, timeout_s=_left(deadline)))
             for _ in range(self.config.samples):
                 rtt_s = await self._status.ping(peer_id, timeout_s=_left(deadline))

@@ -20,6 +20,7 @@ from hostmesh.discovery.supervise import contain
 from hostmesh.errors import HostmeshError, ProtocolNotSupportedError, RpcError, StatusCode
 from hostmesh.net.address import AddressOrigin, keep_usable
 from hostmesh.net.peer_id import PeerId
+from hostmesh.net.room import once_there_is_room
 from hostmesh.system import System
 
 _log = logging.getLogger("hostmesh.discovery")
@@ -203,7 +204,10 @@ class Sweep:
             self._on_record(peer_id)
             return ""
         try:
-            signed = await fetch_record(self._running.caller, peer_id, timeout_s=self._config.fetch_timeout_s)
+            signed = await once_there_is_room(
+                lambda left_s: fetch_record(self._running.caller, peer_id, timeout_s=left_s),
+                self._config.fetch_timeout_s,
+            )
             info, _ = self._records.accept(signed, expected_peer_id=peer_id)
         except ProtocolNotSupportedError:
             self._counts.fetches["not_a_host"] += 1

@@ -42,6 +42,7 @@ from hostmesh.net.dht_message import (
 from hostmesh.net.dht_server import DhtNode, DhtServer, read_frame
 from hostmesh.net.dht_table import BUCKET_SIZE, ProviderTable, RoutingTable
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
+from hostmesh.net.room import once_there_is_room
 from hostmesh.system import System
 from hostmesh.wire.framing import FrameDecoder, encode_frame
 
@@ -283,7 +284,9 @@ class Dht:
         """Send one request and return the answer; without one expected, return the request once the peer took it."""
         request = encode_frame(encode_message(message, max_bytes=MAX_REQUEST_BYTES))
         with trio.move_on_after(QUERY_TIMEOUT_S):
-            stream = await self._node.open_stream(peer_id, self._protocol_id, timeout_s=QUERY_TIMEOUT_S)
+            stream = await once_there_is_room(
+                lambda left_s: self._node.open_stream(peer_id, self._protocol_id, timeout_s=left_s), QUERY_TIMEOUT_S
+            )
             try:
                 await stream.send(request)
                 if not answered:

@@ -3,7 +3,12 @@
 Asks the nearest peers that it has heard of, a few at a time, and hears from them of nearer ones, until the k nearest
 that are alive have all answered. Bounds: peers remembered and queries made, whatever the answers say.
 
-Source: Maymounkov and Mazieres, "Kademlia" (2002), section 2.3; libp2p specs, kad-dht, "Peer routing".
+Names cost nothing: an answer may be full of peers that nobody has, nearer than any that exist. So the k nearest of the
+*known* peers, which did answer once, are asked as well, and what it takes to ask them is kept from those who were only
+named. Where the names are true, nearer peers answer soon, and what is known at first is not asked for long.
+
+Source: Maymounkov and Mazieres, "Kademlia" (2002), section 2.3; libp2p specs, kad-dht, "Peer routing". The place
+of known peers is ours.
 """
 
 from __future__ import annotations
@@ -15,6 +20,9 @@ from hostmesh.net.address import keep_usable
 from hostmesh.net.dht_table import BUCKET_SIZE, position
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 
+KEPT_FOR_KNOWN = 2
+"""Of the queries in flight, so many are not for peers that were only named while known ones wait. Chosen here."""
+
 
 class Lookup:
     """The state of one lookup.
@@ -22,7 +30,7 @@ class Lookup:
     Args:
         key: what to get near to.
         own: our peer id, which is never asked.
-        seeds: peers to begin with.
+        seeds: known peers to begin with: they answered earlier.
         width: k, how many of the nearest must have answered.
         parallel: most queries in flight.
         max_queries: most queries in all.
@@ -44,12 +52,15 @@ class Lookup:
         self._own = own
         self._width = width
         self._parallel = parallel
+        self._max_named = parallel - KEPT_FOR_KNOWN
         self._queries_left = max_queries
         self._max_peers = max_peers
         self._distance: dict[PeerId, int] = {}
         self._in_flight: set[PeerId] = set()
         self._answered: set[PeerId] = set()
         self._failed: set[PeerId] = set()
+        seeds = list(seeds)
+        self._known: set[PeerId] = set(seeds)
         self._add(seeds)
 
     @property
@@ -66,17 +77,22 @@ class Lookup:
         """Return a peer to ask now, which counts as asked; None: wait for an answer, or it is over."""
         if len(self._in_flight) >= self._parallel or self._queries_left <= 0:
             return None
-        for peer_id in self._nearest():
-            if peer_id not in self._answered and peer_id not in self._in_flight:
-                self._in_flight.add(peer_id)
-                self._queries_left -= 1
-                return peer_id
-        return None
+        nearest, known = self._waiting(self._distance), self._waiting(self._known)
+        if nearest and (not known or nearest[0] in self._known or self._has_place_for_named(len(known))):
+            peer_id = nearest[0]
+        elif known:
+            peer_id = known[0]
+        else:
+            return None
+        self._in_flight.add(peer_id)
+        self._queries_left -= 1
+        return peer_id
 
     def on_answer(self, peer_id: PeerId, closer: Iterable[PeerId]) -> None:
         """Note an answer and the peers that it named."""
         self._in_flight.discard(peer_id)
         self._answered.add(peer_id)
+        self._known.add(peer_id)
         self._add(closer)
 
     def on_failure(self, peer_id: PeerId) -> None:
@@ -88,9 +104,16 @@ class Lookup:
         """Return the nearest peers that answered, nearest first, at most ``width``."""
         return sorted(self._answered, key=self._distance.__getitem__)[: self._width]
 
-    def _nearest(self) -> list[PeerId]:
-        alive = (peer_id for peer_id in self._distance if peer_id not in self._failed)
-        return sorted(alive, key=self._distance.__getitem__)[: self._width]
+    def _waiting(self, peers: Iterable[PeerId]) -> list[PeerId]:
+        """Return those of the nearest of some peers that were not asked, nearest first."""
+        alive = (peer_id for peer_id in peers if peer_id in self._distance and peer_id not in self._failed)
+        nearest = sorted(alive, key=self._distance.__getitem__)[: self._width]
+        return [peer_id for peer_id in nearest if peer_id not in self._answered and peer_id not in self._in_flight]
+
+    def _has_place_for_named(self, known: int) -> bool:
+        """Whether a peer that was only named may be asked while so many known ones wait."""
+        named = sum(peer_id not in self._known for peer_id in self._in_flight)
+        return named < self._max_named and self._queries_left > known
 
     def _add(self, peers: Iterable[PeerId]) -> None:
         for peer_id in peers:
@@ -101,7 +124,7 @@ class Lookup:
         untouched = [
             peer_id
             for peer_id in self._distance
-            if peer_id not in self._answered and peer_id not in self._in_flight and peer_id not in self._failed
+            if peer_id not in self._known and peer_id not in self._in_flight and peer_id not in self._failed
         ]
         untouched.sort(key=self._distance.__getitem__)
         for peer_id in untouched[max(0, len(untouched) - (len(self._distance) - self._max_peers)) :]:

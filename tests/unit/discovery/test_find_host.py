@@ -551,6 +551,22 @@ async def test_a_second_source_with_an_address_gives_a_candidate_a_second_chance
         assert (await discovery.find_host()).peer_id == peer.peer_id
 
 
+async def test_a_host_is_asked_again_when_our_connections_were_all_in_use(autojump_clock: MockClock) -> None:
+    """The source names it once; what others of this node do with its connections is over after a second."""
+    world = World()
+    peer = world.host("host", "m")
+    async with world.client() as discovery:
+        reach, busy_until_s = world.network.reach, trio.current_time() + 1.0
+
+        def when_there_is_room(peer_id: Any) -> FakePeer:
+            if trio.current_time() < busy_until_s:
+                raise DialError("all 10 connections are in use", stage="limit")
+            return reach(peer_id)
+
+        world.network.reach = when_there_is_room  # type: ignore[method-assign]
+        assert (await discovery.find_host()).peer_id == peer.peer_id
+
+
 async def test_a_wide_question_follows_a_narrow_miss(autojump_clock: MockClock) -> None:
     """Hosts without the model are seen for the funnel's sake, though the narrow question does not name them."""
     world = World()

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.measurement import Origin, Path
 from hostmesh.discovery.probe import ProbeConfig, Prober
-from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
+from hostmesh.errors import ConnectionLostError, DialError, RpcError, StatusCode
 from hostmesh.v1 import discovery_pb2 as pb
 
 
@@ -85,6 +85,16 @@ async def test_an_unreachable_host_is_not_remembered(autojump_clock: MockClock) 
     assert result.latency is None
     peer.is_dead = False
     assert (await prober.probe(peer.peer_id)).unreachable == ""
+
+
+async def test_a_host_is_not_unreachable_because_our_connections_are_all_in_use(autojump_clock: MockClock) -> None:
+    prober, node, peer = setup(samples=1)
+    busy = DialError("all 10 connections are in use", stage="limit")
+    answer_with(node, [busy, busy, 0.020, 0.010])
+    result = await prober.probe(peer.peer_id)
+    assert result.unreachable == ""
+    assert result.latency is not None
+    assert result.latency.value == pytest.approx(10)
 
 
 async def test_a_silent_host_costs_the_timeout(autojump_clock: MockClock) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import random
 
+import pytest
+
 from hostmesh.net.dht_lookup import Harvest, Lookup
 from hostmesh.net.dht_table import ProviderTable, RoutingTable
 from hostmesh.net.peer_id import peer_id_from_public_key, peer_id_to_bytes
@@ -144,6 +146,58 @@ def test_lookup_is_bounded_in_queries_and_memory():
         lookup.on_answer(peer_id, [next(invented) for _ in range(100)])
         assert len(lookup._distance) <= 50
     assert queries == 10
+
+
+def drive(lookup, answers):
+    """Play a lookup round by round: peers without an answer fail at once. Returns who was asked, in order."""
+    asked = []
+    while True:
+        flight = []
+        while (peer_id := lookup.next_query()) is not None:
+            flight.append(peer_id)
+        if not flight:
+            return asked
+        asked += flight
+        for peer_id in flight:
+            if peer_id in answers:
+                lookup.on_answer(peer_id, answers[peer_id])
+            else:
+                lookup.on_failure(peer_id)
+
+
+@pytest.mark.parametrize("names", [21, 64])
+def test_known_peers_are_asked_however_many_nearer_ones_are_made_up(names):
+    """Twelve of thirteen name peers that nobody has, each others: more than a lookup may ask."""
+    near = sorted(OTHERS, key=lambda peer_id: distance(peer_id, b"k"))
+    made_up, (*liars, honest) = near[:120], near[120:133]
+    answers = {liar: made_up[9 * number :][:names] for number, liar in enumerate(liars)}
+    asked = drive(Lookup(b"k", own=OWN, seeds=[*liars, honest]), answers | {honest: []})
+    assert honest in asked
+    assert len(asked) == len(set(asked)) <= 80
+
+
+def test_known_peers_do_not_wait_for_silent_ones_that_were_named():
+    near = sorted(OTHERS, key=lambda peer_id: distance(peer_id, b"k"))
+    silent, liar, honest = near[:30], near[40], near[50:58]
+    lookup = Lookup(b"k", own=OWN, seeds=[liar, *honest])
+    asked = [lookup.next_query() for _ in range(6)]
+    lookup.on_answer(liar, silent)
+    # Of the named ones none ever answers; the known ones answer at once.
+    while (peer_id := next((each for each in asked if each in honest), None)) is not None:
+        asked.remove(peer_id)
+        lookup.on_answer(peer_id, [])
+        while (more := lookup.next_query()) is not None:
+            asked.append(more)
+    assert lookup.answered == 9
+    assert lookup.in_flight == 6
+
+
+def test_known_peers_that_are_far_are_let_be_once_nearer_ones_answered():
+    near = sorted(OTHERS, key=lambda peer_id: distance(peer_id, b"k"))
+    answers = dict.fromkeys(near, near[:20])
+    asked = drive(Lookup(b"k", own=OWN, seeds=near[-20:]), answers)
+    assert set(near[:20]) <= set(asked)
+    assert len(asked) < 40
 
 
 def named(peers):
