@@ -25,6 +25,8 @@ class Candidate:
     source: str
     """Name of the source that said so."""
     origin: AddressOrigin
+    named_by: PeerId | None = None
+    """The peer of whom the source heard it; None: the source saw it itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

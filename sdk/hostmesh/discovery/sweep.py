@@ -17,6 +17,7 @@ from hostmesh.discovery.slots import Slots, most_at_once
 from hostmesh.discovery.source import Candidate, Source, SourceQuery
 from hostmesh.discovery.stats import SourceStats
 from hostmesh.discovery.supervise import contain
+from hostmesh.discovery.turns import Turns
 from hostmesh.errors import HostmeshError, ProtocolNotSupportedError, RpcError, StatusCode
 from hostmesh.net.address import AddressOrigin, keep_usable
 from hostmesh.net.peer_id import PeerId
@@ -93,7 +94,9 @@ class Sweep:
         self._progress: dict[PeerId, _Progress] = {}
         self._addresses: dict[PeerId, frozenset[str]] = {}
         self._room = trio.Event()
-        self._send, self._receive = trio.open_memory_channel[PeerId](config.max_candidates)
+        self._waiting: Turns[PeerId] = Turns()
+        # One token for each that waits: who is next is decided when there is room.
+        self._send, self._receive = trio.open_memory_channel[None](config.max_candidates)
 
     async def run(self, queries: Sequence[SourceQuery]) -> None:
         """Ask until the sources have no more and every candidate was asked.
@@ -151,15 +154,17 @@ class Sweep:
         if progress is _Progress.BUSY and has_news:
             self._progress[peer_id] = _Progress.AGAIN
         elif progress is None or (progress is _Progress.FAILED and has_news):
-            self._queue(peer_id)
+            self._queue(peer_id, candidate.named_by or source_name)
 
-    def _queue(self, peer_id: PeerId) -> None:
-        self._progress[peer_id] = _Progress.BUSY
+    def _queue(self, peer_id: PeerId, named_by: str) -> None:
         try:
-            self._send.send_nowait(peer_id)
+            self._send.send_nowait(None)
         except (trio.WouldBlock, trio.ClosedResourceError):
             self._progress[peer_id] = _Progress.FAILED
             self._counts.fetches["dropped"] += 1
+        else:
+            self._progress[peer_id] = _Progress.BUSY
+            self._waiting.add(named_by, peer_id)
 
     async def _fetch_all(self) -> None:
         slots = Slots(
@@ -171,13 +176,14 @@ class Sweep:
         )
         gave_way: list[PeerId] = []
         async with trio.open_nursery() as fetches:
-            async for peer_id in self._receive:
+            async for _ in self._receive:
                 while not slots.has_room:
                     slowest = slots.end_slowest()
                     if slowest is not None:
                         self._counts.fetches["gave_way"] += 1
                         gave_way.append(PeerId(str(slowest)))
                     await self._wait_for_room()
+                peer_id = self._waiting.next()
                 slots.start(fetches, self._fetch_and_note, peer_id, name=peer_id)
             # Nobody waits any more: what time is left is theirs.
             for peer_id in gave_way:

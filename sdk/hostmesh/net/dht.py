@@ -192,7 +192,7 @@ class Dht:
         limit: int,
         timeout_s: float,
         share: int | None = None,
-        found: Callable[[PeerId, tuple[str, ...]], None] | None = None,
+        found: Callable[[PeerId, tuple[str, ...], PeerId], None] | None = None,
     ) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Ask the network who provides a key.
 
@@ -206,8 +206,8 @@ class Dht:
             share: most providers that one answer may add as long as others may still answer, >= 1: who names many
                 keeps no place from those whom others name. What is left of the limit is dealt out in the end. None: a
                 20th of the limit, as a lookup is over when the 20 nearest have answered.
-            found: told of each provider as it is heard of, and again when more of its addresses are; so that peers
-                that are slow keep nobody waiting.
+            found: told of each provider as it is heard of, with its addresses and who named it, and again when more of
+                its addresses are; so that peers that are slow keep nobody waiting.
 
         Returns:
             Providers with at most 16 addresses each, without ourselves, each once. Claims: nobody checked them.
@@ -219,10 +219,10 @@ class Dht:
 
         async def ask(peer_id: PeerId) -> Sequence[PeerId]:
             answer = await self._ask(peer_id, DhtMessage(kind=MessageKind.GET_PROVIDERS, key=key))
-            harvest.take((provider.peer_id, provider.addresses) for provider in answer.providers)
+            harvest.take(((provider.peer_id, provider.addresses) for provider in answer.providers), named_by=peer_id)
             return self._learn(answer.closer)
 
-        harvest.take(self._answers.local_providers(key, limit))
+        harvest.take(self._answers.local_providers(key, limit), named_by=self._node.peer_id)
         with trio.move_on_after(timeout_s):
             await self.wait_server()
             await self._look_up(self._new_lookup(key), ask, enough=lambda: harvest.is_full)

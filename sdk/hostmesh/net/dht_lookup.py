@@ -141,17 +141,23 @@ class Harvest:
         own: our peer id, which is never kept.
         limit: most providers, >= 1.
         share: most that one answer adds before the end, >= 1.
-        found: told of each provider as it is kept, and again when more of its addresses are known.
+        found: told of each provider as it is kept, with its addresses and who named it, and again when more of its
+            addresses are known.
     """
 
     def __init__(
-        self, own: PeerId, *, limit: int, share: int, found: Callable[[PeerId, tuple[str, ...]], None] | None
+        self,
+        own: PeerId,
+        *,
+        limit: int,
+        share: int,
+        found: Callable[[PeerId, tuple[str, ...], PeerId], None] | None,
     ) -> None:
         self._own = own
         self._limit = limit
         self._share = share
         self._found = found
-        self._rest: list[deque[tuple[PeerId, tuple[str, ...]]]] = []
+        self._rest: list[tuple[PeerId, deque[tuple[PeerId, tuple[str, ...]]]]] = []
         self.kept: dict[PeerId, tuple[str, ...]] = {}
         """With at most 16 addresses each."""
 
@@ -160,31 +166,31 @@ class Harvest:
         """Whether the limit is reached."""
         return len(self.kept) >= self._limit
 
-    def take(self, providers: Iterable[tuple[PeerId, tuple[str, ...]]]) -> None:
-        """Take the providers of one answer."""
+    def take(self, providers: Iterable[tuple[PeerId, tuple[str, ...]]], *, named_by: PeerId) -> None:
+        """Take the providers of one peer's answer."""
         rest: deque[tuple[PeerId, tuple[str, ...]]] = deque()
         left = self._share
         for peer_id, addresses in providers:
             if peer_id in self.kept:
-                self._keep(peer_id, addresses)
+                self._keep(peer_id, addresses, named_by)
             elif left and not self.is_full and peer_id != self._own:
                 left -= 1
-                self._keep(peer_id, addresses)
+                self._keep(peer_id, addresses, named_by)
             elif peer_id != self._own:
                 rest.append((peer_id, addresses))
-        self._rest.append(rest)
+        self._rest.append((named_by, rest))
 
     def deal_rest(self) -> None:
         """Fill what is left of the limit, one of each answer in turn."""
-        while any(self._rest) and not self.is_full:
-            for rest in self._rest:
+        while any(rest for _, rest in self._rest) and not self.is_full:
+            for named_by, rest in self._rest:
                 if rest and not self.is_full:
-                    self._keep(*rest.popleft())
+                    self._keep(*rest.popleft(), named_by)
 
-    def _keep(self, peer_id: PeerId, addresses: Iterable[str]) -> None:
+    def _keep(self, peer_id: PeerId, addresses: Iterable[str], named_by: PeerId) -> None:
         known = self.kept.get(peer_id)
         together = keep_usable((*(known or ()), *addresses))
         if together != known:
             self.kept[peer_id] = together
             if self._found is not None:
-                self._found(peer_id, together)
+                self._found(peer_id, together, named_by)

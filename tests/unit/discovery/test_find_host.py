@@ -27,6 +27,7 @@ from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.manager import DiscoveryConfig, DiscoveryManager
 from hostmesh.discovery.probe import ProbeConfig
 from hostmesh.discovery.search import SearchConfig
+from hostmesh.discovery.source import Candidate
 from hostmesh.discovery.sweep import SweepConfig
 from hostmesh.discovery.terms import Price
 from hostmesh.errors import ConfigError, DialError, NodeNotRunningError, NoHostFoundError
@@ -565,6 +566,25 @@ async def test_a_host_is_asked_again_when_our_connections_were_all_in_use(autoju
 
         world.network.reach = when_there_is_room  # type: ignore[method-assign]
         assert (await discovery.find_host()).peer_id == peer.peer_id
+
+
+async def test_who_names_many_keeps_nobody_waiting_whom_others_name(autojump_clock: MockClock) -> None:
+    """Two peers name 100 that fall silent, each costing a second of one place in eight, and then one names a host."""
+    world = World()
+    peer = world.network.add_host("host", make_description("m"))
+    crowd = [world.network.add_host(f"silent{index}") for index in range(200)]
+    for each in crowd:
+        each.is_silent = True
+    namers = [make_key(name).peer_id for name in ("one", "other", "honest")]
+    world.source.candidates += [
+        (0.0, Candidate(peer_id=named.peer_id, addresses=(), source="dht", origin=AddressOrigin.REMOTE, named_by=by))
+        for by, named in [*((namers[index % 2], each) for index, each in enumerate(crowd)), (namers[2], peer)]
+    ]
+    async with world.client() as discovery:
+        began_s = trio.current_time()
+        assert (await discovery.find_host()).peer_id == peer.peer_id
+        # The first eight, and at most two more of each of the others; then the time in which a better one may come.
+        assert trio.current_time() - began_s < 3.5
 
 
 async def test_a_wide_question_follows_a_narrow_miss(autojump_clock: MockClock) -> None:

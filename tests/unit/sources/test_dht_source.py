@@ -14,6 +14,7 @@ from hostmesh.net.peer_id import peer_id_from_public_key
 from hostmesh.system import System
 
 PEERS = [peer_id_from_public_key(bytes([number]) * 32) for number in range(40)]
+SERVER = peer_id_from_public_key(b"S" * 32)
 ADVERT = Advert(model_ids=("llama", "mini/lm"), country_code="DE", addresses=())
 
 
@@ -44,7 +45,7 @@ class ListDht:
         await trio.sleep(self.delay_s.get(key, 0))
         providers = [(peer_id, ("/ip4/192.0.2.1/tcp/1",)) for peer_id in self.records.get(key, [])][:limit]
         for provider in providers:
-            found(*provider)
+            found(*provider, SERVER)
         await trio.sleep(self.linger_s)
         return providers
 

@@ -206,10 +206,10 @@ def named(peers):
 
 def test_who_names_many_providers_keeps_no_place_from_those_whom_others_name():
     found = []
-    harvest = Harvest(OWN, limit=40, share=2, found=lambda peer_id, addresses: found.append(peer_id))
+    harvest = Harvest(OWN, limit=40, share=2, found=lambda peer_id, addresses, named_by: found.append(peer_id))
     for start in range(0, 190, 10):
-        harvest.take(named(OTHERS[100 + start : 110 + start]))
-    harvest.take(named([OTHERS[0]]))
+        harvest.take(named(OTHERS[100 + start : 110 + start]), named_by=OTHERS[300])
+    harvest.take(named([OTHERS[0]]), named_by=OTHERS[301])
     assert OTHERS[0] in harvest.kept
     assert found == list(harvest.kept)
     assert len(found) == 39
@@ -219,19 +219,22 @@ def test_who_names_many_providers_keeps_no_place_from_those_whom_others_name():
 
 
 def test_what_is_left_is_dealt_out_in_turn():
-    harvest = Harvest(OWN, limit=7, share=1, found=None)
-    harvest.take(named(OTHERS[100:110]))
-    harvest.take(named(OTHERS[200:202]))
-    harvest.take(named([OWN]))
+    found = []
+    harvest = Harvest(OWN, limit=7, share=1, found=lambda *provider: found.append((provider[0], provider[2])))
+    harvest.take(named(OTHERS[100:110]), named_by=OTHERS[300])
+    harvest.take(named(OTHERS[200:202]), named_by=OTHERS[301])
+    harvest.take(named([OWN]), named_by=OTHERS[302])
     harvest.deal_rest()
     assert list(harvest.kept) == [OTHERS[number] for number in (100, 200, 101, 201, 102, 103, 104)]
+    # It is told whose answer each is from, in the end too.
+    assert found == [(peer_id, OTHERS[301 if peer_id in OTHERS[200:202] else 300]) for peer_id in harvest.kept]
 
 
 def test_further_addresses_of_a_provider_are_told_again_and_take_no_place():
     found = []
     harvest = Harvest(OWN, limit=1, share=1, found=lambda *provider: found.append(provider))
     one, other = ("/ip4/192.0.2.1/tcp/1",), ("/ip4/192.0.2.2/tcp/1",)
-    harvest.take([(OTHERS[0], one)])
-    harvest.take([(OTHERS[0], one)])
-    harvest.take([(OTHERS[0], other)])
-    assert found == [(OTHERS[0], one), (OTHERS[0], one + other)]
+    harvest.take([(OTHERS[0], one)], named_by=OTHERS[300])
+    harvest.take([(OTHERS[0], one)], named_by=OTHERS[300])
+    harvest.take([(OTHERS[0], other)], named_by=OTHERS[301])
+    assert found == [(OTHERS[0], one, OTHERS[300]), (OTHERS[0], one + other, OTHERS[301])]

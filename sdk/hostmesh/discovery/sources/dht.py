@@ -60,7 +60,7 @@ class Providers(Protocol):
         limit: int,
         timeout_s: float,
         share: int | None = None,
-        found: Callable[[PeerId, tuple[str, ...]], None] | None = None,
+        found: Callable[[PeerId, tuple[str, ...], PeerId], None] | None = None,
     ) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Ask the network who provides the key."""
         ...
@@ -171,7 +171,7 @@ class DhtSource:
         share = max(1, query.limit // (SHARDS * BUCKET_SIZE))
 
         async def sample(shard: int, scope: trio.CancelScope) -> None:
-            def report(peer_id: PeerId, addresses: tuple[str, ...]) -> None:
+            def report(peer_id: PeerId, addresses: tuple[str, ...], named_by: PeerId) -> None:
                 known = reported.get(peer_id)
                 if known is None and len(reported) >= query.limit:
                     return
@@ -179,7 +179,15 @@ class DhtSource:
                 if known is not None and known.issuperset(addresses):
                     return  # another shard has it as well
                 reported[peer_id] = (known or frozenset()).union(addresses)
-                found(Candidate(peer_id=peer_id, addresses=addresses, source=self.name, origin=AddressOrigin.REMOTE))
+                found(
+                    Candidate(
+                        peer_id=peer_id,
+                        addresses=addresses,
+                        source=self.name,
+                        origin=AddressOrigin.REMOTE,
+                        named_by=named_by,
+                    )
+                )
                 if len(reported) >= query.limit:
                     scope.cancel()
 
