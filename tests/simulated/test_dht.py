@@ -15,6 +15,7 @@ from hostmesh.net.address import AddressOrigin
 from hostmesh.net.dht import QUERY_TIMEOUT_S
 from hostmesh.net.dht_message import content_key
 from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.testing import LinkProfile, SimOptions
 
 
 @simulated(nodes_on)
@@ -184,6 +185,23 @@ async def test_dead_servers_do_not_stop_a_lookup(nodes: Nodes):
     # Seven silent peers, six at a time: two rounds of timeouts.
     assert trio.current_time() - began <= 2 * QUERY_TIMEOUT_S + 1
     assert len(hub[1].servers()) == 4
+
+
+@simulated(nodes_on, network=SimOptions(link=LinkProfile(latency_s=0.03)))
+async def test_a_node_with_fewer_connections_than_queries_asks_everybody(nodes: Nodes):
+    """Twelve servers, four connections, lookups of six queries at once: who found no connection free is asked later."""
+    hub, *others = [await start(nodes, server=True) for _ in range(12)]
+    for other in others:
+        await connect(hub, other)
+    await eventually(lambda: len(hub[1].servers()) == 11)
+    client = await nodes.start(enable_dht=True, max_connections=4)
+    dht = client.dht
+    assert dht is not None
+    await client.connect(hub[0].peer_id, hub[0].listen_addresses(), origin=AddressOrigin.CONFIGURED)
+
+    await eventually(dht.servers)
+    assert await dht.provide(KEY) == 12
+    assert {node.peer_id for node, _ in (hub, *others)} == set(dht.servers())
 
 
 @simulated(nodes_on)
