@@ -21,7 +21,6 @@ Limits: a frame is at most its method's message size and 24 KiB for header or st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic
@@ -39,12 +38,10 @@ from hostmesh.errors import (
 from hostmesh.rpc.frames import (
     EMPTY,
     Frame,
-    PlainRequest,
     encode_end,
     encode_header_frame,
     encode_message_head,
     encode_request,
-    read_first_frame,
     read_frame,
     whole_answer,
     whole_request,
@@ -183,8 +180,11 @@ class ClientCall(Generic[RequestT, ResponseT]):
         if self._decoder is None and self._one_response:
             message = whole_answer(data, method.max_response_bytes + HEADER_ALLOWANCE_BYTES)
             if message is not None:
-                with suppress(RemoteProtocolError):
+                try:
                     response = parse(method.response_type, bytes(message), method.max_response_bytes)
+                except RemoteProtocolError:
+                    pass  # told below
+                else:
                     self.outcome = OK
                     return response
         self.feed(data)
@@ -296,14 +296,30 @@ class ServerCall:
     Args:
         methods: the service's methods by name.
         max_frame_bytes: :func:`largest_request_frame` of them, where it is known.
+        heads: the methods by their ``header``, where that is known.
     """
 
-    __slots__ = ("_decoder", "_ended", "_is_open", "_max_frame_bytes", "_method", "_methods", "_refused", "_started")
+    __slots__ = (
+        "_decoder",
+        "_ended",
+        "_heads",
+        "_is_open",
+        "_max_frame_bytes",
+        "_method",
+        "_methods",
+        "_refused",
+        "_started",
+    )
 
-    def __init__(self, methods: Mapping[str, AnyMethod], max_frame_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, AnyMethod],
+        max_frame_bytes: int | None = None,
+        heads: Mapping[bytes, AnyMethod] | None = None,
+    ) -> None:
         self._methods = methods
-        max_frame_bytes = largest_request_frame(methods) if max_frame_bytes is None else max_frame_bytes
-        self._max_frame_bytes = max_frame_bytes
+        self._heads = {method.header: method for method in methods.values()} if heads is None else heads
+        self._max_frame_bytes = largest_request_frame(methods) if max_frame_bytes is None else max_frame_bytes
         self._decoder: FrameDecoder | None = None
         """None before the first byte, and when nothing more may come."""
         self._is_open = True
@@ -315,11 +331,19 @@ class ServerCall:
 
     def take_first(self, data: bytes | memoryview) -> CallStarted | CallRefused | None:
         """Take the first received bytes, and return the call if they are the whole of a plain one; else events tell."""
-        plain = whole_request(data, self._max_frame_bytes, self._methods) if self._decoder is None else None
-        if plain is None:
-            self.feed(data)
-            return None
-        return self._first(plain)
+        plain = whole_request(data, self._max_frame_bytes, self._heads) if self._decoder is None else None
+        if plain is not None:
+            method, left_ms, request = plain
+            if not method.takes_stream:
+                try:
+                    message = parse(method.request_type, request, method.max_request_bytes)
+                except RemoteProtocolError:
+                    pass  # told below
+                else:
+                    self._started, self._method = True, method
+                    return CallStarted(plain_header(method.name, left_ms), method, message)
+        self.feed(data)
+        return None
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take received bytes; after a refusal or the end they are dropped."""
@@ -345,18 +369,11 @@ class ServerCall:
             if self._decoder.buffered_bytes:
                 raise MalformedMessageError("bytes after the request", field="message")
             return None
-        return self._first(None)
-
-    def _first(self, frame: PlainRequest | Frame | None) -> CallStarted | CallRefused | None:
         try:
-            if frame is None and self._decoder is not None:
-                frame = read_first_frame(self._decoder, self._methods)
+            frame = read_frame(self._decoder)
             if frame is None:
                 return None
-            if isinstance(frame, PlainRequest):
-                event = self._begin(plain_header(frame.method, frame.deadline_left_ms), frame.message)
-            else:
-                event = self._start(frame)
+            event = self._start(frame)
         except RemoteProtocolError as error:
             event = CallRefused(_refusal(error), self._method, error)
         self._started = True
@@ -431,9 +448,7 @@ class ServerCall:
             raise MalformedMessageError("a status from the caller", field="status")
         if frame.header is None:
             raise MalformedMessageError("a first frame without a header", field="header")
-        return self._begin(header_from_proto(frame.header), frame.message)
-
-    def _begin(self, header: Header, request: bytes | None) -> CallStarted | CallRefused:
+        header, request = header_from_proto(frame.header), frame.message
         method = self._methods.get(header.method)
         if method is None:
             return CallRefused(

@@ -134,7 +134,7 @@ class RpcClient:
 
         Cost: one stream; one frame each way.
         """
-        deadline = trio.current_time() + timeout_s
+        deadline = None if retry is None else trio.current_time() + timeout_s
         attempts = 0
         may_have_executed = False
         while True:
@@ -144,7 +144,7 @@ class RpcClient:
                     peer_id,
                     method,
                     request,
-                    timeout_s if attempts == 1 else deadline - trio.current_time(),
+                    timeout_s if deadline is None or attempts == 1 else deadline - trio.current_time(),
                     session_id,
                     idempotency_key,
                     metadata,
@@ -154,7 +154,7 @@ class RpcClient:
                     error.retry_safe = True  # under the same key
                 may_have_executed = error.may_have_executed = may_have_executed or error.may_have_executed
                 pause_s = None if retry is None else self._pause_s(retry, attempts, error)
-                if pause_s is None or trio.current_time() + pause_s >= deadline:
+                if pause_s is None or deadline is None or trio.current_time() + pause_s >= deadline:
                     raise
             else:
                 self._budget.on_success()
@@ -230,26 +230,27 @@ class RpcClient:
         # Checked before the dial: a request that breaks a bound costs nothing.
         call = _client_call(method, request, session_id, idempotency_key, metadata)
         await trio.lowlevel.checkpoint_if_cancelled()
-        deadline = trio.current_time() + timeout_s
-        stream = await self._open(peer_id, method, deadline, timeout_s)
+        now = trio.current_time()
+        deadline = now + timeout_s
+        stream = self._node.start_stream(peer_id, method.ids(self._prefix))
+        if stream is None:
+            stream = await self._open(peer_id, method, deadline, timeout_s)
+            now = trio.current_time()
         try:
             sent_at_s = self._system.monotonic_s()
-            await _send_first(stream, call, deadline)
-            response = await one_response(stream, call, deadline)
+            await _send_first(stream, call, deadline - now, deadline)
+            response = await one_response(stream, call, deadline, now)
             return response, self._system.monotonic_s() - sent_at_s
         finally:
-            await _leave(stream, ended=call.ended)
+            await _leave(stream, ended=call.outcome is not None)
 
     async def _open(self, peer_id: PeerId, method: AnyMethod, deadline: float, timeout_s: float | None) -> Stream:
-        """Return a stream to call the method on."""
+        """Return a stream to call the method on, which has to be waited for."""
         ids = method.ids(self._prefix)
-        stream = self._node.start_stream(peer_id, ids)
-        if stream is None:
-            with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
-                wanted = ids[0] if len(ids) == 1 else ids
-                return await self._node.open_stream(peer_id, wanted, timeout_s=timeout_s)
-            raise _no_stream(peer_id, timeout_s)
-        return stream
+        with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
+            wanted = ids[0] if len(ids) == 1 else ids
+            return await self._node.open_stream(peer_id, wanted, timeout_s=timeout_s)
+        raise _no_stream(peer_id, timeout_s)
 
     @asynccontextmanager
     async def server_stream(
@@ -413,10 +414,13 @@ class RpcClient:
         call = _client_call(method, request, session_id, idempotency_key, metadata)
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         await trio.lowlevel.checkpoint_if_cancelled()
-        stream = await self._open(peer_id, method, deadline, timeout_s)
+        stream = self._node.start_stream(peer_id, method.ids(self._prefix))
+        if stream is None:
+            stream = await self._open(peer_id, method, deadline, timeout_s)
+        left_s = None if timeout_s is None else deadline - trio.current_time()
         try:
             sent_at_s = self._system.monotonic_s()
-            await _send_first(stream, call, deadline)
+            await _send_first(stream, call, left_s, deadline)
             yield stream, call, deadline, sent_at_s
         finally:
             await _leave(stream, ended=call.ended)
@@ -463,10 +467,11 @@ def _client_call(
     return ClientCall(method, header, request)
 
 
-async def _send_first(stream: Stream, call: ClientCall[Any, Any], deadline: float) -> None:
+async def _send_first(
+    stream: Stream, call: ClientCall[Any, Any], deadline_left_s: float | None, deadline: float
+) -> None:
     """Send the first frame, and close our side with it unless further requests are to come."""
-    first = call.start(None if deadline == math.inf else deadline - trio.current_time())
-    end = not call.takes_stream
+    first, end = call.start(deadline_left_s), not call.takes_stream
     try:
         if stream.send_nowait(first, end=end):
             return

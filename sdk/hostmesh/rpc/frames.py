@@ -7,10 +7,10 @@ goes through protobuf.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from hostmesh.rpc.method import MAX_MESSAGE_BYTES
+from hostmesh.rpc.method import MAX_MESSAGE_BYTES, AnyMethod
 from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
 from hostmesh.v1 import rpc_pb2
 from hostmesh.wire.bounds import parse
@@ -24,7 +24,6 @@ _OK_STATUS = b"\x1a\x00"
 _HEADER_TAG_BYTE = 0x0A
 _MESSAGE_TAG_BYTE = 0x12
 # And of CallHeader.
-_METHOD_TAG_BYTE = 0x0A
 _DEADLINE_TAG_BYTE = 0x10
 _SMALL_BYTES = 4096
 """A frame up to this size is cheaper to copy once more than to look at in pieces."""
@@ -38,14 +37,6 @@ class Frame(NamedTuple):
     header: rpc_pb2.CallHeader | None
     message: bytes | None
     outcome: Outcome | None
-
-
-class PlainRequest(NamedTuple):
-    """The first frame of nearly every call: a method, perhaps a deadline, and a request."""
-
-    method: str
-    deadline_left_ms: int | None
-    message: bytes
 
 
 EMPTY = Frame(None, None, None)
@@ -93,49 +84,10 @@ def encode_end(outcome: Outcome, message: bytes | None) -> bytes:
     return b"".join((encode_length(len(envelope) + len(message) + len(status)), envelope, message, status))
 
 
-def read_first_frame(decoder: FrameDecoder, known: Container[str]) -> PlainRequest | Frame | None:
-    """Return the frame that starts a call, or None while it is not complete.
-
-    Args:
-        decoder: of the call's stream.
-        known: the methods that there are; of others the whole header is wanted.
-
-    Raises:
-        RemoteProtocolError: no frame, or one outside its bounds.
-
-    Cost: two copies of the message.
-    """
-    size = decoder.next_size()
-    if size is None:
-        return None
-    data = decoder.take()
-    if not size:
-        return EMPTY
-    return _plain_request(data, known) or _through_protobuf(data, decoder.max_frame_bytes)
-
-
-def _plain_request(data: bytes, known: Container[str]) -> PlainRequest | None:
-    """Return what a frame holds, or None where it may be anything else."""
-    if len(data) < 6 or data[0] != _HEADER_TAG_BYTE or data[2] != _METHOD_TAG_BYTE:
-        return None
-    name_end, header_end = 4 + data[3], 2 + data[1]
-    # A length of more than one byte has a first one over 0x7f, which is beyond what is compared here.
-    if not (name_end <= header_end <= 0x81 and header_end < len(data) and data[header_end] == _MESSAGE_TAG_BYTE):
-        return None
-    left_ms: int | None = None
-    if name_end != header_end:
-        left_ms, end = _varint(data, name_end + 1)
-        if data[name_end] != _DEADLINE_TAG_BYTE or end != header_end:
-            return None
-    length, start = _varint(data, header_end + 1)
-    if start + length != len(data) or length > MAX_MESSAGE_BYTES:
-        return None
-    method = data[4:name_end].decode("utf-8", "replace")
-    return PlainRequest(method, left_ms, data[start:]) if method in known else None
-
-
 def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """Return a varint of up to 9 bytes and where it ends; an end of 0 for what is none."""
+    if at < len(data) and (byte := data[at]) < 0x80:
+        return byte, at + 1
     value = shift = 0
     for byte in data[at : at + 9]:
         at += 1
@@ -146,18 +98,39 @@ def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     return 0, 0
 
 
-def whole_request(data: bytes | memoryview, max_bytes: int, known: Container[str]) -> PlainRequest | None:
-    """Return what these bytes hold, if they are one whole frame and it is plain; None where it may be anything else.
+def whole_request(
+    data: bytes | memoryview, max_bytes: int, heads: Mapping[bytes, AnyMethod]
+) -> tuple[AnyMethod, int | None, bytes] | None:
+    """Return the method, the deadline in ms and the request in these bytes, if they are one whole frame of no more.
+
+    None for all else, also where it may be such a frame written in another way.
 
     Args:
         data: the first bytes of a call, as they came.
         max_bytes: most that the frame may have.
-        known: the methods that there are.
+        heads: the methods that there are, by ``Method.header``.
 
     Cost: two copies of the message.
     """
     start = _whole_frame(data, max_bytes)
-    return None if start is None else _plain_request(bytes(data[start:]), known)
+    if start is None or data[start] != _HEADER_TAG_BYTE:
+        return None
+    data = bytes(data)
+    # A length of more than one byte has a first one over 0x7f: then the header ends beyond what is looked at here.
+    header_at, header_end = start + 2, start + 2 + data[start + 1]
+    name_end = header_at + 2 + data[header_at + 1]
+    if not name_end <= header_end < min(len(data) - 1, header_at + 0x80) or data[header_end] != _MESSAGE_TAG_BYTE:
+        return None
+    method = heads.get(data[header_at:name_end])
+    if method is None:
+        return None
+    left_ms: int | None = None
+    if name_end != header_end:
+        left_ms, end = _varint(data, name_end + 1)
+        if data[name_end] != _DEADLINE_TAG_BYTE or end != header_end:
+            return None
+    length, at = _varint(data, header_end + 1)
+    return (method, left_ms, data[at:]) if at and at + length == len(data) else None
 
 
 def whole_answer(data: bytes | memoryview, max_bytes: int) -> bytes | memoryview | None:
@@ -175,7 +148,7 @@ def whole_answer(data: bytes | memoryview, max_bytes: int) -> bytes | memoryview
 
 def _whole_frame(data: bytes | memoryview, max_bytes: int) -> int | None:
     """Return where the frame begins that fills these bytes with a length of one or two bytes; None for all else."""
-    if len(data) < 4:
+    if len(data) < 6:
         return None
     size, start = data[0], 1
     if size >= 0x80:

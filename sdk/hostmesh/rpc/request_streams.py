@@ -109,7 +109,7 @@ class ClientStream(Generic[RequestT, ResponseT]):
             raise self._failure
         if self._response is None:
             try:
-                self._response = await one_response(self._stream, self._call, self._deadline)
+                self._response = await one_response(self._stream, self._call, self._deadline, trio.current_time())
             except (RpcError, DeadlineExceededError) as error:
                 self._failure = error
                 raise

@@ -72,18 +72,19 @@ class ResponseStream(Generic[ResponseT]):
         return await next_event(self._stream, self._call, self._deadline)
 
 
-async def one_response(stream: Stream, call: ClientCall[Any, ResponseT], deadline: float) -> ResponseT:
+async def one_response(stream: Stream, call: ClientCall[Any, ResponseT], deadline: float, asked_at: float) -> ResponseT:
     """Return the response of a call that has exactly one, and an OK status after it.
 
     Args:
         stream: of the call; nothing was received on it.
         call: its state.
         deadline: of the call, by trio's clock.
+        asked_at: when the peer was asked last, by the same.
 
     Raises:
         As :func:`next_event`, and :class:`~hostmesh.errors.RpcError`.
     """
-    response = call.take_answer(await _receive(stream, call, deadline))
+    response = call.take_answer(await _receive(stream, call, deadline, asked_at))
     if response is not None:
         return response
     while True:
@@ -125,13 +126,16 @@ async def next_event(
             continue
         if event is not None:
             return event
-        call.feed(await _receive(stream, call, deadline))
+        # It was heard just now, or what was sent since is not waited for.
+        call.feed(await _receive(stream, call, deadline, trio.current_time()))
 
 
-async def _receive(stream: Stream, call: ClientCall[Any, Any], deadline: float) -> bytes | memoryview:
+async def _receive(
+    stream: Stream, call: ClientCall[Any, Any], deadline: float, last_word_at: float
+) -> bytes | memoryview:
     """Return what the peer sends next; its end is none of it."""
-    # From now on: it was heard, or asked, just now.
-    stream.set_read_deadline(min(deadline, trio.current_time() + SILENCE_S))
+    latest = last_word_at + SILENCE_S
+    stream.set_read_deadline(min(latest, deadline))
     try:
         data = await stream.receive_chunk()
     except DeadlineExceededError:

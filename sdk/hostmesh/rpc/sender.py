@@ -54,6 +54,11 @@ class MessageSender:
         with suppress(ConnectionLostError):
             await self._send(HEARTBEAT_FRAME, b"")
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being sent."""
+        return self._busy
+
     async def wait_idle(self) -> None:
         """Return once nothing is being sent."""
         while self._busy:

@@ -13,6 +13,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,16 @@ import trio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from hostmesh.errors import ConnectionLostError, RemoteProtocolError, StatusCode, UsageError
+from hostmesh.errors import (
+    ConnectionLostError,
+    DeadlineExceededError,
+    RemoteProtocolError,
+    StatusCode,
+    UsageError,
+)
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
-from hostmesh.rpc.call import CallRefused, CallStarted, ServerCall, largest_request_frame
+from hostmesh.rpc.call import HEARTBEAT_FRAME, CallRefused, CallStarted, ServerCall, largest_request_frame
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.interceptors import IncomingCall, ServerInterceptor, intercepted, swallowed
 from hostmesh.rpc.key_store import KeyStore
@@ -96,6 +103,8 @@ class _Service:
     methods: Mapping[str, AnyMethod]
     routes: Mapping[str, _Route]
     max_frame_bytes: int
+    heads: Mapping[bytes, AnyMethod]
+    """The methods by their ``header``."""
     calls: ServiceCalls
     descriptor: ServiceDescriptor
     version: str
@@ -128,7 +137,7 @@ class RpcServer:
         self._table = LimitTable(self._limits)
         self._unfinished = UnfinishedRequests(self._limits)
         self._services: dict[str, _Service] = {}
-        self._handled: dict[MessageSender, None] = {}
+        self._handled: dict[Stream, MessageSender | None] = {}
         """Of the calls that a handler is at work on."""
         self._lingering = 0
         self._keyed = KeyedCalls(system, outcome_of=self._outcome_of, store=keys)
@@ -180,10 +189,13 @@ class RpcServer:
                 method, function, (*self._interceptors, *interceptors), (method.full_name, StatusCode.OK.name)
             )
         frame_bytes = largest_request_frame(methods)
+        heads = {method.header: method for method in methods.values()}
         calls = self._table.service(service.full_name, limits or stated_limits(service, self._limits))
         for served in ids:
             version = served.rpartition("/")[2]
-            self._services[served] = _Service(service.name, methods, routes, frame_bytes, calls, service, version)
+            self._services[served] = _Service(
+                service.name, methods, routes, frame_bytes, heads, calls, service, version
+            )
 
     def remove_service(self, service: ServiceDescriptor | ServiceBase) -> tuple[str, ...]:
         """Serve a service no longer; calls in progress go on. Return its protocol ids, for the node to forget.
@@ -215,13 +227,17 @@ class RpcServer:
             task_status.started()
             while True:
                 await trio.sleep(HEARTBEAT_S)
-                for sender in [*self._handled]:
-                    if sender.was_silent():
+                for stream, sender in [*self._handled.items()]:
+                    if sender is None:
+                        # Nothing else is sent meanwhile. Where there is no room, the next one comes soon enough.
+                        with suppress(ConnectionLostError):
+                            stream.send_nowait(HEARTBEAT_FRAME)
+                    elif sender.was_silent():
                         # In a task: a caller that does not read holds its heartbeat back, and no other.
-                        nursery.start_soon(self._beat, sender)
+                        nursery.start_soon(self._beat, stream, sender)
 
-    async def _beat(self, sender: MessageSender) -> None:
-        if sender in self._handled:  # the handler may have ended since
+    async def _beat(self, stream: Stream, sender: MessageSender) -> None:
+        if stream in self._handled:  # the handler may have ended since
             await sender.beat()
 
     def active_calls(self, peer_id: PeerId) -> int:
@@ -231,7 +247,7 @@ class RpcServer:
     def _serve(self, service: _Service, stream: Stream) -> Awaitable[None]:
         """Serve one stream to its end; leaves it closed or reset."""
         over = self._table.admit(stream.peer_id, service.calls, self._system.monotonic_s())
-        call = ServerCall(service.methods, service.max_frame_bytes)
+        call = ServerCall(service.methods, service.max_frame_bytes, service.heads)
         if over is None:
             return self._serve_admitted(service, stream, call)
         outcome = Outcome(
@@ -254,25 +270,24 @@ class RpcServer:
 
     async def _serve_admitted(self, service: _Service, stream: Stream, call: ServerCall) -> None:
         """Read the request and answer it. One task and few frames: most of what an idle call costs is its frames."""
-        sender = MessageSender(stream, call.response)
+        sender: MessageSender | None = None
         requests: ReceivedRequests[Any] | None = None
-        request: CallStarted | CallRefused | None = None
         route: _Route | None = None
+        until = math.inf  # when the call's time is up, by trio's clock
         outcome, answered, sent, clean = OK, False, False, False
-        # The time of the request, then that of the caller.
-        scope = trio.CancelScope(deadline=trio.current_time() + self._limits.request_timeout_s)
         try:
+            request = await self._read_request(service, stream, call)
             # An exception inside a scope that is cancelled too may come out as a group with Cancelled, which only the
             # scope takes apart; so the boundary stands outside the scope.
             try:
-                with scope:
-                    request = await self._read_request(service, stream, call)
-                    if isinstance(request, CallStarted):
-                        route, left_s = service.routes[request.method.name], request.header.deadline_left_s
-                        if left_s is None:
-                            # The caller names no end: that of the method holds, and its handler is told so.
-                            left_s = request.header.deadline_left_s = route.method.default_timeout_s
-                        scope.deadline = math.inf if left_s is None else trio.current_time() + left_s
+                if isinstance(request, CallStarted):
+                    route, left_s = service.routes[request.method.name], request.header.deadline_left_s
+                    if left_s is None:
+                        # The caller names no end: that of the method holds, and its handler is told so.
+                        left_s = request.header.deadline_left_s = route.method.default_timeout_s
+                    if left_s is not None:
+                        until = trio.current_time() + left_s
+                    with trio.CancelScope(deadline=until) as scope:
                         stream.on_lost(scope.cancel)
                         if left_s is not None and left_s <= 0:
                             await trio.lowlevel.checkpoint()  # the time is up before there is anything to do
@@ -280,13 +295,16 @@ class RpcServer:
                             requests = ReceivedRequests(
                                 stream, call, unfinished=self._unfinished, on_violation=partial(self._violate, service)
                             )
+                        if route.method.gives_stream:
+                            sender = MessageSender(stream, call.response)
                         handling = self._handle(service, route, stream.peer_id, request, requests, sender, scope)
                         request = None  # the handler has what it needs of it
-                        self._handled[sender] = None
+                        self._handled[stream] = sender
                         response = await handling
-                        del self._handled[sender]  # the answer goes past the sender: no heartbeat may start now
-                        await sender.wait_idle()
-                        if not sender.broken:
+                        del self._handled[stream]  # the answer goes past the sender: no heartbeat may start now
+                        if sender is not None and sender.is_busy:
+                            await sender.wait_idle()
+                        if sender is None or not sender.broken:
                             answered = True
                             sent = await self._answer(stream, call, route, OK, response)
             except Exception as error:
@@ -294,21 +312,23 @@ class RpcServer:
                     raise
                 # The handler boundary: one call fails, and nothing else.
                 outcome = self._outcome_of(error, route.method)
+            except BaseExceptionGroup as group:
+                # The node ends, say. What the handler made of it must not come out of the node with it.
+                raise group.split(Exception)[1] or group from None
             if route is None:
                 refused = request if isinstance(request, CallRefused) else None
-                clean = await self._without_request(service, stream, call, refused, late=scope.cancelled_caught)
-            elif not answered and not sender.broken:
+                clean = await self._without_request(service, stream, call, refused)
+            elif not answered and (sender is None or not sender.broken):
                 # Where the caller has left and not its time, the answer finds nobody.
                 outcome = _LATE if outcome is OK else outcome
-                self._handled.pop(sender, None)
-                until = max(scope.deadline, trio.current_time() + self._limits.linger_timeout_s)
-                with trio.CancelScope(deadline=until):
+                self._handled.pop(stream, None)
+                with trio.CancelScope(deadline=max(until, trio.current_time() + self._limits.linger_timeout_s)):
                     sent = await self._answer(stream, call, route, outcome, None)
         except ConnectionLostError:
             self.counters.abandoned[service.name] += 1
         finally:
             self._table.release(stream.peer_id, service.calls)
-            self._handled.pop(sender, None)
+            self._handled.pop(stream, None)
             if requests is not None:
                 requests.release()
             if route is not None and not sent:
@@ -319,13 +339,16 @@ class RpcServer:
             await self._close(stream, is_ended=clean or call.requests_ended)
 
     async def _close(self, stream: Stream, *, is_ended: bool = True) -> None:
+        is_closed = False
         try:
             if is_ended or await self._let_finish(stream):
                 await stream.close()
-            else:
-                await stream.reset()
+                is_closed = True
         except ConnectionLostError:
-            await stream.reset()
+            pass
+        finally:
+            if not is_closed:
+                await stream.reset()
 
     async def _read_request(
         self, service: _Service, stream: Stream, call: ServerCall
@@ -333,24 +356,40 @@ class RpcServer:
         """Return the request, with nothing after it but the end; None for a stream that holds something else."""
         started: CallStarted | None = None
         unfinished_bytes = 0
+        has_waited = False
         try:
             # The caller closes its side with its request, unless more are to come; when the handler of one request
             # starts, a reset is all that can still come.
-            while data := await stream.receive_chunk():
-                call.feed(data)
-                while (event := call.next_event()) is not None:
+            while True:
+                data = stream.receive_nowait()
+                if data is None:
+                    if not has_waited:
+                        has_waited = True
+                        stream.set_read_deadline(trio.current_time() + self._limits.request_timeout_s)
+                    data = await stream.receive_chunk()
+                if not data:
+                    break
+                if started is None:
+                    event = call.take_first(data) or call.next_event()
                     if isinstance(event, CallRefused):
                         return event
                     if isinstance(event, CallStarted):
                         started = event
                         if event.method.takes_stream:
                             return event
+                else:
+                    call.feed(data)
+                call.next_event()  # which raises for whatever follows the only request
                 if started is None:
                     unfinished_bytes += len(data)
                     if not self._unfinished.add(stream.peer_id, len(data)):
                         call.drop()
                         return CallRefused(_FULL)
             call.end_of_stream()
+        except DeadlineExceededError:
+            self.counters.violations[service.name] += 1
+            _log.info("%s sent no request in time", stream.peer_id, extra={"service": service.name})
+            return None
         except RemoteProtocolError:
             # It closed before its request was whole, or sent more than a request: no caller that waits for an answer.
             self.counters.violations[service.name] += 1
@@ -358,15 +397,14 @@ class RpcServer:
         finally:
             if unfinished_bytes:
                 self._unfinished.remove(stream.peer_id, unfinished_bytes)
+            if has_waited:
+                stream.set_read_deadline(math.inf)
         return started
 
     async def _without_request(
-        self, service: _Service, stream: Stream, call: ServerCall, refused: CallRefused | None, *, late: bool
+        self, service: _Service, stream: Stream, call: ServerCall, refused: CallRefused | None
     ) -> bool:
         """Answer what no handler sees, where it can be answered."""
-        if late:
-            self.counters.violations[service.name] += 1
-            _log.info("%s sent no request in time", stream.peer_id, extra={"service": service.name})
         if refused is None:
             return False
         if refused.violation is not None:
@@ -381,7 +419,7 @@ class RpcServer:
         peer_id: PeerId,
         started: CallStarted,
         requests: ReceivedRequests[Any] | None,
-        sender: MessageSender,
+        sender: MessageSender | None,
         scope: trio.CancelScope,
     ) -> Awaitable[Message | None]:
         """Call the handler."""
@@ -397,7 +435,7 @@ class RpcServer:
             metadata=header.metadata,
         )
         request = started.request if requests is None else requests
-        arguments = (request, context, sender.send) if route.method.gives_stream else (request, context)
+        arguments = (request, context) if sender is None else (request, context, sender.send)
         handler = route.handler
         if context.idempotency_key:
             if not route.method.is_unary:
@@ -438,7 +476,8 @@ class RpcServer:
             outcome = self._outcome_of(error, route.method)
             data = call.end(outcome)
         try:
-            await stream.send(data, end=True)
+            if not stream.send_nowait(data, end=True):
+                await stream.send(data, end=True)
         except ConnectionLostError:
             return False
         if outcome is OK:

@@ -135,7 +135,8 @@ class WatchedStream:
             self._life.reach(READ)
 
     def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
-        return False  # leaves it to the one that waits
+        # What is no heartbeat is left to the one that waits.
+        return data == b"\0" and self._stream.send_nowait(data, end=end)
 
     async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         is_heartbeat = data == b"\0"

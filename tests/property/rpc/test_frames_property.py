@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from hostmesh.errors import RemoteProtocolError, StatusCode
 from hostmesh.rpc.frames import (
     Frame,
-    PlainRequest,
     encode_end,
     encode_message_head,
     encode_request,
-    read_first_frame,
     read_frame,
+    whole_answer,
+    whole_request,
 )
 from hostmesh.rpc.header import Header, encode_header, encode_header_rest
 from hostmesh.rpc.method import methods_of
@@ -24,6 +24,7 @@ from hostmesh.wire.framing import FrameDecoder, encode_frame
 
 PING = methods_of(status_pb2.DESCRIPTOR.services_by_name["StatusService"])["Ping"]
 CAP = 1_100_000
+HEADS = {PING.header: PING}
 
 Reading = Frame | tuple[type[RemoteProtocolError], str]
 
@@ -158,25 +159,45 @@ def first_frames(draw: st.DrawFn) -> bytes:
 
 @given(data=first_frames(), damage=st.none() | st.tuples(st.integers(0, 12), st.integers(0, 255)))
 @example(data=sized(0x0A, b"\x0a\x04Ping") + b"\x12\x81\x80\x40" + bytes(1048577), damage=None)
-def test_a_first_frame_is_read_as_protobuf_reads_it(data: bytes, damage: tuple[int, int] | None) -> None:
+def test_a_request_that_is_read_by_hand_is_what_protobuf_reads(data: bytes, damage: tuple[int, int] | None) -> None:
     if damage is not None and damage[0] < len(data):
         data = data[: damage[0]] + bytes([damage[1]]) + data[damage[0] + 1 :]
-    decoder = FrameDecoder(CAP)
-    decoder.feed(encode_frame(data))
-    read: PlainRequest | Reading | None
-    try:
-        read = read_first_frame(decoder, {"Ping"})
-    except RemoteProtocolError as error:
-        read = type(error), str(error)
-    if isinstance(read, PlainRequest):
-        header = rpc_pb2.CallHeader(method=read.method, deadline_left_ms=read.deadline_left_ms)
-        read = Frame(header, read.message, None)
-    assert read == (through_protobuf(data) if data else Frame(None, None, None))
+    read = whole_request(encode_frame(data), CAP, HEADS)
+    if read is not None:
+        method, left_ms, message = read
+        assert method is PING
+        header = rpc_pb2.CallHeader(method="Ping", deadline_left_ms=left_ms)
+        assert through_protobuf(data) == Frame(header, message, None)
 
 
-@given(size=sizes, left_ms=st.none() | st.integers(0, 10**12))
+@given(data=st.lists(fields(), max_size=4).map(b"".join) | first_frames())
+def test_an_answer_that_is_read_by_hand_is_what_protobuf_reads(data: bytes) -> None:
+    read = whole_answer(encode_frame(data), CAP)
+    if read is not None:
+        assert through_protobuf(data) == Frame(None, bytes(read), OK)
+
+
+@given(data=st.binary(max_size=12) | first_frames().map(encode_frame), cap=st.integers(0, 64))
+def test_only_whole_frames_within_their_cap_are_read_by_hand(data: bytes, cap: int) -> None:
+    """Of what is no whole frame, or one too large, the decoder tells."""
+    for read in (whole_request(data, cap, HEADS), whole_answer(data, cap)):
+        if read is not None:
+            decoder = FrameDecoder(cap)
+            decoder.feed(data)
+            assert decoder.next_frame() is not None
+            assert decoder.buffered_bytes == 0
+
+
+@given(size=st.integers(0, 16_000), left_ms=st.none() | st.integers(0, 10**12))
 def test_what_callers_write_is_read_by_hand(size: int, left_ms: int | None) -> None:
     left_s = None if left_ms is None else left_ms / 1000
-    decoder = FrameDecoder(CAP)
-    decoder.feed(encode_request(encode_header(PING, left_s, b""), bytes(size)))
-    assert read_first_frame(decoder, {"Ping"}) == PlainRequest("Ping", left_ms, bytes(size))
+    sent = encode_request(encode_header(PING, left_s, b""), bytes(size))
+    assert whole_request(sent, CAP, HEADS) == (PING, left_ms, bytes(size))
+    assert whole_request(memoryview(sent), CAP, HEADS) == (PING, left_ms, bytes(size))
+
+
+@given(size=st.integers(0, 16_000))
+def test_what_servers_write_is_read_by_hand(size: int) -> None:
+    # The shortest go through protobuf.
+    sent = encode_end(OK, bytes(size))
+    assert whole_answer(sent, CAP) == (bytes(size) if len(sent) >= 6 else None)

@@ -937,3 +937,28 @@ async def test_an_answer_before_the_request_was_read_is_heard(autojump_clock: Mo
     with pytest.raises(RpcError) as caught:
         await pair.ping()
     assert caught.value.status is StatusCode.NOT_FOUND
+
+
+async def test_what_a_handler_raises_while_its_node_ends_goes_no_further(autojump_clock: MockClock) -> None:
+    entered = trio.Event()
+
+    async def fails_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("of the handler")
+
+    async def ping(request: status_pb2.PingRequest, context: CallContext) -> status_pb2.PingResponse:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails_when_cancelled)
+            entered.set()
+            await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    async with trio.open_nursery() as node:
+        pair = Pair(node)
+        pair.handler.ping = ping  # type: ignore[method-assign]
+        pair.replace("ping", ping)
+        node.start_soon(pair.ping, b"n", 60.0)
+        await entered.wait()
+        node.cancel_scope.cancel()

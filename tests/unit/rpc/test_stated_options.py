@@ -261,13 +261,13 @@ async def test_a_refusal_reads_nothing_and_keeps_nothing(
     nursery.start_soon(world.ask, client, 1000)
     await trio.sleep(1)
     parsed: list[int] = []
-    feed = ServerCall.feed
+    take_first = ServerCall.take_first
 
-    def counted(call: ServerCall, data: bytes) -> None:
+    def counted(call: ServerCall, data: bytes) -> Any:
         parsed.append(len(data))
-        feed(call, data)
+        return take_first(call, data)
 
-    monkeypatch.setattr(ServerCall, "feed", counted)
+    monkeypatch.setattr(ServerCall, "take_first", counted)
 
     near, inner = memory_stream_pair(peer_number(2), world.far.peer_id, PROTOCOL, window_bytes=2**21)
     far = LoggedStream(inner)
