@@ -106,6 +106,9 @@ class Muxer:
         self._accept = accept
         self._unsent: Sequence[bytes | memoryview] = ()
         self._flushed_at_s = -1.0
+        self._writes = 0
+        self.begun_write = 0
+        """The last write of which a byte may have left; they are counted from 1."""
         self._understood_at_s = trio.current_time()
         self._writer: trio.lowlevel.Task | None = None
         self._writer_is_woken = False
@@ -141,6 +144,11 @@ class Muxer:
     # --- sending ---
 
     @property
+    def next_write(self) -> int:
+        """The number of the write with which goes what is queued now."""
+        return self._writes + 1
+
+    @property
     def is_congested(self) -> bool:
         """Whether senders should wait."""
         return bool(self._unsent) and self.yamux.queued_bytes >= CONGESTED_BYTES
@@ -167,12 +175,15 @@ class Muxer:
         data = self.yamux.data_to_send()
         if not data or self.is_closed:
             return
+        self._writes += 1
         try:
             parts = self._channel.seal_parts(data)
             sent = self._link.send_nowait(*parts)
         except (LinkBrokenError, RemoteProtocolError) as error:
             self._stop_writing(error)
             return
+        if sent:
+            self.begun_write = self._writes
         self._flushed_at_s = trio.current_time()
         self._unsent = rest_of(parts, sent)
         if self._unsent:
@@ -187,6 +198,7 @@ class Muxer:
     async def _write(self) -> None:
         while True:
             if self._unsent:
+                self.begun_write = self._writes
                 try:
                     await self._link.send(*self._unsent)
                 except LinkBrokenError as error:

@@ -52,6 +52,7 @@ class NodeStream:
         "_connection",
         "_deadline_key",
         "_failure",
+        "_first_write",
         "_is_ended",
         "_is_held",
         "_is_late",
@@ -98,6 +99,8 @@ class NodeStream:
         self._is_sending = False
         self._burst_sends = 0
         self._burst_bytes = 0
+        self._first_write = 0
+        """The connection's write with which our first bytes go; 0: there are none."""
         self.closed_at_s: float | None = None
         """When this side was done with the stream, in trio's clock."""
         yamux_stream.owner = self
@@ -154,6 +157,7 @@ class NodeStream:
         prefix = self._prefix
         if muxer.is_congested or len(prefix) + len(data) > min(yamux_stream.send_window, _PIECE_BYTES):
             return False
+        self._first_write = self._first_write or muxer.next_write
         if prefix:
             data = prefix + data
             self._prefix = b""
@@ -170,6 +174,7 @@ class NodeStream:
             # Before anything is queued: otherwise every stream could put a piece on top of a full queue.
             await muxer.wait_uncongested()
             self._check_writable()
+        self._first_write = self._first_write or muxer.next_write
         if self._prefix:
             head = self._prefix + head
             self._prefix = b""
@@ -252,6 +257,7 @@ class NodeStream:
         """Say our part of the agreement now: the peer may wait for it."""
         if self._prefix and not self._yamux_stream.is_write_closed:
             prefix, self._prefix = self._prefix, b""
+            self._first_write = self._first_write or self._connection.muxer.next_write
             # At most 1 KiB, and the first bytes of the stream: the window has room.
             yamux = self._connection.muxer.yamux
             (yamux.answer if self.is_inbound else yamux.send)(self._yamux_stream, prefix)
@@ -412,10 +418,17 @@ class NodeStream:
             callback()
 
     def _lost(self, why: str = "the peer reset it, or the connection broke") -> ConnectionLostError:
+        has_left = self.is_inbound or self._may_have_left()
         return ConnectionLostError(
             f"the stream to {self.peer_id} ended early: {why}",
-            remedy="open another; the peer may have done what it was asked for",
+            may_have_executed=has_left,
+            remedy="open another; the peer may have done what it was asked for" if has_left else "open another",
         )
+
+    def _may_have_left(self) -> bool:
+        """Whether a byte of what was sent has left, or still will."""
+        muxer = self._connection.muxer
+        return self._first_write > 0 and (not muxer.is_closed or self._first_write <= muxer.begun_write)
 
     def _wake(self) -> None:
         self._wake_reader()

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 import trio
 import trio.testing
 from tests.integration.kill9.lives import Server
@@ -255,11 +254,6 @@ NOTHING_LEFT: dict[str, Phase] = {
     "queued for a full socket": queued_for_a_full_socket,
 }
 """The first byte of the call has not left this process when the server dies, and never will."""
-QUEUED = (reset_and_not_noticed, waiting_for_a_full_connection, queued_for_a_full_socket)
-UNTRUE = pytest.mark.xfail(reason="the connection does not tell its streams whether their first byte left", strict=True)
-NOTHING_LEFT_MARKED = [
-    pytest.param(phase, id=name, marks=UNTRUE if phase in QUEUED else ()) for name, phase in NOTHING_LEFT.items()
-]
 
 PERHAPS_LEFT: dict[str, Phase] = {
     "first bytes unread": first_bytes_unread,

@@ -15,7 +15,7 @@ import trio
 from tests.integration.kill9 import phases
 from tests.integration.kill9.journal import ANSWERED, ANSWERING, ARRIVED, EFFECT, HALF_ANSWERED, POINTS, READ, STARTED
 from tests.integration.kill9.lives import StartServer, Supervisor
-from tests.integration.kill9.phases import NOTHING_LEFT, NOTHING_LEFT_MARKED, PERHAPS_LEFT, RUN, Phase, Scene
+from tests.integration.kill9.phases import NOTHING_LEFT, PERHAPS_LEFT, RUN, Phase, Scene
 from tests.integration.kill9.watched import WatchedNode
 
 from hostmesh import RetryPolicy
@@ -133,7 +133,7 @@ async def test_any_other_method_on_a_server_that_is_killed(begin: Begin, phase: 
 # --- without one ---
 
 
-@pytest.mark.parametrize("phase", NOTHING_LEFT_MARKED)
+@pytest.mark.parametrize("phase", NOTHING_LEFT.values(), ids=NOTHING_LEFT.keys())
 async def test_without_a_key_a_call_that_never_left_is_made_again(begin: Begin, phase: Phase):
     scene = await begin(partial(apply, b""), {})
     assert await phase(scene) is None

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.kill9 import phases
 from tests.integration.kill9.journal import ANSWERED, POINTS
 from tests.integration.kill9.lives import StartServer
-from tests.integration.kill9.phases import NOTHING_LEFT_MARKED, PERHAPS_LEFT, RUN, SHAPES, Phase, Scene, Shape
+from tests.integration.kill9.phases import NOTHING_LEFT, PERHAPS_LEFT, RUN, SHAPES, Phase, Scene, Shape
 
 from hostmesh.net.node import Node
 
@@ -47,7 +47,7 @@ async def test_the_server_ends_itself(start_server: StartServer, scene: partial[
         assert not error.retry_safe
 
 
-@pytest.mark.parametrize("phase", NOTHING_LEFT_MARKED)
+@pytest.mark.parametrize("phase", NOTHING_LEFT.values(), ids=NOTHING_LEFT.keys())
 async def test_the_first_byte_never_left(start_server: StartServer, scene: partial[Scene], phase: Phase):
     server = await start_server()
     error = await phase(scene(server=server))
