@@ -139,7 +139,7 @@ class Pending:
             assert took_s[name] <= within_s, name
             assert isinstance(error, TransportError), name
             assert error.retry_safe is not (error.may_have_executed or isinstance(error, DeadlineExceededError)), name
-            # Of the others too some may have waited behind a large one; tests/integration/kill9 tells one from the other.
+            # Of the others some may have waited behind a large one; tests/integration/kill9 tells them apart.
             assert not (name in unsent and error.may_have_executed), name
 
     def check_lost(self) -> None:
