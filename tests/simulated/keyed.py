@@ -30,9 +30,8 @@ def idempotent(service: ServiceDescriptor) -> ServiceDescriptor:
     return pool.FindFileByName(file.name).services_by_name[service.name]
 
 
-COUNT = make_service("counting", streams=["Watch"], Add=(Int64Value, Int64Value), Watch=(Int64Value, Int64Value))
+COUNT = make_service("counting", Add=(Int64Value, Int64Value))
 ADD = method(COUNT, "Add", Int64Value, Int64Value)
-WATCH = method(COUNT, "Watch", Int64Value, Int64Value)
 IDEMPOTENT = idempotent(COUNT)
 LINK = SimOptions(link=LinkProfile(latency_s=0.01))
 KEY = b"a key of a caller"
@@ -58,9 +57,6 @@ class Counter:
             self.cancelled += 1
             raise
         return answer
-
-    async def watch(self, request: Int64Value, context: Any, send: Any) -> None:
-        raise AssertionError("a stream has no key")
 
     def fail_once(self, error: Exception) -> None:
         async def fail() -> None:

@@ -5,14 +5,13 @@ What happened is counted by the service itself, where the effect is.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
 from google.protobuf.wrappers_pb2 import Int64Value
-from tests.simulated.keyed import ADD, COUNT, KEY, LINK, TEN, WATCH, World, once, world_on
+from tests.simulated.keyed import ADD, COUNT, KEY, LINK, TEN, World, once, world_on
 from tests.support.simulated import eventually, simulated
 
 from hostmesh import (
@@ -21,7 +20,6 @@ from hostmesh import (
     RetryPolicy,
     RpcError,
     StatusCode,
-    UsageError,
 )
 from hostmesh.rpc.keyed import ALONE_S
 from hostmesh.rpc.keys import ROW_BYTES, KeyLimits
@@ -232,19 +230,6 @@ async def test_a_response_that_is_none_is_internal_and_its_call_cut_off(world: W
     assert await world.refusal() == (StatusCode.ABORTED, "OUTCOME_UNKNOWN", True)
     counters = world.far.sdk._running().server.counters
     assert (world.counter.effects, counters.handler_failures) == ([7], {"CountingService.Add": 1})
-
-
-@simulated(world_on, network=LINK)
-async def test_only_unary_calls_have_keys(world: World) -> None:
-    rpc = world.near.sdk.get_rpc_client()
-
-    def watch() -> AbstractAsyncContextManager[Any]:
-        return rpc.server_stream(world.far.peer_id, WATCH, Int64Value(), timeout_s=None, idempotency_key=KEY)
-
-    with pytest.raises(UsageError, match="no idempotency key"):
-        async with watch():
-            pass
-    assert not world.near.sdk.get_usage().outbound_streams.get("/hostmesh/counting/1.0.0")
 
 
 # --- bounds ---

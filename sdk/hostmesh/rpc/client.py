@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, StatusCode, UsageError
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
@@ -261,7 +261,6 @@ class RpcClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AsyncIterator[ResponseStream[ResponseT]]:
         """Make a call with any number of responses; entering sends the request.
@@ -276,13 +275,12 @@ class RpcClient:
             timeout_s: seconds until the last response must be there, the dial included; None = no deadline. It runs out
                 only while a response is waited for: the body of the block is never cancelled.
             session_id: as in :meth:`unary`.
-            idempotency_key: empty; only unary calls have one.
             metadata: as in :meth:`unary`.
 
         Raises:
             As :meth:`unary`, from entering or from iterating.
         """
-        async with self._begin(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata) as (
+        async with self._begin(peer_id, method, request, timeout_s, session_id, metadata) as (
             stream,
             call,
             deadline,
@@ -298,7 +296,6 @@ class RpcClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AsyncIterator[ClientStream[RequestT, ResponseT]]:
         """Make a call with any number of requests and one response; entering tells the peer of it.
@@ -311,13 +308,12 @@ class RpcClient:
             method: a client-streaming method.
             timeout_s: seconds until the response must be there, the dial included; None = no deadline.
             session_id: as in :meth:`unary`.
-            idempotency_key: empty; only unary calls have one.
             metadata: as in :meth:`unary`.
 
         Raises:
             As :meth:`unary`, from entering, sending or finishing.
         """
-        async with self._begin(peer_id, method, None, timeout_s, session_id, idempotency_key, metadata) as (
+        async with self._begin(peer_id, method, None, timeout_s, session_id, metadata) as (
             stream,
             call,
             deadline,
@@ -333,7 +329,6 @@ class RpcClient:
         *,
         timeout_s: float | None,
         session_id: bytes = b"",
-        idempotency_key: bytes = b"",
         metadata: Mapping[str, str] | None = None,
     ) -> AsyncIterator[BidiStream[RequestT, ResponseT]]:
         """Make a call with any number of requests and responses; entering tells the peer of it.
@@ -346,13 +341,12 @@ class RpcClient:
             method: a bidirectional method.
             timeout_s: as in :meth:`server_stream`.
             session_id: as in :meth:`unary`.
-            idempotency_key: empty; only unary calls have one.
             metadata: as in :meth:`unary`.
 
         Raises:
             As :meth:`unary`, from entering, sending or iterating.
         """
-        async with self._begin(peer_id, method, None, timeout_s, session_id, idempotency_key, metadata) as (
+        async with self._begin(peer_id, method, None, timeout_s, session_id, metadata) as (
             stream,
             call,
             deadline,
@@ -368,7 +362,6 @@ class RpcClient:
         request: RequestT | None,
         timeout_s: float | None,
         session_id: bytes,
-        idempotency_key: bytes,
         metadata: Mapping[str, str] | None,
     ) -> AsyncIterator[tuple[Stream, ClientCall[RequestT, ResponseT], float, float]]:
         """Open a stream and send the first frame; at the end close the stream, or reset it if the call has not ended.
@@ -377,12 +370,10 @@ class RpcClient:
             The stream, the call, its deadline by trio's clock, and when its first frame was sent by the system's.
         """
         if self._interceptors:
-            outgoing = _outgoing(peer_id, method, timeout_s, session_id, idempotency_key, metadata)
+            outgoing = _outgoing(peer_id, method, timeout_s, session_id, b"", metadata)
             async with (
                 intercepted(self._interceptors, outgoing, status_for_caller),
-                self._start(
-                    peer_id, method, request, timeout_s, session_id, idempotency_key, outgoing.metadata
-                ) as started,
+                self._start(peer_id, method, request, timeout_s, session_id, outgoing.metadata) as started,
             ):
                 call = started[1]
                 try:
@@ -394,9 +385,7 @@ class RpcClient:
                     if call.outcome is not None:
                         outgoing.status = call.outcome.status
         else:
-            async with self._start(
-                peer_id, method, request, timeout_s, session_id, idempotency_key, metadata
-            ) as started:
+            async with self._start(peer_id, method, request, timeout_s, session_id, metadata) as started:
                 yield started
 
     @asynccontextmanager
@@ -407,11 +396,10 @@ class RpcClient:
         request: RequestT | None,
         timeout_s: float | None,
         session_id: bytes,
-        idempotency_key: bytes,
         metadata: Mapping[str, str] | None,
     ) -> AsyncIterator[tuple[Stream, ClientCall[RequestT, ResponseT], float, float]]:
         # Checked before the dial: a request that breaks a bound costs nothing.
-        call = _client_call(method, request, session_id, idempotency_key, metadata)
+        call = _client_call(method, request, session_id, b"", metadata)
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         await trio.lowlevel.checkpoint_if_cancelled()
         stream = self._node.start_stream(peer_id, method.ids(self._prefix))
@@ -451,11 +439,6 @@ def _client_call(
     idempotency_key: bytes,
     metadata: Mapping[str, str] | None,
 ) -> ClientCall[RequestT, ResponseT]:
-    if idempotency_key and not method.is_unary:
-        raise UsageError(
-            f"{method.full_name} is a {method.cardinality.value} method, whose calls have no idempotency key",
-            remedy="leave it out, or make the method unary",
-        )
     header: Header | None = None
     if session_id or idempotency_key or metadata:
         header = Header(
