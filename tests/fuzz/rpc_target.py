@@ -8,7 +8,7 @@ from tests.fuzz.target import Target, cut, promise
 
 from hostmesh.errors import ConnectionLostError, RemoteProtocolError
 from hostmesh.rpc.call import CallEnded, CallRefused, CallStarted, ClientCall, ResponseReceived, ServerCall
-from hostmesh.rpc.frames import read_frame
+from hostmesh.rpc.frames import encode_end, read_frame
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import MAX_MESSAGE_BYTES, method, methods_of
 from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
@@ -46,7 +46,7 @@ def serve(pieces: list[bytes]) -> list[object]:
                         found.append(("started", header, request.SerializeToString(deterministic=True)))
                     case CallRefused(outcome, _, violation):
                         promise(outcome.status is not OK.status, "a refusal is no OK")
-                        end = call.end(outcome)
+                        end = encode_end(outcome, None)
                         promise(call_watch([end])[-1:] == [("ended", outcome)], "a refusal reaches the caller")
                         found.append(("refused", outcome, type(violation)))
         call.end_of_stream()

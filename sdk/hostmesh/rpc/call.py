@@ -44,9 +44,8 @@ from hostmesh.rpc.frames import (
     encode_request,
     read_frame,
     whole_answer,
-    whole_request,
 )
-from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto, plain_header
+from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto
 from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
 from hostmesh.rpc.outcome import OK, Outcome, outcome_of_error
 from hostmesh.wire.bounds import parse
@@ -296,13 +295,10 @@ class ServerCall:
     Args:
         methods: the service's methods by name.
         max_frame_bytes: :func:`largest_request_frame` of them, where it is known.
-        heads: the methods by their ``header``, where that is known.
     """
 
     __slots__ = (
         "_decoder",
-        "_ended",
-        "_heads",
         "_is_open",
         "_max_frame_bytes",
         "_method",
@@ -311,14 +307,8 @@ class ServerCall:
         "_started",
     )
 
-    def __init__(
-        self,
-        methods: Mapping[str, AnyMethod],
-        max_frame_bytes: int | None = None,
-        heads: Mapping[bytes, AnyMethod] | None = None,
-    ) -> None:
+    def __init__(self, methods: Mapping[str, AnyMethod], max_frame_bytes: int | None = None) -> None:
         self._methods = methods
-        self._heads = {method.header: method for method in methods.values()} if heads is None else heads
         self._max_frame_bytes = largest_request_frame(methods) if max_frame_bytes is None else max_frame_bytes
         self._decoder: FrameDecoder | None = None
         """None before the first byte, and when nothing more may come."""
@@ -326,24 +316,7 @@ class ServerCall:
         """More may come from the caller."""
         self._started = False
         self._refused = False
-        self._ended = False
         self._method: AnyMethod | None = None
-
-    def take_first(self, data: bytes | memoryview) -> CallStarted | CallRefused | None:
-        """Take the first received bytes, and return the call if they are the whole of a plain one; else events tell."""
-        plain = whole_request(data, self._max_frame_bytes, self._heads) if self._decoder is None else None
-        if plain is not None:
-            method, left_ms, request = plain
-            if not method.takes_stream:
-                try:
-                    message = parse(method.request_type, request, method.max_request_bytes)
-                except RemoteProtocolError:
-                    pass  # told below
-                else:
-                    self._started, self._method = True, method
-                    return CallStarted(plain_header(method.name, left_ms), method, message)
-        self.feed(data)
-        return None
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take received bytes; after a refusal or the end they are dropped."""
@@ -414,35 +387,6 @@ class ServerCall:
         self._is_open = False
         self._decoder = None  # a call may wait for long, and reads no more
 
-    def response(self, response: Message) -> tuple[bytes, bytes]:
-        """Return the frame of one response of a server stream: its head, and the serialised response.
-
-        Raises:
-            UsageError: the response is not of the method's type, or breaks a bound; nothing may be sent.
-        """
-        data = self._encode(response)
-        return encode_message_head(len(data)), data
-
-    def end(self, outcome: Outcome, response: Message | None = None) -> bytes:
-        """Return the bytes of the last frame.
-
-        Args:
-            outcome: how the call ended.
-            response: the last response; that of a unary call.
-
-        Raises:
-            UsageError: as :meth:`response`, or a unary call would end without its response. The call has not ended.
-        """
-        if self._ended:
-            raise UsageError("the call has ended")
-        message: bytes | None = None
-        if response is not None:
-            message = self._encode(response)
-        elif outcome.status is StatusCode.OK and self._method is not None and not self._method.gives_stream:
-            raise UsageError(f"{self._method.full_name} needs a response")
-        self._ended = True
-        return encode_end(outcome, message)
-
     def _start(self, frame: Frame) -> CallStarted | CallRefused:
         if frame.outcome is not None:
             raise MalformedMessageError("a status from the caller", field="status")
@@ -467,19 +411,44 @@ class ServerCall:
             return CallStarted(header, method, None)
         return CallStarted(header, method, parse(method.request_type, request, method.max_request_bytes))
 
-    def _encode(self, response: Message) -> bytes:
-        if self._ended:
-            raise UsageError("the call has ended")
-        method = self._method
-        if method is None:
-            raise UsageError("the call has not started")
-        if not isinstance(response, method.response_type):
-            raise UsageError(f"{method.full_name} gives {method.response_type.DESCRIPTOR.name}")
-        try:
-            return encode_message(response, method.max_response_bytes)
-        except FrameTooLargeError as error:
-            # Ours to repair: to the caller it is no sign of too large a request.
-            raise UsageError(error.message) from error
+
+def encode_response(method: AnyMethod, response: Message) -> tuple[bytes, bytes]:
+    """Return the frame of one response of a stream: its head, and the serialised response.
+
+    Raises:
+        UsageError: the response is not of the method's type, or breaks a bound; nothing may be sent.
+    """
+    data = _encode(method, response)
+    return encode_message_head(len(data)), data
+
+
+def encode_last(method: AnyMethod, outcome: Outcome, response: Message | None = None) -> bytes:
+    """Return the bytes of the last frame of a call.
+
+    Args:
+        method: of the call.
+        outcome: how it ended.
+        response: the last one, if it was not sent before.
+
+    Raises:
+        UsageError: as :func:`encode_response`, or a call that has one response ended well without it. Nothing may be
+            sent.
+    """
+    if response is not None:
+        return encode_end(outcome, _encode(method, response))
+    if outcome is OK and not method.gives_stream:
+        raise UsageError(f"{method.full_name} needs a response")
+    return encode_end(outcome, None)
+
+
+def _encode(method: AnyMethod, response: Message) -> bytes:
+    if not isinstance(response, method.response_type):
+        raise UsageError(f"{method.full_name} gives {method.response_type.DESCRIPTOR.name}")
+    try:
+        return encode_message(response, method.max_response_bytes)
+    except FrameTooLargeError as error:
+        # Ours to repair: to the caller it is no sign of too large a request.
+        raise UsageError(error.message) from error
 
 
 def _refusal(error: RemoteProtocolError) -> Outcome:

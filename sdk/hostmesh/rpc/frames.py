@@ -8,9 +8,10 @@ goes through protobuf.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from hostmesh.rpc.method import MAX_MESSAGE_BYTES, AnyMethod
+from hostmesh.rpc.header import MAX_DEADLINE_S
+from hostmesh.rpc.method import MAX_MESSAGE_BYTES
 from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
 from hostmesh.v1 import rpc_pb2
 from hostmesh.wire.bounds import parse
@@ -27,6 +28,8 @@ _MESSAGE_TAG_BYTE = 0x12
 _DEADLINE_TAG_BYTE = 0x10
 _SMALL_BYTES = 4096
 """A frame up to this size is cheaper to copy once more than to look at in pieces."""
+T = TypeVar("T")
+
 _LONGEST_ENVELOPE = 4
 """The tag and the length of a message of up to 1 MiB."""
 
@@ -99,16 +102,16 @@ def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
 
 
 def whole_request(
-    data: bytes | memoryview, max_bytes: int, heads: Mapping[bytes, AnyMethod]
-) -> tuple[AnyMethod, int | None, bytes] | None:
-    """Return the method, the deadline in ms and the request in these bytes, if they are one whole frame of no more.
+    data: bytes | memoryview, max_bytes: int, heads: Mapping[bytes, T]
+) -> tuple[T, float | None, bytes] | None:
+    """Return what is called, its deadline in s and the request in these bytes, if they are one whole frame of no more.
 
     None for all else, also where it may be such a frame written in another way.
 
     Args:
         data: the first bytes of a call, as they came.
         max_bytes: most that the frame may have.
-        heads: the methods that there are, by ``Method.header``.
+        heads: what there is, by the method's ``Method.header``.
 
     Cost: two copies of the message.
     """
@@ -124,13 +127,14 @@ def whole_request(
     method = heads.get(data[header_at:name_end])
     if method is None:
         return None
-    left_ms: int | None = None
+    left_s: float | None = None
     if name_end != header_end:
         left_ms, end = _varint(data, name_end + 1)
         if data[name_end] != _DEADLINE_TAG_BYTE or end != header_end:
             return None
+        left_s = min(left_ms / 1000, MAX_DEADLINE_S)
     length, at = _varint(data, header_end + 1)
-    return (method, left_ms, data[at:]) if at and at + length == len(data) else None
+    return (method, left_s, data[at:]) if at and at + length == len(data) else None
 
 
 def whole_answer(data: bytes | memoryview, max_bytes: int) -> bytes | memoryview | None:

@@ -65,12 +65,6 @@ def encode_header_rest(header: Header, method: AnyMethod) -> bytes:
     return message.SerializeToString()
 
 
-def plain_header(method: str, deadline_left_ms: int | None) -> Header:
-    """Return the value of a header that says nothing else."""
-    left_s = None if deadline_left_ms is None else min(deadline_left_ms / 1000, MAX_DEADLINE_S)
-    return Header(method=method, deadline_left_s=left_s, metadata=NO_METADATA)
-
-
 def header_from_proto(message: rpc_pb2.CallHeader) -> Header:
     """Return the value of a header whose bounds were checked.
 

@@ -31,8 +31,18 @@ from hostmesh.errors import (
 )
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
-from hostmesh.rpc.call import HEARTBEAT_FRAME, CallRefused, CallStarted, ServerCall, largest_request_frame
+from hostmesh.rpc.call import (
+    HEARTBEAT_FRAME,
+    CallRefused,
+    CallStarted,
+    ServerCall,
+    encode_last,
+    encode_response,
+    largest_request_frame,
+)
 from hostmesh.rpc.context import CallContext as CallContext
+from hostmesh.rpc.frames import encode_end, whole_request
+from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.interceptors import IncomingCall, ServerInterceptor, intercepted, swallowed
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keyed import KeyedCalls
@@ -53,6 +63,7 @@ from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.rpc.shapes import ServiceBase, service_of
 from hostmesh.system import System
+from hostmesh.wire.bounds import parse
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -103,8 +114,8 @@ class _Service:
     methods: Mapping[str, AnyMethod]
     routes: Mapping[str, _Route]
     max_frame_bytes: int
-    heads: Mapping[bytes, AnyMethod]
-    """The methods by their ``header``."""
+    plain: Mapping[bytes, _Route]
+    """The methods of one request, by their ``header``: that of a call which says nothing else but a deadline."""
     calls: ServiceCalls
     descriptor: ServiceDescriptor
     version: str
@@ -189,12 +200,12 @@ class RpcServer:
                 method, function, (*self._interceptors, *interceptors), (method.full_name, StatusCode.OK.name)
             )
         frame_bytes = largest_request_frame(methods)
-        heads = {method.header: method for method in methods.values()}
+        plain = {each.method.header: each for each in routes.values() if not each.method.takes_stream}
         calls = self._table.service(service.full_name, limits or stated_limits(service, self._limits))
         for served in ids:
             version = served.rpartition("/")[2]
             self._services[served] = _Service(
-                service.name, methods, routes, frame_bytes, heads, calls, service, version
+                service.name, methods, routes, frame_bytes, plain, calls, service, version
             )
 
     def remove_service(self, service: ServiceDescriptor | ServiceBase) -> tuple[str, ...]:
@@ -247,96 +258,185 @@ class RpcServer:
     def _serve(self, service: _Service, stream: Stream) -> Awaitable[None]:
         """Serve one stream to its end; leaves it closed or reset."""
         over = self._table.admit(stream.peer_id, service.calls, self._system.monotonic_s())
-        call = ServerCall(service.methods, service.max_frame_bytes, service.heads)
-        if over is None:
-            return self._serve_admitted(service, stream, call)
-        outcome = Outcome(
-            status=StatusCode.RESOURCE_EXHAUSTED,
-            message="too many calls",
-            reason=over.reason,
-            retry_after_ms=over.retry_after_ms,
-        )
-        return self._serve_refused(service, stream, call, outcome)
+        if over is not None:
+            outcome = Outcome(
+                status=StatusCode.RESOURCE_EXHAUSTED,
+                message="too many calls",
+                reason=over.reason,
+                retry_after_ms=over.retry_after_ms,
+            )
+            return self._serve_refused(service, stream, outcome)
+        received: list[bytes | memoryview] = []
+        if first := stream.receive_nowait():
+            received.append(first)
+            plain = whole_request(first, service.max_frame_bytes, service.plain)
+            rest = None if plain is None else stream.receive_nowait()
+            if plain is not None and rest == b"":
+                # Nearly every call: its one frame is here, with its end.
+                route, left_s, data = plain
+                with suppress(RemoteProtocolError):  # told below
+                    request = parse(route.method.request_type, data, route.method.max_request_bytes)
+                    return self._serve_started(service, stream, route, request, left_s)
+            if rest:
+                received.append(rest)
+        return self._serve_admitted(service, stream, received)
 
-    async def _serve_refused(self, service: _Service, stream: Stream, call: ServerCall, outcome: Outcome) -> None:
+    async def _serve_refused(self, service: _Service, stream: Stream, outcome: Outcome) -> None:
         clean = False
         try:
-            clean = await self._refuse(service.name, stream, call, outcome)
+            clean = await self._refuse(service.name, stream, outcome)
         finally:
             if not clean:
                 await stream.reset()
         if clean:
             await self._close(stream)
 
-    async def _serve_admitted(self, service: _Service, stream: Stream, call: ServerCall) -> None:
-        """Read the request and answer it. One task and few frames: most of what an idle call costs is its frames."""
+    async def _serve_admitted(self, service: _Service, stream: Stream, received: list[bytes | memoryview]) -> None:
+        """Read the request, and serve the call or refuse it.
+
+        Args:
+            service: that was called.
+            stream: of the call.
+            received: what came on it already.
+        """
+        call = ServerCall(service.methods, service.max_frame_bytes)
+        request: CallStarted | CallRefused | None = None
+        clean = False
+        try:
+            request = await self._read_request(service, stream, call, received)
+            if isinstance(request, CallRefused):
+                if request.violation is not None:
+                    self.counters.violations[service.name] += 1
+                name = service.name if request.method is None else request.method.full_name
+                clean = await self._refuse(name, stream, request.outcome)
+        except ConnectionLostError:
+            self.counters.abandoned[service.name] += 1
+        finally:
+            if not isinstance(request, CallStarted):
+                self._table.release(stream.peer_id, service.calls)
+                if not clean:
+                    await stream.reset()
+        if isinstance(request, CallStarted):
+            route, header = service.routes[request.method.name], request.header
+            left_s = header.deadline_left_s
+            message, request = request.request, None  # the handler has what it needs of it
+            await self._serve_started(service, stream, route, message, left_s, header, call)
+        elif clean:
+            await self._close(stream)
+
+    async def _serve_started(
+        self,
+        service: _Service,
+        stream: Stream,
+        route: _Route,
+        request: Message | None,
+        left_s: float | None,
+        header: Header | None = None,
+        call: ServerCall | None = None,
+    ) -> None:
+        """Have a call handled, and answer it. One task and few frames: most of what an idle call costs is its frames.
+
+        Args:
+            service: that was called.
+            stream: of the call.
+            route: of its method.
+            request: the only one; None where requests are a stream.
+            left_s: what its caller still waits.
+            header: of the call; None where it says nothing else.
+            call: reads the rest of it; None where there is none.
+        """
+        method = route.method
         sender: MessageSender | None = None
         requests: ReceivedRequests[Any] | None = None
-        route: _Route | None = None
-        until = math.inf  # when the call's time is up, by trio's clock
-        outcome, answered, sent, clean = OK, False, False, False
+        if left_s is None:
+            left_s = method.default_timeout_s  # the caller names no end: that of the method holds
+        until = math.inf if left_s is None else trio.current_time() + left_s
+        outcome, answered, sent = OK, False, False
         try:
-            request = await self._read_request(service, stream, call)
             # An exception inside a scope that is cancelled too may come out as a group with Cancelled, which only the
             # scope takes apart; so the boundary stands outside the scope.
             try:
-                if isinstance(request, CallStarted):
-                    route, left_s = service.routes[request.method.name], request.header.deadline_left_s
-                    if left_s is None:
-                        # The caller names no end: that of the method holds, and its handler is told so.
-                        left_s = request.header.deadline_left_s = route.method.default_timeout_s
-                    if left_s is not None:
-                        until = trio.current_time() + left_s
-                    with trio.CancelScope(deadline=until) as scope:
-                        stream.on_lost(scope.cancel)
-                        if left_s is not None and left_s <= 0:
-                            await trio.lowlevel.checkpoint()  # the time is up before there is anything to do
-                        if route.method.takes_stream:
+                with trio.CancelScope(deadline=until) as scope:
+                    stream.on_lost(scope.cancel)
+                    if left_s is not None and left_s <= 0:
+                        await trio.lowlevel.checkpoint()  # the time is up before there is anything to do
+                    context = CallContext(
+                        peer_id=stream.peer_id,
+                        method=method.full_name,
+                        deadline=None if left_s is None else self._system.monotonic_s() + left_s,
+                        version=service.version,
+                        session_id=b"" if header is None else header.session_id,
+                        idempotency_key=b"" if header is None else header.idempotency_key,
+                        metadata=NO_METADATA if header is None else header.metadata,
+                    )
+                    arguments: tuple[Any, ...] = (request, context)
+                    if not method.is_unary:
+                        if method.takes_stream and call is not None:
+                            on_violation = partial(self._violate, service)
                             requests = ReceivedRequests(
-                                stream, call, unfinished=self._unfinished, on_violation=partial(self._violate, service)
+                                stream, call, unfinished=self._unfinished, on_violation=on_violation
                             )
-                        if route.method.gives_stream:
-                            sender = MessageSender(stream, call.response)
-                        handling = self._handle(service, route, stream.peer_id, request, requests, sender, scope)
-                        request = None  # the handler has what it needs of it
-                        self._handled[stream] = sender
-                        response = await handling
-                        del self._handled[stream]  # the answer goes past the sender: no heartbeat may start now
-                        if sender is not None and sender.is_busy:
+                            arguments = (requests, context)
+                        if method.gives_stream:
+                            sender = MessageSender(stream, partial(encode_response, method))
+                            arguments = (*arguments, sender.send)
+                    self._handled[stream] = sender
+                    handling: Awaitable[Any]
+                    if route.interceptors or context.idempotency_key:
+                        handling = self._handle_guarded(route, context, arguments, scope)
+                    else:
+                        handling = route.handler(*arguments)
+                    arguments, request = (), None  # the handler has what it needs of them
+                    response = await handling
+                    del self._handled[stream]  # the answer goes past the sender: no heartbeat may start now
+                    if sender is not None:
+                        response = None
+                        if sender.is_busy:
                             await sender.wait_idle()
-                        if sender is None or not sender.broken:
-                            answered = True
-                            sent = await self._answer(stream, call, route, OK, response)
-            except Exception as error:
-                if route is None:
-                    raise
-                # The handler boundary: one call fails, and nothing else.
-                outcome = self._outcome_of(error, route.method)
+                    if sender is None or not sender.broken:
+                        last = encode_last(method, OK, response)
+                        answered = True
+                        sent = await self._send_last(stream, last)
+            except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
+                outcome = self._outcome_of(error, method)
             except BaseExceptionGroup as group:
                 # The node ends, say. What the handler made of it must not come out of the node with it.
                 raise group.split(Exception)[1] or group from None
-            if route is None:
-                refused = request if isinstance(request, CallRefused) else None
-                clean = await self._without_request(service, stream, call, refused)
-            elif not answered and (sender is None or not sender.broken):
+            if not answered and (sender is None or not sender.broken):
                 # Where the caller has left and not its time, the answer finds nobody.
                 outcome = _LATE if outcome is OK else outcome
                 self._handled.pop(stream, None)
                 with trio.CancelScope(deadline=max(until, trio.current_time() + self._limits.linger_timeout_s)):
-                    sent = await self._answer(stream, call, route, outcome, None)
-        except ConnectionLostError:
-            self.counters.abandoned[service.name] += 1
+                    sent = await self._send_last(stream, encode_last(method, outcome))
         finally:
             self._table.release(stream.peer_id, service.calls)
             self._handled.pop(stream, None)
             if requests is not None:
                 requests.release()
-            if route is not None and not sent:
-                self.counters.abandoned[route.method.full_name] += 1
-            if not (sent or clean):
+            if sent:
+                self._count(route, outcome, stream.peer_id)
+            else:
+                self.counters.abandoned[method.full_name] += 1
                 await stream.reset()
-        if sent or clean:
-            await self._close(stream, is_ended=clean or call.requests_ended)
+        if sent:
+            await self._close(stream, is_ended=call is None or call.requests_ended)
+
+    async def _send_last(self, stream: Stream, last: bytes) -> bool:
+        """Send the last frame and end the stream's own side. Returns whether it was sent."""
+        try:
+            if not stream.send_nowait(last, end=True):
+                await stream.send(last, end=True)
+        except ConnectionLostError:
+            return False
+        return True
+
+    def _count(self, route: _Route, outcome: Outcome, peer_id: PeerId) -> None:
+        if outcome is OK:
+            self.counters.calls[route.counted_ok] += 1
+            return
+        name = route.method.full_name
+        self.counters.calls[name, outcome.status.name] += 1
+        _log.debug("%s for %s: %s %s", name, peer_id, outcome.status.name, outcome.reason)
 
     async def _close(self, stream: Stream, *, is_ended: bool = True) -> None:
         is_closed = False
@@ -351,7 +451,7 @@ class RpcServer:
                 await stream.reset()
 
     async def _read_request(
-        self, service: _Service, stream: Stream, call: ServerCall
+        self, service: _Service, stream: Stream, call: ServerCall, received: list[bytes | memoryview]
     ) -> CallStarted | CallRefused | None:
         """Return the request, with nothing after it but the end; None for a stream that holds something else."""
         started: CallStarted | None = None
@@ -361,25 +461,23 @@ class RpcServer:
             # The caller closes its side with its request, unless more are to come; when the handler of one request
             # starts, a reset is all that can still come.
             while True:
-                data = stream.receive_nowait()
-                if data is None:
+                if received:
+                    data = received.pop(0)
+                else:
                     if not has_waited:
                         has_waited = True
                         stream.set_read_deadline(trio.current_time() + self._limits.request_timeout_s)
                     data = await stream.receive_chunk()
                 if not data:
                     break
-                if started is None:
-                    event = call.take_first(data) or call.next_event()
+                call.feed(data)
+                while (event := call.next_event()) is not None:
                     if isinstance(event, CallRefused):
                         return event
                     if isinstance(event, CallStarted):
                         started = event
                         if event.method.takes_stream:
                             return event
-                else:
-                    call.feed(data)
-                call.next_event()  # which raises for whatever follows the only request
                 if started is None:
                     unfinished_bytes += len(data)
                     if not self._unfinished.add(stream.peer_id, len(data)):
@@ -401,50 +499,20 @@ class RpcServer:
                 stream.set_read_deadline(math.inf)
         return started
 
-    async def _without_request(
-        self, service: _Service, stream: Stream, call: ServerCall, refused: CallRefused | None
-    ) -> bool:
-        """Answer what no handler sees, where it can be answered."""
-        if refused is None:
-            return False
-        if refused.violation is not None:
-            self.counters.violations[service.name] += 1
-        name = service.name if refused.method is None else refused.method.full_name
-        return await self._refuse(name, stream, call, refused.outcome)
-
-    def _handle(
-        self,
-        service: _Service,
-        route: _Route,
-        peer_id: PeerId,
-        started: CallStarted,
-        requests: ReceivedRequests[Any] | None,
-        sender: MessageSender | None,
-        scope: trio.CancelScope,
-    ) -> Awaitable[Message | None]:
-        """Call the handler."""
-        header = started.header
-        left_s = header.deadline_left_s
-        context = CallContext(
-            peer_id=peer_id,
-            method=route.method.full_name,
-            version=service.version,
-            deadline=None if left_s is None else self._system.monotonic_s() + left_s,
-            session_id=header.session_id,
-            idempotency_key=header.idempotency_key,
-            metadata=header.metadata,
-        )
-        request = started.request if requests is None else requests
-        arguments = (request, context) if sender is None else (request, context, sender.send)
-        handler = route.handler
+    async def _handle_guarded(
+        self, route: _Route, context: CallContext, arguments: tuple[Any, ...], scope: trio.CancelScope
+    ) -> Message | None:
+        """Call the handler of a call with an idempotency key, or with interceptors around it."""
+        handle: Callable[[], Awaitable[Any]] = partial(route.handler, *arguments)
         if context.idempotency_key:
             if not route.method.is_unary:
                 raise NOT_UNARY.to_error()
-            handler = partial(self._keyed.call, route.method, handler)
-        if route.interceptors:
-            incoming = IncomingCall(context=context, method=route.method)
-            return self._handle_intercepted(route, incoming, partial(handler, *arguments), scope)
-        return handler(*arguments)
+            request, _ = arguments
+            handle = partial(self._keyed.call, route.method, route.handler, request, context)
+        if not route.interceptors:
+            response: Message | None = await handle()
+            return response
+        return await self._handle_intercepted(route, IncomingCall(context=context, method=route.method), handle, scope)
 
     async def _handle_intercepted(
         self,
@@ -466,27 +534,6 @@ class RpcServer:
             return await handle()
         raise swallowed(route.method)
 
-    async def _answer(
-        self, stream: Stream, call: ServerCall, route: _Route, outcome: Outcome, response: Message | None
-    ) -> bool:
-        """Send the last frame and end the stream's own side. Returns whether it was sent."""
-        try:
-            data = call.end(outcome, None if route.method.gives_stream or outcome is not OK else response)
-        except UsageError as error:
-            outcome = self._outcome_of(error, route.method)
-            data = call.end(outcome)
-        try:
-            if not stream.send_nowait(data, end=True):
-                await stream.send(data, end=True)
-        except ConnectionLostError:
-            return False
-        if outcome is OK:
-            self.counters.calls[route.counted_ok] += 1
-        else:
-            self.counters.calls[route.method.full_name, outcome.status.name] += 1
-            _log.debug("%s for %s: %s %s", route.method.full_name, stream.peer_id, outcome.status.name, outcome.reason)
-        return True
-
     def _outcome_of(self, error: Exception, method: AnyMethod) -> Outcome:
         inner = sole_error(error)
         outcome = outcome_of_error(inner) if isinstance(inner, Exception) else None
@@ -496,14 +543,14 @@ class RpcServer:
             return INTERNAL
         return outcome
 
-    async def _refuse(self, name: str, stream: Stream, call: ServerCall, outcome: Outcome) -> bool:
+    async def _refuse(self, name: str, stream: Stream, outcome: Outcome) -> bool:
         """Answer a call whose request was perhaps not read, and let the caller read the answer.
 
         A caller that is still sending would otherwise lose the answer to the reset of its stream.
         """
         self.counters.calls[name, outcome.status.name] += 1
         try:
-            return await self._let_finish(stream, call.end(outcome))
+            return await self._let_finish(stream, encode_end(outcome, None))
         except ConnectionLostError:
             return False  # and counted already
 

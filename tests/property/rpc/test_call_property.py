@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostmesh.errors import RemoteProtocolError, StatusCode
-from hostmesh.rpc.call import ClientCall, ServerCall
+from hostmesh.rpc.call import ClientCall, ServerCall, encode_last, encode_response
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import method, methods_of
 from hostmesh.rpc.outcome import Outcome
@@ -118,8 +118,10 @@ def test_what_the_server_says_the_caller_hears(
     assert server.next_event() is not None
     outcome = Outcome(status=status, message=message, details=details)
     last = responses[-1] if responses and together else None
-    data = b"".join(part for response in (responses[:-1] if last else responses) for part in server.response(response))
-    data += server.end(outcome, last)
+    data = b"".join(
+        part for response in (responses[:-1] if last else responses) for part in encode_response(WATCH, response)
+    )
+    data += encode_last(WATCH, outcome, last)
     found = client_events(caller, pieces(data, cuts))
     assert [event.message for event in found[:-1]] == responses  # type: ignore[attr-defined]
     assert found[-1].outcome == outcome  # type: ignore[attr-defined]

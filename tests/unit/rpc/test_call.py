@@ -13,7 +13,16 @@ from hostmesh.errors import (
     StatusCode,
     UsageError,
 )
-from hostmesh.rpc.call import CallEnded, CallRefused, CallStarted, ClientCall, ResponseReceived, ServerCall
+from hostmesh.rpc.call import (
+    CallEnded,
+    CallRefused,
+    CallStarted,
+    ClientCall,
+    ResponseReceived,
+    ServerCall,
+    encode_last,
+    encode_response,
+)
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import Cardinality, handler_name, method, methods_of, protocol_ids
 from hostmesh.rpc.outcome import OK, Outcome
@@ -207,7 +216,7 @@ def test_a_request_starts_the_call() -> None:
         Header(method="Ping", deadline_left_s=5.0), PING, status_pb2.PingRequest(nonce=b"abcdefgh")
     )
     call.end_of_stream()
-    assert call.end(OK, status_pb2.PingResponse(nonce=b"abcdefgh")) == PING_RESPONSE
+    assert encode_last(PING, OK, status_pb2.PingResponse(nonce=b"abcdefgh")) == PING_RESPONSE
 
 
 def test_the_header_passes_through() -> None:
@@ -234,14 +243,10 @@ def test_no_deadline_is_not_a_deadline_of_zero() -> None:
 
 
 def test_responses_of_a_stream() -> None:
-    call = ServerCall(METHODS)
-    events(call, watch_call().start(None))
-    assert b"".join(call.response(status_pb2.StatusSnapshot(active_jobs=1))) == SNAPSHOT
-    assert call.end(Outcome(status=StatusCode.NOT_FOUND)) == STATUS_NOT_FOUND
+    assert b"".join(encode_response(WATCH, status_pb2.StatusSnapshot(active_jobs=1))) == SNAPSHOT
+    assert encode_last(WATCH, Outcome(status=StatusCode.NOT_FOUND)) == STATUS_NOT_FOUND
     with pytest.raises(UsageError):
-        call.response(status_pb2.StatusSnapshot())
-    with pytest.raises(UsageError):
-        call.end(OK)
+        encode_response(WATCH, status_pb2.PingResponse())
 
 
 def refused(data: bytes) -> CallRefused:
@@ -329,11 +334,8 @@ def test_an_end_before_the_request_breaks_the_call(data: bytes) -> None:
     ],
 )
 def test_a_response_that_breaks_the_protocol_is_our_own_error(response: object) -> None:
-    call = ServerCall(METHODS)
-    events(call, PING_REQUEST)
     with pytest.raises(UsageError):
-        call.end(OK, response)  # type: ignore[arg-type]
-    assert call.end(Outcome(status=StatusCode.NOT_FOUND)) == STATUS_NOT_FOUND
+        encode_last(PING, OK, response)  # type: ignore[arg-type]
 
 
 # --- outcomes ---

@@ -11,7 +11,7 @@ import pytest
 from hostmesh.messaging.body import MAX_BODY_BYTES
 from hostmesh.messaging.deliveries import DeliveryLimits
 from hostmesh.rpc import frames, method
-from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall, ServerCall
+from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall, ServerCall, encode_last
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.keyed import ALONE_S
 from hostmesh.rpc.keys import KEPT_S, MAX_STATUS_BYTES, ROW_BYTES, KeyLimits
@@ -39,7 +39,7 @@ def test_the_bytes_of_the_page() -> None:
     server = ServerCall({"Ping": ping})
     server.feed(request)
     assert server.next_event() is not None
-    response = server.end(OK, status_pb2.PingResponse(nonce=b"abcdefgh"))
+    response = encode_last(ping, OK, status_pb2.PingResponse(nonce=b"abcdefgh"))
     for data in (request, response):
         assert f"\n    {data.hex()}\n" in page
 

@@ -15,6 +15,7 @@ from memory_stream import MemoryNetwork, MemoryNode, memory_stream_pair, peer_nu
 from tests.support.stated_options import stating
 from trio.testing import MockClock
 
+import hostmesh.rpc.server
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, RpcError
 from hostmesh.rpc.call import ServerCall
 from hostmesh.rpc.client import RpcClient
@@ -261,13 +262,20 @@ async def test_a_refusal_reads_nothing_and_keeps_nothing(
     nursery.start_soon(world.ask, client, 1000)
     await trio.sleep(1)
     parsed: list[int] = []
-    take_first = ServerCall.take_first
+    parse = hostmesh.rpc.server.parse
 
-    def counted(call: ServerCall, data: bytes) -> Any:
+    def counted(message_type: Any, data: bytes, max_bytes: int) -> Any:
         parsed.append(len(data))
-        return take_first(call, data)
+        return parse(message_type, data, max_bytes)
 
-    monkeypatch.setattr(ServerCall, "take_first", counted)
+    monkeypatch.setattr(hostmesh.rpc.server, "parse", counted)
+    feed = ServerCall.feed
+
+    def fed(call: ServerCall, data: bytes) -> None:
+        parsed.append(len(data))
+        feed(call, data)
+
+    monkeypatch.setattr(ServerCall, "feed", fed)
 
     near, inner = memory_stream_pair(peer_number(2), world.far.peer_id, PROTOCOL, window_bytes=2**21)
     far = LoggedStream(inner)
