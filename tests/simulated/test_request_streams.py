@@ -14,7 +14,7 @@ from tests.support.simulated import eventually, simulated
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, RpcError, StatusCode, UsageError
 from hostmesh.rpc.frames import encode_header_frame, encode_message_head
 from hostmesh.rpc.method import Cardinality, method
-from hostmesh.rpc.server import RpcCounters
+from hostmesh.rpc.routes import RpcCounters
 from hostmesh.testing import LinkProfile, SimNetwork, SimNode, SimOptions, make_service, open_nodes
 
 SUMS = make_service(

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Generic
 
 import trio
 
-from hostmesh.errors import RemoteProtocolError, RpcError, StatusCode
+from hostmesh.errors import RemoteProtocolError, StatusCode
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import RequestReceived, ServerCall
+from hostmesh.rpc.call import CallRefused, CallStarted, RequestReceived, ServerCall
 from hostmesh.rpc.limits import BUSY_RETRY_MS, UnfinishedRequests
 from hostmesh.rpc.method import RequestT
+from hostmesh.rpc.outcome import Outcome
 
 _FRAMES_PER_PASS = 128
 """How many frames a loop may take before others have their turn."""
+_FULL = Outcome(
+    status=StatusCode.RESOURCE_EXHAUSTED,
+    message="too much of unfinished requests",
+    reason="BUSY",
+    retry_after_ms=BUSY_RETRY_MS,
+)
 
 
 class ReceivedRequests(Generic[RequestT]):
@@ -85,12 +93,70 @@ class ReceivedRequests(Generic[RequestT]):
         self._call.feed(data)
         self._unfinished_bytes += len(data)
         if not self._unfinished.add(self._stream.peer_id, len(data)):
-            raise RpcError(
-                "too much of unfinished requests",
-                status=StatusCode.RESOURCE_EXHAUSTED,
-                reason="BUSY",
-                retry_after_ms=BUSY_RETRY_MS,
-            )
+            raise _FULL.to_error()
+
+
+async def read_request(
+    stream: Stream,
+    call: ServerCall,
+    received: list[bytes | memoryview],
+    *,
+    unfinished: UnfinishedRequests,
+    timeout_s: float,
+) -> CallStarted | CallRefused:
+    """Return the request of a call, with nothing after it but the end; or its header, where requests are a stream.
+
+    The caller closes its side with its request, unless more are to come; when the handler of one request starts, a
+    reset is all that can still come.
+
+    Args:
+        stream: of the call.
+        call: its state.
+        received: what came on the stream already, in order; emptied.
+        unfinished: bounds what is held of requests that are not complete.
+        timeout_s: how long this may take.
+
+    Raises:
+        DeadlineExceededError: it was not complete in time.
+        RemoteProtocolError: it closed before its request was whole, or sent more than a request.
+        ConnectionLostError: the caller has left.
+    """
+    started: CallStarted | None = None
+    unfinished_bytes = 0
+    has_waited = False
+    try:
+        while True:
+            if received:
+                data = received.pop(0)
+            else:
+                if not has_waited:
+                    has_waited = True
+                    stream.set_read_deadline(trio.current_time() + timeout_s)
+                data = await stream.receive_chunk()
+            if not data:
+                break
+            call.feed(data)
+            while (event := call.next_event()) is not None:
+                if isinstance(event, CallRefused):
+                    return event
+                if isinstance(event, CallStarted):
+                    started = event
+                    if event.method.takes_stream:
+                        return event
+            if started is None:
+                unfinished_bytes += len(data)
+                if not unfinished.add(stream.peer_id, len(data)):
+                    call.drop()
+                    return CallRefused(_FULL)
+        call.end_of_stream()
+    finally:
+        if unfinished_bytes:
+            unfinished.remove(stream.peer_id, unfinished_bytes)
+        if has_waited:
+            stream.set_read_deadline(math.inf)
+    # The end came after a whole request: the state machine lets no other through.
+    assert started is not None
+    return started
 
 
 async def drain(stream: Stream, most_bytes: int) -> bool:

@@ -1,20 +1,17 @@
 """Serves calls: one task a stream, its handler cancelled when the caller leaves, exactly one status at the end.
 
 A stream goes through: admission by peer and service; the request and the end of the caller's side, within a bounded
-time, or the header alone where requests are a stream, which the handler then reads as it likes; the handler, under the
-caller's deadline; the last frame, with which the server's side ends. One cancel scope
-covers request and handler: time ends it, and so does the stream when it is lost. Nothing that a handler raises goes
-further than its call.
+time, or the header alone where requests are a stream, which the handler then reads as it likes; the handler, in a
+cancel scope that the caller's deadline ends, and the loss of the stream; the last frame, with which the server's side
+ends. Nothing that a handler raises goes further than its call.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +35,6 @@ from hostmesh.rpc.call import (
     ServerCall,
     encode_last,
     encode_response,
-    largest_request_frame,
 )
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.frames import encode_end, whole_request
@@ -48,17 +44,16 @@ from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keyed import KeyedCalls
 from hostmesh.rpc.keys import NOT_UNARY
 from hostmesh.rpc.limits import (
-    BUSY_RETRY_MS,
     LimitTable,
     RpcLimits,
-    ServiceCalls,
     ServiceLimits,
     UnfinishedRequests,
     stated_limits,
 )
-from hostmesh.rpc.method import AnyMethod, handler_name, methods_of, protocol_ids
+from hostmesh.rpc.method import AnyMethod, protocol_ids
 from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error, sole_error, status_for_server
-from hostmesh.rpc.requests import ReceivedRequests, drain
+from hostmesh.rpc.requests import ReceivedRequests, drain, read_request
+from hostmesh.rpc.routes import Route, RpcCounters, Service, routes_of
 from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.rpc.shapes import ServiceBase, service_of
@@ -73,52 +68,7 @@ _log = logging.getLogger("hostmesh.rpc")
 HEARTBEAT_S = 10.0
 """How often calls are looked at for silence. Chosen here: a caller bears 45 s (:mod:`hostmesh.rpc.responses`)."""
 _LINGER_BYTES = 2 * 1024 * 1024
-_FULL = Outcome(
-    status=StatusCode.RESOURCE_EXHAUSTED,
-    message="too much of unfinished requests",
-    reason="BUSY",
-    retry_after_ms=BUSY_RETRY_MS,
-)
 _LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the deadline of the call has passed")
-
-
-@dataclass(slots=True)
-class RpcCounters:
-    """What the server saw since it was made. Bounded by the methods and status codes."""
-
-    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By method (``JobService.Run``; ``JobService`` before the method is known) and status (``OK``)."""
-    abandoned: Counter[str] = field(default_factory=Counter)
-    """By method: calls whose caller left before the end."""
-    violations: Counter[str] = field(default_factory=Counter)
-    """By service: streams that broke the protocol."""
-    handler_failures: Counter[str] = field(default_factory=Counter)
-    """By method: handlers that raised what is no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """A method and who serves it."""
-
-    method: AnyMethod
-    handler: Callable[..., Awaitable[Any]]
-    interceptors: Sequence[ServerInterceptor]
-    """Around the handler, the outermost first."""
-    counted_ok: tuple[str, str]
-    """Under which its calls that end well are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Service:
-    name: str
-    methods: Mapping[str, AnyMethod]
-    routes: Mapping[str, _Route]
-    max_frame_bytes: int
-    plain: Mapping[bytes, _Route]
-    """The methods of one request, by their ``header``: that of a call which says nothing else but a deadline."""
-    calls: ServiceCalls
-    descriptor: ServiceDescriptor
-    version: str
 
 
 class RpcServer:
@@ -147,7 +97,7 @@ class RpcServer:
         self._interceptors = tuple(interceptors)
         self._table = LimitTable(self._limits)
         self._unfinished = UnfinishedRequests(self._limits)
-        self._services: dict[str, _Service] = {}
+        self._services: dict[str, Service] = {}
         self._handled: dict[Stream, MessageSender | None] = {}
         """Of the calls that a handler is at work on."""
         self._lingering = 0
@@ -190,23 +140,10 @@ class RpcServer:
         for served in ids:
             if served in self._services:
                 raise UsageError(f"{served} is served already")
-        methods = methods_of(service)
-        routes: dict[str, _Route] = {}
-        for name, method in methods.items():
-            function = getattr(handler, handler_name(name), None)
-            if not callable(function):
-                raise UsageError(f"{type(handler).__name__} has no {handler_name(name)} for {service.name}.{name}")
-            routes[name] = _Route(
-                method, function, (*self._interceptors, *interceptors), (method.full_name, StatusCode.OK.name)
-            )
-        frame_bytes = largest_request_frame(methods)
-        plain = {each.method.header: each for each in routes.values() if not each.method.takes_stream}
         calls = self._table.service(service.full_name, limits or stated_limits(service, self._limits))
+        routes = routes_of(service, handler, (*self._interceptors, *interceptors))
         for served in ids:
-            version = served.rpartition("/")[2]
-            self._services[served] = _Service(
-                service.name, methods, routes, frame_bytes, plain, calls, service, version
-            )
+            self._services[served] = Service(service, routes, calls, version=served.rpartition("/")[2])
 
     def remove_service(self, service: ServiceDescriptor | ServiceBase) -> tuple[str, ...]:
         """Serve a service no longer; calls in progress go on. Return its protocol ids, for the node to forget.
@@ -255,7 +192,7 @@ class RpcServer:
         """Return the calls of a peer in progress."""
         return self._table.active_calls(peer_id)
 
-    def _serve(self, service: _Service, stream: Stream) -> Awaitable[None]:
+    def _serve(self, service: Service, stream: Stream) -> Awaitable[None]:
         """Serve one stream to its end; leaves it closed or reset."""
         over = self._table.admit(stream.peer_id, service.calls, self._system.monotonic_s())
         if over is not None:
@@ -281,7 +218,7 @@ class RpcServer:
                 received.append(rest)
         return self._serve_admitted(service, stream, received)
 
-    async def _serve_refused(self, service: _Service, stream: Stream, outcome: Outcome) -> None:
+    async def _serve_refused(self, service: Service, stream: Stream, outcome: Outcome) -> None:
         clean = False
         try:
             clean = await self._refuse(service.name, stream, outcome)
@@ -291,7 +228,7 @@ class RpcServer:
         if clean:
             await self._close(stream)
 
-    async def _serve_admitted(self, service: _Service, stream: Stream, received: list[bytes | memoryview]) -> None:
+    async def _serve_admitted(self, service: Service, stream: Stream, received: list[bytes | memoryview]) -> None:
         """Read the request, and serve the call or refuse it.
 
         Args:
@@ -303,12 +240,18 @@ class RpcServer:
         request: CallStarted | CallRefused | None = None
         clean = False
         try:
-            request = await self._read_request(service, stream, call, received)
+            request = await read_request(
+                stream, call, received, unfinished=self._unfinished, timeout_s=self._limits.request_timeout_s
+            )
             if isinstance(request, CallRefused):
                 if request.violation is not None:
                     self.counters.violations[service.name] += 1
                 name = service.name if request.method is None else request.method.full_name
                 clean = await self._refuse(name, stream, request.outcome)
+        except (DeadlineExceededError, RemoteProtocolError) as error:
+            # No caller that waits for an answer.
+            self.counters.violations[service.name] += 1
+            _log.info("%s sent no request: %s", stream.peer_id, error.message, extra={"service": service.name})
         except ConnectionLostError:
             self.counters.abandoned[service.name] += 1
         finally:
@@ -326,9 +269,9 @@ class RpcServer:
 
     async def _serve_started(
         self,
-        service: _Service,
+        service: Service,
         stream: Stream,
-        route: _Route,
+        route: Route,
         request: Message | None,
         left_s: float | None,
         header: Header | None = None,
@@ -430,7 +373,7 @@ class RpcServer:
             return False
         return True
 
-    def _count(self, route: _Route, outcome: Outcome, peer_id: PeerId) -> None:
+    def _count(self, route: Route, outcome: Outcome, peer_id: PeerId) -> None:
         if outcome is OK:
             self.counters.calls[route.counted_ok] += 1
             return
@@ -450,57 +393,8 @@ class RpcServer:
             if not is_closed:
                 await stream.reset()
 
-    async def _read_request(
-        self, service: _Service, stream: Stream, call: ServerCall, received: list[bytes | memoryview]
-    ) -> CallStarted | CallRefused | None:
-        """Return the request, with nothing after it but the end; None for a stream that holds something else."""
-        started: CallStarted | None = None
-        unfinished_bytes = 0
-        has_waited = False
-        try:
-            # The caller closes its side with its request, unless more are to come; when the handler of one request
-            # starts, a reset is all that can still come.
-            while True:
-                if received:
-                    data = received.pop(0)
-                else:
-                    if not has_waited:
-                        has_waited = True
-                        stream.set_read_deadline(trio.current_time() + self._limits.request_timeout_s)
-                    data = await stream.receive_chunk()
-                if not data:
-                    break
-                call.feed(data)
-                while (event := call.next_event()) is not None:
-                    if isinstance(event, CallRefused):
-                        return event
-                    if isinstance(event, CallStarted):
-                        started = event
-                        if event.method.takes_stream:
-                            return event
-                if started is None:
-                    unfinished_bytes += len(data)
-                    if not self._unfinished.add(stream.peer_id, len(data)):
-                        call.drop()
-                        return CallRefused(_FULL)
-            call.end_of_stream()
-        except DeadlineExceededError:
-            self.counters.violations[service.name] += 1
-            _log.info("%s sent no request in time", stream.peer_id, extra={"service": service.name})
-            return None
-        except RemoteProtocolError:
-            # It closed before its request was whole, or sent more than a request: no caller that waits for an answer.
-            self.counters.violations[service.name] += 1
-            return None
-        finally:
-            if unfinished_bytes:
-                self._unfinished.remove(stream.peer_id, unfinished_bytes)
-            if has_waited:
-                stream.set_read_deadline(math.inf)
-        return started
-
     async def _handle_guarded(
-        self, route: _Route, context: CallContext, arguments: tuple[Any, ...], scope: trio.CancelScope
+        self, route: Route, context: CallContext, arguments: tuple[Any, ...], scope: trio.CancelScope
     ) -> Message | None:
         """Call the handler of a call with an idempotency key, or with interceptors around it."""
         handle: Callable[[], Awaitable[Any]] = partial(route.handler, *arguments)
@@ -516,7 +410,7 @@ class RpcServer:
 
     async def _handle_intercepted(
         self,
-        route: _Route,
+        route: Route,
         call: IncomingCall,
         handle: Callable[[], Awaitable[Message | None]],
         scope: trio.CancelScope,
@@ -575,5 +469,5 @@ class RpcServer:
             self._lingering -= 1
         return False
 
-    def _violate(self, service: _Service) -> None:
+    def _violate(self, service: Service) -> None:
         self.counters.violations[service.name] += 1

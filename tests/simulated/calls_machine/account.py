@@ -10,7 +10,7 @@ import trio
 from tests.simulated.calls_machine.program import Begin, Ending, Setting, Side
 from tests.simulated.calls_machine.taps import Tap
 
-from hostmesh.rpc.server import RpcCounters
+from hostmesh.rpc.routes import RpcCounters
 
 
 @dataclass
