@@ -97,7 +97,8 @@ class PlayingServer:
                 self._change()
         except ConnectionLostError:
             return
-        self._end = "half_close"
+        # The two may come together, and this be told after the reset.
+        self._end = self._end or "half_close"
         self._change()
 
     async def _watch(self, stream: Stream) -> None:

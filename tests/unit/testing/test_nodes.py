@@ -94,7 +94,7 @@ def test_one_name_may_have_other_methods_in_another_test() -> None:
     assert again is SERVICE
     assert [each.name for each in other.methods] == ["Reset"]
     reset: Method[Empty, Empty] = method(other, "Reset", Empty, Empty)
-    assert (reset.protocol, reset.version, reset.is_unary) == ("counter", "1.0.0", True)
+    assert (reset.protocol, reset.versions, reset.is_unary) == ("counter", ("1.0.0",), True)
 
 
 @pytest.mark.parametrize(("name", "streams"), [("", []), ("Counter", []), ("a/b", []), ("a.b", []), ("zähler", [])])
