@@ -232,6 +232,31 @@ async def test_a_response_that_is_none_is_internal_and_its_call_cut_off(world: W
     assert (world.counter.effects, counters.handler_failures) == ([7], {"CountingService.Add": 1})
 
 
+@simulated(world_on, network=LINK)
+async def test_a_handler_that_fails_while_its_node_ends_goes_no_further(world: World) -> None:
+    """What came out of it would come out of the node's own block, as here of the test."""
+    failed: list[str] = []
+
+    async def fail_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            failed.append("yes")
+            raise ValueError("trouble of the handler's own")
+
+    async def answer_never() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_when_cancelled)
+            nursery.start_soon(trio.sleep_forever)
+
+    world.counter.after = answer_never
+    with trio.move_on_after(1.0):
+        await world.add()
+    assert world.counter.effects == [7]
+    await world.far.sdk.close()
+    assert failed == ["yes"]
+
+
 # --- bounds ---
 
 

@@ -193,6 +193,9 @@ class KeyedCalls:
             except Exception as error:  # noqa: BLE001 - the boundary of a remote call's handler: one call fails
                 run.outcome = self._outcome_of(error, method)
                 state = state_after(run.outcome, may_have_executed=run.outcome.to_error().may_have_executed)
+            except BaseExceptionGroup as group:
+                # The node ends. What the handler made of it must not come out of the node with it.
+                raise group.split(Exception)[1] or group from None
         finally:
             self._end(name, run, state)
 
