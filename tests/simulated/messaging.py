@@ -88,9 +88,14 @@ class Muted:
         self.protocol_id = stream.protocol_id
         self.receive = stream.receive
         self.receive_chunk = stream.receive_chunk
+        self.receive_nowait = stream.receive_nowait
+        self.set_read_deadline = stream.set_read_deadline
 
     async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         await trio.lowlevel.checkpoint()
+
+    def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
+        return True
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         self._stream.on_lost(callback)
