@@ -99,7 +99,8 @@ class ClientStream(Generic[RequestT, ResponseT]):
         if self._is_finished:
             raise UsageError("the call is finished", remedy="keep what finish() returned")
         self._is_finished = True
-        if not self._requests.has_ended:
+        # Past its time the call sends nothing more, and keeps an answer that came in time.
+        if not self._requests.has_ended and trio.current_time() < self._deadline:
             with suppress(ConnectionLostError):  # reading tells why
                 await self._requests.end()
         return await self._read_end()
