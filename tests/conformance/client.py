@@ -128,32 +128,33 @@ class Call:
 
     async def _unary(self) -> None:
         request = self._request(self._steps[0])
+        response: Any = None
         failure: HostmeshError | None = None
         is_over = trio.Event()
 
         async def call() -> None:
-            nonlocal failure
+            nonlocal response, failure
             try:
-                self._take(await self._rpc.unary(self._peer_id, self._method, request, **self._options))
+                response = await self._rpc.unary(self._peer_id, self._method, request, **self._options)
             except HostmeshError as error:
                 failure = error
             is_over.set()
 
-        has_left = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(call)
             for step in self._steps[1:]:
-                if "pause_ms" in step:
-                    await trio.sleep(step["pause_ms"] / 1000)
-                elif "cancel" in step:
-                    has_left = True
+                if "cancel" in step:
                     nursery.cancel_scope.cancel()
+                elif "pause_ms" in step:
+                    await trio.sleep(step["pause_ms"] / 1000)
                 else:
                     await is_over.wait()
+        if "cancel" in self._steps[-1]:
+            # Whatever had come: nobody has looked at it.
+            raise _LeftError
         if failure is not None:
             raise failure
-        if has_left:
-            raise _LeftError
+        self._take(response)
 
     async def _server_stream(self) -> None:
         request = self._request(self._steps[0])
@@ -174,12 +175,18 @@ class Call:
     async def _bidi_stream(self) -> None:
         async with self._rpc.bidi_stream(self._peer_id, self._method, **self._options) as call:
             for step in self._steps:
-                if "send" in step:
-                    await self._send(call.send, step)
-                elif "half_close" in step:
-                    await call.end()
-                else:
-                    await self._read(call, [step])
+                try:
+                    if "send" in step:
+                        await self._send(call.send, step)
+                    elif "half_close" in step:
+                        await call.end()
+                    else:
+                        await self._read(call, [step])
+                except ConnectionLostError:
+                    if "send" not in step and "half_close" not in step:
+                        raise
+                    # Reading gives out what came before, and tells how the call ended.
+                    await self._read(call, [{"finish": True}])
 
     async def _send(self, send: Callable[[Any], Awaitable[None]], step: Step) -> None:
         request = self._request(step)

@@ -77,6 +77,8 @@ def _one(field: Any, value: Any) -> Any:
         return value
     if field.message_type is not None:
         return _canonical(field.message_type, value)
+    if field.enum_type is not None and value not in field.enum_type.values_by_number:
+        return 0  # UNSPECIFIED, which a client may tell as the number that it is
     if field.type == FieldDescriptor.TYPE_BYTES:
         return value if isinstance(value, Mapping) and "sha256" in value else summary(bytes_of(value))
     return text_of(value) if field.type == FieldDescriptor.TYPE_STRING else int(value)

@@ -56,6 +56,15 @@ def test_every_word_of_the_table_is_in_the_page() -> None:
     assert [word for word in sorted(words) if f"`{word}`" not in page and f'"{word}"' not in page] == []
 
 
+def test_steps_begin_and_end_as_the_page_says() -> None:
+    for call in _CALLS:
+        assert METHODS[call["method"]].takes_stream or "send" in call["steps"][0]
+        assert call["steps"][-1].keys() <= {"finish", "cancel"}
+    for case in CASES.values():
+        if "raw" in case:
+            assert any(step.keys() <= {"read_to_end", "reset"} for step in case["raw"]["steps"]), case["name"]
+
+
 def test_every_expected_message_is_one_of_the_service() -> None:
     for case in CASES.values():
         for message in case["expect"]["client"].get("responses", ()):

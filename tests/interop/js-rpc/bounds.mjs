@@ -46,7 +46,7 @@ function checkValue (field, value, path, depth) {
   }
 }
 
-/** Throws a BoundsError where a key stands twice among metadata or details. */
+/** Throws a BoundsError where a key stands twice among metadata. */
 export function checkKeys (entries, path) {
   const keys = new Set()
   for (const { key } of entries) {
