@@ -19,6 +19,7 @@ from hostmesh import (
     IncomingCall,
     OutgoingCall,
     ProtocolNotSupportedError,
+    RetryPolicy,
     RpcClient,
     RpcError,
     StatusCode,
@@ -352,6 +353,29 @@ async def test_one_that_swallows_the_error_of_its_call(world: World) -> None:
     with pytest.raises(RpcError) as raised:
         await world.double(1)
     assert raised.value.status is StatusCode.INTERNAL
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@simulated(world_on, network=LINK)
+async def test_one_that_fails_when_it_is_left_does_not_say_that_nothing_ran(world: World, side: str) -> None:
+    """Its error means that *its* dial reached nobody; made again, the call would run twice."""
+
+    class Audit:
+        @asynccontextmanager
+        async def intercept(self, call: IncomingCall | OutgoingCall) -> AsyncIterator[None]:
+            yield
+            raise DialError("the audit service is away", stage="dial")
+
+    interceptors = [Audit()]
+    if side == "server":
+        world.far.sdk.withdraw(SUMS)
+        world.far.sdk.serve(SUMS, world.handler, interceptors=interceptors)
+        interceptors = []
+    with pytest.raises(HostmeshError) as caught:
+        await world.client_with(*interceptors).unary(
+            world.far.peer_id, DOUBLE, Int64Value(value=1), timeout_s=30, retry=RetryPolicy()
+        )
+    assert (caught.value.may_have_executed, caught.value.retry_safe, world.handler.calls) == (True, False, 1)
 
 
 @simulated(network=LINK)

@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from hostmesh.errors import (
     ConnectionLostError,
     DeadlineExceededError,
+    HostmeshError,
     RemoteProtocolError,
     StatusCode,
     UsageError,
@@ -424,9 +425,17 @@ class RpcServer:
             is_late = deadline is not None and self._system.monotonic_s() >= deadline
             return StatusCode.DEADLINE_EXCEEDED if is_late else StatusCode.CANCELLED
 
-        async with intercepted(route.interceptors, call, ending):
-            return await handle()
-        raise swallowed(route.method)
+        has_run = False
+        try:
+            async with intercepted(route.interceptors, call, ending):
+                response = await handle()
+                has_run = True
+                return response
+            raise swallowed(route.method)
+        except HostmeshError as error:
+            # An interceptor's own, when it was left: no caller may be told that nothing ran.
+            error.may_have_executed = has_run or error.may_have_executed
+            raise
 
     def _outcome_of(self, error: Exception, method: AnyMethod) -> Outcome:
         inner = sole_error(error)
