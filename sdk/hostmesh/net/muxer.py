@@ -333,7 +333,10 @@ class Muxer:
         """Ping where it is time, and end the connection of a peer that is silent. Call it every few seconds."""
         if self.is_closed:
             return
-        if now - self._link.last_heard_s > SILENCE_S:
+        # While the socket takes what waits, the peer's machine takes it: its answer to a ping comes after that, and
+        # news of its windows after megabytes.
+        last_sign_s = max(self._link.last_heard_s, self._link.last_sent_s) if self._unsent else self._link.last_heard_s
+        if now - last_sign_s > SILENCE_S:
             _log.info("peer %s is silent; closing the connection", self.peer_id)
             self.abort()
         elif now - self._understood_at_s > STUCK_S:

@@ -155,7 +155,9 @@ class NodeStream:
         self._check_writable()
         muxer, yamux_stream = self._connection.muxer, self._yamux_stream
         prefix = self._prefix
-        if muxer.is_congested or len(prefix) + len(data) > min(yamux_stream.send_window, _PIECE_BYTES):
+        if muxer.is_congested and len(data) > 1:
+            return False
+        if len(prefix) + len(data) > min(yamux_stream.send_window, _PIECE_BYTES):
             return False
         self._first_write = self._first_write or muxer.next_write
         if prefix:

@@ -55,6 +55,8 @@ class Stream(Protocol):
     def send_nowait(self, data: bytes, *, end: bool = False) -> bool:
         """Send as :meth:`send` does, if nothing has to be waited for.
 
+        A single byte, a sign of life, waits for the peer's window only, and not for room in the connection's queue.
+
         Returns:
             Whether it was sent; if not, nothing of it was.
 

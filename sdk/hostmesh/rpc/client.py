@@ -155,6 +155,8 @@ class RpcClient:
                 may_have_executed = error.may_have_executed = may_have_executed or error.may_have_executed
                 pause_s = None if retry is None else self._pause_s(retry, attempts, error)
                 if pause_s is None or deadline is None or trio.current_time() + pause_s >= deadline:
+                    # It may have failed at once: who calls again and again must not starve what it waits for.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                     raise
             else:
                 self._budget.on_success()
@@ -211,11 +213,24 @@ class RpcClient:
         metadata: Mapping[str, str] | None,
     ) -> tuple[ResponseT, float]:
         outgoing = _outgoing(peer_id, method, timeout_s, session_id, idempotency_key, metadata)
-        async with intercepted(self._interceptors, outgoing, status_for_caller):
-            return await self._unary(
-                peer_id, method, request, timeout_s, session_id, idempotency_key, outgoing.metadata
-            )
-        raise swallowed(method)
+        may_have_executed = False
+        try:
+            async with intercepted(self._interceptors, outgoing, status_for_caller):
+                try:
+                    answer = await self._unary(
+                        peer_id, method, request, timeout_s, session_id, idempotency_key, outgoing.metadata
+                    )
+                except HostmeshError as error:
+                    may_have_executed = error.may_have_executed
+                    raise
+                may_have_executed = True
+                return answer
+            raise swallowed(method)
+        except HostmeshError as error:
+            if may_have_executed and not error.may_have_executed:
+                # An interceptor's own, when it was left: it stands for a call that it knows nothing of.
+                error.may_have_executed, error.retry_safe = True, False
+            raise
 
     async def _unary(
         self,
@@ -402,9 +417,13 @@ class RpcClient:
         call = _client_call(method, request, session_id, b"", metadata)
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         await trio.lowlevel.checkpoint_if_cancelled()
-        stream = self._node.start_stream(peer_id, method.ids(self._prefix))
-        if stream is None:
-            stream = await self._open(peer_id, method, deadline, timeout_s)
+        try:
+            stream = self._node.start_stream(peer_id, method.ids(self._prefix))
+            if stream is None:
+                stream = await self._open(peer_id, method, deadline, timeout_s)
+        except HostmeshError:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # as in unary
+            raise
         left_s = None if timeout_s is None else deadline - trio.current_time()
         try:
             sent_at_s = self._system.monotonic_s()
@@ -465,7 +484,14 @@ async def _send_first(
         if not error.may_have_executed:
             raise
         return  # the peer may have answered before it had read everything; reading tells
-    raise no_answer(stream.peer_id, deadline)
+    late = no_answer(stream.peer_id, deadline)
+    try:
+        stream.send_nowait(b"")
+    except ConnectionLostError as error:
+        # The send that was cut off has reset the stream, which knows whether a byte has left.
+        if not error.may_have_executed:
+            late.may_have_executed, late.retry_safe = False, True
+    raise late
 
 
 async def _leave(stream: Stream, *, ended: bool) -> None:
