@@ -106,7 +106,8 @@ def class_page(name: str, owner: type) -> list[str]:
         out += ["```python", signature(name, owner), "```", ""]
     out += [docstring(owner), ""]
     if dataclasses.is_dataclass(owner):
-        out += [*(f"- `{field.name}`: `{field.type}`" for field in dataclasses.fields(owner)), ""]
+        public = [field for field in dataclasses.fields(owner) if not field.name.startswith("_")]
+        out += [*(f"- `{field.name}`: `{field.type}`" for field in public), ""]
     for member, thing in members(owner):
         if isinstance(thing, property):
             out += [f"### `{name}.{member}`", "", docstring(thing), ""]
