@@ -487,6 +487,9 @@ class NodeStream:
             if isinstance(error, ProtocolNotSupportedError):
                 wanted = self._wanted or (self._protocol_id,)
                 failure = refusal(self.peer_id, wanted, self._connection.spoken, (self._protocol_id,))
+            else:
+                # A refusal reads nothing more; whoever talks nonsense may have taken what went out along.
+                failure.may_have_executed = self._may_have_left()
             self._connection.disbelieve(self._protocol_id)
             yamux.reset(self._yamux_stream)
             self._fail(failure)

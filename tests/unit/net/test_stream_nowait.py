@@ -10,7 +10,7 @@ from tests.support.wire_peer import proposal
 from tests.support.yamux_wire import ACK, DATA, FIN, RST, data
 from tests.unit.net.test_node_stream import ECHO, STREAM, Open, open_sibling, open_stream, payload
 
-from hostmesh.errors import ConnectionLostError, DeadlineExceededError
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, RemoteProtocolError
 from hostmesh.net.deadlines import STEP_S
 from hostmesh.net.muxer import CONGESTED_BYTES
 
@@ -40,6 +40,18 @@ async def test_the_proposal_of_the_protocol_goes_before(autojump_clock, start_co
     assert sent.endswith(b"hello")
     assert ECHO.encode() in sent
     assert len([frame for frame in frames if frame.kind == DATA]) == 1
+
+
+async def test_a_peer_that_agrees_with_nonsense_may_have_taken_what_came_along(
+    autojump_clock, start_connection
+) -> None:
+    rig = await start_connection(spoken=(ECHO,))
+    stream = await rig.connection.open_stream(ECHO)
+    assert stream.send_nowait(b"do it", end=True)
+    await rig.peer.send(data(STREAM, b"\xff\xff\xff\x7f", ACK))
+    with pytest.raises(RemoteProtocolError) as caught:
+        await stream.receive_chunk()
+    assert caught.value.may_have_executed
 
 
 async def test_more_than_the_window_is_not_sent_at_all(autojump_clock, open_stream: Open) -> None:
