@@ -114,19 +114,17 @@ class KeyStore:
         Raises:
             StoreError: it could not be read or written; the handler must not run.
         """
-        self._purge(now)
-        with self._store.reading() as db:
-            row = db.execute(
-                "SELECT digest, state, status, response, size, expires_at_unix_s FROM calls "
-                "WHERE server = ? AND caller = ? AND method = ? AND key = ?",
-                (self._server, *name),
-            ).fetchone()
+        row = self._row(name)
         # One whose time is over, and that is still there, is as good as none.
         is_kept = row is not None and (row[5] is None or now < row[5])
-        kept = KeptCall(row[0], KeyState(row[1]), row[2], row[3]) if is_kept else None
+        kept = KeptCall(row[0], KeyState(row[1]), row[2], row[3]) if row is not None and is_kept else None
         answer = answer_at_once(kept, digest, is_idempotent=is_idempotent)
         if answer is not None:
             return answer
+        # Only now is anything written: what is kept can be told also where the disk is full.
+        self._purge(now)
+        if not is_kept:
+            row = self._row(name)
         more_bytes = ROW_BYTES + max(max_response_bytes, MAX_STATUS_BYTES) - (0 if row is None else row[4])
         refusal = self._tally.over(name.caller, keys=row is None, kept_bytes=more_bytes)
         if refusal is not None:
@@ -186,6 +184,15 @@ class KeyStore:
                 (state, status, response, size, now + KEPT_S, self._server, *name),
             )
         self._tally.change(name.caller, kept_bytes=size - ROW_BYTES)
+
+    def _row(self, name: CallName) -> tuple[bytes, int, bytes, bytes | None, int, float | None] | None:
+        with self._store.reading() as db:
+            row: tuple[bytes, int, bytes, bytes | None, int, float | None] | None = db.execute(
+                "SELECT digest, state, status, response, size, expires_at_unix_s FROM calls "
+                "WHERE server = ? AND caller = ? AND method = ? AND key = ?",
+                (self._server, *name),
+            ).fetchone()
+        return row
 
     def _purge(self, now: float) -> None:
         over = (self._server, now)

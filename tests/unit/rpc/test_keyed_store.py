@@ -303,6 +303,14 @@ def test_rows_that_cannot_be_deleted_stay_counted(disk: Disk) -> None:
     assert (store.keys, store.kept_bytes) == (1, ROW_BYTES)
 
 
+def test_what_is_kept_is_told_although_nothing_can_be_written(disk: Disk) -> None:
+    store = disk.open()
+    finish(store, name(b"old"))
+    finish(store, name(), b"response", now=NOW + 1)
+    disk.run(FAIL.format("DELETE"))
+    assert begin(store, now=NOW + KEPT_S) == KeptCall(DIGEST, KeyState.DONE, b"", b"response")
+
+
 def test_a_closed_store_and_what_is_no_store_are_typed_errors(disk: Disk) -> None:
     store = disk.open()
     store.close()
