@@ -151,3 +151,22 @@ async def test_calls_that_fail_at_once_starve_nobody(world: World, shape: str) -
                 refused += 1
         assert (refused, passes >= 100) == (100, True)
         nursery.cancel_scope.cancel()
+
+
+@simulated(world_on, network=SimOptions(link=LinkProfile(latency_s=0.02, bytes_per_s=20_000.0)))
+async def test_streams_on_a_full_line_are_held_back_and_none_is_given_up(world: World) -> None:
+    """Half a megabyte in line is 26 s of this line, and each has its turn after the others'."""
+    longest_s = 0.0
+
+    async def pour() -> None:
+        nonlocal longest_s
+        async with world.client.server_stream(world.far.peer_id, POUR, Part(), timeout_s=None) as parts:
+            last_s = trio.current_time()
+            async for _ in parts:
+                longest_s, last_s = max(longest_s, trio.current_time() - last_s), trio.current_time()
+
+    with trio.move_on_after(600):
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(pour)
+    assert longest_s > 45, "or nothing was tried here"

@@ -126,6 +126,10 @@ class MemoryStream:
             return memoryview(data)
         return b"" if pipe.ended else None
 
+    @property
+    def heard_bytes(self) -> int:
+        return 0
+
     def set_read_deadline(self, deadline: float) -> None:
         self._read_deadline = deadline
         for scope in self._read_scopes:

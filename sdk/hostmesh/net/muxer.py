@@ -123,6 +123,8 @@ class Muxer:
         """No stream can be opened or written any more."""
         self.rtt_s: float | None = None
         """Round-trip time of the last ping; None before the first."""
+        self.heard_bytes = 0
+        """Bytes that came, of all streams."""
         self._reported_refused = 0
         self._overflow_level = logging.WARNING
 
@@ -258,6 +260,7 @@ class Muxer:
             self._take([*self._early])
             self._early = ()
             while data := await self._link.receive():
+                self.heard_bytes += len(data)
                 try:
                     plaintexts = self._channel.open(data)
                 except RemoteProtocolError:

@@ -124,6 +124,11 @@ class NodeStream:
         """Whether the peer opened it."""
         return self._yamux_stream.is_inbound
 
+    @property
+    def heard_bytes(self) -> int:
+        """Bytes that came on its connection so far, of all streams."""
+        return self._connection.muxer.heard_bytes
+
     # --- sending ---
 
     async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:

@@ -26,6 +26,11 @@ class Stream(Protocol):
         """The negotiated protocol."""
         ...
 
+    @property
+    def heard_bytes(self) -> int:
+        """Bytes that came on its connection so far, of all streams: whether the line is busy."""
+        ...
+
     async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         """Hand ``head`` and all of ``data`` to the connection; with ``end``, half-close right after them.
 

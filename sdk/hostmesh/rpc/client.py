@@ -253,7 +253,8 @@ class RpcClient:
             now = trio.current_time()
         try:
             sent_at_s = self._system.monotonic_s()
-            await _send_first(stream, call, deadline - now, deadline)
+            if await _send_first(stream, call, deadline - now, deadline):
+                now = trio.current_time()
             response = await one_response(stream, call, deadline, now)
             return response, self._system.monotonic_s() - sent_at_s
         finally:
@@ -471,19 +472,23 @@ def _client_call(
 
 async def _send_first(
     stream: Stream, call: ClientCall[Any, Any], deadline_left_s: float | None, deadline: float
-) -> None:
-    """Send the first frame, and close our side with it unless further requests are to come."""
+) -> bool:
+    """Send the first frame, and close our side with it unless further requests are to come.
+
+    Returns:
+        Whether it had to wait for room.
+    """
     first, end = call.start(deadline_left_s), not call.takes_stream
     try:
         if stream.send_nowait(first, end=end):
-            return
+            return False
         with trio.CancelScope(deadline=deadline):
             await stream.send(first, end=end)
-            return
+            return True
     except ConnectionLostError as error:
         if not error.may_have_executed:
             raise
-        return  # the peer may have answered before it had read everything; reading tells
+        return False  # the peer may have answered before it had read everything; reading tells
     late = no_answer(stream.peer_id, deadline)
     try:
         stream.send_nowait(b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Generic
 
 import trio
@@ -17,6 +18,11 @@ from hostmesh.rpc.outcome import Outcome
 SILENCE_S = 45.0
 """A server sends a heartbeat at least every 20 s while it is at work on a call; one that is silent for so long has lost
 it, or its machine is frozen. Chosen here."""
+_LOOKS = 9
+"""In the last of so many parts of its patience, and then in each as long, a caller looks whether the line is busy."""
+_BUSY_BYTES = 4096
+"""What comes of other calls on a line that is busy, in such a part: the peer's word on this one is in line. A ping has
+some dozen bytes, and so has the heartbeat of a call."""
 _MESSAGES_PER_PASS = 128
 """How many responses a loop may take before others have their turn."""
 
@@ -112,7 +118,8 @@ async def next_event(
         deadline: of the call, by trio's clock.
 
     Raises:
-        ConnectionLostError: the stream was lost before the status came, or the peer was silent for :data:`SILENCE_S`.
+        ConnectionLostError: the stream was lost before the status came, or the peer was silent for :data:`SILENCE_S`,
+            and its line not busy.
         DeadlineExceededError: the deadline has passed.
         RemoteProtocolError: the peer broke the protocol.
     """
@@ -134,12 +141,14 @@ async def _receive(
     stream: Stream, call: ClientCall[Any, Any], deadline: float, last_word_at: float
 ) -> bytes | memoryview:
     """Return what the peer sends next; its end is none of it."""
-    latest = last_word_at + SILENCE_S
-    stream.set_read_deadline(min(latest, deadline))
+    look_s = SILENCE_S / _LOOKS
+    stream.set_read_deadline(min(last_word_at + SILENCE_S - look_s, deadline))
+    data: bytes | memoryview | None
     try:
-        data = await stream.receive_chunk()
-    except DeadlineExceededError:
-        raise no_answer(stream.peer_id, deadline) from None
+        try:
+            data = await stream.receive_chunk()
+        except DeadlineExceededError:
+            data = await _receive_late(stream, deadline, look_s)
     except ConnectionLostError as error:
         remedy = "the peer may have done the work: ask it before you call again"
         raise ConnectionLostError(
@@ -147,9 +156,23 @@ async def _receive(
             may_have_executed=error.may_have_executed,
             remedy=remedy if error.may_have_executed else "nothing of the call was sent: call again",
         ) from error
+    if data is None:
+        raise no_answer(stream.peer_id, deadline)
     if not data:
         call.end_of_stream()
     return data
+
+
+async def _receive_late(stream: Stream, deadline: float, look_s: float) -> bytes | memoryview | None:
+    """Return what comes after a long silence; None when the time is up, or nothing else comes either."""
+    while (now := trio.current_time()) < deadline:
+        heard_bytes = stream.heard_bytes
+        stream.set_read_deadline(min(now + look_s, deadline))
+        with suppress(DeadlineExceededError):
+            return await stream.receive_chunk()
+        if stream.heard_bytes - heard_bytes < _BUSY_BYTES:
+            break
+    return None
 
 
 def no_answer(peer_id: PeerId, deadline: float) -> DeadlineExceededError | ConnectionLostError:

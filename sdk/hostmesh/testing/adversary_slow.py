@@ -167,6 +167,11 @@ class _TricklingStream:
         self.close = stream.close
         self.reset = stream.reset
 
+    @property
+    def heard_bytes(self) -> int:
+        """Bytes that came on its connection so far, of all streams."""
+        return self._stream.heard_bytes
+
     async def send(self, data: bytes, *, head: bytes = b"", end: bool = False) -> None:
         """Send all bytes, with a pause before each; see :meth:`hostmesh.net.stream.Stream.send`."""
         for byte in head + data:

@@ -352,6 +352,10 @@ class MemoryStream:
     def receive_nowait(self) -> bytes | memoryview | None:
         return None
 
+    @property
+    def heard_bytes(self) -> int:
+        return 0
+
     def set_read_deadline(self, deadline: float) -> None:
         self._read_deadline = deadline
 
