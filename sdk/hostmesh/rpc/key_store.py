@@ -7,6 +7,7 @@ that still says RUNNING when a node opens the file is of a process that died, an
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from hostmesh.errors import StoreError
@@ -120,8 +121,9 @@ class KeyStore:
         kept = KeptCall(row[0], KeyState(row[1]), row[2], row[3]) if row is not None and is_kept else None
         answer = answer_at_once(kept, digest, is_idempotent=is_idempotent)
         if answer is not None:
+            with suppress(StoreError):  # what is kept can be told also where the disk is full
+                self._purge(now)
             return answer
-        # Only now is anything written: what is kept can be told also where the disk is full.
         self._purge(now)
         if not is_kept:
             row = self._row(name)
