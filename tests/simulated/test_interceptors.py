@@ -378,6 +378,34 @@ async def test_one_that_fails_when_it_is_left_does_not_say_that_nothing_ran(worl
     assert (caught.value.may_have_executed, caught.value.retry_safe, world.handler.calls) == (True, False, 1)
 
 
+@pytest.mark.parametrize("wait_s", [1.0, 100.0])
+@simulated(world_on, network=LINK)
+async def test_what_entering_takes_is_of_the_calls_time(world: World, wait_s: float) -> None:
+    class Wait:
+        @asynccontextmanager
+        async def intercept(self, call: OutgoingCall) -> AsyncIterator[None]:
+            await trio.sleep(wait_s)
+            yield
+
+    client = world.client_with(Wait())
+
+    async def total() -> None:
+        async with client.client_stream(world.far.peer_id, TOTAL, timeout_s=3) as call:
+            await trio.sleep(5)
+            await call.finish()
+
+    async def double() -> None:
+        await client.unary(world.far.peer_id, DOUBLE, Int64Value(value=-1), timeout_s=3)
+
+    for make, takes_s in ((double, 3), (total, 3 if wait_s > 3 else wait_s + 5)):
+        began_s = trio.current_time()
+        with pytest.raises(DeadlineExceededError) as caught:
+            await make()
+        assert trio.current_time() - began_s == pytest.approx(takes_s, abs=0.05)
+        assert caught.value.may_have_executed is (wait_s < 3)
+    assert world.handler.calls == (wait_s < 3)
+
+
 @simulated(network=LINK)
 async def test_those_of_a_node_are_around_hostmeshs_own_calls_too(network: SimNetwork) -> None:
     made, served = Log(), Log()

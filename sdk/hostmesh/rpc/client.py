@@ -7,8 +7,8 @@ the peer may have done the work. :class:`RpcError` is the peer's own answer.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import trio
@@ -215,17 +215,19 @@ class RpcClient:
         outgoing = _outgoing(peer_id, method, timeout_s, session_id, idempotency_key, metadata)
         may_have_executed = False
         try:
-            async with intercepted(self._interceptors, outgoing, status_for_caller):
-                try:
-                    answer = await self._unary(
-                        peer_id, method, request, timeout_s, session_id, idempotency_key, outgoing.metadata
-                    )
-                except HostmeshError as error:
-                    may_have_executed = error.may_have_executed
-                    raise
-                may_have_executed = True
-                return answer
-            raise swallowed(method)
+            with _entering(peer_id, timeout_s) as scope:
+                async with intercepted(self._interceptors, outgoing, status_for_caller):
+                    left_s, scope.deadline = scope.deadline - trio.current_time(), math.inf
+                    try:
+                        answer = await self._unary(
+                            peer_id, method, request, left_s, session_id, idempotency_key, outgoing.metadata
+                        )
+                    except HostmeshError as error:
+                        may_have_executed = error.may_have_executed
+                        raise
+                    may_have_executed = True
+                    return answer
+                raise swallowed(method)
         except HostmeshError as error:
             if may_have_executed and not error.may_have_executed:
                 # An interceptor's own, when it was left: it stands for a call that it knows nothing of.
@@ -266,7 +268,7 @@ class RpcClient:
         with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
             wanted = ids[0] if len(ids) == 1 else ids
             return await self._node.open_stream(peer_id, wanted, timeout_s=timeout_s)
-        raise _no_stream(peer_id, timeout_s)
+        raise _not_begun(f"no stream to {peer_id} within {timeout_s} s")
 
     @asynccontextmanager
     async def server_stream(
@@ -387,19 +389,20 @@ class RpcClient:
         """
         if self._interceptors:
             outgoing = _outgoing(peer_id, method, timeout_s, session_id, b"", metadata)
-            async with (
-                intercepted(self._interceptors, outgoing, status_for_caller),
-                self._start(peer_id, method, request, timeout_s, session_id, outgoing.metadata) as started,
-            ):
-                call = started[1]
-                try:
-                    yield started
-                    if call.outcome is None:
-                        outgoing.status = StatusCode.CANCELLED
-                finally:
-                    # Whatever the block made of it.
-                    if call.outcome is not None:
-                        outgoing.status = call.outcome.status
+            with _entering(peer_id, timeout_s) as scope:
+                async with intercepted(self._interceptors, outgoing, status_for_caller):
+                    left_s = None if timeout_s is None else scope.deadline - trio.current_time()
+                    scope.deadline = math.inf
+                    async with self._start(peer_id, method, request, left_s, session_id, outgoing.metadata) as started:
+                        call = started[1]
+                        try:
+                            yield started
+                            if call.outcome is None:
+                                outgoing.status = StatusCode.CANCELLED
+                        finally:
+                            # Whatever the block made of it.
+                            if call.outcome is not None:
+                                outgoing.status = call.outcome.status
         else:
             async with self._start(peer_id, method, request, timeout_s, session_id, metadata) as started:
                 yield started
@@ -432,6 +435,15 @@ class RpcClient:
             yield stream, call, deadline, sent_at_s
         finally:
             await _leave(stream, ended=call.ended)
+
+
+@contextmanager
+def _entering(peer_id: PeerId, timeout_s: float | None) -> Iterator[trio.CancelScope]:
+    """Bound the entering of interceptors by the time of their call; who is in takes the deadline away."""
+    with trio.CancelScope(deadline=math.inf if timeout_s is None else trio.current_time() + timeout_s) as scope:
+        yield scope
+    if scope.cancelled_caught:
+        raise _not_begun(f"the interceptors of a call to {peer_id} took longer than its {timeout_s} s")
 
 
 def _outgoing(
@@ -513,7 +525,7 @@ async def _leave(stream: Stream, *, ended: bool) -> None:
             await stream.reset()
 
 
-def _no_stream(peer_id: PeerId, timeout_s: float | None) -> DeadlineExceededError:
-    error = DeadlineExceededError(f"no stream to {peer_id} within {timeout_s} s")
+def _not_begun(message: str) -> DeadlineExceededError:
+    error = DeadlineExceededError(message)
     error.may_have_executed, error.retry_safe = False, True
     return error
