@@ -31,8 +31,9 @@ class ReceivedRequests(Generic[RequestT]):
     A handler that does not read holds its caller back: flow control lets no more than a window through. What comes
     after the handler has returned is dropped.
 
-    Iterating raises :class:`~hostmesh.errors.RemoteProtocolError` where the caller breaks the protocol or a bound; a
-    handler lets it pass, and the caller gets a status that says so. Cancelling an iteration loses no request.
+    Iterating raises :class:`~hostmesh.errors.RemoteProtocolError` where the caller breaks the protocol or a bound, and
+    :class:`~hostmesh.errors.RpcError` where too much is held of requests that are not complete; a handler lets these
+    pass, and the caller gets a status that says so. Cancelling an iteration loses no request.
 
     Args:
         stream: of the call.
@@ -41,7 +42,7 @@ class ReceivedRequests(Generic[RequestT]):
         on_violation: called when the caller breaks the protocol.
     """
 
-    __slots__ = ("_call", "_on_violation", "_stream", "_unfinished", "_unfinished_bytes", "_until_pass")
+    __slots__ = ("_call", "_has_given", "_on_violation", "_stream", "_unfinished", "_unfinished_bytes", "_until_pass")
 
     def __init__(
         self, stream: Stream, call: ServerCall, *, unfinished: UnfinishedRequests, on_violation: Callable[[], None]
@@ -50,6 +51,7 @@ class ReceivedRequests(Generic[RequestT]):
         self._call = call
         self._unfinished = unfinished
         self._unfinished_bytes = 0
+        self._has_given = False
         self._on_violation = on_violation
         self._until_pass = _FRAMES_PER_PASS
 
@@ -67,7 +69,9 @@ class ReceivedRequests(Generic[RequestT]):
             try:
                 event = call.next_event()
                 if isinstance(event, RequestReceived):
-                    self.release()
+                    self._has_given = True
+                    if self._unfinished_bytes:
+                        self.release()
                     message: RequestT = event.message  # type: ignore[assignment] # of the method's type
                     return message
                 if event is None:
@@ -93,7 +97,10 @@ class ReceivedRequests(Generic[RequestT]):
         self._call.feed(data)
         self._unfinished_bytes += len(data)
         if not self._unfinished.add(self._stream.peer_id, len(data)):
-            raise _FULL.to_error()
+            error = _FULL.to_error()
+            # The handler may have done something about those before: then the call is not one that can be made again.
+            error.may_have_executed = self._has_given
+            raise error
 
 
 async def read_request(

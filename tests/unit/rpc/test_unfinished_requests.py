@@ -10,15 +10,18 @@ import trio
 from memory_stream import MemoryNetwork, MemoryNode
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from hostmesh.errors import ConnectionLostError, StatusCode
+from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import CallEnded, ClientCall, ServerCall
+from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.limits import BUSY_RETRY_MS, CallLimits, RpcLimits
 from hostmesh.rpc.method import method, methods_of
 from hostmesh.rpc.outcome import Outcome
 from hostmesh.rpc.server import RpcServer
+from hostmesh.rpc.shapes import RequestStream
 from hostmesh.system import System
+from hostmesh.testing import make_service
 from hostmesh.v1 import job_pb2
 from hostmesh.wire.framing import encode_length
 
@@ -246,3 +249,37 @@ def test_a_call_that_is_dropped_holds_nothing_of_its_request() -> None:
         tracemalloc.stop()
     assert call.next_event() is None
     assert held < 10 * KIB
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_a_stream_that_is_refused_later_may_have_run(autojump_clock: MockClock, nursery, before: int) -> None:
+    service = make_service("uploads", request_streams=["Put"], Put=(job_pb2.RunResponse, job_pb2.RunResponse))
+    put = method(service, "Put", job_pb2.RunResponse, job_pb2.RunResponse)
+    taken = 0
+
+    class Uploads:
+        async def put(self, requests: RequestStream[job_pb2.RunResponse], _: object) -> job_pb2.RunResponse:
+            nonlocal taken
+            async for _request in requests:
+                taken += 1
+            return job_pb2.RunResponse()
+
+    network, system = MemoryNetwork(nursery), System(monotonic_s=trio.current_time)
+    server = RpcServer(prefix="/hostmesh", system=system, limits=RpcLimits(max_unfinished_peer_bytes=20 * KIB))
+    server.add_service(service, Uploads())
+    host = network.node(1)
+    host.serve(server.stream_handlers())
+    client = RpcClient(network.node(2), prefix="/hostmesh", system=system)
+
+    async def upload() -> None:
+        async with client.client_stream(host.peer_id, put, timeout_s=10) as call:
+            for size in (*[10] * before, 60 * KIB):
+                await wait_all_tasks_blocked()
+                await call.send(job_pb2.RunResponse(text=job_pb2.TextDelta(text="x" * size)))
+            await call.finish()
+
+    with pytest.raises(RpcError) as caught:
+        await upload()
+    assert taken == before
+    expected = (StatusCode.UNKNOWN, True) if before else (StatusCode.RESOURCE_EXHAUSTED, False)
+    assert (caught.value.status, caught.value.may_have_executed, caught.value.reason) == (*expected, "BUSY")
