@@ -17,7 +17,7 @@ from hostmesh.net.ledger import Ledger
 from hostmesh.net.muxer import Muxer
 from hostmesh.net.node_stream import NodeStream
 from hostmesh.net.peer_id import PeerId
-from hostmesh.net.stream import StreamHandler
+from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.net.upgrade import SecuredLink
 from hostmesh.wire.multistream import Proposer, Responder, parse_proposal, proposal
 from hostmesh.wire.yamux import StreamLimitError, YamuxLimits, YamuxStream
@@ -278,9 +278,12 @@ class Connection:
             stream.take_data(rest)
         else:
             stream.send_prefix()
-        self._nursery.start_soon(self._serve, stream, self._protocols[protocol_id])
+        handler = self._protocols[protocol_id]
+        take = getattr(handler, "take", None)
+        if take is None or not take(stream, self):
+            self._nursery.start_soon(self.serve, stream, handler)
 
-    async def _serve(self, stream: NodeStream, handler: StreamHandler) -> None:
+    async def serve(self, stream: NodeStream, handler: StreamHandler) -> None:
         """Run a handler. What goes wrong ends its stream only."""
         try:
             await handler(stream)
@@ -295,7 +298,11 @@ class Connection:
             raise
         finally:
             # Not before: a handler may outlive its stream, and a peer could have any number of them.
-            self._ledger.release(self.peer_id, stream.protocol_id)
+            self.note_served(stream)
+
+    def note_served(self, stream: Stream) -> None:
+        """See :class:`hostmesh.net.stream.StreamPlace`."""
+        self._ledger.release(self.peer_id, stream.protocol_id)
 
 
 class _Arrival:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from hostmesh.net.peer_id import PeerId
 
@@ -113,6 +113,22 @@ class Stream(Protocol):
 
     async def reset(self) -> None:
         """Drop the stream at once; the peer's operations fail. Idempotent, never raises, never waits."""
+        ...
+
+
+class StreamPlace(Protocol):
+    """Where inbound streams come from: a connection.
+
+    A handler with a method ``take(stream, place)`` is asked first whether it takes the stream: True says that a task of
+    its own will call one of these, once.
+    """
+
+    async def serve(self, stream: Any, handler: StreamHandler) -> None:
+        """Have a handler serve the stream, and end it whatever the handler does."""
+        ...
+
+    def note_served(self, stream: Stream) -> None:
+        """Know that the stream was served and has ended."""
         ...
 
 

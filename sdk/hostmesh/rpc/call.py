@@ -45,10 +45,10 @@ from hostmesh.rpc.frames import (
     read_frame,
     whole_answer,
 )
-from hostmesh.rpc.header import Header, encode_header, encode_header_rest, encode_own, header_from_proto
+from hostmesh.rpc.header import Header, encode_header, encode_header_rest, header_from_proto
 from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
 from hostmesh.rpc.outcome import OK, Outcome, outcome_of_error
-from hostmesh.wire.bounds import parse
+from hostmesh.wire.bounds import check_bounds, parse
 from hostmesh.wire.framing import FrameDecoder
 
 HEADER_ALLOWANCE_BYTES = 24 * 1024
@@ -62,7 +62,11 @@ def encode_message(message: Message, max_bytes: int) -> bytes:
         FrameTooLargeError: more than ``max_bytes``.
         UsageError: a field is outside its bounds.
     """
-    data = encode_own(message)
+    data = message.SerializeToString()
+    try:
+        check_bounds(message, len(data))
+    except MalformedMessageError as error:
+        raise UsageError(error.message, remedy=f"change {error.field}") from error
     if len(data) > max_bytes:
         raise FrameTooLargeError(
             f"{message.DESCRIPTOR.name} of {len(data)} bytes is over the limit of {max_bytes}",

@@ -7,9 +7,9 @@ the peer may have done the work. :class:`RpcError` is the peer's own answer.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import trio
 
@@ -135,12 +135,13 @@ class RpcClient:
         Cost: one stream; one frame each way.
         """
         deadline = None if retry is None else trio.current_time() + timeout_s
+        make = self._intercepted_unary if self._interceptors else self._unary
         attempts = 0
         may_have_executed = False
         while True:
             attempts += 1
             try:
-                response, _ = await self._unary_timed(
+                response, _ = await make(
                     peer_id,
                     method,
                     request,
@@ -187,20 +188,8 @@ class RpcClient:
 
         Dialling and opening the stream are not in them.
         """
-        return await self._unary_timed(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata)
-
-    def _unary_timed(
-        self,
-        peer_id: PeerId,
-        method: Method[RequestT, ResponseT],
-        request: RequestT,
-        timeout_s: float,
-        session_id: bytes,
-        idempotency_key: bytes,
-        metadata: Mapping[str, str] | None,
-    ) -> Awaitable[tuple[ResponseT, float]]:
         make = self._intercepted_unary if self._interceptors else self._unary
-        return make(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata)
+        return await make(peer_id, method, request, timeout_s, session_id, idempotency_key, metadata)
 
     async def _intercepted_unary(
         self,
@@ -253,14 +242,26 @@ class RpcClient:
         if stream is None:
             stream = await self._open(peer_id, method, deadline, timeout_s)
             now = trio.current_time()
+        has_ended = False
         try:
             sent_at_s = self._system.monotonic_s()
-            if await _send_first(stream, call, deadline - now, deadline):
+            first, was_sent = call.start(deadline - now), True
+            try:
+                was_sent = stream.send_nowait(first, end=True)
+            except ConnectionLostError as error:
+                if not error.may_have_executed:
+                    raise  # else the peer may have answered before it had read everything; reading tells
+            if not was_sent:
+                await _send_slowly(stream, first, deadline, end=True)
                 now = trio.current_time()
             response = await one_response(stream, call, deadline, now)
-            return response, self._system.monotonic_s() - sent_at_s
+            took_s = self._system.monotonic_s() - sent_at_s
+            await stream.close()
+            has_ended = True
+            return response, took_s
         finally:
-            await _leave(stream, ended=call.outcome is not None)
+            if not has_ended:
+                await _leave(stream, ended=call.outcome is not None)
 
     async def _open(self, peer_id: PeerId, method: AnyMethod, deadline: float, timeout_s: float | None) -> Stream:
         """Return a stream to call the method on, which has to be waited for."""
@@ -431,7 +432,14 @@ class RpcClient:
         left_s = None if timeout_s is None else deadline - trio.current_time()
         try:
             sent_at_s = self._system.monotonic_s()
-            await _send_first(stream, call, left_s, deadline)
+            first, end, was_sent = call.start(left_s), not call.takes_stream, True
+            try:
+                was_sent = stream.send_nowait(first, end=end)
+            except ConnectionLostError as error:
+                if not error.may_have_executed:
+                    raise  # else as of a unary call
+            if not was_sent:
+                await _send_slowly(stream, first, deadline, end=end)
             yield stream, call, deadline, sent_at_s
         finally:
             await _leave(stream, ended=call.ended)
@@ -482,25 +490,16 @@ def _client_call(
     return ClientCall(method, header, request)
 
 
-async def _send_first(
-    stream: Stream, call: ClientCall[Any, Any], deadline_left_s: float | None, deadline: float
-) -> bool:
-    """Send the first frame, and close our side with it unless further requests are to come.
-
-    Returns:
-        Whether it had to wait for room.
-    """
-    first, end = call.start(deadline_left_s), not call.takes_stream
+async def _send_slowly(stream: Stream, first: bytes, deadline: float, *, end: bool) -> None:
+    """Send the first frame, which has to wait for room."""
     try:
-        if stream.send_nowait(first, end=end):
-            return False
         with trio.CancelScope(deadline=deadline):
             await stream.send(first, end=end)
-            return True
+            return
     except ConnectionLostError as error:
         if not error.may_have_executed:
             raise
-        return False  # the peer may have answered before it had read everything; reading tells
+        return  # the peer may have answered before it had read everything; reading tells
     late = no_answer(stream.peer_id, deadline)
     try:
         stream.send_nowait(b"")

@@ -48,8 +48,11 @@ EMPTY = Frame(None, None, None)
 
 def encode_request(header: bytes, message: bytes) -> bytes:
     """Return the caller's frame, from a serialised header and a serialised request."""
-    envelope = _HEADER_TAG + encode_length(len(header)) + header + _MESSAGE_TAG + encode_length(len(message))
-    return b"".join((encode_length(len(envelope) + len(message)), envelope, message))
+    size, message_size = len(header), len(message)
+    if size < 0x80 and message_size < 0x80 and size + message_size < 0x7C:
+        return bytes((size + message_size + 4, 0x0A, size)) + header + bytes((0x12, message_size)) + message
+    envelope = _HEADER_TAG + encode_length(size) + header + _MESSAGE_TAG + encode_length(message_size)
+    return b"".join((encode_length(len(envelope) + message_size), envelope, message))
 
 
 def encode_header_frame(header: bytes) -> bytes:
@@ -91,6 +94,8 @@ def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """Return a varint of up to 9 bytes and where it ends; an end of 0 for what is none."""
     if at < len(data) and (byte := data[at]) < 0x80:
         return byte, at + 1
+    if at + 1 < len(data) and (second := data[at + 1]) < 0x80:
+        return byte & 0x7F | second << 7, at + 2
     value = shift = 0
     for byte in data[at : at + 9]:
         at += 1
@@ -122,7 +127,7 @@ def whole_request(
     # A length of more than one byte has a first one over 0x7f: then the header ends beyond what is looked at here.
     header_at, header_end = start + 2, start + 2 + data[start + 1]
     name_end = header_at + 2 + data[header_at + 1]
-    if not name_end <= header_end < min(len(data) - 1, header_at + 0x80) or data[header_end] != _MESSAGE_TAG_BYTE:
+    if not name_end <= header_end < len(data) - 1 or data[start + 1] >= 0x80 or data[header_end] != _MESSAGE_TAG_BYTE:
         return None
     method = heads.get(data[header_at:name_end])
     if method is None:
@@ -132,8 +137,12 @@ def whole_request(
         left_ms, end = _varint(data, name_end + 1)
         if data[name_end] != _DEADLINE_TAG_BYTE or end != header_end:
             return None
-        left_s = min(left_ms / 1000, MAX_DEADLINE_S)
-    length, at = _varint(data, header_end + 1)
+        left_s = left_ms / 1000
+        if left_s > MAX_DEADLINE_S:
+            left_s = MAX_DEADLINE_S
+    length, at = data[header_end + 1], header_end + 2
+    if length >= 0x80:
+        length, at = _varint(data, header_end + 1)
     return (method, left_s, data[at:]) if at and at + length == len(data) else None
 
 
@@ -146,7 +155,9 @@ def whole_answer(data: bytes | memoryview, max_bytes: int) -> bytes | memoryview
     start = _whole_frame(data, max_bytes)
     if start is None or data[start] != _MESSAGE_TAG_BYTE or data[-2:] != _OK_STATUS:
         return None
-    length, at = _varint(data, start + 1)
+    length, at = data[start + 1], start + 2
+    if length >= 0x80:
+        length, at = _varint(data, start + 1)
     return data[at:-2] if at and at + length + 2 == len(data) else None
 
 

@@ -297,9 +297,10 @@ class LimitTable:
         if over is None:
             if not peer_bucket.active:
                 peers.idle -= 1
-            for bucket in (peer_bucket, service_bucket):
-                bucket.tokens -= 1.0
-                bucket.active += 1
+            peer_bucket.tokens -= 1.0
+            peer_bucket.active += 1
+            service_bucket.tokens -= 1.0
+            service_bucket.active += 1
         elif not peer_bucket.active:
             peers.buckets.move_to_end(peer)
             peers.forget()

@@ -28,7 +28,8 @@ from hostmesh.errors import (
     UsageError,
 )
 from hostmesh.net.peer_id import PeerId
-from hostmesh.net.stream import Stream, StreamHandler
+from hostmesh.net.stream import Stream, StreamHandler, StreamPlace
+from hostmesh.rpc.book import CallBook
 from hostmesh.rpc.call import (
     HEARTBEAT_FRAME,
     CallRefused,
@@ -45,19 +46,20 @@ from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keyed import KeyedCalls
 from hostmesh.rpc.keys import NOT_UNARY
 from hostmesh.rpc.limits import (
-    LimitTable,
     RpcLimits,
     ServiceLimits,
     UnfinishedRequests,
     stated_limits,
 )
-from hostmesh.rpc.method import AnyMethod, protocol_ids
-from hostmesh.rpc.outcome import INTERNAL, OK, Outcome, outcome_of_error, sole_error, status_for_server
+from hostmesh.rpc.method import protocol_ids
+from hostmesh.rpc.outcome import OK, Outcome, status_for_server
+from hostmesh.rpc.plain import LATE, PlainCall
 from hostmesh.rpc.requests import ReceivedRequests, drain, read_request
-from hostmesh.rpc.routes import Route, RpcCounters, Service, routes_of
+from hostmesh.rpc.routes import Route, Service, routes_of
 from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.rpc.shapes import ServiceBase, service_of
+from hostmesh.rpc.workers import Workers, outer_part
 from hostmesh.system import System
 from hostmesh.wire.bounds import parse
 
@@ -69,7 +71,6 @@ _log = logging.getLogger("hostmesh.rpc")
 HEARTBEAT_S = 10.0
 """How often calls are looked at for silence. Chosen here: a caller bears 45 s (:mod:`hostmesh.rpc.responses`)."""
 _LINGER_BYTES = 2 * 1024 * 1024
-_LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the deadline of the call has passed")
 
 
 class RpcServer:
@@ -93,17 +94,14 @@ class RpcServer:
         keys: KeyStore | None = None,
     ) -> None:
         self._prefix = prefix
-        self._system = system
-        self._limits = limits or RpcLimits()
         self._interceptors = tuple(interceptors)
-        self._table = LimitTable(self._limits)
-        self._unfinished = UnfinishedRequests(self._limits)
+        self._book = CallBook(system, limits or RpcLimits())
+        self._unfinished = UnfinishedRequests(self._book.limits)
         self._services: dict[str, Service] = {}
-        self._handled: dict[Stream, MessageSender | None] = {}
-        """Of the calls that a handler is at work on."""
         self._lingering = 0
-        self._keyed = KeyedCalls(system, outcome_of=self._outcome_of, store=keys)
-        self.counters = RpcCounters()
+        self._workers = Workers(self._begin)
+        self._keyed = KeyedCalls(system, outcome_of=self._book.outcome_of, store=keys)
+        self.counters = self._book.counters
 
     def add_service(
         self,
@@ -141,7 +139,7 @@ class RpcServer:
         for served in ids:
             if served in self._services:
                 raise UsageError(f"{served} is served already")
-        calls = self._table.service(service.full_name, limits or stated_limits(service, self._limits))
+        calls = self._book.table.service(service.full_name, limits or stated_limits(service, self._book.limits))
         routes = routes_of(service, handler, (*self._interceptors, *interceptors))
         for served in ids:
             self._services[served] = Service(service, routes, calls, version=served.rpartition("/")[2])
@@ -163,7 +161,7 @@ class RpcServer:
 
     def stream_handlers(self) -> dict[str, StreamHandler]:
         """Return what a node must serve, by protocol id."""
-        return {served: partial(self._serve, service) for served, service in self._services.items()}
+        return {served: _Door(self, service) for served, service in self._services.items()}
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run what calls need besides their own tasks, until cancelled: calls with idempotency keys, and heartbeats.
@@ -173,10 +171,11 @@ class RpcServer:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._keyed.run)
+            await nursery.start(self._workers.run)
             task_status.started()
             while True:
                 await trio.sleep(HEARTBEAT_S)
-                for stream, sender in [*self._handled.items()]:
+                for stream, sender in [*self._book.handled.items()]:
                     if sender is None:
                         # Nothing else is sent meanwhile. Where there is no room, the next one comes soon enough.
                         with suppress(ConnectionLostError):
@@ -186,16 +185,29 @@ class RpcServer:
                         nursery.start_soon(self._beat, stream, sender)
 
     async def _beat(self, stream: Stream, sender: MessageSender) -> None:
-        if stream in self._handled:  # the handler may have ended since
+        if stream in self._book.handled:  # the handler may have ended since
             await sender.beat()
+
+    @property
+    def idle_workers(self) -> int:
+        """Tasks that wait for the next call."""
+        return self._workers.idle
 
     def active_calls(self, peer_id: PeerId) -> int:
         """Return the calls of a peer in progress."""
-        return self._table.active_calls(peer_id)
+        return self._book.table.active_calls(peer_id)
 
-    def _serve(self, service: Service, stream: Stream) -> Awaitable[None]:
+    def serve(self, service: Service, stream: Stream) -> Awaitable[None]:
         """Serve one stream to its end; leaves it closed or reset."""
-        over = self._table.admit(stream.peer_id, service.calls, self._system.monotonic_s())
+        begun = self._begin(service, stream)
+        return _serve_alone(begun) if isinstance(begun, PlainCall) else begun
+
+    def take(self, service: Service, stream: Stream, place: StreamPlace) -> bool:
+        """Have one of the server's own tasks serve a stream; False where there is none."""
+        return self._workers.take((service, stream, place))
+
+    def _begin(self, service: Service, stream: Stream) -> PlainCall | Awaitable[None]:
+        over = self._book.table.admit(stream.peer_id, service.calls, self._book.system.monotonic_s())
         if over is not None:
             outcome = Outcome(
                 status=StatusCode.RESOURCE_EXHAUSTED,
@@ -214,7 +226,9 @@ class RpcServer:
                 route, left_s, data = plain
                 with suppress(RemoteProtocolError):  # told below
                     request = parse(route.method.request_type, data, route.method.max_request_bytes)
-                    return self._serve_started(service, stream, route, request, left_s)
+                    if not route.method.is_unary or route.interceptors:
+                        return self._serve_started(service, stream, route, request, left_s)
+                    return PlainCall(self._book, service, stream, route, request, left_s)
             if rest:
                 received.append(rest)
         return self._serve_admitted(service, stream, received)
@@ -242,7 +256,7 @@ class RpcServer:
         clean = False
         try:
             request = await read_request(
-                stream, call, received, unfinished=self._unfinished, timeout_s=self._limits.request_timeout_s
+                stream, call, received, unfinished=self._unfinished, timeout_s=self._book.limits.request_timeout_s
             )
             if isinstance(request, CallRefused):
                 if request.violation is not None:
@@ -257,7 +271,7 @@ class RpcServer:
             self.counters.abandoned[service.name] += 1
         finally:
             if not isinstance(request, CallStarted):
-                self._table.release(stream.peer_id, service.calls)
+                self._book.table.release(stream.peer_id, service.calls)
                 if not clean:
                     await stream.reset()
         if isinstance(request, CallStarted):
@@ -307,7 +321,7 @@ class RpcServer:
                     context = CallContext(
                         peer_id=stream.peer_id,
                         method=method.full_name,
-                        deadline=None if left_s is None else self._system.monotonic_s() + left_s,
+                        deadline=None if left_s is None else self._book.system.monotonic_s() + left_s,
                         version=service.version,
                         session_id=b"" if header is None else header.session_id,
                         idempotency_key=b"" if header is None else header.idempotency_key,
@@ -324,7 +338,7 @@ class RpcServer:
                         if method.gives_stream:
                             sender = MessageSender(stream, partial(encode_response, method))
                             arguments = (*arguments, sender.send)
-                    self._handled[stream] = sender
+                    self._book.handled[stream] = sender
                     handling: Awaitable[Any]
                     if route.interceptors or context.idempotency_key:
                         handling = self._handle_guarded(route, context, arguments, scope)
@@ -332,7 +346,7 @@ class RpcServer:
                         handling = route.handler(*arguments)
                     arguments, request = (), None  # the handler has what it needs of them
                     response = await handling
-                    del self._handled[stream]  # the answer goes past the sender: no heartbeat may start now
+                    del self._book.handled[stream]  # the answer goes past the sender: no heartbeat may start now
                     if sender is not None:
                         response = None
                         if sender.is_busy:
@@ -340,47 +354,28 @@ class RpcServer:
                     if sender is None or not sender.broken:
                         last = encode_last(method, OK, response)
                         answered = True
-                        sent = await self._send_last(stream, last)
+                        sent = await self._book.send_last(stream, last)
             except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
-                outcome = self._outcome_of(error, method)
+                outcome = self._book.outcome_of(error, method)
             except BaseExceptionGroup as group:
                 # The node ends, say. What the handler made of it must not come out of the node with it.
-                raise group.split(Exception)[1] or group from None
+                raise outer_part(group) from None
             if not answered and (sender is None or not sender.broken):
                 # Where the caller has left and not its time, the answer finds nobody.
-                outcome = _LATE if outcome is OK else outcome
-                self._handled.pop(stream, None)
-                with trio.CancelScope(deadline=max(until, trio.current_time() + self._limits.linger_timeout_s)):
-                    sent = await self._send_last(stream, encode_last(method, outcome))
+                outcome = LATE if outcome is OK else outcome
+                self._book.handled.pop(stream, None)
+                with trio.CancelScope(deadline=max(until, trio.current_time() + self._book.limits.linger_timeout_s)):
+                    sent = await self._book.send_last(stream, encode_last(method, outcome))
         finally:
-            self._table.release(stream.peer_id, service.calls)
-            self._handled.pop(stream, None)
+            self._book.table.release(stream.peer_id, service.calls)
+            self._book.handled.pop(stream, None)
             if requests is not None:
                 requests.release()
-            if sent:
-                self._count(route, outcome, stream.peer_id)
-            else:
-                self.counters.abandoned[method.full_name] += 1
+            self._book.count(route, outcome, stream.peer_id, was_answered=sent)
+            if not sent:
                 await stream.reset()
         if sent:
             await self._close(stream, is_ended=call is None or call.requests_ended)
-
-    async def _send_last(self, stream: Stream, last: bytes) -> bool:
-        """Send the last frame and end the stream's own side. Returns whether it was sent."""
-        try:
-            if not stream.send_nowait(last, end=True):
-                await stream.send(last, end=True)
-        except ConnectionLostError:
-            return False
-        return True
-
-    def _count(self, route: Route, outcome: Outcome, peer_id: PeerId) -> None:
-        if outcome is OK:
-            self.counters.calls[route.counted_ok] += 1
-            return
-        name = route.method.full_name
-        self.counters.calls[name, outcome.status.name] += 1
-        _log.debug("%s for %s: %s %s", name, peer_id, outcome.status.name, outcome.reason)
 
     async def _close(self, stream: Stream, *, is_ended: bool = True) -> None:
         is_closed = False
@@ -422,7 +417,7 @@ class RpcServer:
                 return status
             # Whatever a handler makes of it: the caller has left, or its time is up.
             deadline = call.context.deadline
-            is_late = deadline is not None and self._system.monotonic_s() >= deadline
+            is_late = deadline is not None and self._book.system.monotonic_s() >= deadline
             return StatusCode.DEADLINE_EXCEEDED if is_late else StatusCode.CANCELLED
 
         has_run = False
@@ -436,15 +431,6 @@ class RpcServer:
             # An interceptor's own, when it was left: no caller may be told that nothing ran.
             error.may_have_executed = has_run or error.may_have_executed
             raise
-
-    def _outcome_of(self, error: Exception, method: AnyMethod) -> Outcome:
-        inner = sole_error(error)
-        outcome = outcome_of_error(inner) if isinstance(inner, Exception) else None
-        if outcome is None:
-            self.counters.handler_failures[method.full_name] += 1
-            _log.error("the handler of %s failed", method.full_name, exc_info=inner)
-            return INTERNAL
-        return outcome
 
     async def _refuse(self, name: str, stream: Stream, outcome: Outcome) -> bool:
         """Answer a call whose request was perhaps not read, and let the caller read the answer.
@@ -466,11 +452,11 @@ class RpcServer:
         Raises:
             ConnectionLostError: the caller has left.
         """
-        if self._lingering >= self._limits.max_lingering:
+        if self._lingering >= self._book.limits.max_lingering:
             return False
         self._lingering += 1
         try:
-            with trio.move_on_after(self._limits.linger_timeout_s):
+            with trio.move_on_after(self._book.limits.linger_timeout_s):
                 if last is not None:
                     await stream.send(last, end=True)
                 return await drain(stream, _LINGER_BYTES)
@@ -480,3 +466,35 @@ class RpcServer:
 
     def _violate(self, service: Service) -> None:
         self.counters.violations[service.name] += 1
+
+
+class _Door:
+    """What a node serves of a service."""
+
+    __slots__ = ("_server", "_service")
+
+    def __init__(self, server: RpcServer, service: Service) -> None:
+        self._server = server
+        self._service = service
+
+    def __call__(self, stream: Stream) -> Awaitable[None]:
+        return self._server.serve(self._service, stream)
+
+    def take(self, stream: Stream, place: StreamPlace) -> bool:
+        """See :class:`hostmesh.net.stream.StreamTaker`."""
+        return self._server.take(self._service, stream, place)
+
+
+async def _serve_alone(call: PlainCall) -> None:
+    """Serve a plain call in a scope of its own: what a worker does for many."""
+    failure: Exception | None = None
+    try:
+        with trio.CancelScope(deadline=call.deadline) as scope:
+            await call.serve(scope)
+            return
+    except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
+        failure = error
+    except BaseException as error:  # noqa: BLE001 - raised again, without what is the handler's
+        await call.abandon()
+        raise outer_part(error) from None
+    await call.conclude(failure)

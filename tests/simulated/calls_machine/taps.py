@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -29,6 +30,8 @@ class Tap:
         """Its own side was half-closed."""
         self.closed = 0
         self.resets = 0
+        self.begin: Callable[[], None] = lambda: None
+        """Called when somebody begins to serve it."""
         self.active_before = 0
         """How many others were being served when it came."""
 
@@ -66,6 +69,7 @@ class Tap:
 
     def receive_nowait(self) -> bytes | memoryview | None:
         """See :class:`Stream`."""
+        self.begin()
         data = self._stream.receive_nowait()
         self.received += data or b""
         return data

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -32,7 +31,7 @@ from tests.simulated.calls_machine.taps import Tap
 
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.node import Node, NodeConfig
-from hostmesh.net.stream import Stream, StreamHandler
+from hostmesh.net.stream import Stream, StreamHandler, StreamPlace
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.limits import CallLimits, RpcLimits
 from hostmesh.rpc.server import RpcServer
@@ -112,7 +111,7 @@ class World:
         self._server: RpcServer | None = None
         self._caller: Caller | None = None
         self._broken_since: float | None = None
-        self._is_forgetful = False
+        self.is_forgetful = False
 
     # --- nodes ---
 
@@ -127,18 +126,28 @@ class World:
         life = ServerLife(len(self.account.lives), server.counters)
         server.add_service(SERVICE, Handler(self.account.calls, life.number))
         for protocol_id, handler in server.stream_handlers().items():
-            node.set_stream_handler(protocol_id, partial(self._serve, life, handler))
+            node.set_stream_handler(protocol_id, TappedHandler(self, life, handler))
         await nursery.start(server.run)
         self.account.lives.append(life)
         self._server = server
 
-    async def _serve(self, life: ServerLife, handler: StreamHandler, stream: Stream) -> None:
+    def tap(self, life: ServerLife, stream: Stream) -> Tap:
         tap = Tap(stream)
-        if self._is_forgetful:
-            await self._forget(tap)
+
+        def begin() -> None:
+            tap.begin = lambda: None
+            tap.active_before = sum(other.over_s is None for other in life.taps)
+            life.taps.append(tap)
+
+        tap.begin = begin
+        return tap
+
+    async def serve(self, life: ServerLife, handler: StreamHandler, stream: Stream) -> None:
+        if self.is_forgetful:
+            await self._forget(Tap(stream))
             return
-        tap.active_before = sum(other.over_s is None for other in life.taps)
-        life.taps.append(tap)
+        tap = self.tap(life, stream)
+        tap.begin()
         try:
             await handler(tap)
         finally:
@@ -232,13 +241,13 @@ class World:
                 other = self._nodes[Side.SERVER if step.side is Side.CALLER else Side.CALLER]
                 self._nursery.start_soon(one.node.disconnect, other.key.peer_id)
             case Harm.FORGET:
-                self._is_forgetful = True
+                self.is_forgetful = True
             case _:
                 pass
 
     async def _repair(self, then_s: float) -> None:
         self._net.heal()
-        self._is_forgetful = False
+        self.is_forgetful = False
         for side, one in self._nodes.items():
             if one.machine.is_frozen:
                 one.machine.resume()
@@ -302,13 +311,47 @@ class World:
         peer_id = self._nodes[Side.CALLER].key.peer_id
         counts = {
             "calls of the caller": server.active_calls(peer_id),
-            "calls of the service": sum(each.bucket.active for each in server._table._services.values()),
+            "calls of the service": sum(each.bucket.active for each in server._book.table._services.values()),
             "bytes of unfinished requests": server._unfinished.total_bytes,
-            "calls with a handler": len(server._handled),
+            "calls with a handler": len(server._book.handled),
             "callers that are waited for": server._lingering,
-            "further tasks": max(0, trio.lowlevel.current_statistics().tasks_living - tasks),
+            "further tasks": max(0, trio.lowlevel.current_statistics().tasks_living - tasks - server.idle_workers),
         }
         left.extend(f"{count} {what}" for what, count in counts.items() if count)
+
+
+class TappedHandler:
+    """What a node serves of the server, with a tap on each stream."""
+
+    def __init__(self, world: World, life: ServerLife, handler: Any) -> None:
+        self._world, self._life, self._handler = world, life, handler
+
+    def __call__(self, stream: Stream) -> Awaitable[None]:
+        return self._world.serve(self._life, self._handler, stream)
+
+    def take(self, stream: Stream, place: StreamPlace) -> bool:
+        if self._world.is_forgetful:
+            return False
+        tap = self._world.tap(self._life, stream)
+        return bool(self._handler.take(tap, TappedPlace(tap, place)))
+
+
+class TappedPlace:
+    """Notes when whoever took a stream is done with it."""
+
+    def __init__(self, tap: Tap, place: StreamPlace) -> None:
+        self._tap, self._place = tap, place
+
+    async def serve(self, stream: Any, handler: StreamHandler) -> None:
+        self._tap.begin()
+        try:
+            await self._place.serve(stream, handler)
+        finally:
+            self._tap.over_s = trio.current_time()
+
+    def note_served(self, stream: Stream) -> None:
+        self._tap.over_s = trio.current_time()
+        self._place.note_served(stream)
 
 
 def play(setting: Setting, program: Sequence[Step]) -> Account:

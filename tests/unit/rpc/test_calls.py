@@ -94,7 +94,7 @@ class Pair:
 
     def replace(self, name: str, function: Callable[..., object]) -> None:
         setattr(self.handler, name, function)
-        server = RpcServer(prefix="/hostmesh", system=SYSTEM, limits=self.server._limits)
+        server = RpcServer(prefix="/hostmesh", system=SYSTEM, limits=self.server._book.limits)
         server.add_service(SERVICE, self.handler)
         self.server = server
         self.far.serve(server.stream_handlers())
