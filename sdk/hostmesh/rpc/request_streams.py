@@ -103,7 +103,13 @@ class ClientStream(Generic[RequestT, ResponseT]):
         if not self._requests.has_ended and trio.current_time() < self._deadline:
             with suppress(ConnectionLostError):  # reading tells why
                 await self._requests.end()
-        return await self._read_end()
+        try:
+            return await self._read_end()
+        except ConnectionLostError as error:
+            if trio.current_time() < self._deadline:
+                raise
+            # A request that its time cut off has taken the stream with it.
+            raise no_answer(self._stream.peer_id, self._deadline) from error
 
     async def _read_end(self) -> ResponseT:
         if self._failure is not None:
