@@ -253,8 +253,8 @@ class SDK:
             UsageError: the handler lacks a method, or the protocol is served already.
             NodeNotRunningError: ``create_node`` comes first.
 
-        Limits: of one peer 256 calls at once and 20,000 a second, over all services of the application; of all peers
-        4,096 and 50,000 to each. What the .proto states (``calls_per_peer``, ``calls_of_all``) takes their place; a
+        Limits: of one peer 256 calls at once and 50,000 a second, over all services of the application; of all peers
+        4,096 and 100,000 to each. What the .proto states (``calls_per_peer``, ``calls_of_all``) takes their place; a
         service that states any is counted by itself. Further calls are refused with RESOURCE_EXHAUSTED.
         """
         self._running().serve(service, handler, limits=None, interceptors=interceptors)

@@ -504,7 +504,7 @@ SAFE = {
     ),
     "limits stated as servers have them": (
         limited(""),
-        limited("option (calls_per_peer) = {max_concurrent: 256, calls_per_s: 20000}; option (calls_of_all) = {};"),
+        limited("option (calls_per_peer) = {max_concurrent: 256, calls_per_s: 50000}; option (calls_of_all) = {};"),
     ),
     "idempotent, with side effects or without": (
         timed("option idempotency_level = NO_SIDE_EFFECTS;"),

@@ -300,6 +300,13 @@ class Connection:
             # Not before: a handler may outlive its stream, and a peer could have any number of them.
             self.note_served(stream)
 
+    def start(self, stream: NodeStream, handler: StreamHandler) -> bool:
+        """See :class:`hostmesh.net.stream.StreamPlace`."""
+        if self._nursery is None or self.muxer.is_closed:
+            return False
+        self._nursery.start_soon(self.serve, stream, handler)
+        return True
+
     def note_served(self, stream: Stream) -> None:
         """See :class:`hostmesh.net.stream.StreamPlace`."""
         self._ledger.release(self.peer_id, stream.protocol_id)

@@ -127,6 +127,10 @@ class StreamPlace(Protocol):
         """Have a handler serve the stream, and end it whatever the handler does."""
         ...
 
+    def start(self, stream: Any, handler: StreamHandler) -> bool:
+        """Start a task that does as :meth:`serve`; False where the connection has ended."""
+        ...
+
     def note_served(self, stream: Stream) -> None:
         """Know that the stream was served and has ended."""
         ...

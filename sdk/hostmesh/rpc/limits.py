@@ -64,11 +64,11 @@ class RpcLimits:
     """
 
     per_peer: CallLimits = field(
-        default_factory=lambda: CallLimits(max_concurrent=256, calls_per_s=20_000.0, burst=20_000)
+        default_factory=lambda: CallLimits(max_concurrent=256, calls_per_s=50_000.0, burst=50_000)
     )
     """All calls of one peer, over all services without limits of their own."""
     per_service: CallLimits = field(
-        default_factory=lambda: CallLimits(max_concurrent=4096, calls_per_s=50_000.0, burst=50_000)
+        default_factory=lambda: CallLimits(max_concurrent=4096, calls_per_s=100_000.0, burst=100_000)
     )
     """All calls to one such service, from all peers."""
     max_tracked_peers: int = 4096

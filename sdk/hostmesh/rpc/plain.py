@@ -92,14 +92,16 @@ class PlainCall:
     async def conclude(self, error: Exception | None) -> None:
         """End it after :meth:`serve` was cancelled in its scope, or raised an error."""
         book, outcome = self._book, OK
-        if not self._answered:
-            # Where the caller has left and not its time, the answer finds nobody.
-            outcome = LATE if error is None else book.outcome_of(error, self._route.method)
-            book.handled.pop(self._stream, None)
-            until = max(self.deadline, trio.current_time() + book.limits.linger_timeout_s)
-            with trio.CancelScope(deadline=until):
-                self._sent = await book.send_last(self._stream, encode_last(self._route.method, outcome))
-        await self._end(outcome)
+        try:
+            if not self._answered:
+                # Where the caller has left and not its time, the answer finds nobody.
+                outcome = LATE if error is None else book.outcome_of(error, self._route.method)
+                book.handled.pop(self._stream, None)
+                until = max(self.deadline, trio.current_time() + book.limits.linger_timeout_s)
+                with trio.CancelScope(deadline=until):
+                    self._sent = await book.send_last(self._stream, encode_last(self._route.method, outcome))
+        finally:
+            await self._end(outcome)
 
     async def abandon(self) -> None:
         """End it without a word, after :meth:`serve` was cancelled from further out."""

@@ -52,7 +52,17 @@ class Service:
         version: of its protocol.
     """
 
-    __slots__ = ("calls", "descriptor", "max_frame_bytes", "methods", "name", "plain", "routes", "version")
+    __slots__ = (
+        "calls",
+        "descriptor",
+        "expects_plain",
+        "max_frame_bytes",
+        "methods",
+        "name",
+        "plain",
+        "routes",
+        "version",
+    )
 
     def __init__(
         self, descriptor: ServiceDescriptor, routes: Mapping[str, Route], calls: ServiceCalls, *, version: str
@@ -62,6 +72,8 @@ class Service:
         self.routes = routes
         self.calls = calls
         self.version = version
+        self.expects_plain = False
+        """Whether its last call was one of a request and a response that came whole: the next one may be so, too."""
         self.methods = {name: route.method for name, route in routes.items()}
         self.max_frame_bytes = largest_request_frame(self.methods)
         self.plain = {each.method.header: each for each in routes.values() if not each.method.takes_stream}

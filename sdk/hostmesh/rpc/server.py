@@ -200,11 +200,16 @@ class RpcServer:
     def serve(self, service: Service, stream: Stream) -> Awaitable[None]:
         """Serve one stream to its end; leaves it closed or reset."""
         begun = self._begin(service, stream)
-        return _serve_alone(begun) if isinstance(begun, PlainCall) else begun
+        if not isinstance(begun, PlainCall):
+            return begun
+        return _serve_alone(begun)
 
     def take(self, service: Service, stream: Stream, place: StreamPlace) -> bool:
-        """Have one of the server's own tasks serve a stream; False where there is none."""
-        return self._workers.take((service, stream, place))
+        """Have one of the server's own tasks serve a stream; False where none is free, or no plain call is expected.
+
+        The next call is like the last one: what is no plain call costs less in a task of its own from the beginning.
+        """
+        return service.expects_plain and self._workers.take((service, stream, place))
 
     def _begin(self, service: Service, stream: Stream) -> PlainCall | Awaitable[None]:
         over = self._book.table.admit(stream.peer_id, service.calls, self._book.system.monotonic_s())
@@ -216,6 +221,7 @@ class RpcServer:
                 retry_after_ms=over.retry_after_ms,
             )
             return self._serve_refused(service, stream, outcome)
+        service.expects_plain = False
         received: list[bytes | memoryview] = []
         if first := stream.receive_nowait():
             received.append(first)
@@ -228,6 +234,7 @@ class RpcServer:
                     request = parse(route.method.request_type, data, route.method.max_request_bytes)
                     if not route.method.is_unary or route.interceptors:
                         return self._serve_started(service, stream, route, request, left_s)
+                    service.expects_plain = True
                     return PlainCall(self._book, service, stream, route, request, left_s)
             if rest:
                 received.append(rest)

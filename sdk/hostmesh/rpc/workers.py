@@ -22,9 +22,8 @@ from hostmesh.rpc.routes import Service
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-MAX_IDLE = 64
-"""Workers that wait for a call; further ones end. Chosen here: as many as a busy client has calls at once."""
-
+MAX_WORKERS = 64
+"""Further calls have tasks of their own. Chosen here: as many as a busy client has calls at once."""
 
 Job = tuple[Service, Stream, StreamPlace]
 """A stream of a service, and where it came from."""
@@ -59,6 +58,7 @@ class Workers:
         self._begin = begin
         self._nursery: trio.Nursery | None = None
         self._idle: list[_Worker] = []
+        self._workers = 0
         self._deadlines = Deadlines()
         self._context = copy_context()
 
@@ -80,19 +80,26 @@ class Workers:
             self._nursery = None
 
     def take(self, job: Job) -> bool:
-        """Have a worker do a job, soon. Returns False where there are none: before and after :meth:`run`."""
-        if self._nursery is None:
-            return False
+        """Have a worker do a job, soon. Returns False where none is free."""
         if self._idle:
             worker = self._idle.pop()
             worker.job = job
             assert worker.task is not None
             trio.lowlevel.reschedule(worker.task)
-        else:
-            self._nursery.start_soon(self._work, _Worker(job))
+            return True
+        if self._nursery is None or self._workers >= MAX_WORKERS:
+            return False
+        self._workers += 1
+        self._nursery.start_soon(self._work, _Worker(job))
         return True
 
     async def _work(self, worker: _Worker) -> None:
+        try:
+            await self._serve_calls(worker)
+        finally:
+            self._workers -= 1
+
+    async def _serve_calls(self, worker: _Worker) -> None:
         while worker.job is not None:
             call: PlainCall | None = None
             failure: Exception | None = None
@@ -101,14 +108,14 @@ class Workers:
                     worker.scope = scope
                     while worker.job is not None:
                         (service, stream, place), worker.job = worker.job, None
-                        begun = self._begin(service, stream)
+                        begun = self._look(service, stream)
                         if isinstance(begun, PlainCall):
                             call = begun
                             call.place = place
                             await self._serve(worker, call, scope)
                             call = None
-                        else:
-                            await place.serve(stream, partial(_go_on, begun))
+                        elif not place.start(stream, go_on := partial(_go_on, begun)):
+                            await place.serve(stream, go_on)
                         del begun
                         await self._rest(worker)
                     return
@@ -123,6 +130,12 @@ class Workers:
                 call = failure = None
                 await self._rest(worker)
 
+    def _look(self, service: Service, stream: Stream) -> PlainCall | Awaitable[None]:
+        try:
+            return self._begin(service, stream)
+        except Exception as error:  # noqa: BLE001 - told where the errors of handlers are
+            return _fail(error)
+
     async def _serve(self, worker: _Worker, call: PlainCall, scope: trio.CancelScope) -> None:
         if call.deadline == math.inf:
             await call.serve(scope)
@@ -134,9 +147,7 @@ class Workers:
             self._deadlines.remove(worker, key)
 
     async def _rest(self, worker: _Worker) -> None:
-        """Wait for the next job, unless enough others do."""
-        if len(self._idle) >= MAX_IDLE:
-            return
+        """Wait for the next job."""
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._idle.remove(worker)
@@ -147,6 +158,10 @@ class Workers:
         task.context = self._context.copy()  # type: ignore[misc] # attrs has made the slot
         self._idle.append(worker)
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+async def _fail(error: Exception) -> None:
+    raise error
 
 
 def _go_on(serving: Awaitable[None], _: Stream) -> Awaitable[None]:

@@ -349,6 +349,10 @@ class TappedPlace:
         finally:
             self._tap.over_s = trio.current_time()
 
+    def start(self, stream: Any, handler: StreamHandler) -> bool:
+        self._tap.begin()
+        return False
+
     def note_served(self, stream: Stream) -> None:
         self._tap.over_s = trio.current_time()
         self._place.note_served(stream)

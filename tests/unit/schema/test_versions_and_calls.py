@@ -70,8 +70,8 @@ def test_which_versions_are_lost_is_said(old: tuple[str, str], new: tuple[str, s
 def test_a_limit_says_where_it_is_that_of_servers() -> None:
     found = compare(files_of(limited("")), files_of(limited("option (calls_per_peer) = {calls_per_s: 2.5};")))
     assert {(each.was, each.now) for each in found} == {
-        ("calls_per_peer.calls_per_s 20000 (as servers have)", "calls_per_peer.calls_per_s 2.5"),
-        ("calls_per_peer.burst 20000 (as servers have)", "calls_per_peer.burst 3"),
+        ("calls_per_peer.calls_per_s 50000 (as servers have)", "calls_per_peer.calls_per_s 2.5"),
+        ("calls_per_peer.burst 50000 (as servers have)", "calls_per_peer.burst 3"),
     }
 
 
@@ -128,7 +128,7 @@ def test_limits_that_are_not_stated_are_read_as_those_of_a_server() -> None:
     service = read_schema(files_of(limited("option (calls_of_all) = {burst: 9};"))).services["t.S"]
     server = RpcLimits()
     assert service.calls_per_peer == server.per_peer
-    assert service.calls_of_all == CallLimits(max_concurrent=4096, calls_per_s=50_000.0, burst=9)
+    assert service.calls_of_all == CallLimits(max_concurrent=4096, calls_per_s=100_000.0, burst=9)
 
 
 # --- sets of which no service can be made ---
