@@ -20,7 +20,7 @@ from tests.simulated.planted.patching import PatchError, plant
 from hostmesh.testing import MESH_INVARIANTS, Find, MeshWorld, RunJob, Watch, as_python, play_schedule
 
 FOLDER = Path(__file__).parent
-SEEDS = int(os.environ.get("HOSTMESH_EXPLORED_SEEDS", "80"))
+SEEDS = int(os.environ.get("HOSTMESH_EXPLORED_SEEDS", "240"))
 """How many are explored at most to find each bug, and that the code as it is must pass."""
 BUGS = {
     "lost_wake_up": "every call ends in time",
