@@ -51,14 +51,14 @@ class QuoteBook:
 
         Cost: O(1); O(open quotes) when the book is full.
         """
+        # The peer's own bound first: a peer at its bound pays for its new quote itself, in a full book as well.
+        if len(self._by_peer.get(terms.peer_id, ())) >= self._max_per_peer:
+            self._drop_oldest(terms.peer_id)
         if len(self._quotes) >= self._max_quotes:
             self._drop_expired(now)
         if len(self._quotes) >= self._max_quotes:
             greediest = max(self._by_peer, key=lambda peer: len(self._by_peer[peer]))
             self._drop_oldest(greediest)
-        own = self._by_peer.get(terms.peer_id, {})
-        if len(own) >= self._max_per_peer:
-            self._drop_oldest(terms.peer_id)
         self._quotes[terms.quote_id] = terms
         self._by_peer.setdefault(terms.peer_id, {})[terms.quote_id] = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,7 @@ from hostmesh.errors import JobError, ParameterError, RemoteProtocolError
 from hostmesh.jobs.admission import Admission, JobLimits
 from hostmesh.jobs.content import build_input
 from hostmesh.jobs.offer import open_quote
-from hostmesh.jobs.parameters import ALLOWED, check_parameters, decode_parameters, encode_parameters
+from hostmesh.jobs.parameters import ALLOWED, MAX_PARAMETERS, check_parameters, decode_parameters, encode_parameters
 from hostmesh.jobs.pricing import cost_micros, slice_micros
 from hostmesh.jobs.quotes import QuoteBook, QuotedTerms
 from hostmesh.jobs.transcript import Transcript
@@ -87,6 +88,8 @@ def test_any_parameters_pass_or_are_refused_by_name(parameters: dict[str, Any]) 
         refused = error
     if refused is None:
         assert checked.keys() == parameters.keys()
+    elif len(parameters) > MAX_PARAMETERS:
+        assert refused.parameter == "parameters"
     else:
         assert refused.parameter in parameters
 
@@ -229,7 +232,7 @@ class QuoteBookMachine(RuleBasedStateMachine):
         super().__init__()
         self.book = QuoteBook(max_quotes=6, max_per_peer=3)
         self.open: list[QuotedTerms] = []
-        self.issued: list[tuple[bytes, PeerId]] = []
+        """In the order of issue; without those used or pushed out."""
         self.now = 0.0
         self.count = 0
 
@@ -250,29 +253,39 @@ class QuoteBookMachine(RuleBasedStateMachine):
             context_tokens=1,
             expires_at_s=self.now + 5.0,
         )
+        before = [t for t in self.open if t.expires_at_s > self.now]
         self.book.issue(terms, self.now)
-        self.open.append(terms)
-        self.issued.append((terms.quote_id, peer))
+        pushed_out = [t for t in before if not self.is_open(t)]
+        if (own := [t for t in before if t.peer_id == peer])[2:]:
+            assert pushed_out == own[:1]
+        elif len(before) == 6:
+            # A full book takes the oldest of a peer that holds most; which one of equals is not told.
+            held = Counter(t.peer_id for t in before)
+            greediest = [name for name, count in held.items() if count == max(held.values())]
+            oldest = [next(t for t in before if t.peer_id == name) for name in greediest]
+            assert len(pushed_out) == 1
+            assert pushed_out[0] in oldest
+        else:
+            assert not pushed_out
+        self.open = [t for t in self.open if t not in pushed_out] + [terms]
         return terms.quote_id
+
+    def is_open(self, terms: QuotedTerms) -> bool:
+        try:
+            return self.book.look_up(terms.quote_id, terms.peer_id, self.now) == terms
+        except JobError:
+            return False
 
     @rule(quote=quotes, peer=PEERS)
     def consume(self, quote: bytes, peer: PeerId) -> None:
         valid = [t for t in self.open if t.quote_id == quote and t.peer_id == peer and t.expires_at_s > self.now]
-        got: QuotedTerms | None = None
-        try:
-            got = self.book.consume(quote, peer, self.now)
-        except JobError as error:
-            reason = error.reason
-        if got is not None:
-            assert [got] == valid
-            self.open.remove(got)
-            return
-        assert reason == "QUOTE_EXPIRED"
         if valid:
-            # Only a bound may have taken it: three newer ones of its peer, or a full book.
-            # Used ones count as well: it may have been taken before they were.
-            newer = [owner for number, owner in self.issued if number > quote]
-            assert newer.count(peer) >= 3 or len(newer) >= 6
+            assert [self.book.consume(quote, peer, self.now)] == valid
+            self.open.remove(valid[0])
+            return
+        with pytest.raises(JobError) as caught:
+            self.book.consume(quote, peer, self.now)
+        assert caught.value.reason == "QUOTE_EXPIRED"
 
     @invariant()
     def bounds_hold(self) -> None:
