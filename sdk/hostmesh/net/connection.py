@@ -281,7 +281,7 @@ class Connection:
         handler = self._protocols[protocol_id]
         take = getattr(handler, "take", None)
         if take is None or not take(stream, self):
-            self._nursery.start_soon(self.serve, stream, handler)
+            self._start_task(stream, handler)
 
     async def serve(self, stream: NodeStream, handler: StreamHandler) -> None:
         """Run a handler. What goes wrong ends its stream only."""
@@ -304,8 +304,13 @@ class Connection:
         """See :class:`hostmesh.net.stream.StreamPlace`."""
         if self._nursery is None or self.muxer.is_closed:
             return False
-        self._nursery.start_soon(self.serve, stream, handler)
+        self._start_task(stream, handler)
         return True
+
+    def _start_task(self, stream: NodeStream, handler: StreamHandler) -> None:
+        assert self._nursery is not None
+        # Named by trio itself, each would keep a text of its own.
+        self._nursery.start_soon(self.serve, stream, handler, name=stream.protocol_id)
 
     def note_served(self, stream: Stream) -> None:
         """See :class:`hostmesh.net.stream.StreamPlace`."""

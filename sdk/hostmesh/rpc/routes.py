@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 
 from hostmesh.errors import StatusCode, UsageError
-from hostmesh.rpc.call import largest_request_frame
+from hostmesh.rpc.call import encode_response, largest_request_frame
 from hostmesh.rpc.interceptors import ServerInterceptor
 from hostmesh.rpc.limits import ServiceCalls
 from hostmesh.rpc.method import AnyMethod, handler_name, methods_of
@@ -38,6 +40,8 @@ class Route:
     handler: Callable[..., Awaitable[Any]]
     interceptors: Sequence[ServerInterceptor]
     """Around the handler, the outermost first."""
+    encode: Callable[[Message], tuple[bytes, bytes]]
+    """Encodes one response of a stream: see :func:`hostmesh.rpc.call.encode_response`."""
     counted_ok: tuple[str, str]
     """Under which its calls that end well are counted."""
 
@@ -93,5 +97,6 @@ def routes_of(
         function = getattr(handler, handler_name(name), None)
         if not callable(function):
             raise UsageError(f"{type(handler).__name__} has no {handler_name(name)} for {service.name}.{name}")
-        routes[name] = Route(method, function, tuple(interceptors), (method.full_name, StatusCode.OK.name))
+        encode = partial(encode_response, method)
+        routes[name] = Route(method, function, tuple(interceptors), encode, (method.full_name, StatusCode.OK.name))
     return routes

@@ -36,7 +36,6 @@ from hostmesh.rpc.call import (
     CallStarted,
     ServerCall,
     encode_last,
-    encode_response,
 )
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.frames import encode_end, whole_request
@@ -343,7 +342,7 @@ class RpcServer:
                             )
                             arguments = (requests, context)
                         if method.gives_stream:
-                            sender = MessageSender(stream, partial(encode_response, method))
+                            sender = MessageSender(stream, route.encode)
                             arguments = (*arguments, sender.send)
                     self._book.handled[stream] = sender
                     handling: Awaitable[Any]
