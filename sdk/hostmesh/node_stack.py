@@ -205,7 +205,7 @@ async def run_stack(
             system=system,
         ),
     )
-    stack.serve(DiscoveryServer(records, stack.publisher.current))
+    stack.serve(DiscoveryServer(records, stack.publisher.current, secret=system.random_bytes(16)))
     stack.serve(stack.status_server)
     stack.serve(stack.messenger.inbox)
     # Its limits are those that its .proto states: it answers tools, not work.

@@ -149,6 +149,10 @@ class LyingServer:
         await trio.lowlevel.checkpoint()
         return pb.AnnounceResponse()
 
+    async def query(self, _request: Any, _context: Any) -> pb.QueryResponse:
+        await trio.lowlevel.checkpoint()
+        return pb.QueryResponse()
+
 
 @simulated()
 async def test_hostile_peers_do_not_keep_an_honest_host_from_being_found(net: SimNetwork) -> None:

@@ -388,7 +388,7 @@ class FakeFactory:
         if self.waits:
             await trio.sleep_forever()
         self.publisher = make_publisher(self.node, self.sources)
-        server = DiscoveryServer(self.records, self.publisher.current)
+        server = DiscoveryServer(self.records, self.publisher.current, secret=b"s" * 16)
         self.network.peers[self.node.peer_id] = FakePeer(self.node.peer_id, record=self.publisher.current)
         self.server = server
         async with trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from hostmesh.discovery.pages import RecordQuery, page_of
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.table import Merge
 from hostmesh.errors import RemoteProtocolError, RpcError, StatusCode
@@ -28,13 +29,17 @@ class DiscoveryServer(DiscoveryServiceBase):
     Args:
         records: where pushed records go, once verified.
         own_record: our current record or tombstone; None = this node is no host.
+        secret: random bytes of this process; orders the pages of :meth:`query`.
 
     How often a peer may call is the RPC server's matter.
     """
 
-    def __init__(self, records: RecordBook, own_record: Callable[[], pb.SignedHostRecord | None]) -> None:
+    def __init__(
+        self, records: RecordBook, own_record: Callable[[], pb.SignedHostRecord | None], *, secret: bytes
+    ) -> None:
         self._records = records
         self._own_record = own_record
+        self._secret = secret
 
     async def get_record(self, request: pb.GetRecordRequest, context: CallFrom) -> pb.GetRecordResponse:
         """Return our own record.
@@ -76,3 +81,18 @@ class DiscoveryServer(DiscoveryServiceBase):
         if merge in (Merge.ADDED, Merge.REPLACED):
             self._records.name(info.peer_id, "announce")
         return pb.AnnounceResponse()
+
+    async def query(self, request: pb.QueryRequest, context: CallFrom) -> pb.QueryResponse:
+        """Return a page of records of hosts that this node has spoken with.
+
+        Cost: O(hosts known); at most 16 records, 192 KiB.
+        """
+        query = RecordQuery(
+            model_ids=tuple(request.model_ids),
+            country_code=request.country_code,
+            limit=request.limit,
+            cursor=request.cursor,
+        )
+        page = page_of(self._records.live(), query, asker=context.peer_id, secret=self._secret)
+        records = [pb.SignedHostRecord.FromString(host.info.signed) for host in page.hosts]
+        return pb.QueryResponse(records=records, cursor=page.cursor)

@@ -28,6 +28,7 @@ class DiscoveryServiceMethods:
         discovery_pb2.AnnounceRequest,
         discovery_pb2.AnnounceResponse,
     )
+    QUERY = hostmesh.method(DISCOVERY_SERVICE, "Query", discovery_pb2.QueryRequest, discovery_pb2.QueryResponse)
 
 
 class DiscoveryServiceClient:
@@ -79,13 +80,38 @@ class DiscoveryServiceClient:
         metadata: Mapping[str, str] | None = None,
         retry: hostmesh.RetryPolicy | None = None,
     ) -> discovery_pb2.AnnounceResponse:
-        """Hands over a newer record, a tombstone above all.
+        """Hands over a newer record, a tombstone above all; or, since 1.1.0, a proof against a key.
 
         See :meth:`hostmesh.RpcClient.unary`.
         """
         return await self._rpc.unary(
             self._peer_id,
             DiscoveryServiceMethods.ANNOUNCE,
+            request,
+            timeout_s=timeout_s,
+            session_id=session_id,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            retry=retry,
+        )
+
+    async def query(
+        self,
+        request: discovery_pb2.QueryRequest,
+        *,
+        timeout_s: float,
+        session_id: bytes = b"",
+        idempotency_key: bytes = b"",
+        metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
+    ) -> discovery_pb2.QueryResponse:
+        """Records of hosts that this node knows, by pages. Since 1.1.0.
+
+        See :meth:`hostmesh.RpcClient.unary`.
+        """
+        return await self._rpc.unary(
+            self._peer_id,
+            DiscoveryServiceMethods.QUERY,
             request,
             timeout_s=timeout_s,
             session_id=session_id,
@@ -119,4 +145,12 @@ class DiscoveryServiceBase(hostmesh.ServiceBase):
         request: discovery_pb2.AnnounceRequest,
         context: hostmesh.CallContext,
     ) -> discovery_pb2.AnnounceResponse:
-        """Hands over a newer record, a tombstone above all."""
+        """Hands over a newer record, a tombstone above all; or, since 1.1.0, a proof against a key."""
+
+    @abstractmethod
+    async def query(
+        self,
+        request: discovery_pb2.QueryRequest,
+        context: hostmesh.CallContext,
+    ) -> discovery_pb2.QueryResponse:
+        """Records of hosts that this node knows, by pages. Since 1.1.0."""

@@ -36,7 +36,7 @@ class Caller:
 
 def setup(own: pb.SignedHostRecord | None = None) -> tuple[DiscoveryServer, RecordBook]:
     records = make_records(System(unix_s=lambda: EPOCH))
-    return DiscoveryServer(records, lambda: own), records
+    return DiscoveryServer(records, lambda: own, secret=b"s" * 16), records
 
 
 async def announce(server: DiscoveryServer, record: pb.SignedHostRecord, by: str) -> Any:
