@@ -8,8 +8,8 @@ from pathlib import Path
 from hostmesh.errors import UsageError
 from hostmesh.testing.scenario import Scenario, read_scenario
 
-NAMES = ("churn", "partition")
-"""Each is ``SCENARIO`` of the module of its name here."""
+NAMES = ("churn", "partition", "wan-find")
+"""Each is ``SCENARIO`` of the module of its name here, with _ for -."""
 
 
 def load_scenario(name: str) -> Scenario:
@@ -19,7 +19,7 @@ def load_scenario(name: str) -> Scenario:
         UsageError: there is no such scenario, or the file does not define one.
     """
     if name in NAMES:
-        scenario = import_module(f"{__name__}.{name}").SCENARIO
+        scenario = import_module(f"{__name__}.{name.replace('-', '_')}").SCENARIO
         assert isinstance(scenario, Scenario)
         return scenario
     if name.endswith(".py"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.rpc.interceptors import ClientInterceptor
 from hostmesh.sdk import SDK
 from hostmesh.settings import BOOTSTRAP_CONNECTIONS
 from hostmesh.testing.engine import FakeEngine
@@ -54,6 +55,8 @@ class MeshNode:
     peer_id: str = ""
     manager: DiscoveryManager | None = None
     """Once it runs."""
+    begun_s: float = field(default_factory=trio.current_time)
+    """When it began to start."""
     started_s: float = 0.0
     """When it ran, and as a host served, in seconds of the simulation."""
     left_s: float | None = None
@@ -72,16 +75,23 @@ class Mesh:
         nursery: owns their tasks.
         latency_s: one-way latency from region to region, a square matrix; machines are put into the regions by turns.
             None: links stay as the network has them.
+        draw_latency_s: draws the one-way latency of each pair of machines, where they are in no regions.
     """
 
     def __init__(
-        self, network: SimNetwork, nursery: trio.Nursery, *, latency_s: Sequence[Sequence[float]] | None = None
+        self,
+        network: SimNetwork,
+        nursery: trio.Nursery,
+        *,
+        latency_s: Sequence[Sequence[float]] | None = None,
+        draw_latency_s: Callable[[], float] | None = None,
     ) -> None:
         self.network = network
         self.nodes: list[MeshNode] = []
         """Hosts and clients that have not left, in the order in which they came."""
         self._nursery = nursery
         self._latency_s = latency_s
+        self._draw_latency_s = draw_latency_s
         self._regions: dict[str, int] = {}
         self._bootstrap: list[str] = []
         self._by_peer_id: dict[str, MeshNode] = {}
@@ -107,10 +117,18 @@ class Mesh:
         await self._nursery.start(self._run_host, node)
         return node
 
-    async def start_client(self, name: str, work: ClientWork) -> MeshNode:
-        """Start a client, and return it once its node runs and its work has begun."""
+    async def start_client(
+        self, name: str, work: ClientWork, *, interceptors: Sequence[ClientInterceptor] = ()
+    ) -> MeshNode:
+        """Start a client, and return it once its node runs and its work has begun.
+
+        Args:
+            name: of its machine.
+            work: what it does.
+            interceptors: around the calls that it makes.
+        """
         node = MeshNode(machine=self._machine(name))
-        await self._nursery.start(self._run_client, node, work)
+        await self._nursery.start(self._run_client, node, work, interceptors)
         return node
 
     def leave(self, node: MeshNode, way: Leaving) -> None:
@@ -125,7 +143,11 @@ class Mesh:
             node.machine.power_off()
 
     def _machine(self, name: str) -> SimMachine:
+        others = list(self.network.machines)
         machine = self.network.machine(name)
+        if self._draw_latency_s is not None:
+            for other in others:
+                self.network.link(name, other).latency_s = self._draw_latency_s()
         if self._latency_s is not None:
             region = len(self._regions) % len(self._latency_s)
             for other, others_region in self._regions.items():
@@ -148,8 +170,15 @@ class Mesh:
                 task_status.started()
                 await node.quit.wait()
 
-    async def _run_client(self, node: MeshNode, work: ClientWork, *, task_status: TaskStatus[None]) -> None:
-        async with node.machine.open_sdk(ephemeral_key=True) as sdk:
+    async def _run_client(
+        self,
+        node: MeshNode,
+        work: ClientWork,
+        interceptors: Sequence[ClientInterceptor],
+        *,
+        task_status: TaskStatus[None],
+    ) -> None:
+        async with node.machine.open_sdk(ephemeral_key=True, client_interceptors=interceptors) as sdk:
             await self._join(node, sdk)
             async with trio.open_nursery() as nursery:
                 self._note(node)
