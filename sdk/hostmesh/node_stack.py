@@ -18,6 +18,7 @@ from hostmesh.discovery.service import DiscoveryServer
 from hostmesh.discovery.source import Source
 from hostmesh.discovery.sources.bootstrap import BootstrapSource
 from hostmesh.discovery.sources.dht import DhtSource
+from hostmesh.discovery.sources.exchange import ExchangeSource
 from hostmesh.discovery.store import SequenceStore
 from hostmesh.messaging.direct import DirectMessenger
 from hostmesh.net.config import NodeConfig
@@ -42,15 +43,22 @@ from hostmesh.v1.status_hostmesh import StatusServiceClient
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-SourceFactory = Callable[[Node], Sequence[Source]]
-"""Makes the discovery sources of a node."""
+SourceFactory = Callable[[Node, RpcClient], Sequence[Source]]
+"""Makes the discovery sources of a node, given it and what makes its calls."""
 
 
 def default_sources(
-    node: Node, *, network: str, system: System, enable_mdns: bool, mdns_interfaces: Sequence[str]
+    node: Node,
+    rpc: RpcClient,
+    *,
+    network: str,
+    records: RecordBook,
+    system: System,
+    enable_mdns: bool,
+    mdns_interfaces: Sequence[str],
 ) -> tuple[Source, ...]:
-    """Return the sources of the settings: bootstrap always, the DHT and mDNS where they are on."""
-    sources: list[Source] = [BootstrapSource(node)]
+    """Return the sources of the settings: bootstrap and exchange always, the DHT and mDNS where they are on."""
+    sources: list[Source] = [BootstrapSource(node), ExchangeSource(node, rpc, records, system=system)]
     if node.dht is not None:
         sources.append(DhtSource(node.dht, network=network, system=system))
     if enable_mdns:
@@ -165,7 +173,7 @@ async def run_stack(
     rpc = RpcClient(node, prefix=config.protocol_prefix, system=system, interceptors=client_interceptors)
     status = StatusClient(rpc, system)
     probe = StatusCalls(rpc, status)
-    sources = tuple(make_sources(node))
+    sources = tuple(make_sources(node, rpc))
 
     def current_status() -> HostStatus:
         if stack.host_status is not None:

@@ -366,6 +366,7 @@ class SDK:
         make_sources = self._make_sources or partial(
             default_sources,
             network=settings.network,
+            records=self._records,
             system=self._system,
             enable_mdns=settings.enable_mdns,
             mdns_interfaces=settings.mdns_interfaces,

@@ -54,7 +54,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """A stable word: ``bootstrap``, ``mdns``, ``dht``."""
+        """A stable word: ``bootstrap``, ``exchange``, ``mdns``, ``dht``."""
         ...
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -78,7 +78,7 @@ class Pings:
 @pytest.fixture
 async def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NodeStack]:
     monkeypatch.setenv("HOSTMESH_HOME", str(tmp_path / "home"))
-    async with open_sdk(enable_dht=False, sources=lambda node: [], ephemeral_key=True) as sdk:
+    async with open_sdk(enable_dht=False, sources=lambda node, rpc: [], ephemeral_key=True) as sdk:
         await sdk.authenticate(wallet=Wallet.generate())
         await sdk.get_discovery_manager().create_node()
         assert sdk._stack is not None

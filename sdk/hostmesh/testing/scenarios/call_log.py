@@ -50,7 +50,7 @@ class CallLog:
         return [call for call in self._within(began_s, ended_s) if call.method == "GetRecord" and call.is_ok]
 
     def accepted_probes(self, began_s: float, ended_s: float) -> dict[PeerId, tuple[float, float]]:
-        """Return when each probe between two times began and ended, of those that were not cut short and did not fail."""
+        """Return when each probe between two times began and ended, of those that nothing cut short."""
         spans: dict[PeerId, tuple[float, float]] = {}
         failed = set()
         for call in self._within(began_s, ended_s):
