@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from hostmesh.discovery.choice import HostChoice
     from hostmesh.discovery.criteria import HostCriteria
     from hostmesh.discovery.description import (
+        Gpu,
+        Hardware,
         HostDescription,
         HostState,
         ModelOffer,
+        Reachability,
     )
     from hostmesh.discovery.manager import (
         DiscoveryManager,
@@ -192,6 +195,8 @@ __all__ = [
     "FinishReason",
     "Finished",
     "FrameTooLargeError",
+    "Gpu",
+    "Hardware",
     "HostChoice",
     "HostCriteria",
     "HostDescription",
@@ -226,6 +231,7 @@ __all__ = [
     "Price",
     "ProtocolNotSupportedError",
     "RateLimit",
+    "Reachability",
     "ReadyTimeoutError",
     "RecordExpiredError",
     "RecordInvalidError",
@@ -279,9 +285,12 @@ __all__ = [
 _HOMES = {
     "HostChoice": "hostmesh.discovery.choice",
     "HostCriteria": "hostmesh.discovery.criteria",
+    "Gpu": "hostmesh.discovery.description",
+    "Hardware": "hostmesh.discovery.description",
     "HostDescription": "hostmesh.discovery.description",
     "HostState": "hostmesh.discovery.description",
     "ModelOffer": "hostmesh.discovery.description",
+    "Reachability": "hostmesh.discovery.description",
     "DiscoveryManager": "hostmesh.discovery.manager",
     "Explanation": "hostmesh.discovery.manager",
     "Measurement": "hostmesh.discovery.measurement",

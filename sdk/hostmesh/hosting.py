@@ -315,7 +315,12 @@ def complete_offer(offer: ModelOffer, model: ModelInfo) -> ModelOffer:
         max_output_tokens=offer.max_output_tokens or model.max_output_tokens,
         quantisation=offer.quantisation or model.quantisation,
         weights_sha256=offer.weights_sha256 or model.weights_sha256,
+        tokenizer_sha256=offer.tokenizer_sha256 or model.tokenizer_sha256,
+        chat_template_sha256=offer.chat_template_sha256 or model.chat_template_sha256,
         engine=offer.engine or model.engine,
+        # The version of another engine than the one that the operator names would be wrong.
+        engine_version=offer.engine_version or (model.engine_version if offer.engine is None else None),
+        output_millitokens_per_s=offer.output_millitokens_per_s or model.output_millitokens_per_s,
         parameters=offer.parameters or tuple(sorted(model.parameters)),
     )
 

@@ -92,6 +92,8 @@ class HostChoice:
                 "expires_at_unix_s": self.record.expires_at_unix_s,
                 "addresses": list(self.record.addresses),
                 "software": self.record.software,
+                "hardware": None if self.record.hardware is None else self.record.hardware.to_dict(),
+                "reachability": None if self.record.reachability is None else self.record.reachability.value,
             },
         }
 

@@ -13,7 +13,10 @@ from hostmesh.discovery.terms import ModelKind, Place, Price, check_integer, che
 from hostmesh.errors import ConfigError
 
 MAX_MODELS = 64
+MAX_GPUS = 16
+"""Kinds of GPU that one record may name."""
 MAX_UINT32 = 2**32 - 1
+_DIGESTS = ("weights_sha256", "tokenizer_sha256", "chat_template_sha256")
 
 
 class HostState(Enum):
@@ -26,6 +29,74 @@ class HostState(Enum):
     """A tombstone: the host has left."""
     UNKNOWN = "unknown"
     """A state that this version does not know; treated as not available."""
+
+
+class Reachability(Enum):
+    """How strangers get to a host, as it was told by those who dialled it back. In a record it is a claim."""
+
+    PUBLIC = "public"
+    """At the addresses that it listens on."""
+    MAPPED = "mapped"
+    """At an address that a router forwards to it."""
+    RELAYED = "relayed"
+    """Through a relay."""
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """GPUs of one kind; None is "not said".
+
+    Raises:
+        ConfigError: a value out of its bounds.
+    """
+
+    model: str
+    memory_mib: int | None = None
+    """Of one of them, in MiB."""
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        check_text(self.model, name="gpus", most_bytes=64)
+        _check_positive(self, "memory_mib", "count")
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON takes them."""
+        return {"model": self.model, "memory_mib": self.memory_mib, "count": self.count}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a host says it runs on; None is "not said". Never measured by those who read it.
+
+    Raises:
+        ConfigError: a value out of its bounds.
+    """
+
+    cpu_model: str | None = None
+    cpu_cores: int | None = None
+    """Those that the host may use."""
+    memory_mib: int | None = None
+    """Main memory, in MiB."""
+    gpus: Sequence[Gpu] = ()
+    """At most 16 kinds."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gpus", tuple(self.gpus))
+        if len(self.gpus) > MAX_GPUS:
+            raise ConfigError(f"{len(self.gpus)} kinds of GPU", name="gpus", source="argument")
+        if self.cpu_model is not None:
+            check_text(self.cpu_model, name="cpu_model", most_bytes=64)
+        _check_positive(self, "cpu_cores", "memory_mib")
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON takes them."""
+        return {
+            "cpu_model": self.cpu_model,
+            "cpu_cores": self.cpu_cores,
+            "memory_mib": self.memory_mib,
+            "gpus": [gpu.to_dict() for gpu in self.gpus],
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +119,24 @@ class ModelOffer:
     engine: str | None = None
     parameters: Sequence[str] = ()
     """Job parameters that the model takes, by name."""
+    tokenizer_sha256: bytes | None = None
+    """SHA-256 of the tokenizer, 32 bytes: of its own file, or of what the weights file holds of it."""
+    chat_template_sha256: bytes | None = None
+    """SHA-256 of the chat template's text in UTF-8, 32 bytes."""
+    engine_version: str | None = None
+    output_millitokens_per_s: int | None = None
+    """Thousandths of a token per second that one job alone got, as the host measured it on itself."""
 
     def __post_init__(self) -> None:
         check_text(self.model_id, name="model_id", most_bytes=128)
-        for name in ("context_tokens", "max_output_tokens"):
-            if getattr(self, name) is not None:
-                check_integer(getattr(self, name), name=name, least=1, most=MAX_UINT32)
-        for name, most in (("quantisation", 32), ("engine", 64)):
+        _check_positive(self, "context_tokens", "max_output_tokens", "output_millitokens_per_s")
+        for name, most in (("quantisation", 32), ("engine", 64), ("engine_version", 32)):
             if getattr(self, name) is not None:
                 check_text(getattr(self, name), name=name, most_bytes=most)
-        if self.weights_sha256 is not None and len(self.weights_sha256) != 32:
-            raise ConfigError("weights_sha256 has not 32 bytes", name="weights_sha256", source="argument")
+        for name in _DIGESTS:
+            digest = getattr(self, name)
+            if digest is not None and len(digest) != 32:
+                raise ConfigError(f"{name} has not 32 bytes", name=name, source="argument")
         object.__setattr__(
             self, "parameters", check_names(self.parameters, name="parameters", most_items=32, most_bytes=32)
         )
@@ -72,8 +150,10 @@ class ModelOffer:
             "context_tokens": self.context_tokens,
             "max_output_tokens": self.max_output_tokens,
             "quantisation": self.quantisation,
-            "weights_sha256": None if self.weights_sha256 is None else self.weights_sha256.hex(),
+            **{name: None if getattr(self, name) is None else getattr(self, name).hex() for name in _DIGESTS},
             "engine": self.engine,
+            "engine_version": self.engine_version,
+            "output_millitokens_per_s": self.output_millitokens_per_s,
             "parameters": list(self.parameters),
         }
 
@@ -97,6 +177,9 @@ class HostDescription:
     """Name and version of the host's software."""
     protocols: Sequence[str] = ()
     """Protocol ids that the host serves."""
+    hardware: Hardware | None = None
+    reachability: Reachability | None = None
+    """None: not said."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -133,3 +216,9 @@ class HostDescription:
     def model_ids(self) -> tuple[str, ...]:
         """The ids of all models offered."""
         return tuple(offer.model_id for offer in self.models)
+
+
+def _check_positive(value: object, *names: str) -> None:
+    for name in names:
+        if getattr(value, name) is not None:
+            check_integer(getattr(value, name), name=name, least=1, most=MAX_UINT32)

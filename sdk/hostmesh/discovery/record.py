@@ -13,22 +13,21 @@ Source: docs/architecture.md, decision 4; libp2p specs, RFC 0002 (signed envelop
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hostmesh.discovery.description import HostDescription, HostState, ModelOffer
-from hostmesh.discovery.terms import ModelKind, Place, Price
+from hostmesh.discovery import record_wire as wire
+from hostmesh.discovery.description import Hardware, HostDescription, HostState, ModelOffer, Reachability
+from hostmesh.discovery.terms import Place
 from hostmesh.errors import (
     BadSignatureError,
     ConfigError,
     FrameTooLargeError,
-    InvalidAddressError,
     MalformedMessageError,
     RecordExpiredError,
     RecordInvalidError,
 )
-from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, address_from_bytes, address_to_bytes
+from hostmesh.net.address import MAX_ADDRESSES_PER_PEER
 from hostmesh.net.envelope import open_envelope, seal_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
@@ -44,19 +43,6 @@ GRACE_S = 30
 MAX_SKEW_S = 30
 """A record may be issued this far in the reader's future."""
 PAYLOAD_TYPE = b"/hostmesh/host-record"
-
-_KINDS = {
-    None: pb.MODEL_KIND_UNSPECIFIED,
-    ModelKind.CHAT: pb.MODEL_KIND_CHAT,
-    ModelKind.EMBEDDING: pb.MODEL_KIND_EMBEDDING,
-}
-_STATES = {
-    HostState.AVAILABLE: pb.HOST_STATE_AVAILABLE,
-    HostState.DRAINING: pb.HOST_STATE_DRAINING,
-    HostState.WITHDRAWN: pb.HOST_STATE_WITHDRAWN,
-}
-_KIND_OF = {number: kind for kind, number in _KINDS.items()}
-_STATE_OF = {number: state for state, number in _STATES.items()}
 
 
 class VerifyBinding(Protocol):
@@ -96,6 +82,9 @@ class HostInfo:
     max_queued_jobs: int
     software: str
     protocols: tuple[str, ...]
+    hardware: Hardware | None = None
+    """None: not said."""
+    reachability: Reachability | None = None
     digest: bytes
     """SHA-256 of the signed bytes: two records of one sequence and different digests are equivocation."""
     signed: bytes
@@ -165,19 +154,19 @@ def build_record(
         sequence=sequence,
         issued_at_unix_s=issued_at_unix_s,
         expires_at_unix_s=issued_at_unix_s + life_s,
-        state=_STATES[state],
-        addresses=[] if gone else _address_bytes(addresses),
-        models=[] if gone else [_offer_to_wire(offer) for offer in description.models],
+        state=wire.STATES[state],
+        addresses=[] if gone else wire.addresses_to_wire(addresses),
+        models=[] if gone else [wire.offer_to_wire(offer) for offer in description.models],
         capabilities=description.capabilities,
         started_at_unix_s=started_at_unix_s,
         max_concurrent_jobs=description.max_concurrent_jobs,
         max_queued_jobs=description.max_queued_jobs,
         software=description.software or "",
         protocols=description.protocols,
+        location=wire.place_to_wire(description.place),
+        hardware=wire.hardware_to_wire(description.hardware),
+        reachability=wire.REACHABILITIES[description.reachability],
     )
-    place = description.place
-    if place is not None:
-        record.location.CopyFrom(pb.Location(country_code=place.country_code, region=place.region or ""))
     check_bounds(record)
     payload = record.SerializeToString()
     if len(payload) > MAX_RECORD_BYTES:
@@ -215,38 +204,68 @@ def verify_record(
 
     Cost: one Ed25519 verification and one secp256k1 recovery. Pure.
     """
-    record, peer_id, digest = _decode(signed, network)
-    if expected_peer_id is not None and peer_id != expected_peer_id:
+    try:
+        check_bounds(signed)
+    except MalformedMessageError as error:
+        raise _malformed(error, "envelope") from error
+    body = open_body(signed.envelope, network=network)
+    record = body.record
+    if expected_peer_id is not None and body.peer_id != expected_peer_id:
         raise RecordInvalidError("the record is signed by another peer", field="peer_id")
-    if record.network != network:
-        raise RecordInvalidError("the record is of another network", field="network")
-    if record.peer_id != peer_id_to_bytes(peer_id):
-        raise RecordInvalidError("the record names another peer than the one that signed it", field="peer_id")
+    body.check_names(network)
     if record.sequence == 0:
         raise RecordInvalidError("the record has no sequence", field="sequence")
     _check_times(record, now)
-    info = _to_info(record, peer_id, signed, digest)
+    info = _to_info(body, signed)
     _check_binding(signed, info, network=network, now=now, verify_binding=verify_binding)
     return info
 
 
-def _decode(signed: pb.SignedHostRecord, network: str) -> tuple[pb.HostRecord, PeerId, bytes]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordBody:
+    """What a verified envelope says, before it is known to make sense."""
+
+    record: pb.HostRecord
+    peer_id: PeerId
+    """Whose key signed."""
+    digest: bytes
+    """SHA-256 of the signed bytes."""
+
+    def check_names(self, network: str) -> None:
+        """Check the network and the peer that the record names.
+
+        Raises:
+            RecordInvalidError: another network, or another peer than the one that signed.
+        """
+        if self.record.network != network:
+            raise RecordInvalidError("the record is of another network", field="network")
+        if self.record.peer_id != peer_id_to_bytes(self.peer_id):
+            raise RecordInvalidError("the record names another peer than the one that signed it", field="peer_id")
+
+
+def open_body(envelope: bytes, *, network: str) -> RecordBody:
+    """Verify an envelope of a record, then decode it within its bounds. Neither times nor binding are looked at.
+
+    Raises:
+        BadSignatureError: it was not signed by the key inside as a record of this network.
+        RecordInvalidError: it is malformed or out of bounds; ``field`` names where.
+    """
     try:
-        check_bounds(signed)
         opened = open_envelope(
-            signed.envelope, domain=record_domain(network), payload_type=PAYLOAD_TYPE, max_bytes=MAX_ENVELOPE_BYTES
+            envelope, domain=record_domain(network), payload_type=PAYLOAD_TYPE, max_bytes=MAX_ENVELOPE_BYTES
         )
     except (MalformedMessageError, FrameTooLargeError) as error:
-        raise RecordInvalidError(f"the record is malformed: {error}", field=_field_of(error, "envelope")) from error
+        raise _malformed(error, "envelope") from error
     try:
         record = parse(pb.HostRecord, opened.payload, MAX_RECORD_BYTES)
     except (MalformedMessageError, FrameTooLargeError) as error:
-        raise RecordInvalidError(f"the record is malformed: {error}", field=_field_of(error, "payload")) from error
-    return record, opened.peer_id, hashlib.sha256(opened.payload).digest()
+        raise _malformed(error, "payload") from error
+    return RecordBody(record=record, peer_id=opened.peer_id, digest=hashlib.sha256(opened.payload).digest())
 
 
-def _field_of(error: MalformedMessageError | FrameTooLargeError, otherwise: str) -> str:
-    return (error.field if isinstance(error, MalformedMessageError) else "") or otherwise
+def _malformed(error: MalformedMessageError | FrameTooLargeError, part: str) -> RecordInvalidError:
+    field = (error.field if isinstance(error, MalformedMessageError) else "") or part
+    return RecordInvalidError(f"the record is malformed: {error}", field=field)
 
 
 def _check_times(record: pb.HostRecord, now: float) -> None:
@@ -278,17 +297,18 @@ def _check_binding(
         raise BadSignatureError("the operator's wallet did not sign the binding")
 
 
-def _to_info(record: pb.HostRecord, peer_id: PeerId, signed: pb.SignedHostRecord, digest: bytes) -> HostInfo:
-    state = _STATE_OF.get(record.state, HostState.UNKNOWN)
+def _to_info(body: RecordBody, signed: pb.SignedHostRecord) -> HostInfo:
+    record = body.record
+    state = wire.STATE_OF.get(record.state, HostState.UNKNOWN)
     if not record.models and state is not HostState.WITHDRAWN:
         raise RecordInvalidError("the record offers no model", field="models")
-    models = tuple(_offer_from_wire(offer, index) for index, offer in enumerate(record.models))
+    models = tuple(wire.offer_from_wire(offer, index) for index, offer in enumerate(record.models))
     if len({offer.model_id for offer in models}) != len(models):
         raise RecordInvalidError("the record offers one model twice", field="models")
-    addresses, dropped = _addresses_from_wire(record.addresses)
+    addresses, dropped = wire.addresses_from_wire(record.addresses)
     return HostInfo(
         network=record.network,
-        peer_id=peer_id,
+        peer_id=body.peer_id,
         operator=record.operator,
         sequence=record.sequence,
         issued_at_unix_s=record.issued_at_unix_s,
@@ -297,84 +317,15 @@ def _to_info(record: pb.HostRecord, peer_id: PeerId, signed: pb.SignedHostRecord
         addresses=addresses,
         dropped_addresses=dropped,
         models=models,
-        place=_place_from_wire(record),
+        place=wire.place_from_wire(record),
         capabilities=tuple(dict.fromkeys(record.capabilities)),
         started_at_unix_s=record.started_at_unix_s or None,
         max_concurrent_jobs=record.max_concurrent_jobs,
         max_queued_jobs=record.max_queued_jobs,
         software=record.software,
         protocols=tuple(dict.fromkeys(record.protocols)),
-        digest=digest,
+        hardware=wire.hardware_from_wire(record),
+        reachability=wire.REACHABILITY_OF.get(record.reachability),
+        digest=body.digest,
         signed=signed.SerializeToString(),
     )
-
-
-def _offer_to_wire(offer: ModelOffer) -> pb.ModelOffer:
-    message = pb.ModelOffer(
-        model_id=offer.model_id,
-        kind=_KINDS[offer.kind],
-        context_tokens=offer.context_tokens or 0,
-        max_output_tokens=offer.max_output_tokens or 0,
-        quantisation=offer.quantisation or "",
-        weights_sha256=offer.weights_sha256 or b"",
-        engine=offer.engine or "",
-        parameters=offer.parameters,
-    )
-    if offer.price is not None:
-        message.price.price_micros_per_mtok = offer.price.micros_per_mtok
-        message.price.currency = offer.price.currency
-    return message
-
-
-def _offer_from_wire(message: pb.ModelOffer, index: int) -> ModelOffer:
-    try:
-        return ModelOffer(
-            model_id=message.model_id,
-            kind=_KIND_OF.get(message.kind),
-            price=(
-                Price(micros_per_mtok=message.price.price_micros_per_mtok, currency=message.price.currency)
-                if message.HasField("price")
-                else None
-            ),
-            context_tokens=message.context_tokens or None,
-            max_output_tokens=message.max_output_tokens or None,
-            quantisation=message.quantisation or None,
-            weights_sha256=message.weights_sha256 or None,
-            engine=message.engine or None,
-            parameters=tuple(name for name in message.parameters if name),
-        )
-    except ConfigError as error:
-        field = f"models[{index}].{error.name}"
-        raise RecordInvalidError(f"the record's offer is wrong: {error}", field=field) from error
-
-
-def _place_from_wire(record: pb.HostRecord) -> Place | None:
-    if not record.HasField("location"):
-        return None
-    try:
-        return Place(country_code=record.location.country_code, region=record.location.region or None)
-    except ConfigError as error:
-        raise RecordInvalidError("the record's location is wrong", field="location") from error
-
-
-def _address_bytes(addresses: Sequence[str]) -> list[bytes]:
-    try:
-        return [address_to_bytes(address) for address in addresses]
-    except InvalidAddressError as error:
-        raise ConfigError(str(error), name="announce_addresses", source="argument", remedy=error.remedy) from error
-
-
-def _addresses_from_wire(raw: Iterable[bytes]) -> tuple[tuple[str, ...], int]:
-    good: dict[str, None] = {}
-    dropped = 0
-    for item in raw:
-        try:
-            address = address_from_bytes(item)
-        except InvalidAddressError:
-            dropped += 1
-            continue
-        if "/p2p/" in address:
-            dropped += 1  # a record names one peer, and it is not for an address to name another
-        else:
-            good[address] = None
-    return tuple(good), dropped

@@ -51,8 +51,16 @@ class ModelInfo:
     """Such as ``Q8_0``; None = not known."""
     weights_sha256: bytes | None = None
     """32 bytes; None = not known."""
+    tokenizer_sha256: bytes | None = None
+    """32 bytes; None = not known."""
+    chat_template_sha256: bytes | None = None
+    """Of the template's text in UTF-8, 32 bytes; None = not known, or none."""
     engine: str
-    """Name and version of the engine, at most 64 bytes: ``llama.cpp b5000``."""
+    """Name of the engine, at most 64 bytes: ``llama.cpp``."""
+    engine_version: str | None = None
+    """At most 32 bytes: ``b5000``; None = not known."""
+    output_millitokens_per_s: int | None = None
+    """Thousandths of a token per second that one job alone got, measured on this machine; None = not measured."""
     parameters: frozenset[str] = frozenset()
     """Names of the settings that the engine obeys for this model, out of :data:`hostmesh.jobs.parameters.ALLOWED`."""
 

@@ -51,6 +51,9 @@ class RecordFault(Enum):
     NO_SEQUENCE = "no sequence"
     NO_MODEL = "no model"
     MODEL_TWICE = "model twice"
+    DIGEST_TOO_SHORT = "digest too short"
+    """Of a tokenizer: 31 bytes."""
+    GPU_WITHOUT_NAME = "GPU without name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +169,12 @@ def make_broken_record(
         case RecordFault.MODEL_TWICE:
             signed = edited(lambda body: body.models.append(body.models[0]))
             error, field = RecordInvalidError, "models"
+        case RecordFault.DIGEST_TOO_SHORT:
+            signed = edited(lambda body: setattr(body.models[0], "tokenizer_sha256", bytes(31)))
+            error, field = RecordInvalidError, "models[0].tokenizer_sha256"
+        case RecordFault.GPU_WITHOUT_NAME:
+            signed = edited(lambda body: body.hardware.gpus.append(pb.Gpu(count=1)))
+            error, field = RecordInvalidError, "hardware.gpus[0].model"
     return BrokenRecord(fault=fault, signed=signed, error=error, field=field)
 
 

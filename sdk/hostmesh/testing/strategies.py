@@ -28,7 +28,7 @@ import hostmesh.testing.strategies_jobs as jobs
 import hostmesh.testing.strategies_node as node
 from hostmesh.discovery.choice import HostChoice
 from hostmesh.discovery.criteria import HostCriteria
-from hostmesh.discovery.description import HostDescription, HostState, ModelOffer
+from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer
 from hostmesh.discovery.funnel import Funnel, Rejection, Relaxation
 from hostmesh.discovery.manager import Explanation
 from hostmesh.discovery.measurement import Measurement, Origin, Path
@@ -129,6 +129,8 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         Funnel: discovery.funnels,
         HostChoice: discovery.host_choices,
         HostCriteria: discovery.host_criteria,
+        Gpu: discovery.gpus,
+        Hardware: discovery.hardware,
         HostDescription: discovery.host_descriptions,
         HostInfo: discovery.host_infos,
         IncomingCall: node.incoming_calls,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hostmesh.discovery.choice import HostChoice, choice_of
 from hostmesh.discovery.criteria import MAX_REPUTATION, HostCriteria
-from hostmesh.discovery.description import HostDescription, HostState, ModelOffer
+from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer, Reachability
 from hostmesh.discovery.funnel import Funnel, Rejection, Relaxation, sift
 from hostmesh.discovery.manager import Explanation
 from hostmesh.discovery.matching import CRITERIA, HostView, ProbeResult, Readiness
@@ -51,6 +51,24 @@ _HOSTS_AT_MOST = 4
 _WALLETS = ("0x" + "00" * 20, "0x" + "ab" * 20)
 
 
+def gpus() -> SearchStrategy[Gpu]:
+    """Draw GPUs of one kind, with nothing but a name first."""
+    some = st.none() | st.integers(1, MAX_UINT32)
+    return st.builds(Gpu, model=texts(most_bytes=64), memory_mib=some, count=some)
+
+
+def hardware() -> SearchStrategy[Hardware]:
+    """Draw what a host says it runs on, nothing first."""
+    some = st.none() | st.integers(1, MAX_UINT32)
+    return st.builds(
+        Hardware,
+        cpu_model=st.none() | texts(most_bytes=64),
+        cpu_cores=some,
+        memory_mib=some,
+        gpus=st.lists(gpus(), max_size=2),
+    )
+
+
 def model_offers() -> SearchStrategy[ModelOffer]:
     """Draw one model of a host, with nothing but its id first."""
     return st.builds(
@@ -64,6 +82,10 @@ def model_offers() -> SearchStrategy[ModelOffer]:
         weights_sha256=st.none() | st.binary(min_size=32, max_size=32),
         engine=st.none() | texts(most_bytes=64),
         parameters=name_lists(most_bytes=32),
+        tokenizer_sha256=st.none() | st.binary(min_size=32, max_size=32),
+        chat_template_sha256=st.none() | st.binary(min_size=32, max_size=32),
+        engine_version=st.none() | texts(most_bytes=32),
+        output_millitokens_per_s=st.none() | st.integers(1, MAX_UINT32),
     )
 
 
@@ -79,6 +101,8 @@ def host_descriptions() -> SearchStrategy[HostDescription]:
         max_queued_jobs=counts(),
         software=st.none() | texts(most_bytes=64),
         protocols=name_lists(most_bytes=64),
+        hardware=st.none() | hardware(),
+        reachability=st.none() | st.sampled_from(Reachability),
     )
 
 

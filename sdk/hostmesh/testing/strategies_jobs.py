@@ -62,6 +62,10 @@ def model_infos() -> SearchStrategy[ModelInfo]:
             quantisation=st.none() | texts(most_bytes=32),
             weights_sha256=st.none() | st.binary(min_size=32, max_size=32),
             engine=texts(most_bytes=64),
+            tokenizer_sha256=st.none() | st.binary(min_size=32, max_size=32),
+            chat_template_sha256=st.none() | st.binary(min_size=32, max_size=32) if is_chat else st.none(),
+            engine_version=st.none() | texts(most_bytes=32),
+            output_millitokens_per_s=st.none() | st.integers(1, MAX_UINT32) if is_chat else st.none(),
             parameters=st.frozensets(st.sampled_from(sorted(ALLOWED))) if is_chat else st.just(frozenset[str]()),
         )
 

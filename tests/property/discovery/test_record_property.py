@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.discovery.description import HostDescription, ModelOffer
+from hostmesh.discovery.description import Gpu, Hardware, HostDescription, ModelOffer, Reachability
 from hostmesh.discovery.record import HostInfo, build_record, record_domain, verify_record
 from hostmesh.discovery.terms import ModelKind, Price
 from hostmesh.errors import RemoteProtocolError
@@ -37,6 +37,18 @@ offers = st.builds(
     weights_sha256=st.none() | st.binary(min_size=32, max_size=32),
     engine=st.none() | text,
     parameters=st.lists(st.text("abc", min_size=1, max_size=8), max_size=4, unique=True),
+    tokenizer_sha256=st.none() | st.binary(min_size=32, max_size=32),
+    chat_template_sha256=st.none() | st.binary(min_size=32, max_size=32),
+    engine_version=st.none() | text.filter(lambda version: len(version.encode()) <= 32),
+    output_millitokens_per_s=st.none() | st.integers(1, 2**32 - 1),
+)
+some = st.none() | st.integers(1, 2**32 - 1)
+hardware = st.builds(
+    Hardware,
+    cpu_model=st.none() | text,
+    cpu_cores=some,
+    memory_mib=some,
+    gpus=st.lists(st.builds(Gpu, model=text, memory_mib=some, count=some), max_size=3),
 )
 descriptions = st.builds(
     HostDescription,
@@ -47,6 +59,8 @@ descriptions = st.builds(
     max_queued_jobs=st.integers(0, 2**32 - 1),
     software=st.none() | text,
     protocols=st.lists(st.text("/abc.1", min_size=1, max_size=20), max_size=4, unique=True),
+    hardware=st.none() | hardware,
+    reachability=st.sampled_from([None, *Reachability]),
 )
 
 
@@ -75,6 +89,8 @@ def test_what_is_stated_comes_back(description: HostDescription, sequence: int) 
     assert info.place == description.place
     assert info.capabilities == description.capabilities
     assert info.protocols == description.protocols
+    assert info.hardware == description.hardware
+    assert info.reachability == description.reachability
     assert info.software == (description.software or "")
     assert info.max_concurrent_jobs == description.max_concurrent_jobs
     assert info.sequence == sequence

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from hostmesh import HostDescription, HostState, ModelKind, ModelOffer, Price, Wallet
+from hostmesh import (
+    Gpu,
+    Hardware,
+    HostDescription,
+    HostState,
+    ModelKind,
+    ModelOffer,
+    Price,
+    Reachability,
+    Wallet,
+)
 from hostmesh.discovery.table import HostTable, Merge
 from hostmesh.errors import ConfigError, RecordExpiredError, RecordInvalidError, RemoteProtocolError, UsageError
 from hostmesh.testing import broken_records, records
@@ -38,6 +48,10 @@ FULL = HostDescription(
             weights_sha256=bytes(range(32)),
             engine="fake 1",
             parameters=("seed", "stop"),
+            tokenizer_sha256=bytes(range(1, 33)),
+            chat_template_sha256=bytes(range(2, 34)),
+            engine_version="1.2.3",
+            output_millitokens_per_s=41_500,
         ),
         ModelOffer(model_id="embedding", kind=ModelKind.EMBEDDING),
     ],
@@ -47,6 +61,10 @@ FULL = HostDescription(
     max_queued_jobs=9,
     software="soft 1",
     protocols=("/test/1",),
+    hardware=Hardware(
+        cpu_model="cpu", cpu_cores=8, memory_mib=16_000, gpus=[Gpu(model="gpu", memory_mib=8_000, count=2)]
+    ),
+    reachability=Reachability.MAPPED,
 )
 
 
@@ -78,6 +96,7 @@ def test_every_field_that_is_set_is_read() -> None:
     assert info.addresses == ("/ip4/192.0.2.9/tcp/1", "/dns4/host.example/tcp/2/ws")
     assert info.models == FULL.models
     assert info.place == FULL.place
+    assert (info.hardware, info.reachability) == (FULL.hardware, FULL.reachability)
     assert info.capabilities == FULL.capabilities
     assert (info.max_concurrent_jobs, info.max_queued_jobs) == (3, 9)
     assert (info.software, info.protocols) == ("soft 1", ("/test/1",))

@@ -18,6 +18,8 @@ from hostmesh import (
     ChatWork,
     EmbeddingWork,
     Explanation,
+    Gpu,
+    Hardware,
     HostChoice,
     HostDescription,
     HostInfo,
@@ -76,6 +78,15 @@ def accept_description(description: HostDescription) -> None:
         description.max_concurrent_jobs,
         description.max_queued_jobs,
     )
+    assert (info.hardware, info.reachability) == (description.hardware, description.reachability)
+
+
+def accept_hardware(hardware: Hardware) -> None:
+    accept_description(HostDescription(models=[ModelOffer(model_id="m")], hardware=hardware))
+
+
+def accept_gpu(gpu: Gpu) -> None:
+    accept_hardware(Hardware(gpus=[gpu]))
 
 
 def accept_offer(offer: ModelOffer) -> None:
@@ -158,7 +169,11 @@ def accept_model(model: ModelInfo) -> None:
             max_output_tokens=model.max_output_tokens,
             quantisation=model.quantisation,
             weights_sha256=model.weights_sha256,
+            tokenizer_sha256=model.tokenizer_sha256,
+            chat_template_sha256=model.chat_template_sha256,
             engine=model.engine,
+            engine_version=model.engine_version,
+            output_millitokens_per_s=model.output_millitokens_per_s,
             parameters=tuple(sorted(model.parameters)),
         )
     )
@@ -224,6 +239,8 @@ CHECKS: dict[object, Callable[[Any], object]] = {
     Explanation: accept_explanation,
     Funnel: accept_funnel,
     HostChoice: accept_choice,
+    Gpu: accept_gpu,
+    Hardware: accept_hardware,
     HostDescription: accept_description,
     HostInfo: accept_host_info,
     HostLies: accept_lies,
