@@ -182,8 +182,13 @@ def seeds() -> Iterable[bytes]:
     sealed = seal_envelope(key(), domain=DOMAIN, payload_type=KIND, payload=_PAYLOAD)
     yield bytes((first + 2,)) + sealed
     yield bytes((first + 2,)) + sealed + bytes(5000)
-    yield bytes((first + 2,)) + seal_envelope(key(), domain="another", payload_type=KIND, payload=_PAYLOAD)
-    yield bytes((first + 2,)) + seal_envelope(key(), domain=DOMAIN, payload_type=b"other", payload=_PAYLOAD)
+    # What is refused carries another payload than the one: whoever opens it breaks a promise.
+    other = b"a payload that the key has signed for something else"
+    yield bytes((first + 2,)) + seal_envelope(key(), domain="another", payload_type=KIND, payload=other)
+    yield bytes((first + 2,)) + seal_envelope(key(), domain=DOMAIN, payload_type=b"other", payload=other)
+    forged = envelope_pb2.SignedEnvelope.FromString(sealed)
+    forged.payload = b"a payload that nobody has signed"
+    yield bytes((first + 2,)) + forged.SerializeToString()
     damaged = envelope_pb2.SignedEnvelope.FromString(sealed)
     damaged.signature = damaged.signature[:-1]
     yield bytes((first + 2,)) + damaged.SerializeToString()
