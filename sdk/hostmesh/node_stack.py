@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 from google.protobuf.descriptor import ServiceDescriptor
 
+from hostmesh.discovery.introductions import Introductions
 from hostmesh.discovery.publisher import HostPublisher
 from hostmesh.discovery.record import VerifyBinding
 from hostmesh.discovery.records import RecordBook
@@ -224,6 +225,7 @@ async def run_stack(
         async with trio.open_nursery() as services:
             await services.start(stack.messenger.run)
             await services.start(stack.server.run)
+            await services.start(Introductions(node, rpc, stack.publisher.current).run)
             task_status.started()
 
     await nursery.start(node.run)

@@ -305,7 +305,8 @@ class _Search:
                 self._changed = trio.Event()
                 slots.most = min(most, limits.max_probes - self._answered)
                 while slots.most and (peer_id := self._next_worthwhile()) is not None:
-                    if not slots.has_room:
+                    # Over a connection that is there, a probe is a few small messages: nobody waits for another's.
+                    if not (slots.has_place if self._is_connected(peer_id) else slots.has_room):
                         slowest = slots.end_slowest()
                         if slowest is not None:
                             gave_way.append(PeerId(str(slowest)))
@@ -338,6 +339,9 @@ class _Search:
                 return peer_id
             heapq.heappop(self._heap)
         return None
+
+    def _is_connected(self, peer_id: PeerId) -> bool:
+        return self._searcher.running.node.is_connected(peer_id)
 
     async def _probe(self, peer_id: PeerId) -> None:
         self._in_flight.add(peer_id)

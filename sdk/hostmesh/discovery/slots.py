@@ -61,6 +61,11 @@ class Slots:
         return self._quick < self._max_quick and self._total < self.most
 
     @property
+    def has_place(self) -> bool:
+        """Whether there is room for a work that takes little of it, however many are quick."""
+        return self._total < self.most
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is in progress."""
         return self._total == 0
