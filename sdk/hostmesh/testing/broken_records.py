@@ -173,7 +173,7 @@ def make_broken_record(
             signed = edited(lambda body: setattr(body.models[0], "tokenizer_sha256", bytes(31)))
             error, field = RecordInvalidError, "models[0].tokenizer_sha256"
         case RecordFault.GPU_WITHOUT_NAME:
-            signed = edited(lambda body: body.hardware.gpus.append(pb.Gpu(count=1)))
+            signed = edited(lambda body: body.hardware.CopyFrom(pb.Hardware(gpus=[pb.Gpu(count=1)])))
             error, field = RecordInvalidError, "hardware.gpus[0].model"
     return BrokenRecord(fault=fault, signed=signed, error=error, field=field)
 

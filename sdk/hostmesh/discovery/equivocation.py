@@ -1,0 +1,106 @@
+"""Proof that a host signed two different records of one sequence. Pure.
+
+Anybody can check a proof, at any time: it needs neither a clock nor a wallet's binding, since it speaks of the peer key
+alone. Both envelopes must verify as records of one network by one key, name one operator and one sequence, and differ
+in the bytes that were signed. Bodies are compared, not envelopes: nobody but the holder of the key can make a proof.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hostmesh.discovery.record import RecordBody, open_body
+from hostmesh.errors import FrameTooLargeError, MalformedMessageError, RecordInvalidError
+from hostmesh.net.peer_id import PeerId
+from hostmesh.v1 import discovery_pb2 as pb
+from hostmesh.wire.bounds import parse
+
+MAX_PROOF_BYTES = 21_520
+"""Two envelopes of the longest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EquivocationProof:
+    """Two envelopes that convict a key; one contradiction has one proof, whichever record came first."""
+
+    peer_id: PeerId
+    operator: bytes
+    """The wallet that both records name, 20 bytes."""
+    sequence: int
+    first: bytes
+    """The envelope whose signed bytes have the lower SHA-256."""
+    second: bytes
+
+    def to_wire(self) -> pb.EquivocationProof:
+        """Return the message to hand on."""
+        return pb.EquivocationProof(first_envelope=self.first, second_envelope=self.second)
+
+    def to_bytes(self) -> bytes:
+        """Return the message, serialised: what :func:`verify_proof` takes."""
+        return self.to_wire().SerializeToString()
+
+
+def make_proof(first: pb.SignedHostRecord, second: pb.SignedHostRecord, *, network: str) -> EquivocationProof:
+    """Return the proof that two records make.
+
+    Args:
+        first: a record as its host signed it; its binding does not matter.
+        second: another one.
+        network: the network's name.
+
+    Raises:
+        BadSignatureError, RecordInvalidError: they prove nothing; ``field`` says why.
+
+    Cost: two Ed25519 verifications.
+    """
+    return _prove(first.envelope, second.envelope, network)
+
+
+def read_proof(proof: bytes, *, network: str) -> EquivocationProof:
+    """Check a proof that a stranger handed over.
+
+    Args:
+        proof: a serialised ``EquivocationProof``.
+        network: our network's name.
+
+    Raises:
+        BadSignatureError: an envelope was not signed as a record of this network by the key inside.
+        RecordInvalidError: malformed, or the two do not contradict each other; ``field`` says where.
+
+    Cost: two Ed25519 verifications; at most 21.5 KB are looked at.
+    """
+    try:
+        message = parse(pb.EquivocationProof, proof, MAX_PROOF_BYTES)
+    except (MalformedMessageError, FrameTooLargeError) as error:
+        raise RecordInvalidError(f"the proof is malformed: {error}", field="proof") from error
+    return _prove(message.first_envelope, message.second_envelope, network)
+
+
+def verify_proof(proof: bytes, *, network: str) -> PeerId:
+    """Return the peer that a proof convicts. Arguments and errors are those of :func:`read_proof`."""
+    return read_proof(proof, network=network).peer_id
+
+
+def _prove(first: bytes, second: bytes, network: str) -> EquivocationProof:
+    one, other = (_open(envelope, network) for envelope in (first, second))
+    if one.peer_id != other.peer_id:
+        raise RecordInvalidError("two peers signed the two records", field="peer_id")
+    if one.record.operator != other.record.operator:
+        raise RecordInvalidError("the two records are of two operators, each with its own sequence", field="operator")
+    if one.record.sequence != other.record.sequence:
+        raise RecordInvalidError("the two records have two sequences", field="sequence")
+    if one.digest == other.digest:
+        raise RecordInvalidError("the two records say the same", field="payload")
+    if one.digest > other.digest:
+        first, second = second, first
+    return EquivocationProof(
+        peer_id=one.peer_id, operator=one.record.operator, sequence=one.record.sequence, first=first, second=second
+    )
+
+
+def _open(envelope: bytes, network: str) -> RecordBody:
+    body = open_body(envelope, network=network)
+    body.check_names(network)
+    if body.record.sequence == 0:
+        raise RecordInvalidError("the record has no sequence", field="sequence")
+    return body
