@@ -6,8 +6,8 @@ The order of things::
     sources -> fetch ---+-> static criteria -> probe, best possible score first -> all criteria -> ranking
 
 A host whose best possible score, with the latency of a perfect path, is below that of a host already measured cannot
-win and is not probed. After the first measured match, sources and probes have ``settle_s`` more. When nothing matched,
-the sources are asked again without the models and the country, so that the funnel and the relaxation speak of every
+win and is not probed. After the first measured match, sources and probes have half as long again as that took, within
+bounds. When nothing matched, the sources are asked again without the models and the country, so that the funnel and the relaxation speak of every
 host there is, and hosts that fail a single criterion are probed, so that the relaxation is true.
 """
 
@@ -54,7 +54,19 @@ class SearchConfig:
     warm_s: float = 60.0
     """So long after a sweep the table answers by itself, if it has a match. A miss always sweeps."""
     settle_s: float = 2.0
-    """How long sources and probes may go on once a measured host matched."""
+    """How long sources and probes may go on, at most, once a measured host matched; see :meth:`settle_after`."""
+    min_settle_s: float = 0.5
+    """How long they may go on in any case."""
+
+    def settle_after(self, passed_s: float) -> float:
+        """Return how long a search goes on that had its first match after so many seconds: half as long again.
+
+        What is near answers soon, and others that are as near as well; over slow paths they all take their time.
+
+        >>> SearchConfig().settle_after(0.1), SearchConfig().settle_after(1.5), SearchConfig().settle_after(9.0)
+        (0.5, 0.75, 2.0)
+        """
+        return min(self.settle_s, max(self.min_settle_s, passed_s / 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +206,7 @@ class _Search:
         self._searcher = searcher
         self._criteria = criteria
         self._only_best = only_best
+        self._began_s = searcher.system.monotonic_s()
         self._own = searcher.running.node.peer_id
         self._heap: list[tuple[int, str]] = []
         self._probed: dict[PeerId, ProbeResult] = {}
@@ -369,7 +382,8 @@ class _Search:
 
     def _arm_settle(self) -> None:
         if self._only_best and self._best_total >= 0:
-            latest = trio.current_time() + self._searcher.config.settle_s
+            passed_s = self._searcher.system.monotonic_s() - self._began_s
+            latest = trio.current_time() + self._searcher.config.settle_after(passed_s)
             self._settle.deadline = min(self._settle.deadline, latest)
 
     def _wake(self) -> None:
