@@ -7,8 +7,9 @@ The order of things::
 
 A host whose best possible score, with the latency of a perfect path, is below that of a host already measured cannot
 win and is not probed. After the first measured match, sources and probes have half as long again as that took, within
-bounds. When nothing matched, the sources are asked again without the models and the country, so that the funnel and the relaxation speak of every
-host there is, and hosts that fail a single criterion are probed, so that the relaxation is true.
+bounds. When nothing matched, the sources are asked again without the models and the country, so that the funnel and
+the relaxation speak of every host there is, and hosts that fail a single criterion are probed, so that the relaxation
+is true.
 """
 
 from __future__ import annotations
