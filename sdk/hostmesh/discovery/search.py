@@ -55,9 +55,9 @@ class SearchConfig:
     warm_s: float = 60.0
     """So long after a sweep the table answers by itself, if it has a match. A miss always sweeps."""
     settle_s: float = 2.0
-    """How long sources and probes may go on, at most, once a measured host matched; see :meth:`settle_after`."""
+    """How long probes may go on, at most, once a measured host matched; with sources, see :meth:`settle_after`."""
     min_settle_s: float = 0.5
-    """How long they may go on in any case."""
+    """How long sources and probes may go on in any case."""
 
     def settle_after(self, passed_s: float) -> float:
         """Return how long a search goes on that had its first match after so many seconds: half as long again.
@@ -216,6 +216,7 @@ class _Search:
         self._best_total = -1
         self._changed = trio.Event()
         self._settle = trio.CancelScope()
+        self._is_sweeping = False
         for known in searcher.records.live():
             self.consider(known.info.peer_id)
 
@@ -249,6 +250,7 @@ class _Search:
     async def probe_during(self, sweep: Sweep, queries: Sequence[SourceQuery]) -> None:
         """Sweep, and probe what it brings while it goes on."""
         is_over = False
+        self._is_sweeping = True
         self._settle = trio.CancelScope()
         self._arm_settle()
 
@@ -384,7 +386,9 @@ class _Search:
     def _arm_settle(self) -> None:
         if self._only_best and self._best_total >= 0:
             passed_s = self._searcher.system.monotonic_s() - self._began_s
-            latest = trio.current_time() + self._searcher.config.settle_after(passed_s)
+            config = self._searcher.config
+            # Hosts that are known all answer about now; of a sweep nobody knows what it may yet bring.
+            latest = trio.current_time() + (config.settle_after(passed_s) if self._is_sweeping else config.settle_s)
             self._settle.deadline = min(self._settle.deadline, latest)
 
     def _wake(self) -> None:
