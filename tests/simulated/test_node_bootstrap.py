@@ -8,7 +8,7 @@ from tests.simulated.nodes import Nodes, nodes_on
 from tests.support.simulated import eventually, simulated
 
 from hostmesh.errors import ReadyTimeoutError
-from hostmesh.net.bootstrap import FIRST_RETRY_S, MAX_RETRY_S
+from hostmesh.net.backoff import FIRST_RETRY_S, MAX_RETRY_S
 from hostmesh.testing import SimMachine, make_peer_key
 
 

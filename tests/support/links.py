@@ -46,6 +46,7 @@ class SimulatedLink:
 
     def __init__(self, delay_s: float, buffer_bytes: int) -> None:
         self.remote: tuple[str, int] | None = REMOTE
+        self.local_host: str | None = None
         self.last_heard_s = self.last_sent_s = trio.current_time()
         self.writes: list[bytes] = []
         """What each system call would have taken, without the empty ones."""

@@ -7,40 +7,19 @@ comes back do not arrive as one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
 
 from hostmesh.errors import DialError, NodeNotRunningError
+from hostmesh.net.backoff import FIRST_RETRY_S, MAX_RETRY_S, failures_after_end, retry_delay_s, unit_of
+from hostmesh.net.events import NodeEvent, RetryPlanned, RetryReason
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
-FIRST_RETRY_S = 1.0
-MAX_RETRY_S = 60.0
 OUTCOMES = ("pending", "dns", "dial", "handshake", "timeout", "connected", "address", "limit")
 """Words that an outcome can be; ``pending`` before the first attempt has ended."""
-
-
-def retry_delay_s(
-    failures: int, random_unit: float, *, first_s: float = FIRST_RETRY_S, max_s: float = MAX_RETRY_S
-) -> float:
-    """Return the pause after a number of failures in a row. Pure.
-
-    Args:
-        failures: >= 1.
-        random_unit: 0 to 1, the jitter.
-        first_s: the longest pause after the first failure.
-        max_s: the longest pause ever.
-
-    Returns:
-        Between half and all of ``first_s * 2 ** (failures - 1)``, at most ``max_s``.
-
-    >>> retry_delay_s(1, 0.0), retry_delay_s(3, 1.0), retry_delay_s(1000, 1.0)
-    (0.5, 4.0, 60.0)
-    """
-    longest = min(max_s, first_s * 2.0 ** min(failures - 1, 60))
-    return longest * (0.5 + 0.5 * random_unit)
 
 
 class BootstrapNode(Protocol):
@@ -56,7 +35,17 @@ class BootstrapNode(Protocol):
 
 
 class BootstrapLoop:
-    """Reaches for the bootstrap peers until it is cancelled."""
+    """Reaches for the bootstrap peers until it is cancelled.
+
+    Args:
+        node: dials.
+        peers: addresses and who is there.
+        system: random bytes.
+        first_retry_s: the longest pause after a first failure.
+        max_retry_s: the longest pause.
+        timeout_s: for each attempt.
+        tell: is told every pause.
+    """
 
     def __init__(
         self,
@@ -67,6 +56,7 @@ class BootstrapLoop:
         first_retry_s: float = FIRST_RETRY_S,
         max_retry_s: float = MAX_RETRY_S,
         timeout_s: float = 30.0,
+        tell: Callable[[NodeEvent], None] | None = None,
     ) -> None:
         self._node = node
         self._peers = tuple(peers)
@@ -74,6 +64,9 @@ class BootstrapLoop:
         self._first_retry_s = first_retry_s
         self._max_retry_s = max_retry_s
         self._timeout_s = timeout_s
+        self._tell = tell
+        self._waits: set[trio.CancelScope] = set()
+        """Attempts and pauses that :meth:`hurry` ends."""
         self._outcomes = {f"{address}/p2p/{peer_id}": "pending" for address, peer_id in self._peers}
 
     @property
@@ -87,23 +80,59 @@ class BootstrapLoop:
             for address, peer_id in self._peers:
                 nursery.start_soon(self._hold, address, peer_id)
 
+    def hurry(self) -> None:
+        """Dial everybody who is not connected, now and as for the first time; attempts that run begin anew."""
+        for scope in self._waits:
+            scope.cancel()
+
     async def _hold(self, address: str, peer_id: PeerId) -> None:
         label = f"{address}/p2p/{peer_id}"
         failures = 0
         while True:
-            try:
-                await self._node.connect_configured(peer_id, address, timeout_s=self._timeout_s)
-            except DialError as error:
-                self._outcomes[label] = error.stage
-                failures += 1
-            except NodeNotRunningError:
-                # It stops at this moment; the cancellation comes next.
-                return
-            else:
-                self._outcomes[label] = "connected"
+            with trio.CancelScope() as scope:
+                self._waits.add(scope)
+                try:
+                    failures = await self._try(address, peer_id, failures)
+                except NodeNotRunningError:
+                    # It stops at this moment; the cancellation comes next.
+                    return
+                finally:
+                    self._waits.discard(scope)
+            if scope.cancelled_caught:
                 failures = 0
+            if self._outcomes[label] == "connected":
+                began_s = trio.current_time()
                 await self._node.wait_disconnected(peer_id)
                 self._outcomes[label] = "dial"
-                failures = 1
-            random_unit = int.from_bytes(self._system.random_bytes(2), "big") / 65535
-            await trio.sleep(retry_delay_s(failures, random_unit, first_s=self._first_retry_s, max_s=self._max_retry_s))
+                failures = failures_after_end(failures, trio.current_time() - began_s)
+
+    async def _try(self, address: str, peer_id: PeerId, failures: int) -> int:
+        """Pause for the failures before, dial once, and return the failures after it."""
+        label = f"{address}/p2p/{peer_id}"
+        if failures:
+            delay_s = retry_delay_s(
+                failures, unit_of(self._system.random_bytes(2)), first_s=self._first_retry_s, max_s=self._max_retry_s
+            )
+            self._tell_retry(address, peer_id, failures, delay_s)
+            await trio.sleep(delay_s)
+        try:
+            await self._node.connect_configured(peer_id, address, timeout_s=self._timeout_s)
+        except DialError as error:
+            self._outcomes[label] = error.stage
+            return failures + 1
+        self._outcomes[label] = "connected"
+        return failures
+
+    def _tell_retry(self, address: str, peer_id: PeerId, failures: int, delay_s: float) -> None:
+        if self._tell is not None:
+            self._tell(
+                RetryPlanned(
+                    at_s=trio.current_time(),
+                    peer_id=peer_id,
+                    reason=RetryReason.BOOTSTRAP,
+                    address=address,
+                    stage=self._outcomes[f"{address}/p2p/{peer_id}"],
+                    failures=failures,
+                    delay_s=delay_s,
+                )
+            )

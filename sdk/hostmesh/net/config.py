@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from hostmesh.errors import InvalidAddressError, UsageError
 from hostmesh.net.address import AddressScope, parse_address, scope_of_ip, split_peer_address
-from hostmesh.net.bootstrap import FIRST_RETRY_S, MAX_RETRY_S
+from hostmesh.net.backoff import FIRST_RETRY_S, MAX_RETRY_S
+from hostmesh.net.fallback import FallbackPeers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,8 @@ class NodeConfig:
     """Where others reach this node, instead of what it finds out itself."""
     bootstrap_addresses: tuple[str, ...] = ()
     """Peers to stay connected to, each with ``/p2p/<peer id>``."""
+    fallback_peers: FallbackPeers | None = None
+    """Names peers that were reached before, for when no bootstrap peer answers; see :mod:`hostmesh.net.fallback`."""
     enable_dht: bool = True
     dht_server: bool = False
     """Whether to answer other nodes' DHT queries."""

@@ -65,9 +65,12 @@ class Connection:
         self.origin = origin
         self.remote = opened.link.remote
         """The peer's IP address and port."""
+        self.local_host = opened.link.local_host
+        """This machine's IP address that the connection goes over; None where there is none."""
+        self.began_s = trio.current_time()
         self.streams: set[NodeStream] = set()
         """Open streams with a protocol."""
-        self.used_at_s = trio.current_time()
+        self.used_at_s = self.began_s
         """When a stream was opened or closed last, in trio's clock."""
         self.spoken: frozenset[str] = frozenset()
         """Protocols that the peer said it speaks: no need to wait for its word on each stream."""

@@ -41,6 +41,7 @@ class ConnectionKeeper:
         limits: bounds of each connection's streams.
         identify: asks every new peer.
         on_connected: is told of every new connection.
+        look: is called every :data:`TICK_S`, with trio's time.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class ConnectionKeeper:
         *,
         ledger: Ledger,
         limits: YamuxLimits,
+        look: Callable[[float], None] = lambda now: None,
     ) -> None:
+        self._look = look
         self._pool = pool
         self._protocols = protocols
         self._identify = identify
@@ -81,6 +84,7 @@ class ConnectionKeeper:
                     now = trio.current_time()
                     for connection in list(self._pool):
                         connection.tick(now)
+                    self._look(now)
 
     async def end(self) -> None:
         """Say goodbye to all peers, for a second at most, and end every connection. Shielded."""

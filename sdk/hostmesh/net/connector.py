@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import trio
 
 from hostmesh.errors import DialError
-from hostmesh.net.address import AddressOrigin, AddressScope, Endpoint
+from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, AddressOrigin, AddressScope, Endpoint
 from hostmesh.net.connection import Connection
 from hostmesh.net.dialer import AttemptFailedError, Dialer
+from hostmesh.net.events import DialEnded, DialStarted, NodeEvent
 from hostmesh.net.links import LinkBrokenError, StreamLink, WebSocketLink, link_over
 from hostmesh.net.network import Network
 from hostmesh.net.peer_id import PeerId
@@ -42,6 +43,7 @@ class Connector:
         adopt: makes a connection of a link to a dialled address (None: of one that was not dialled) and takes it over;
             raises DialError when there is no room.
         system: the clock of the rate limits.
+        tell: is told every dial, and how it ended.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Connector:
         adopt: Callable[[SecuredLink, str | None, AddressOrigin], Awaitable[Connection]],
         *,
         system: System,
+        tell: Callable[[NodeEvent], None] = lambda event: None,
     ) -> None:
+        self._tell = tell
         self._own_peer_id = own_peer_id
         self._network = network
         self._upgrader = upgrader
@@ -145,6 +149,10 @@ class Connector:
         dialing = self._dialing[peer_id] = _Dialing(
             frozenset(address for address, _ in addresses), deadline, trio.Event()
         )
+        began_s = trio.current_time()
+        tried = tuple(address for address, _ in addresses[:MAX_ADDRESSES_PER_PEER])
+        self._tell(DialStarted(at_s=began_s, peer_id=peer_id, addresses=tried))
+        stage, worked, attempts = "cancelled", None, {}
         try:
             opened, address = await self._dialer.dial(
                 addresses,
@@ -159,17 +167,27 @@ class Connector:
                 await opened.link.close()
                 raise
             origin = dict(addresses).get(address, AddressOrigin.REMOTE)
-            return await self._adopt(opened, address, origin)
+            connection = await self._adopt(opened, address, origin)
         except DialError as error:
+            stage, attempts = error.stage, error.attempts
             dialing.error = _copy(error, prefix=f"{peer_id}: ")
             raise _copy(dialing.error) from error
+        else:
+            stage, worked = "connected", address
+            return connection
         finally:
             del self._dialing[peer_id]
             dialing.done.set()
+            now = trio.current_time()
+            self._tell(
+                DialEnded(
+                    at_s=now, peer_id=peer_id, stage=stage, address=worked, attempts=attempts, took_s=now - began_s
+                )
+            )
 
     async def _shake_hands(self, endpoint: Endpoint, peer_id: PeerId) -> SecuredLink:
         stream = await self._network.dial(endpoint.dial_host, endpoint.port)
-        raw = link_over(stream, self._network.remote_endpoint(stream))
+        raw = link_over(stream, self._network.remote_endpoint(stream), self._network.local_host(stream))
         link = WebSocketLink(raw, is_client=True) if endpoint.is_websocket else raw
         try:
             if isinstance(link, WebSocketLink):

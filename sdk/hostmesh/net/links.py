@@ -30,6 +30,8 @@ class Link(Protocol):
 
     remote: tuple[str, int] | None
     """The peer's IP address and port."""
+    local_host: str | None
+    """This machine's IP address that the bytes leave from, without a zone; None where there is none."""
     last_heard_s: float
     """When bytes came last, in trio's clock."""
     last_sent_s: float
@@ -81,11 +83,13 @@ def rest_of(parts: Sequence[bytes | memoryview], sent_bytes: int) -> Sequence[by
     return []
 
 
-def link_over(stream: trio.abc.Stream, remote: tuple[str, int] | None) -> SocketLink | StreamLink:
+def link_over(
+    stream: trio.abc.Stream, remote: tuple[str, int] | None, local_host: str | None = None
+) -> SocketLink | StreamLink:
     """Return a link over a stream, which the link owns from then on."""
     if isinstance(stream, trio.SocketStream):
-        return SocketLink(socket.socket(fileno=stream.socket.detach()), remote)
-    return StreamLink(stream, remote)
+        return SocketLink(socket.socket(fileno=stream.socket.detach()), remote, local_host)
+    return StreamLink(stream, remote, local_host)
 
 
 class SocketLink:
@@ -94,15 +98,17 @@ class SocketLink:
     Args:
         sock: owned by the link from now on.
         remote: the peer's IP address and port.
+        local_host: this machine's IP address.
     """
 
-    __slots__ = ("_read_bytes", "_socket", "last_heard_s", "last_sent_s", "remote")
+    __slots__ = ("_read_bytes", "_socket", "last_heard_s", "last_sent_s", "local_host", "remote")
 
-    def __init__(self, sock: socket.socket, remote: tuple[str, int] | None) -> None:
+    def __init__(self, sock: socket.socket, remote: tuple[str, int] | None, local_host: str | None = None) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._read_bytes = _READ_BYTES
         self.remote = remote
+        self.local_host = local_host
         self.last_heard_s = self.last_sent_s = trio.current_time()
 
     async def receive(self) -> bytes:
@@ -167,14 +173,16 @@ class StreamLink:
         stream: owned by the link from now on. If it has a ``send_nowait(*parts) -> int``, which takes what fits without
             waiting and raises as ``send_all`` does, that is used as a socket's is.
         remote: the peer's IP address and port.
+        local_host: this machine's IP address.
     """
 
-    __slots__ = ("_send_nowait", "_stream", "last_heard_s", "last_sent_s", "remote")
+    __slots__ = ("_send_nowait", "_stream", "last_heard_s", "last_sent_s", "local_host", "remote")
 
-    def __init__(self, stream: trio.abc.Stream, remote: tuple[str, int] | None) -> None:
+    def __init__(self, stream: trio.abc.Stream, remote: tuple[str, int] | None, local_host: str | None = None) -> None:
         self._stream = stream
         self._send_nowait: Callable[..., int] | None = getattr(stream, "send_nowait", None)
         self.remote = remote
+        self.local_host = local_host
         self.last_heard_s = self.last_sent_s = trio.current_time()
 
     async def receive(self) -> bytes:
@@ -228,6 +236,7 @@ class WebSocketLink:
     def __init__(self, link: SocketLink | StreamLink, *, is_client: bool) -> None:
         self._link = link
         self.remote = link.remote
+        self.local_host = link.local_host
         self._machine = wsproto.WSConnection(
             wsproto.ConnectionType.CLIENT if is_client else wsproto.ConnectionType.SERVER
         )

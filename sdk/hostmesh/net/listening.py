@@ -151,7 +151,7 @@ class Listening:
 
     async def _welcome(self, stream: trio.abc.Stream, is_websocket: bool) -> None:
         remote = self._network.remote_endpoint(stream)
-        raw = link_over(stream, remote)
+        raw = link_over(stream, remote, self._network.local_host(stream))
         link: Link = WebSocketLink(raw, is_client=False) if is_websocket else raw
         is_adopted = False
         try:

@@ -21,6 +21,7 @@ from typing import Protocol
 import trio
 
 from hostmesh.errors import RemoteProtocolError
+from hostmesh.net.events import CloseCause
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.links import LinkBrokenError, rest_of
 from hostmesh.net.peer_id import PeerId
@@ -121,6 +122,8 @@ class Muxer:
         self._last_ping_s = -math.inf
         self.is_closed = False
         """No stream can be opened or written any more."""
+        self.close_cause = CloseCause.ENDED
+        """Why, once it is."""
         self.rtt_s: float | None = None
         """Round-trip time of the last ping; None before the first."""
         self.heard_bytes = 0
@@ -132,6 +135,14 @@ class Muxer:
     def last_heard_s(self) -> float:
         """When bytes of the peer came last, in trio's clock."""
         return self._link.last_heard_s
+
+    @property
+    def last_sign_s(self) -> float:
+        """When the peer, or its machine, gave a sign of life last, in trio's clock."""
+        # While the socket takes what waits, the peer's machine takes it: its answer to a ping comes after that, and
+        # news of its windows after megabytes.
+        link = self._link
+        return max(link.last_heard_s, link.last_sent_s) if self._unsent else link.last_heard_s
 
     @property
     def unsent_bytes(self) -> int:
@@ -272,6 +283,7 @@ class Muxer:
             _log.debug("the connection to %s broke: %s", self.peer_id, error)
         except RemoteProtocolError as error:
             _log.warning("%s broke the protocol, the connection is closed: %s", self.peer_id, error.message)
+            self.close_cause = CloseCause.VIOLATION
             await self._send_rest()  # the GoAway that says so
 
     def _take(self, plaintexts: list[bytes]) -> None:
@@ -336,18 +348,15 @@ class Muxer:
         """Ping where it is time, and end the connection of a peer that is silent. Call it every few seconds."""
         if self.is_closed:
             return
-        # While the socket takes what waits, the peer's machine takes it: its answer to a ping comes after that, and
-        # news of its windows after megabytes.
-        last_sign_s = max(self._link.last_heard_s, self._link.last_sent_s) if self._unsent else self._link.last_heard_s
-        if now - last_sign_s > SILENCE_S:
+        if now - self.last_sign_s > SILENCE_S:
             _log.info("peer %s is silent; closing the connection", self.peer_id)
-            self.abort()
+            self.abort(CloseCause.SILENT)
         elif now - self._understood_at_s > STUCK_S:
             _log.info("what peer %s sends makes no message; closing the connection", self.peer_id)
-            self.abort()
+            self.abort(CloseCause.STUCK)
         elif self._unsent and now - self._link.last_sent_s > STUCK_S:
             _log.info("peer %s reads nothing; closing the connection", self.peer_id)
-            self.abort()
+            self.abort(CloseCause.STUCK)
         elif (
             now - max(self._last_ping_s, self._link.last_heard_s) >= self._ping_after_s
             or now - self._last_ping_s >= MEASURE_S
@@ -369,8 +378,10 @@ class Muxer:
             self.rtt_s = trio.current_time() - self._pinged_at_s
             self._pinged_at_s = None
 
-    def abort(self) -> None:
+    def abort(self, cause: CloseCause = CloseCause.ENDED) -> None:
         """End the connection without a goodbye."""
+        if not self.is_closed:
+            self.close_cause = cause
         self._mark_closed()
         self._scope.cancel()
 
@@ -380,7 +391,7 @@ class Muxer:
             if not self.is_closed:
                 self.yamux.go_away()
                 await self._send_rest()
-            self.abort()
+            self.abort(CloseCause.CLOSED)
             await self._link.close()
 
     async def _send_rest(self) -> None:

@@ -62,8 +62,16 @@ class Network(Protocol):
         """Return the peer's IP address and port, or None when it is gone already."""
         ...
 
+    def local_host(self, stream: trio.abc.Stream) -> str | None:
+        """Return this machine's IP address that a stream goes over, without a zone, or None when it is gone already."""
+        ...
+
     def interface_addresses(self) -> tuple[str, ...]:
-        """Return this machine's IP addresses, loopback among them, without zones."""
+        """Return this machine's IP addresses, loopback among them, without zones. Never waits.
+
+        Raises:
+            OSError: the system does not tell.
+        """
         ...
 
 
@@ -115,6 +123,15 @@ class SocketNetwork:
         except OSError:
             return None
         return str(peer[0]).partition("%")[0], int(peer[1])
+
+    def local_host(self, stream: trio.abc.Stream) -> str | None:
+        """Return the socket's own address; see :meth:`Network.local_host`."""
+        if not isinstance(stream, trio.SocketStream):
+            return None
+        try:
+            return str(stream.socket.getsockname()[0]).partition("%")[0]
+        except OSError:
+            return None
 
     def interface_addresses(self) -> tuple[str, ...]:
         """List the interfaces' addresses; see :meth:`Network.interface_addresses`."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -39,12 +39,16 @@ from hostmesh.net.agreement import open_agreed
 from hostmesh.net.bootstrap import BootstrapLoop
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.connection import Connection
-from hostmesh.net.connection_keeper import ConnectionKeeper
+from hostmesh.net.connection_keeper import TICK_S, ConnectionKeeper
 from hostmesh.net.connector import Connector
 from hostmesh.net.dht import Dht
+from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventFeed, EventWatch
+from hostmesh.net.events import NetworkChanged, NodeEvent
+from hostmesh.net.fallback import FallbackLoop
 from hostmesh.net.identify import IDENTIFY_ID, PUSH_ID, Identify
 from hostmesh.net.ledger import Ledger, NodeUsage
 from hostmesh.net.listening import Listening
+from hostmesh.net.liveness import Liveness
 from hostmesh.net.network import Network, SocketNetwork
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
@@ -52,6 +56,8 @@ from hostmesh.net.ping import PING_ID, Ping
 from hostmesh.net.pool import ConnectionEvent, ConnectionPool, ConnectionWatch
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.net.upgrade import Upgrader
+from hostmesh.net.wanted import MAX_WANTED
+from hostmesh.net.wanted_loop import WantedLoop
 from hostmesh.system import System
 from hostmesh.wire.yamux import YamuxLimits
 
@@ -88,7 +94,25 @@ class Node:
         bootstrap = [(address, peer_id) for address, peer_id in map(split_peer_address, config.bootstrap_addresses)]
         peers = [(address, peer_id) for address, peer_id in bootstrap if peer_id not in (None, self.peer_id)]
         protected = frozenset(peer_id for _, peer_id in peers if peer_id)
-        self._pool = ConnectionPool(config.max_connections, protected, max_inbound_share=config.max_inbound_share)
+        self._events = EventFeed()
+        self._network_callbacks: dict[Callable[[NetworkChanged], None], None] = {}
+        self._wanted = WantedLoop(
+            self._reach_wanted,
+            self.is_connected,
+            self._tell,
+            max_peers=min(MAX_WANTED, max(1, config.max_connections // 2)),
+            system=self._system,
+        )
+        self._pool = ConnectionPool(
+            config.max_connections,
+            protected,
+            max_inbound_share=config.max_inbound_share,
+            tell=self._tell,
+            is_wanted=self._wanted.__contains__,
+        )
+        self._liveness = Liveness(
+            self._network, self._pool, self._tell, self._hurry, every_s=TICK_S, system=self._system
+        )
         self._upgrader = Upgrader(key, self._system.random_bytes)
         self._protocols: dict[str, StreamHandler] = {}
         self._ledger = Ledger(max_streams_per_protocol=config.max_streams, max_unread_bytes=config.max_unread_bytes)
@@ -107,6 +131,7 @@ class Node:
             self._on_connected,
             ledger=self._ledger,
             limits=YamuxLimits(max_inbound_streams=config.max_streams, max_outbound_streams=config.max_streams),
+            look=self._liveness.look,
         )
         self._listening = Listening(self._network, self._upgrader, self._keeper.adopt_inbound, self._pool.has_room_for)
         self._connector = Connector(
@@ -117,6 +142,7 @@ class Node:
             self.own_scopes,
             self._keeper.adopt,
             system=self._system,
+            tell=self._tell,
         )
         self._bootstrap = BootstrapLoop(
             self,
@@ -125,7 +151,13 @@ class Node:
             first_retry_s=config.bootstrap_first_retry_s,
             max_retry_s=config.bootstrap_max_retry_s,
             timeout_s=config.connection_timeout_s,
+            tell=self._tell,
         )
+        self._fallback: FallbackLoop | None = None
+        if config.fallback_peers is not None:
+            self._fallback = FallbackLoop(
+                self, protected, config.fallback_peers, timeout_s=config.connection_timeout_s, system=self._system
+            )
         self._dht: Dht | None = None
         self._has_run = False
         self._stop_wanted = trio.Event()
@@ -166,7 +198,11 @@ class Node:
                 await nursery.start(self._keeper.run)
                 try:
                     nursery.start_soon(self._listening.run)
+                    await nursery.start(self._liveness.run)
                     nursery.start_soon(self._bootstrap.run)
+                    nursery.start_soon(self._wanted.run)
+                    if self._fallback is not None:
+                        nursery.start_soon(self._fallback.run)
                     nursery.start_soon(self._identify.run)
                     if self._dht is not None:
                         nursery.start_soon(self._dht.run)
@@ -245,6 +281,68 @@ class Node:
     def watch_connections(self) -> AbstractContextManager[ConnectionWatch]:
         """Return a block that yields an async iterator of :class:`ConnectionEvent`; of a peer's several, the latest."""
         return self._pool.watch()
+
+    async def wait_connections_changed(self) -> None:
+        """Return after the next peer that came or went."""
+        await self._pool.wait_changed()
+
+    def watch_events(self, max_waiting: int = MAX_WAITING_EVENTS) -> AbstractContextManager[EventWatch]:
+        """Return a block that yields an async iterator of every :data:`hostmesh.net.events.NodeEvent` from then on.
+
+        Args:
+            max_waiting: events that wait for the reader, >= 1; the oldest give way, counted in ``dropped``.
+        """
+        return self._events.watch(max_waiting)
+
+    def on_network_change(self, callback: Callable[[NetworkChanged], None]) -> Callable[[], None]:
+        """Call back whenever the machine's addresses changed or it slept, 4 s later at most; return what ends that.
+
+        The callback must neither wait nor raise.
+        """
+        self._network_callbacks[callback] = None
+        return lambda: self._network_callbacks.pop(callback, None)
+
+    @contextmanager
+    def want(
+        self, peer_id: PeerId, addresses: Sequence[str] = (), *, origin: AddressOrigin = AddressOrigin.REMOTE
+    ) -> Iterator[None]:
+        """Keep a connection to a peer while the block runs: it is dialled now, and again whenever it is lost.
+
+        Between attempts the pause doubles up to 30 s, half of it random. The connection is not trimmed. The block's
+        beginning and end wait for nothing; at its end the connection stays, as any other. Blocks for the same peer may
+        overlap.
+
+        Args:
+            peer_id: whom.
+            addresses: where to try first; what is known, or becomes known, is tried too.
+            origin: who named the addresses; decides which may be dialled.
+
+        Raises:
+            UsageError: 64 peers are wanted already, or half of ``max_connections``; or the peer is this node.
+        """
+        if peer_id == self.peer_id:
+            raise UsageError("that peer is this node", remedy="name another peer")
+        self.add_addresses(peer_id, addresses, origin)
+        with self._wanted.want(peer_id):
+            yield
+
+    async def _reach_wanted(self, peer_id: PeerId) -> None:
+        await self._reach(peer_id, self._book.addresses_of(peer_id), self.config.connection_timeout_s)
+
+    def _tell(self, event: NodeEvent) -> None:
+        self._wanted.note(event)
+        self._events.tell(event)
+        if isinstance(event, NetworkChanged):
+            if event.added or event.removed:
+                self._identify.announce()  # it tells our addresses
+            for callback in list(self._network_callbacks):
+                callback(event)
+
+    def _hurry(self) -> None:
+        self._bootstrap.hurry()
+        self._wanted.hurry()
+        if self._fallback is not None:
+            self._fallback.hurry()
 
     async def connect(
         self,

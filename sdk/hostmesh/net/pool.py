@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ import trio
 from hostmesh.errors import DialError
 from hostmesh.net.connection import Connection
 from hostmesh.net.dial_policy import target_network
+from hostmesh.net.events import CloseCause, ConnectionClosed, ConnectionOpened, NodeEvent
 from hostmesh.net.peer_id import PeerId
 
 MAX_PER_PEER = 4
@@ -65,13 +66,23 @@ class ConnectionPool:
         protected: peers whose connections are never trimmed.
         max_inbound_share: part of ``max_connections`` that peers of one network (IPv4 /24, IPv6 /48) may hold by
             dialling us, at least :data:`MAX_PER_PEER`: keys cost a stranger nothing, addresses do. Loopback is exempt.
+        tell: is told every connection that comes or goes.
+        is_wanted: whether a peer's connections are not trimmed either, asked each time.
     """
 
     def __init__(
-        self, max_connections: int, protected: frozenset[PeerId] = frozenset(), *, max_inbound_share: float = 1.0
+        self,
+        max_connections: int,
+        protected: frozenset[PeerId] = frozenset(),
+        *,
+        max_inbound_share: float = 1.0,
+        tell: Callable[[NodeEvent], None] = lambda event: None,
+        is_wanted: Callable[[PeerId], bool] = lambda peer_id: False,
     ) -> None:
         self._max_connections = max_connections
         self._protected = protected
+        self._tell_event = tell
+        self._is_wanted = is_wanted
         self._max_inbound = max(MAX_PER_PEER, math.ceil(max_connections * max_inbound_share))
         self._inbound: Counter[str] = Counter()
         self._connections: dict[PeerId, list[Connection]] = {}
@@ -116,7 +127,7 @@ class ConnectionPool:
             DialError: every connection is in use; ``stage`` is ``limit``.
         """
         while self.is_full:
-            idle = [each for each in self if each.is_idle and each.peer_id not in self._protected]
+            idle = [each for each in self if each.is_idle and not self._is_protected(each.peer_id)]
             if not idle:
                 raise DialError(
                     f"all {self._max_connections} connections are in use",
@@ -126,6 +137,9 @@ class ConnectionPool:
             victim = min(idle, key=lambda each: each.used_at_s)
             self.remove(victim)
             await victim.close()
+
+    def _is_protected(self, peer_id: PeerId) -> bool:
+        return peer_id in self._protected or self._is_wanted(peer_id)
 
     def add(self, connection: Connection) -> bool:
         """Take a connection in, and say whether there was room for it."""
@@ -138,6 +152,15 @@ class ConnectionPool:
                 return False
             self._inbound[network] += 1
         self._connections[connection.peer_id] = [*connections, connection]
+        self._tell_event(
+            ConnectionOpened(
+                at_s=trio.current_time(),
+                peer_id=connection.peer_id,
+                is_outbound=connection.is_outbound,
+                address=connection.address,
+                is_first=not connections,
+            )
+        )
         if not connections:
             self._tell(connection.peer_id, connected=True)
         return True
@@ -155,6 +178,20 @@ class ConnectionPool:
                 del self._inbound[network]
         if not connections:
             del self._connections[connection.peer_id]
+        now = trio.current_time()
+        self._tell_event(
+            ConnectionClosed(
+                at_s=now,
+                peer_id=connection.peer_id,
+                is_outbound=connection.is_outbound,
+                address=connection.address,
+                # One that is forgotten before it ends is ended by us.
+                cause=connection.muxer.close_cause if connection.is_closed else CloseCause.CLOSED,
+                lasted_s=now - connection.began_s,
+                is_last=not connections,
+            )
+        )
+        if not connections:
             self._tell(connection.peer_id, connected=False)
 
     def _tell(self, peer_id: PeerId, *, connected: bool) -> None:

@@ -62,6 +62,8 @@ class SimMachine:
         """Sockets for :func:`hostmesh.open_sdk`."""
         self.is_on = True
         self.is_frozen = False
+        self.has_interface = True
+        """Whether it has its address; without, it reaches nobody but itself."""
         self.is_dying = False
         """The process was killed; its tasks are being cancelled, and reach nobody."""
         self.streams: dict[SimStream, None] = {}
@@ -234,6 +236,32 @@ class SimMachine:
         for stream in [*self.streams]:
             if stream.peer.machine is not self:
                 stream.sever()
+
+    def lose_address(self) -> None:
+        """Take the machine's interface down: dialling fails at once, nothing leaves or arrives, peers hear nothing.
+
+        What is on the way waits, as with TCP, and arrives if the machine gets the same address back.
+        """
+        if self.has_interface:
+            self.net.note("lose-address", self.name)
+            self.has_interface = False
+
+    def gain_address(self, address: str | None = None) -> None:
+        """Bring the machine's interface up again.
+
+        Args:
+            address: another public address than before, see :meth:`move`; None = the same.
+
+        Raises:
+            UsageError: the address is not public, or another machine's.
+        """
+        if address is not None and address != self.address:
+            self.move(address)
+        if not self.has_interface:
+            self.net.note("gain-address", self.name)
+            self.has_interface = True
+            for wire in self.net.wires_of(self):
+                wire.release()
 
     def _forget_frozen(self) -> None:
         """Forget what a frozen process meant to say, and let what waited for it arrive, where it is no more."""

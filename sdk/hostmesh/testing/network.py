@@ -247,6 +247,10 @@ class SimNetwork:
         """Return the ways to a machine that were ever used."""
         return [wire for wire in self._wires.values() if wire.target is machine]
 
+    def wires_of(self, machine: SimMachine) -> Sequence[Wire]:
+        """Return the ways to and from a machine that were ever used."""
+        return [wire for wire in self._wires.values() if machine in (wire.source, wire.target)]
+
     def note(self, kind: str, source: str, target: str = "") -> None:
         """Add an event to the trace."""
         self.trace.add(trio.current_time(), kind, source, target)

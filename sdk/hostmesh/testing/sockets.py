@@ -40,7 +40,7 @@ class SimSockets:
         await trio.lowlevel.checkpoint()
         machine = self._machine
         target = machine.route(host)
-        if not machine.is_on or machine.is_dying:
+        if not machine.is_on or machine.is_dying or (target is not machine and not machine.has_interface):
             raise unreachable()
         if target is not None and machine.net.link(machine, target).is_cut:
             raise unreachable()
@@ -92,9 +92,14 @@ class SimSockets:
         """Return the other end's address and port, as a NAT lets it be seen."""
         return stream.remote if isinstance(stream, SimStream) else None
 
+    def local_host(self, stream: trio.abc.Stream) -> str | None:
+        """Return this end's address."""
+        return stream.local[0] if isinstance(stream, SimStream) else None
+
     def interface_addresses(self) -> tuple[str, ...]:
         """Return the machine's addresses: loopback, and its public one or, behind a NAT, its private one."""
-        return ("127.0.0.1", self._machine.interface_address)
+        machine = self._machine
+        return ("127.0.0.1", machine.interface_address) if machine.has_interface else ("127.0.0.1",)
 
     def _free_port(self) -> int:
         used = {port for _, port in self._machine.listeners}

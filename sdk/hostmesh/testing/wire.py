@@ -119,4 +119,9 @@ class Wire:
             self._trace.add(now, "lost", self.source.name, self.target.name, size, sent_s)
 
     def _is_blocked(self) -> bool:
-        return self.path.link.is_stalled or self.target.is_frozen
+        target, source = self.target, self.source
+        return (
+            self.path.link.is_stalled
+            or target.is_frozen
+            or (target is not source and not (target.has_interface and source.has_interface))
+        )

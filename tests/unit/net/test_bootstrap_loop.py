@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from hostmesh.errors import DialError
-from hostmesh.net.bootstrap import BootstrapLoop, retry_delay_s
+from hostmesh.net.backoff import retry_delay_s
+from hostmesh.net.bootstrap import BootstrapLoop
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 

@@ -33,6 +33,9 @@ class Strangers(trio.abc.Listener[trio.abc.Stream]):
     def remote_endpoint(self, stream: trio.abc.Stream) -> tuple[str, int]:
         return self._remotes[stream]
 
+    def local_host(self, stream: trio.abc.Stream) -> None:
+        return None
+
     def connect(self, ip: str) -> trio.abc.Stream:
         """Return a stranger's end of a new connection from this address."""
         ours, theirs = memory_stream_pair()
