@@ -452,16 +452,20 @@ async def test_the_answer_does_not_wait_for_a_slow_source_for_ever(autojump_cloc
         assert discovery.stats().sources["slow"].cut_short == 1
 
 
-async def test_a_better_host_that_comes_soon_after_is_waited_for(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("first_s", "second_s"), [(0.0, 0.4), (2.0, 2.9), (7.0, 8.9)])
+async def test_a_better_host_that_comes_soon_after_is_waited_for(
+    autojump_clock: MockClock, first_s: float, second_s: float
+) -> None:
+    """Soon is half as long again, 0.5 s at least and 2 s at most."""
     world = World()
-    world.host("dear", "m", price=5_000_000)
-    cheap = world.host("cheap", "m", price=1, after_s=1.0)
+    world.host("dear", "m", price=5_000_000, after_s=first_s)
+    cheap = world.host("cheap", "m", price=1, after_s=second_s)
     async with world.client() as discovery:
         assert (await discovery.find_host()).peer_id == cheap.peer_id
 
 
 async def test_when_the_time_is_over_the_best_so_far_is_returned(autojump_clock: MockClock) -> None:
-    world = World(DiscoveryConfig(search=SearchConfig(settle_s=100)))
+    world = World(DiscoveryConfig(search=SearchConfig(min_settle_s=100, settle_s=100)))
     peer = world.host("host", "m")
     world.sources.append(FakeSource("slow", lasts_s=60))
     async with world.client() as discovery:
@@ -493,7 +497,7 @@ async def test_a_hopeless_host_is_not_probed(autojump_clock: MockClock) -> None:
     """Its best possible score is below what was measured already."""
     world = World()
     best = world.host("best", "m", price=1, rtt_s=0.001)
-    hopeless = world.host("hopeless", "m", price=10**12, after_s=1.0)
+    hopeless = world.host("hopeless", "m", price=10**12, after_s=0.4)
     world.reputation.known = {best.peer_id: 900}
     async with world.client() as discovery:
         assert (await discovery.find_host()).peer_id == best.peer_id
@@ -501,7 +505,11 @@ async def test_a_hopeless_host_is_not_probed(autojump_clock: MockClock) -> None:
         assert hopeless.pinged == 0
 
 
-async def test_probes_are_bounded_at_once_and_in_all(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("is_connected", "at_once"), [(True, 7), (False, 3)])
+async def test_probes_are_bounded_at_once_and_in_all(
+    autojump_clock: MockClock, is_connected: bool, at_once: int
+) -> None:
+    """Those that have no connection yet at once, the others in all."""
     world = World(DiscoveryConfig(probe=ProbeConfig(max_probes=7, max_parallel=3)))
     running = most = 0
     for index in range(20):
@@ -519,11 +527,12 @@ async def test_probes_are_bounded_at_once_and_in_all(autojump_clock: MockClock) 
                 running -= 1
 
         world.node.ping = counted  # type: ignore[method-assign]
+        world.node.is_connected = lambda peer_id: is_connected  # type: ignore[method-assign]
         choices = await discovery.find_all_hosts(limit=50)
         assert len([choice for choice in choices if choice.latency is not None]) == 7
         assert len(choices) == 20
         assert all(choice.latency is not None for choice in choices[:7])
-        assert most == 3
+        assert most == at_once
 
 
 async def test_candidates_are_bounded(autojump_clock: MockClock) -> None:
