@@ -94,15 +94,16 @@ class WantedLoop:
                 # A dial that was called off still counts until it has ended.
                 room = MAX_DIALS - len(self._dials)
                 for peer_id in self._table.take_due(trio.current_time(), room) if room > 0 else ():
-                    nursery.start_soon(self._dial, peer_id)
+                    scope = trio.CancelScope()
+                    self._dials[scope] = peer_id
+                    nursery.start_soon(self._dial, peer_id, scope)
                 wakes_at = self._table.next_due_s() if len(self._dials) < MAX_DIALS else float("inf")
                 with trio.move_on_at(wakes_at):
                     await self._changed.wait()
                 self._changed = trio.Event()
 
-    async def _dial(self, peer_id: PeerId) -> None:
-        with trio.CancelScope() as scope:
-            self._dials[scope] = peer_id
+    async def _dial(self, peer_id: PeerId, scope: trio.CancelScope) -> None:
+        with scope:
             stage = "connected"
             try:
                 await self._reach(peer_id)

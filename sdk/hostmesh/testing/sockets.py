@@ -172,8 +172,10 @@ class _Dialing:
 
     def _connect(self, target: SimMachine, listener: SimListener) -> None:
         here, there = self._machine, target
-        seen_as = (here.interface_address if here is there else here.address, self._local_port)
-        ours = SimStream(here, (here.interface_address, self._local_port), self._remote, self._there())
+        host = self._remote[0]
+        local = host if here is there and host.startswith("127.") else here.interface_address
+        seen_as = (local if here is there else here.address, self._local_port)
+        ours = SimStream(here, (local, self._local_port), self._remote, self._there())
         theirs = SimStream(there, self._remote, seen_as, self._back())
         ours.peer, theirs.peer = theirs, ours
         if self.stream is not None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import hostmesh.testing.strategies_adversaries as adversaries
 import hostmesh.testing.strategies_basic as basic
 import hostmesh.testing.strategies_discovery as discovery
+import hostmesh.testing.strategies_events as events
 import hostmesh.testing.strategies_faults as faults
 import hostmesh.testing.strategies_jobs as jobs
 import hostmesh.testing.strategies_node as node
@@ -60,6 +61,16 @@ from hostmesh.messaging.direct import Ack, Message
 from hostmesh.model_kind import ModelKind
 from hostmesh.net.address import AddressOrigin, AddressScope
 from hostmesh.net.dht import DhtStatistics
+from hostmesh.net.events import (
+    CloseCause,
+    ConnectionClosed,
+    ConnectionOpened,
+    DialEnded,
+    DialStarted,
+    NetworkChanged,
+    RetryPlanned,
+    RetryReason,
+)
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionEvent
@@ -88,6 +99,7 @@ _ENUMS: tuple[type[Enum], ...] = (
     AddressOrigin,
     AddressScope,
     Cardinality,
+    CloseCause,
     DhtManner,
     FinishReason,
     HostState,
@@ -97,6 +109,7 @@ _ENUMS: tuple[type[Enum], ...] = (
     Origin,
     Path,
     PingLie,
+    RetryReason,
     Role,
     ServingState,
     SlowKind,
@@ -118,7 +131,13 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         Candidate: discovery.candidates,
         ChatMessage: jobs.chat_messages,
         ChatWork: jobs.chat_works,
+        ConnectionClosed: events.connections_closed,
         ConnectionEvent: node.connection_events,
+        ConnectionOpened: events.connections_opened,
+        DialEnded: events.dials_ended,
+        DialStarted: events.dials_started,
+        NetworkChanged: events.network_changes,
+        RetryPlanned: events.retries_planned,
         DhtLies: adversaries.dht_lies,
         DhtStatistics: node.dht_statistics,
         DiscoveryStats: discovery.discovery_stats,
