@@ -10,8 +10,10 @@ import trio
 
 from hostmesh import HostChoice, HostCriteria, PeerId
 from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.discovery.sources.model_keys import epoch_of, model_key
 from hostmesh.sdk import SDK
 from hostmesh.testing import FakeEngine, LinkProfile, SimMachine, SimNetwork, SimOptions, make_description, make_wallet
+from hostmesh.testing.machine import NETWORK_NAME
 
 MODEL = "fake-chat"
 WANTED = HostCriteria(required_models=[MODEL])
@@ -46,6 +48,10 @@ class World:
     def now_unix_s(self) -> int:
         """The time, by the client's clock."""
         return int(self.net.machines["client"].system.unix_s())
+
+    def shard_key(self, shard: int) -> bytes:
+        """Return the DHT key of a shard of the model now."""
+        return model_key(NETWORK_NAME, MODEL, shard, epoch=epoch_of(MODEL, self.now_unix_s))
 
     def address_of(self, name: str) -> str:
         """Return where a machine's node listens."""

@@ -13,7 +13,7 @@ from tests.simulated.nodes import nodes_on
 from tests.support.simulated import simulated
 
 from hostmesh import UsageError
-from hostmesh.discovery.sources.dht import SHARDS, model_key
+from hostmesh.discovery.sources.model_keys import SHARDS
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.dht_message import content_key
 from hostmesh.net.dht_table import position
@@ -30,7 +30,6 @@ from hostmesh.testing.adversary_dht import (
     run_dht_responder,
 )
 from hostmesh.testing.adversary_node import open_adversary_node
-from hostmesh.testing.machine import NETWORK_NAME
 
 KEY = content_key("a model")
 MAX_RECORDS_OF_A_PEER = 512
@@ -42,7 +41,7 @@ async def responders_near(world: World, held: AsyncExitStack, lies: DhtLies, cou
     """Start DHT servers whose ids are ground to be near the shards of the model."""
     responders = []
     for number in range(count):
-        key = near_key(model_key(NETWORK_NAME, MODEL, number % SHARDS), 4, number=number // SHARDS)
+        key = near_key(world.shard_key(number % SHARDS), 4, number=number // SHARDS)
         machine = world.net.machine(f"bad{number}")
         responder = run_dht_responder(machine, lies, key=key, bootstrap=world.bootstrap)
         responders.append(await held.enter_async_context(responder))

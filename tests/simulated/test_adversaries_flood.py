@@ -6,13 +6,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
-from tests.simulated.adversary_world import MODEL, OPTIONS, World, world_on
+from tests.simulated.adversary_world import OPTIONS, World, world_on
 
-from hostmesh.discovery.sources.dht import SHARDS, model_key
+from hostmesh.discovery.sources.model_keys import SHARDS
 from hostmesh.net.dial_policy import PORT_BURST, PORT_PER_S
 from hostmesh.testing import SimNetwork, run_sim
 from hostmesh.testing.adversary_dht import DhtLies, DhtManner, near_key, run_dht_responder
-from hostmesh.testing.machine import NETWORK_NAME
 
 
 async def find_among(world: World, responders: int, *, victim: str | None = None, known_for_s: float = 0.0) -> None:
@@ -26,7 +25,7 @@ async def find_among(world: World, responders: int, *, victim: str | None = None
     lies = DhtLies(manner=DhtManner.FLOODS, victim=victim)
     async with AsyncExitStack() as held:
         for number in range(responders):
-            key = near_key(model_key(NETWORK_NAME, MODEL, number % SHARDS), 4, number=number // SHARDS)
+            key = near_key(world.shard_key(number % SHARDS), 4, number=number // SHARDS)
             machine = world.net.machine(f"flood{number}")
             await held.enter_async_context(run_dht_responder(machine, lies, key=key, bootstrap=world.bootstrap))
         await world.start_client()

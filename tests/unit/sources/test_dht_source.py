@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 import trio
+import trio.testing
 
 from hostmesh.discovery.source import Advert, SourceQuery
-from hostmesh.discovery.sources.dht import DhtSource, model_key
+from hostmesh.discovery.sources.dht import DhtSource
+from hostmesh.discovery.sources.model_keys import EPOCH_S, MAX_LEAD_S, MIN_LEAD_S, epoch_of, model_key, next_turn_s
 from hostmesh.errors import NodeNotRunningError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.peer_id import peer_id_from_public_key
@@ -15,6 +18,8 @@ from hostmesh.system import System
 
 PEERS = [peer_id_from_public_key(bytes([number]) * 32) for number in range(40)]
 SERVER = peer_id_from_public_key(b"S" * 32)
+START_S = 1_700_000_000.0
+"""Wall clock of the tests when they begin; no model of theirs turns its epoch within two hours."""
 ADVERT = Advert(model_ids=("llama", "mini/lm"), country_code="DE", addresses=())
 
 
@@ -60,8 +65,17 @@ def source_of(dht, shard=2, network="testnet"):
     return DhtSource(
         dht,
         network=network,
-        system=System(monotonic_s=trio.current_time, random_bytes=lambda size: bytes([shard]) * size),
+        system=System(
+            unix_s=lambda: START_S + trio.current_time(),
+            monotonic_s=trio.current_time,
+            random_bytes=lambda size: bytes([shard]) * size,
+        ),
     )
+
+
+def key_of(model_id, shard, country_code=None, *, epoch=None):
+    wanted = epoch_of(model_id, START_S) if epoch is None else epoch
+    return model_key("testnet", model_id, shard, epoch=wanted, country_code=country_code)
 
 
 def expected_key(text):
@@ -73,8 +87,10 @@ def query(*model_ids, limit=10, country_code=None):
 
 
 def test_key_is_the_multihash_of_a_readable_text():
-    assert model_key("net", "Qwen/Qwen2-0.5B", 3) == expected_key("hostmesh/net/model/Qwen/Qwen2-0.5B/3")
-    assert model_key("net", "m", 0, "DE") == expected_key("hostmesh/net/model-country/DE/m/0")
+    text = "hostmesh/net/model/Qwen/Qwen2-0.5B/78703/3"
+    assert model_key("net", "Qwen/Qwen2-0.5B", 3, epoch=78703) == expected_key(text)
+    text = "hostmesh/net/model-country/DE/m/7/0"
+    assert model_key("net", "m", 0, epoch=7, country_code="DE") == expected_key(text)
 
 
 async def test_a_host_provides_each_model_anywhere_and_in_its_country_under_its_shard(autojump_clock, nursery):
@@ -84,7 +100,7 @@ async def test_a_host_provides_each_model_anywhere_and_in_its_country_under_its_
     await source.advertise(ADVERT)
     await trio.sleep(1)
     assert {key for _, key in dht.provided} == {
-        expected_key(f"hostmesh/testnet/{place}/{model}/2")
+        expected_key(f"hostmesh/testnet/{place}/{model}/{epoch_of(model, START_S)}/2")
         for place in ("model", "model-country/DE")
         for model in ("llama", "mini/lm", "*")
     }
@@ -144,17 +160,17 @@ async def test_a_new_advert_does_not_wait_for_the_backoff_of_the_old_one(autojum
     before = len(dht.provided)
     await source.advertise(Advert(model_ids=("b",), country_code=None, addresses=()))
     await trio.sleep(0.01)
-    assert [key for _, key in dht.provided[before:]] == [model_key("testnet", "b", 2)]
+    assert [key for _, key in dht.provided[before:]] == [key_of("b", 2)]
 
 
 async def test_find_asks_all_shards_of_one_model_and_says_so(autojump_clock):
     dht = ListDht()
     for shard in range(4):
-        dht.records[model_key("testnet", "llama", shard)] = PEERS[3 * shard : 3 * shard + 3]
+        dht.records[key_of("llama", shard)] = PEERS[3 * shard : 3 * shard + 3]
     source = source_of(dht)
     found = []
     await source.find(query("llama", "mini/lm", limit=50), found.append)
-    assert sorted(dht.asked) == sorted(model_key("testnet", "llama", shard) for shard in range(4))
+    assert sorted(dht.asked) == sorted(key_of("llama", shard) for shard in range(4))
     assert {candidate.peer_id for candidate in found} == set(PEERS[:12])
     assert {(candidate.source, candidate.origin) for candidate in found} == {("dht", AddressOrigin.REMOTE)}
     last = source.statistics.last_find
@@ -163,7 +179,7 @@ async def test_find_asks_all_shards_of_one_model_and_says_so(autojump_clock):
 
 async def test_find_stops_at_the_limit_and_says_how_much_it_saw(autojump_clock):
     dht = ListDht()
-    keys = [model_key("testnet", "*", shard) for shard in range(4)]
+    keys = [key_of("*", shard) for shard in range(4)]
     dht.records[keys[1]] = PEERS[:9]
     dht.delay_s = {keys[0]: 50, keys[2]: 50, keys[3]: 50}
     source = source_of(dht)
@@ -178,7 +194,7 @@ async def test_find_stops_at_the_limit_and_says_how_much_it_saw(autojump_clock):
 async def test_find_reports_a_host_once_though_two_shards_name_it(autojump_clock):
     dht = ListDht()
     for shard in (0, 3):
-        dht.records[model_key("testnet", "*", shard)] = [PEERS[7]]
+        dht.records[key_of("*", shard)] = [PEERS[7]]
     found = []
     await source_of(dht).find(query(), found.append)
     assert [candidate.peer_id for candidate in found] == [PEERS[7]]
@@ -187,13 +203,13 @@ async def test_find_reports_a_host_once_though_two_shards_name_it(autojump_clock
 async def test_find_in_a_country_asks_for_that_country_alone(autojump_clock):
     dht = ListDht()
     await source_of(dht).find(query("llama", country_code="DE"), lambda _: None)
-    assert set(dht.asked) == {model_key("testnet", "llama", shard, "DE") for shard in range(4)}
+    assert set(dht.asked) == {key_of("llama", shard, "DE") for shard in range(4)}
 
 
 async def test_find_waits_three_seconds_for_a_first_server(autojump_clock, nursery):
     dht = ListDht()
     dht.server = trio.Event()
-    dht.records[model_key("testnet", "*", 1)] = [PEERS[1]]
+    dht.records[key_of("*", 1)] = [PEERS[1]]
     source = source_of(dht)
     found = []
     began = trio.current_time()
@@ -213,7 +229,7 @@ async def test_find_waits_three_seconds_for_a_first_server(autojump_clock, nurse
 
 async def test_a_cancelled_find_has_reported_what_it_found(autojump_clock):
     dht = ListDht()
-    keys = [model_key("testnet", "*", shard) for shard in range(4)]
+    keys = [key_of("*", shard) for shard in range(4)]
     dht.records[keys[2]] = [PEERS[1]]
     dht.delay_s = {keys[0]: 50}
     source = source_of(dht)
@@ -226,7 +242,7 @@ async def test_a_cancelled_find_has_reported_what_it_found(autojump_clock):
 
 async def test_a_host_is_reported_when_it_is_named_and_not_when_the_lookup_is_over(autojump_clock):
     dht = ListDht()
-    dht.records[model_key("testnet", "*", 2)] = [PEERS[1]]
+    dht.records[key_of("*", 2)] = [PEERS[1]]
     dht.linger_s = 50
     found = []
     with trio.move_on_after(3):
@@ -234,15 +250,61 @@ async def test_a_host_is_reported_when_it_is_named_and_not_when_the_lookup_is_ov
     assert [candidate.peer_id for candidate in found] == [PEERS[1]]
 
 
-def test_hosts_draw_different_shards():
-    shards = set()
+async def test_hosts_draw_different_shards(autojump_clock):
+    keys = set()
     for byte in range(256):
-        source = DhtSource(
-            ListDhtStub(), network="n", system=System(random_bytes=lambda size, byte=byte: bytes([byte]))
-        )
-        shards.add(source._keys(ADVERT)[0])
-    assert shards == {model_key("n", "llama", shard) for shard in range(4)}
+        dht = ListDht()
+        async with trio.open_nursery() as nursery:
+            source = source_of(dht, byte)
+            await nursery.start(source.run)
+            await source.advertise(Advert(model_ids=(), country_code=None, addresses=()))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        keys.update(key for _, key in dht.provided)
+    assert keys == {key_of("*", shard) for shard in range(4)}
 
 
-class ListDhtStub:
-    """Never asked."""
+# --- epochs ---
+
+
+def test_models_turn_at_different_times_and_every_six_hours():
+    models = [f"model-{number}" for number in range(100)]
+    turns = [next_turn_s(model, START_S) for model in models]
+    assert all(0 < turn <= EPOCH_S for turn in turns)
+    assert len({turn // 3600 for turn in turns}) == 6, "each hour some"
+    for model, turn in zip(models, turns, strict=True):
+        assert epoch_of(model, START_S + turn - 1) == epoch_of(model, START_S)
+        assert epoch_of(model, START_S + turn + 1) == epoch_of(model, START_S) + 1
+        assert next_turn_s(model, START_S + turn) == EPOCH_S
+
+
+async def test_before_its_turn_a_host_is_found_under_the_next_epoch_and_after_it_no_longer_renews_the_old(
+    autojump_clock, nursery
+):
+    dht = ListDht()
+    source = source_of(dht)
+    await nursery.start(source.run)
+    await source.advertise(Advert(model_ids=(), country_code=None, addresses=()))
+    turn_s, epoch = next_turn_s("*", START_S), epoch_of("*", START_S)
+    await trio.sleep(turn_s + 3600)
+    told = {
+        number: [at - turn_s for at, key in dht.provided if key == key_of("*", 2, epoch=number)]
+        for number in (epoch, epoch + 1)
+    }
+    assert -600 <= max(told[epoch]) < 0
+    assert -MAX_LEAD_S <= min(told[epoch + 1]) <= -MIN_LEAD_S
+    assert max(told[epoch + 1]) > 2400
+    assert len(dht.provided) == len(told[epoch]) + len(told[epoch + 1])
+
+
+@pytest.mark.parametrize(("after_turn_s", "epochs"), [(-61, [0]), (-59, [0, 1]), (59, [0, 1]), (61, [1])])
+async def test_near_a_turn_both_epochs_are_asked(autojump_clock, after_turn_s, epochs):
+    dht = ListDht()
+    source = source_of(dht)
+    await trio.sleep(next_turn_s("llama", START_S) + after_turn_s)
+    await source.find(query("llama"), lambda _: None)
+    first = epoch_of("llama", START_S)
+    assert sorted(dht.asked) == sorted(
+        key_of("llama", shard, epoch=first + each) for shard in range(4) for each in epochs
+    )
+    assert source.statistics.last_find.shards == 4 * len(epochs)

@@ -1,14 +1,15 @@
-"""Hosts found through the DHT: provider records under sharded keys of what hosts offer.
+"""Hosts found through the DHT: provider records under sharded and salted keys of what hosts offer.
 
-A popular model's hosts would all be told to the same 20 peers; so a host provides under one shard of :data:`SHARDS`,
-which it draws once, and a find asks several. A host is found under:
+A popular model's hosts would all be told to the same 20 peers, and who sat there could hide them; so a host provides
+under one shard of :data:`SHARDS`, which it draws once, a find asks all, and the keys are others in each epoch. A host
+is found under:
 
-- each model: ``hostmesh/{network}/model/{model id}/{shard}``;
-- each model in its country: ``hostmesh/{network}/model-country/{country}/{model id}/{shard}``;
+- each model: ``hostmesh/{network}/model/{model id}/{epoch}/{shard}``;
+- each model in its country: ``hostmesh/{network}/model-country/{country}/{model id}/{epoch}/{shard}``;
 - any model: the model id ``*``.
 
-The key is the SHA2-256 multihash of that text, as a CID carries it. What the DHT says is a hint: the candidate is asked
-for its signed record before anything is believed.
+The key is the SHA2-256 multihash of that text, as a CID carries it; see :mod:`~hostmesh.discovery.sources.model_keys`.
+What the DHT says is a hint: the candidate is asked for its signed record before anything is believed.
 """
 
 from __future__ import annotations
@@ -22,10 +23,19 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
+from hostmesh.discovery.sources.model_keys import (
+    ANY_MODEL,
+    MAX_LEAD_S,
+    MIN_LEAD_S,
+    SHARDS,
+    asked_epochs,
+    model_key,
+    next_turn_s,
+    provided_epochs,
+)
 from hostmesh.discovery.sources.provide_schedule import ProvideSchedule
 from hostmesh.errors import HostmeshError
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.dht_message import content_key
 from hostmesh.net.dht_table import BUCKET_SIZE
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
@@ -35,10 +45,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("hostmesh.discovery")
 
-SHARDS = 4
-"""Shards of a key. 4 keys of up to 256 records each name about 1,000 hosts a model. All hosts and clients of a network
-use the same number."""
-ANY_MODEL = "*"
 FIND_TIMEOUT_S = 15.0
 """Longest lookup of one shard; the caller's cancellation is the usual end."""
 FIRST_SERVER_S = 3.0
@@ -97,16 +103,6 @@ class DhtSourceStatistics:
     """Rounds of a key in which nobody was told."""
 
 
-def model_key(network: str, model_id: str, shard: int, country_code: str | None = None) -> bytes:
-    """Return the DHT key of a model's shard, anywhere or in one country.
-
-    >>> model_key("hostmesh", "*", 0).hex()[:4]
-    '1220'
-    """
-    place = f"model-country/{country_code}" if country_code else "model"
-    return content_key(f"hostmesh/{network}/{place}/{model_id}/{shard}")
-
-
 class DhtSource:
     """See the module.
 
@@ -120,7 +116,10 @@ class DhtSource:
         self._dht = dht
         self._network = network
         self._system = system
-        self._shard = system.random_bytes(1)[0] % SHARDS
+        shard, lead = system.random_bytes(2)
+        self._shard = shard % SHARDS
+        self._lead_s = MIN_LEAD_S + (MAX_LEAD_S - MIN_LEAD_S) * lead / 256
+        self._advert: Advert | None = None
         self._schedule = ProvideSchedule()
         self._changed = trio.Event()
         self._last_find: DhtFind | None = None
@@ -143,21 +142,25 @@ class DhtSource:
         """Provide what was advertised, again every 10 minutes; see :class:`ProvideSchedule`."""
         task_status.started()
         while True:
+            self._want()
             due = self._schedule.due(self._system.monotonic_s())
             if due:
                 await self._provide(due)
                 continue
             next_at = self._schedule.next_at()
             wait_s = math.inf if next_at is None else max(0.0, next_at - self._system.monotonic_s())
-            await self._wait(wait_s)
+            await self._wait(min(wait_s, self._next_change_s()))
 
     async def advertise(self, advert: Advert | None) -> None:
         """Provide the advert's models, or nothing (None): what was told then ends by itself after 30 minutes."""
-        self._schedule.want(() if advert is None else self._keys(advert), self._system.monotonic_s())
+        self._advert = advert
+        self._want()
         self._changed.set()
 
     async def find(self, query: SourceQuery, found: Callable[[Candidate], None]) -> None:
         """Ask all shards of one model at once, and stop when ``query.limit`` candidates were found.
+
+        Within a minute of the turn of the model's epoch, those of both epochs are asked.
 
         A host that serves all models wanted is under each of them, so one model is asked for. Where no DHT server is
         known, waits :data:`FIRST_SERVER_S` for one.
@@ -166,16 +169,17 @@ class DhtSource:
         """
         model_id = query.model_ids[0] if query.model_ids else ANY_MODEL
         reported: dict[PeerId, frozenset[str]] = {}
-        sampled: set[int] = set()
+        sampled: set[tuple[int, int]] = set()
+        shards = [(epoch, shard) for epoch in asked_epochs(model_id, self._system.unix_s()) for shard in range(SHARDS)]
         # So that each server of each shard may name somebody, however many the others name.
-        share = max(1, query.limit // (SHARDS * BUCKET_SIZE))
+        share = max(1, query.limit // (len(shards) * BUCKET_SIZE))
 
-        async def sample(shard: int, scope: trio.CancelScope) -> None:
+        async def sample(epoch: int, shard: int, scope: trio.CancelScope) -> None:
             def report(peer_id: PeerId, addresses: tuple[str, ...], named_by: PeerId) -> None:
                 known = reported.get(peer_id)
                 if known is None and len(reported) >= query.limit:
                     return
-                sampled.add(shard)
+                sampled.add((epoch, shard))
                 if known is not None and known.issuperset(addresses):
                     return  # another shard has it as well
                 reported[peer_id] = (known or frozenset()).union(addresses)
@@ -191,9 +195,9 @@ class DhtSource:
                 if len(reported) >= query.limit:
                     scope.cancel()
 
-            key = model_key(self._network, model_id, shard, query.country_code)
+            key = model_key(self._network, model_id, shard, epoch=epoch, country_code=query.country_code)
             await self._dht.find_providers(key, limit=query.limit, timeout_s=FIND_TIMEOUT_S, share=share, found=report)
-            sampled.add(shard)
+            sampled.add((epoch, shard))
 
         try:
             with trio.move_on_after(FIRST_SERVER_S):
@@ -201,18 +205,33 @@ class DhtSource:
             if not self._dht.servers():
                 return
             async with trio.open_nursery() as nursery:
-                for shard in range(SHARDS):
-                    nursery.start_soon(sample, shard, nursery.cancel_scope)
+                for epoch, shard in shards:
+                    nursery.start_soon(sample, epoch, shard, nursery.cancel_scope)
         finally:
-            self._last_find = DhtFind(shards_sampled=len(sampled), shards=SHARDS, candidates=len(reported))
+            self._last_find = DhtFind(shards_sampled=len(sampled), shards=len(shards), candidates=len(reported))
 
-    def _keys(self, advert: Advert) -> list[bytes]:
+    def _want(self) -> None:
+        """Provide the keys that the advert has now, and no others."""
+        advert, unix_s = self._advert, self._system.unix_s()
         keys = []
-        for model_id in (*advert.model_ids, ANY_MODEL):
-            keys.append(model_key(self._network, model_id, self._shard))
-            if advert.country_code:
-                keys.append(model_key(self._network, model_id, self._shard, advert.country_code))
-        return keys
+        for model_id in _models_of(advert):
+            for epoch in provided_epochs(model_id, unix_s, self._lead_s):
+                keys.append(model_key(self._network, model_id, self._shard, epoch=epoch))
+                if advert is not None and advert.country_code:
+                    country_code = advert.country_code
+                    key = model_key(self._network, model_id, self._shard, epoch=epoch, country_code=country_code)
+                    keys.append(key)
+        self._schedule.want(keys, self._system.monotonic_s())
+
+    def _next_change_s(self) -> float:
+        """Return when the keys of the advert are others by themselves, in seconds from now."""
+        unix_s = self._system.unix_s()
+        waits = [
+            next_turn_s(model_id, at_s)
+            for model_id in _models_of(self._advert)
+            for at_s in (unix_s, unix_s + self._lead_s)
+        ]
+        return min(waits, default=math.inf)
 
     async def _provide(self, keys: Sequence[bytes]) -> None:
         limiter = trio.CapacityLimiter(MAX_PARALLEL_PROVIDES)
@@ -247,3 +266,7 @@ class DhtSource:
                 await self._changed.wait()
                 self._changed = trio.Event()
                 nursery.cancel_scope.cancel()
+
+
+def _models_of(advert: Advert | None) -> tuple[str, ...]:
+    return () if advert is None else (*advert.model_ids, ANY_MODEL)
