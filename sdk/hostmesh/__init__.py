@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hostmesh.discovery.choice import HostChoice
+    from hostmesh.discovery.choice import Explanation, HostChoice
     from hostmesh.discovery.criteria import HostCriteria
     from hostmesh.discovery.description import (
         Gpu,
@@ -19,12 +19,23 @@ if TYPE_CHECKING:
         ModelOffer,
         Reachability,
     )
-    from hostmesh.discovery.manager import (
-        DiscoveryManager,
-        Explanation,
+    from hostmesh.discovery.manager import DiscoveryManager
+    from hostmesh.discovery.measurement import Measurement, Path
+    from hostmesh.discovery.ranking import (
+        AUTO,
+        CHEAPEST,
+        FASTEST,
+        RELIABLE,
+        SPECIFIC,
+        Anchors,
+        Score,
+        ScorePart,
+        Strategy,
+        WeightedStrategy,
+        Weights,
     )
-    from hostmesh.discovery.measurement import Measurement
     from hostmesh.discovery.record import HostInfo
+    from hostmesh.discovery.selection import Diversity
     from hostmesh.discovery.source import (
         Advert,
         Candidate,
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
         SourceQuery,
     )
     from hostmesh.discovery.terms import Price
+    from hostmesh.discovery.view import HostView
     from hostmesh.errors import (
         AlreadyRunningError,
         BadSignatureError,
@@ -44,6 +56,7 @@ if TYPE_CHECKING:
         EngineError,
         FrameTooLargeError,
         HostmeshError,
+        HostUnfitError,
         InvalidAddressError,
         JobError,
         KeyFileError,
@@ -165,9 +178,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AUTO",
+    "CHEAPEST",
+    "FASTEST",
+    "RELIABLE",
     "SDK",
+    "SPECIFIC",
     "Advert",
     "AlreadyRunningError",
+    "Anchors",
     "BadSignatureError",
     "BearerToken",
     "BidiStreamCall",
@@ -187,6 +206,7 @@ __all__ = [
     "DeadlineExceededError",
     "DialError",
     "DiscoveryManager",
+    "Diversity",
     "EmbeddingWork",
     "Engine",
     "EngineError",
@@ -204,6 +224,8 @@ __all__ = [
     "HostManager",
     "HostState",
     "HostStatus",
+    "HostUnfitError",
+    "HostView",
     "HostmeshError",
     "IncomingCall",
     "InvalidAddressError",
@@ -227,6 +249,7 @@ __all__ = [
     "NotAuthenticatedError",
     "OutgoingCall",
     "ParameterError",
+    "Path",
     "PeerId",
     "Price",
     "ProtocolNotSupportedError",
@@ -246,6 +269,8 @@ __all__ = [
     "RpcClient",
     "RpcError",
     "SchemaError",
+    "Score",
+    "ScorePart",
     "SendResponse",
     "ServerInterceptor",
     "ServerMetrics",
@@ -263,12 +288,15 @@ __all__ = [
     "StatusCode",
     "StoreError",
     "StoreTooNewError",
+    "Strategy",
     "System",
     "TextPiece",
     "TransportError",
     "UsageError",
     "Vector",
     "Wallet",
+    "WeightedStrategy",
+    "Weights",
     "Work",
     "__version__",
     "create_wallet_file",
@@ -292,8 +320,22 @@ _HOMES = {
     "ModelOffer": "hostmesh.discovery.description",
     "Reachability": "hostmesh.discovery.description",
     "DiscoveryManager": "hostmesh.discovery.manager",
-    "Explanation": "hostmesh.discovery.manager",
+    "Explanation": "hostmesh.discovery.choice",
     "Measurement": "hostmesh.discovery.measurement",
+    "AUTO": "hostmesh.discovery.ranking",
+    "CHEAPEST": "hostmesh.discovery.ranking",
+    "FASTEST": "hostmesh.discovery.ranking",
+    "RELIABLE": "hostmesh.discovery.ranking",
+    "SPECIFIC": "hostmesh.discovery.ranking",
+    "Anchors": "hostmesh.discovery.ranking",
+    "Score": "hostmesh.discovery.ranking",
+    "ScorePart": "hostmesh.discovery.ranking",
+    "Strategy": "hostmesh.discovery.ranking",
+    "WeightedStrategy": "hostmesh.discovery.ranking",
+    "Weights": "hostmesh.discovery.ranking",
+    "Diversity": "hostmesh.discovery.selection",
+    "HostView": "hostmesh.discovery.view",
+    "Path": "hostmesh.discovery.measurement",
     "HostInfo": "hostmesh.discovery.record",
     "Advert": "hostmesh.discovery.source",
     "Candidate": "hostmesh.discovery.source",
@@ -312,6 +354,7 @@ _HOMES = {
     "EngineError": "hostmesh.errors",
     "FrameTooLargeError": "hostmesh.errors",
     "HostmeshError": "hostmesh.errors",
+    "HostUnfitError": "hostmesh.errors",
     "InvalidAddressError": "hostmesh.errors",
     "JobError": "hostmesh.errors",
     "KeyFileError": "hostmesh.errors",

@@ -376,6 +376,35 @@ class NoHostFoundError(HostmeshError):
         self.relaxation = relaxation
 
 
+class HostUnfitError(NoHostFoundError):
+    """The one host that was asked for (strategy SPECIFIC) was not found, or fails a criterion.
+
+    Args:
+        peer_id: the host that was asked for.
+        criterion: the first that it fails, as the funnel calls it; empty when the host was not found at all.
+        detail: why, for people. May hold text of the host's: escape it before a terminal sees it.
+    """
+
+    code = "HOST_UNFIT"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        peer_id: str,
+        criterion: str,
+        detail: str = "",
+        seen: int = 0,
+        rejected: Mapping[str, int] | None = None,
+        relaxation: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message, seen=seen, rejected=rejected or {}, relaxation=relaxation, remedy=remedy)
+        self.peer_id = peer_id
+        self.criterion = criterion
+        self.detail = detail
+
+
 class SessionError(HostmeshError):
     """A session could not be opened or used. ``reason`` is a stable word."""
 

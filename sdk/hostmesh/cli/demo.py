@@ -26,8 +26,9 @@ from hostmesh.settings import Paths
 if TYPE_CHECKING:
     from hostmesh.cli.answer import AnswerReport
     from hostmesh.cli.processes import Children
+    from hostmesh.discovery.choice import Explanation
     from hostmesh.discovery.criteria import HostCriteria
-    from hostmesh.discovery.manager import DiscoveryManager, Explanation
+    from hostmesh.discovery.manager import DiscoveryManager
     from hostmesh.settings import LoadedSettings
 
 MODEL = "smollm2-135m-instruct"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
 from hostmesh.discovery.collaborators import NodeFactory, NodeOptions, RunningNode
 from hostmesh.discovery.supervise import contain, keep_running, plain_errors
-from hostmesh.errors import AlreadyRunningError, NodeNotRunningError, UsageError
+from hostmesh.errors import AlreadyRunningError, ConfigError, NodeNotRunningError, UsageError
 from hostmesh.net.peer_id import PeerId
 
 if TYPE_CHECKING:
@@ -140,3 +140,12 @@ class NodeLife:
         while True:
             await trio.sleep(PURGE_EVERY_S)
             self._purge()
+
+
+def checked_addresses(given: Sequence[str] | None, name: str) -> tuple[str, ...] | None:
+    """Return what a caller gave as a list of multiaddrs. Raises ConfigError: it is none."""
+    if given is None:
+        return None
+    if isinstance(given, str) or not all(isinstance(address, str) for address in given):
+        raise ConfigError(f"{name} is not a list of multiaddrs", name=name, source="argument")
+    return tuple(given)

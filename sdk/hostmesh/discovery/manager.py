@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from hostmesh.discovery.choice import HostChoice
+from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.collaborators import (
     MessageHandler,
     NodeFactory,
@@ -19,21 +19,20 @@ from hostmesh.discovery.collaborators import (
 )
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostDescription
-from hostmesh.discovery.funnel import Funnel
-from hostmesh.discovery.life import NodeLife
-from hostmesh.discovery.matching import ReputationLike
+from hostmesh.discovery.life import NodeLife, checked_addresses
+from hostmesh.discovery.misses import no_host
 from hostmesh.discovery.probe import ProbeConfig, Prober
+from hostmesh.discovery.ranking import AUTO, SpecificStrategy, Strategy
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.search import SearchConfig, Searcher, SearchResult
+from hostmesh.discovery.selection import MAX_CHOOSE_AMONG, Diversity, diversify
 from hostmesh.discovery.stats import DiscoveryStats
 from hostmesh.discovery.supervise import plain_errors
 from hostmesh.discovery.sweep import SweepCounts
-from hostmesh.errors import (
-    ConfigError,
-    InvalidAddressError,
-    NoHostFoundError,
-)
+from hostmesh.discovery.terms import check_integer
+from hostmesh.discovery.view import ReputationLike
+from hostmesh.errors import ConfigError, InvalidAddressError
 from hostmesh.net.address import AddressOrigin, split_peer_address
 from hostmesh.net.peer_id import PeerId, parse_peer_id
 from hostmesh.system import System
@@ -45,16 +44,6 @@ class DiscoveryConfig:
 
     search: SearchConfig = field(default_factory=SearchConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """How the criteria fare, without an error when nobody meets them."""
-
-    choices: tuple[HostChoice, ...]
-    """The hosts that meet all, best first, with the parts of their scores."""
-    funnel: Funnel
-    """How many were seen and what turned each of the others away."""
 
 
 class DiscoveryManager:
@@ -127,9 +116,9 @@ class DiscoveryManager:
         Cancellation: safe; nothing is left running.
         """
         options = NodeOptions(
-            listen=_addresses(listen, "listen"),
-            bootstrap=_addresses(bootstrap, "bootstrap"),
-            announce=_addresses(announce, "announce"),
+            listen=checked_addresses(listen, "listen"),
+            bootstrap=checked_addresses(bootstrap, "bootstrap"),
+            announce=checked_addresses(announce, "announce"),
         )
         return await self._life.start(options)
 
@@ -237,21 +226,31 @@ class DiscoveryManager:
 
     # --- finding ---
 
-    async def find_host(self, criteria: HostCriteria | None = None, *, timeout_s: float = 10.0) -> HostChoice:
+    async def find_host(
+        self,
+        criteria: HostCriteria | None = None,
+        *,
+        strategy: Strategy = AUTO,
+        choose_among: int = 1,
+        timeout_s: float = 10.0,
+    ) -> HostChoice:
         """Return the best host that meets every criterion.
 
         All sources are asked at once; each candidate is asked for its signed record; those that meet the criteria are
-        measured from here; the best is chosen by reputation, price, uptime and latency. See docs/discovery.md.
+        measured from here; the strategy says which is best. See docs/discovery.md.
 
         Args:
             criteria: all of them must hold; None = any host.
+            strategy: AUTO, CHEAPEST, FASTEST, RELIABLE, SPECIFIC (the host that ``include`` names), or one of yours.
+            choose_among: draw one of so many of the best at random, a better one more often; 1 = the best.
             timeout_s: seconds for everything, > 0. When they are over, the best host found so far is returned.
 
         Raises:
             NoHostFoundError: nobody meets them. ``rejected`` says how many hosts each criterion turned away,
                 ``relaxation`` what to change. Safe to try again.
+            HostUnfitError: with SPECIFIC: the host named was not found or fails a criterion, which ``criterion`` names.
             NodeNotRunningError: there is no node.
-            ConfigError: ``timeout_s`` is not positive.
+            ConfigError: ``timeout_s`` or ``choose_among`` is not positive, or SPECIFIC is not told one host.
 
         Cancellation: safe; what was learnt is kept.
 
@@ -262,44 +261,66 @@ class DiscoveryManager:
         Source: seed 002, ``findHost``.
         """
         wanted = criteria or HostCriteria()
-        result = await self._search(wanted, timeout_s, only_best=True)
-        if not result.choices:
-            raise _no_host(result.funnel)
-        return result.choices[0]
+        check_integer(choose_among, name="choose_among", least=1, most=MAX_CHOOSE_AMONG)
+        result = await self._search(wanted, strategy, timeout_s, best=choose_among)
+        if result.choices:
+            return result.choices[0]
+        raise no_host(result.funnel, wanted, strategy)
 
     async def find_all_hosts(
-        self, criteria: HostCriteria | None = None, limit: int = 20, *, timeout_s: float = 10.0
+        self,
+        criteria: HostCriteria | None = None,
+        limit: int = 20,
+        *,
+        strategy: Strategy = AUTO,
+        diversity: Diversity | None = None,
+        timeout_s: float = 10.0,
     ) -> list[HostChoice]:
         """Return the hosts that meet every criterion, best first; an empty list when there are none.
 
         Args:
             criteria: all of them must hold; None = any host.
             limit: most hosts returned, >= 1.
+            strategy: which is better; see :meth:`find_host`.
+            diversity: how many of those returned may be alike; None = any number.
             timeout_s: seconds for everything, > 0; also the time it takes, unless the sources end sooner.
 
         Raises:
             NodeNotRunningError: there is no node.
-            ConfigError: ``limit`` or ``timeout_s`` is not positive.
+            ConfigError: ``limit`` or ``timeout_s`` is not positive, or SPECIFIC is not told one host.
 
         Cancellation, Cost: as :meth:`find_host`.
         """
         if limit < 1:
             raise ConfigError("limit is less than 1", name="limit", source="argument")
-        result = await self._search(criteria or HostCriteria(), timeout_s, only_best=False)
-        return list(result.choices[:limit])
+        result = await self._search(criteria or HostCriteria(), strategy, timeout_s, best=None)
+        return diversify(result.choices, diversity or Diversity())[:limit]
 
-    async def explain(self, criteria: HostCriteria | None = None, *, timeout_s: float = 10.0) -> Explanation:
+    async def explain(
+        self,
+        criteria: HostCriteria | None = None,
+        *,
+        strategy: Strategy = AUTO,
+        diversity: Diversity | None = None,
+        timeout_s: float = 10.0,
+    ) -> Explanation:
         """Return the funnel and the scores, and why each host was turned away; never :class:`NoHostFoundError`.
 
         The sources are asked for every host, also those without the wanted models.
 
+        Args:
+            criteria: all of them must hold; None = any host.
+            strategy: which is better; see :meth:`find_host`.
+            diversity: leaves choices out, not from the funnel; see :meth:`find_all_hosts`.
+            timeout_s: seconds for everything, > 0.
+
         Raises:
-            NodeNotRunningError: there is no node.
+            NodeNotRunningError, ConfigError: as :meth:`find_all_hosts`.
 
         Cancellation: safe. Cost: as :meth:`find_all_hosts`.
         """
-        result = await self._search(criteria or HostCriteria(), timeout_s, only_best=False, wide=True)
-        return Explanation(choices=result.choices, funnel=result.funnel)
+        result = await self._search(criteria or HostCriteria(), strategy, timeout_s, best=None, wide=True)
+        return Explanation(choices=tuple(diversify(result.choices, diversity or Diversity())), funnel=result.funnel)
 
     # --- being a host ---
 
@@ -351,14 +372,16 @@ class DiscoveryManager:
     # --- inside ---
 
     async def _search(
-        self, criteria: HostCriteria, timeout_s: float, *, only_best: bool, wide: bool = False
+        self, criteria: HostCriteria, strategy: Strategy, timeout_s: float, *, best: int | None, wide: bool = False
     ) -> SearchResult:
+        if isinstance(strategy, SpecificStrategy):
+            strategy.host_named(criteria)
         if not timeout_s > 0:
             raise ConfigError(f"timeout_s is {timeout_s!r}", name="timeout_s", source="argument")
         self._life.require()
         assert self._searcher is not None, "made when the node started"
         with plain_errors():
-            return await self._searcher.search(criteria, timeout_s=timeout_s, only_best=only_best, wide=wide)
+            return await self._searcher.search(criteria, strategy=strategy, timeout_s=timeout_s, best=best, wide=wide)
 
     def _on_start(self, running: RunningNode) -> None:
         self._prober = Prober(running.status, running.node, system=self._system, config=self._config.probe)
@@ -375,22 +398,3 @@ class DiscoveryManager:
         )
         for token, handler in self._handlers.items():
             self._unsubscribe[token] = running.messenger.on_message(handler)
-
-
-def _addresses(given: Sequence[str] | None, name: str) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    if isinstance(given, str) or not all(isinstance(address, str) for address in given):
-        raise ConfigError(f"{name} is not a list of multiaddrs", name=name, source="argument")
-    return tuple(given)
-
-
-def _no_host(funnel: Funnel) -> NoHostFoundError:
-    relaxation = "" if funnel.relaxation is None else funnel.relaxation.text
-    if funnel.seen == 0:
-        message = "no host was found"
-        remedy = "check that a bootstrap node is reachable (wait_ready) or that hosts run on this network"
-    else:
-        message = f"no host meets the criteria: {funnel.describe()}"
-        remedy = f"a host would match with: {relaxation}" if relaxation else "relax the criteria named"
-    return NoHostFoundError(message, seen=funnel.seen, rejected=funnel.rejected, relaxation=relaxation, remedy=remedy)

@@ -8,72 +8,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from hostmesh.discovery.criteria import HostCriteria
-from hostmesh.discovery.description import HostState, ModelOffer
-from hostmesh.discovery.measurement import Measurement
-from hostmesh.discovery.record import HostInfo
-from hostmesh.discovery.terms import Price
+from hostmesh.discovery.description import HostState
+from hostmesh.discovery.measurement import Path
+from hostmesh.discovery.offers import ask_offers, missing_models
+from hostmesh.discovery.view import HostView as HostView
+from hostmesh.discovery.view import ProbeResult as ProbeResult
+from hostmesh.discovery.view import Readiness as Readiness
+from hostmesh.discovery.view import ReputationLike as ReputationLike
 
-
-class ReputationLike(Protocol):
-    """A host's reputation with this client; :class:`hostmesh.reputation.score.Reputation` is one."""
-
-    @property
-    def points(self) -> int:
-        """0 to 1000; 100 with no evidence."""
-        ...
-
-    @property
-    def n(self) -> int:
-        """How many outcomes stand behind it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
-    """What a host said of its load when it was probed."""
-
-    state: HostState
-    ready_models: frozenset[str]
-    """Models that are loaded and answering."""
-    free_slots: int | None
-    """Jobs that would start at once; None = not said."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeResult:
-    """What came of probing a host. ``None`` for the whole means that it was not tried."""
-
-    latency: Measurement | None
-    """None: reachable, but it could not be measured (the host serves no status protocol)."""
-    readiness: Readiness | None
-    unreachable: str = ""
-    """Why it could not be reached; empty = it was."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostView:
-    """Everything known of one host at one moment."""
-
-    info: HostInfo
-    uptime: Measurement | None
-    reputation: ReputationLike
-    probe: ProbeResult | None
-    sources: tuple[str, ...]
-    """Who named it."""
-
-    @property
-    def latency(self) -> Measurement | None:
-        """The measured round-trip time, if there is one."""
-        return None if self.probe is None else self.probe.latency
-
-
-STATIC_CRITERIA = ("listed", "state", "model", "kind", "price", "location", "uptime", "capabilities", "reputation")
+STATIC_CRITERIA = (
+    "listed",
+    "state",
+    "model",
+    "kind",
+    "price",
+    "quantisation",
+    "context",
+    "hardware",
+    "location",
+    "uptime",
+    "capabilities",
+    "protocols",
+    "reputation",
+)
 """Asked of the record; no probe is spent on a host that fails one."""
-PROBED_CRITERIA = ("reachable", "ready", "latency")
+PROBED_CRITERIA = ("reachable", "ready", "slots", "path", "latency")
 """Asked of the probe."""
 CRITERIA = STATIC_CRITERIA + PROBED_CRITERIA
 
@@ -96,113 +57,103 @@ def failing(
     return failures
 
 
-def offers_in_question(info: HostInfo, criteria: HostCriteria) -> list[ModelOffer]:
-    """Return the offers that the kind and the price are asked of.
-
-    The required models, or where none is required every offer of the wanted kind (every offer, if none is).
-    """
-    if criteria.required_models:
-        return [offer for offer in info.models if offer.model_id in criteria.required_models]
-    of_kind = [offer for offer in info.models if criteria.kind in (None, offer.kind)]
-    return of_kind or list(info.models)
+def is_measured(view: HostView, criteria: HostCriteria) -> bool:
+    """Tell whether everything is known that the criteria ask of a probe: other hosts rank after those."""
+    return view.latency is not None and (criteria.min_free_slots is None or view.free_slots is not None)
 
 
-def chosen_offer(info: HostInfo, criteria: HostCriteria) -> ModelOffer | None:
-    """Return the offer that a job under these criteria would use.
-
-    The first required model; where none is required the cheapest in question, and an unpriced one only if all are.
-    """
-    if criteria.required_models:
-        return info.offer(criteria.required_models[0])
-    affordable = [offer for offer in offers_in_question(info, criteria) if _affordable(offer, criteria.max_price)]
-    return min(
-        affordable,
-        key=lambda offer: (offer.price is None, offer.price.micros_per_mtok if offer.price else 0, offer.model_id),
-        default=None,
-    )
-
-
-def price_in_question(info: HostInfo, criteria: HostCriteria) -> Price | None:
-    """Return the price that ranking compares: the dearest of the required models, or that of the chosen offer.
-
-    None: one of them is unpriced, or they are in different currencies.
-    """
-    if not criteria.required_models:
-        offer = chosen_offer(info, criteria)
-        return None if offer is None else offer.price
-    prices = [offer.price for offer in offers_in_question(info, criteria)]
-    priced = [price for price in prices if price is not None]
-    if not priced or len(priced) < len(prices) or len({price.currency for price in priced}) > 1:
+def total_vram_mib(view: HostView) -> int | None:
+    """Return the memory of all GPUs together, as the host claims it; None = not said. No GPU at all is 0."""
+    hardware = view.info.hardware
+    if hardware is None:
         return None
-    return max(priced, key=lambda price: price.micros_per_mtok)
-
-
-def _affordable(offer: ModelOffer, limit: Price | None) -> bool:
-    if limit is None:
-        return True
-    price = offer.price
-    if price is None:
-        return False
-    # Nothing costs nothing in every currency.
-    return price.micros_per_mtok == 0 or (
-        price.currency == limit.currency and price.micros_per_mtok <= limit.micros_per_mtok
-    )
+    sizes = [
+        None if gpu.memory_mib is None else gpu.memory_mib * (1 if gpu.count is None else gpu.count)
+        for gpu in hardware.gpus
+    ]
+    known = [size for size in sizes if size is not None]
+    return None if sizes and not known else sum(known)
 
 
 # --- the questions: None is yes, a string is why not ---
 
 
 def _listed(view: HostView, criteria: HostCriteria) -> str | None:
-    names = {str(view.info.peer_id), view.info.operator_address}
+    names = view.names
     if names & set(criteria.exclude):
         return "excluded by name"
     if criteria.include and not names & set(criteria.include):
         return "not among the hosts named"
-    return None
+    return view.standing.barred or None
 
 
 def _state(view: HostView, _criteria: HostCriteria) -> str | None:
     states = [view.info.state]
-    if view.probe is not None and view.probe.readiness is not None:
-        states.append(view.probe.readiness.state)
+    if view.readiness is not None:
+        states.append(view.readiness.state)
     wrong = next((state for state in states if state is not HostState.AVAILABLE), None)
     return None if wrong is None else f"the host is {wrong.value}"
 
 
 def _model(view: HostView, criteria: HostCriteria) -> str | None:
     missing = missing_models(view, criteria)
-    return f"serves no {', '.join(repr(name) for name in missing)}" if missing else None
-
-
-def missing_models(view: HostView, criteria: HostCriteria) -> list[str]:
-    """Return the required models that the host does not serve."""
-    return [model_id for model_id in criteria.required_models if view.info.offer(model_id) is None]
+    if missing:
+        return f"serves no {_quoted(missing)}"
+    wanted = criteria.any_models
+    if wanted and all(view.info.offer(model_id) is None for model_id in wanted):
+        return f"serves none of {_quoted(wanted)}"
+    return None
 
 
 def _kind(view: HostView, criteria: HostCriteria) -> str | None:
-    if criteria.kind is None:
+    if criteria.kind is None or ask_offers(view, criteria, "kind").is_met:
         return None
-    offers = offers_in_question(view.info, criteria)
-    answers = [offer.kind is criteria.kind for offer in offers]
-    good = all(answers) if criteria.required_models else any(answers)
-    return None if good else f"serves no such model for {criteria.kind.value}"
+    return f"serves no such model for {criteria.kind.value}"
 
 
 def _price(view: HostView, criteria: HostCriteria) -> str | None:
     limit = criteria.max_price
-    if limit is None:
+    question = ask_offers(view, criteria, "price")
+    if limit is None or question.is_met:
         return None
-    offers = offers_in_question(view.info, criteria)
-    dear = [offer for offer in offers if not _affordable(offer, limit)]
-    if not dear or (not criteria.required_models and len(dear) < len(offers)):
-        return None
-    priced = [offer.price for offer in dear if offer.price is not None]
+    dear = [offer.price for offer in question.asked if offer not in question.passed]
+    priced = [price for price in dear if price is not None]
     if not priced:
         return "unpriced"
     price = min(priced, key=lambda price: (price.currency != limit.currency, price.micros_per_mtok))
     if price.currency != limit.currency:
         return f"priced in {price.currency}, not {limit.currency}"
     return f"price {price.micros_per_mtok} > {limit.micros_per_mtok} micro-{limit.currency}/Mtok"
+
+
+def _quantisation(view: HostView, criteria: HostCriteria) -> str | None:
+    question = ask_offers(view, criteria, "quantisation")
+    if not criteria.quantisation or question.is_met:
+        return None
+    said = [offer.quantisation for offer in question.asked if offer not in question.passed]
+    named = list(dict.fromkeys(name for name in said if name is not None))
+    return f"quantised {_quoted(named)}, not {_quoted(criteria.quantisation)}" if named else "says no quantisation"
+
+
+def _context(view: HostView, criteria: HostCriteria) -> str | None:
+    question = ask_offers(view, criteria, "context")
+    if criteria.min_context_tokens is None or question.is_met:
+        return None
+    lengths = [offer.context_tokens for offer in question.asked if offer not in question.passed]
+    known = [length for length in lengths if length is not None]
+    if not known:
+        return "says no context length"
+    return f"context {max(known)} < {criteria.min_context_tokens} tokens"
+
+
+def _hardware(view: HostView, criteria: HostCriteria) -> str | None:
+    least = criteria.min_vram_mib
+    if least is None:
+        return None
+    claimed = total_vram_mib(view)
+    if claimed is None:
+        return "says no GPU memory"
+    return None if claimed >= least else f"GPU memory {claimed} < {least} MiB"
 
 
 def _location(view: HostView, criteria: HostCriteria) -> str | None:
@@ -212,21 +163,41 @@ def _location(view: HostView, criteria: HostCriteria) -> str | None:
     place = view.info.place
     if place is None:
         return "says no location"
-    return None if place.lies_in(wanted) else f"claims {place}, not {wanted}"
+    if not place.lies_in(wanted):
+        return f"claims {place}, not {wanted}"
+    return view.refuted or None
 
 
 def _uptime(view: HostView, criteria: HostCriteria) -> str | None:
-    if criteria.min_uptime_s is None:
+    least = criteria.min_uptime_s
+    if least is None:
         return None
-    if view.uptime is None:
-        return "says no start time"
-    uptime_s = math.floor(view.uptime.value)
-    return None if uptime_s >= criteria.min_uptime_s else f"up {uptime_s} s < {criteria.min_uptime_s} s"
+    uptime_s = uptime_that_counts_s(view, criteria)
+    if uptime_s is None:
+        return "not observed" if criteria.strict_uptime else "says no start time"
+    return None if uptime_s >= least else f"up {uptime_s} s < {least} s"
+
+
+def uptime_that_counts_s(view: HostView, criteria: HostCriteria) -> int | None:
+    """Return the uptime that ``min_uptime_s`` is compared with: observed, or where claims count, the longer one."""
+    numbers = [view.uptime] if criteria.strict_uptime else [view.uptime, view.claimed_uptime]
+    return max((math.floor(number.value) for number in numbers if number is not None), default=None)
 
 
 def _capabilities(view: HostView, criteria: HostCriteria) -> str | None:
     missing = [name for name in criteria.capabilities if name not in view.info.capabilities]
-    return f"lacks {', '.join(repr(name) for name in missing)}" if missing else None
+    return f"lacks {_quoted(missing)}" if missing else None
+
+
+def _protocols(view: HostView, criteria: HostCriteria) -> str | None:
+    missing = missing_protocols(view, criteria)
+    return f"serves no {_quoted(missing)}" if missing else None
+
+
+def missing_protocols(view: HostView, criteria: HostCriteria) -> list[str]:
+    """Return the protocols of which the host serves no version that would do."""
+    ranges = criteria.protocol_ranges
+    return [str(wanted) for wanted in ranges if not wanted.is_served_by(view.info.protocols)]
 
 
 def _reputation(view: HostView, criteria: HostCriteria) -> str | None:
@@ -240,15 +211,30 @@ def _reachable(view: HostView, _criteria: HostCriteria) -> str | None:
 
 
 def _ready(view: HostView, criteria: HostCriteria) -> str | None:
-    if view.probe is None or view.probe.readiness is None:
+    if view.readiness is None:
         return None
-    ready = view.probe.readiness.ready_models
-    if criteria.required_models:
-        waiting = [name for name in criteria.required_models if name not in ready]
-    else:
-        offer = chosen_offer(view.info, criteria)
-        waiting = [] if offer is None or offer.model_id in ready else [offer.model_id]
-    return f"{', '.join(repr(name) for name in waiting)} is not loaded" if waiting else None
+    question = ask_offers(view, criteria, "ready")
+    if not question.asked or question.is_met:
+        return None
+    waiting = [offer.model_id for offer in question.asked if offer not in question.passed]
+    return f"{_quoted(waiting)} is not loaded"
+
+
+def _slots(view: HostView, criteria: HostCriteria) -> str | None:
+    least = criteria.min_free_slots
+    if least is None:
+        return None
+    if view.free_slots is None:
+        return None if criteria.accept_unmeasured else "says no free slots"
+    return None if view.free_slots >= least else f"free slots {view.free_slots} < {least}"
+
+
+def _path(view: HostView, criteria: HostCriteria) -> str | None:
+    if criteria.path is None:
+        return None
+    if view.latency is None or view.latency.path is None:
+        return None if criteria.accept_unmeasured else "path not known"
+    return None if view.latency.path is Path.DIRECT else f"the path is {view.latency.path.value}"
 
 
 def _latency(view: HostView, criteria: HostCriteria) -> str | None:
@@ -260,17 +246,27 @@ def _latency(view: HostView, criteria: HostCriteria) -> str | None:
     return None if view.latency.value <= limit else f"{view.latency.value:.1f} ms > {limit:g} ms"
 
 
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
 _QUESTIONS: dict[str, Callable[[HostView, HostCriteria], str | None]] = {
     "listed": _listed,
     "state": _state,
     "model": _model,
     "kind": _kind,
     "price": _price,
+    "quantisation": _quantisation,
+    "context": _context,
+    "hardware": _hardware,
     "location": _location,
     "uptime": _uptime,
     "capabilities": _capabilities,
+    "protocols": _protocols,
     "reputation": _reputation,
     "reachable": _reachable,
     "ready": _ready,
+    "slots": _slots,
+    "path": _path,
     "latency": _latency,
 }

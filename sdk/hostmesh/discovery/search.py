@@ -24,26 +24,25 @@ import trio
 from hostmesh.discovery.choice import HostChoice, choice_of
 from hostmesh.discovery.collaborators import ReputationSource, RunningNode
 from hostmesh.discovery.criteria import HostCriteria
-from hostmesh.discovery.funnel import Funnel, sift, smallest_relaxation
-from hostmesh.discovery.matching import STATIC_CRITERIA, HostView, ProbeResult, failing
-from hostmesh.discovery.measurement import Measurement, Origin
+from hostmesh.discovery.funnel import Funnel, sift
+from hostmesh.discovery.matching import STATIC_CRITERIA, failing, is_measured
+from hostmesh.discovery.observer import Observer, with_perfect_probe
 from hostmesh.discovery.probe import Prober
-from hostmesh.discovery.ranking import RankingConfig, best_possible, rank, score
+from hostmesh.discovery.queries import source_queries
+from hostmesh.discovery.ranking import AUTO, Precedence, Strategy, precedence, promise, rank
 from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.relaxation import smallest_relaxation
+from hostmesh.discovery.selection import RANDOM_BYTES, choose
 from hostmesh.discovery.slots import Slots, most_at_once
 from hostmesh.discovery.source import SourceQuery
 from hostmesh.discovery.sweep import Sweep, SweepConfig, SweepCounts
-from hostmesh.discovery.table import KnownHost
+from hostmesh.discovery.view import HostView, ProbeResult
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
 MAX_REMEMBERED_SWEEPS = 64
 NO_ANSWER = "no answer in time"
 NOT_ASKED = "not asked: others that looked better were asked first"
-_PERFECT = ProbeResult(
-    latency=Measurement(value=0.0, unit="ms", at_unix_s=0.0, samples=1, origin=Origin.MEASURED), readiness=None
-)
-"""Stands for any probe where only the record is in question; never part of a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,6 @@ class SearchConfig:
     """Times and bounds of a search. Chosen here; see docs/discovery.md."""
 
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    ranking: RankingConfig = field(default_factory=RankingConfig)
     warm_s: float = 60.0
     """So long after a sweep the table answers by itself, if it has a match. A miss always sweeps."""
     settle_s: float = 2.0
@@ -110,73 +108,53 @@ class Searcher:
         self.running = running
         self.records = records
         self.prober = prober
-        self.reputation = reputation
         self.system = system
         self.config = config
         self.seed = seed
         self.counts = counts
         self.searches = searches
+        self.observer = Observer(records, prober, reputation, system)
         self._swept_at: OrderedDict[SourceQuery, float] = OrderedDict()
 
     async def search(
-        self, criteria: HostCriteria, *, timeout_s: float, only_best: bool, wide: bool = False
+        self,
+        criteria: HostCriteria,
+        *,
+        strategy: Strategy = AUTO,
+        timeout_s: float,
+        best: int | None,
+        wide: bool = False,
     ) -> SearchResult:
         """Look for hosts.
 
         Args:
             criteria: what they must meet.
+            strategy: which of them is better.
             timeout_s: seconds for everything; what was found by then is the result.
-            only_best: stop when the best is known; otherwise probe all that may match.
+            best: stop when so many of the best are known, >= 1, and put one of them, drawn at random, in front of the
+                others; None = probe all that may match.
             wide: look for every host there is, for the funnel's sake.
 
         Cancellation: safe; probes and fetches in flight end, the record book keeps what it learnt.
         """
-        search = _Search(self, criteria, only_best=only_best)
-        narrow = self._query(criteria)
-        broad = replace(narrow, model_ids=(), country_code=None)
+        search = _Search(self, criteria, strategy, best=best)
+        narrow = source_queries(criteria, limit=self.config.sweep.max_candidates)
+        broad = replace(narrow[0], model_ids=(), country_code=None)
+        wider = [] if broad in narrow else [broad]
         with trio.move_on_after(timeout_s):
-            if self._is_warm(broad if wide else narrow):
+            if all(map(self._is_warm, [broad] if wide else narrow)):
                 await search.probe_known()
             if wide or not search.has_match:
-                await self._sweep(search, [narrow, broad] if wide and broad != narrow else [narrow])
+                await self._sweep(search, narrow + wider if wide else narrow)
             else:
                 self.searches["warm"] += 1
             if not search.has_match:
-                if not wide and broad != narrow:
-                    await self._sweep(search, [broad])
+                if not wide and wider:
+                    await self._sweep(search, wider)
                 await search.probe_near_misses()
         result = search.result()
         self.records.mark_useful(choice.peer_id for choice in result.choices if choice.latency is not None)
         return result
-
-    def view(self, known: KnownHost, probe: ProbeResult | None) -> HostView:
-        """Put together what is known of a host now."""
-        now = self.system.unix_s()
-        started_at = known.started_at_unix_s
-        uptime = None
-        if started_at is not None:
-            uptime = Measurement(
-                value=max(0.0, now - started_at),
-                unit="s",
-                at_unix_s=known.info.issued_at_unix_s,
-                samples=1,
-                origin=Origin.CLAIMED,
-            )
-        return HostView(
-            info=known.info,
-            uptime=uptime,
-            reputation=self.reputation.of(known.info.peer_id),
-            probe=probe,
-            sources=self.records.sources_of(known.info.peer_id),
-        )
-
-    def _query(self, criteria: HostCriteria) -> SourceQuery:
-        place = criteria.place
-        return SourceQuery(
-            model_ids=tuple(criteria.required_models),
-            country_code=None if place is None else place.country_code,
-            limit=self.config.sweep.max_candidates,
-        )
 
     def _is_warm(self, query: SourceQuery) -> bool:
         swept_at = self._swept_at.get(query)
@@ -203,17 +181,21 @@ class Searcher:
 class _Search:
     """The state of one search."""
 
-    def __init__(self, searcher: Searcher, criteria: HostCriteria, *, only_best: bool) -> None:
+    def __init__(self, searcher: Searcher, criteria: HostCriteria, strategy: Strategy, *, best: int | None) -> None:
         self._searcher = searcher
         self._criteria = criteria
-        self._only_best = only_best
+        self._strategy = strategy
+        self._most_wanted = best
+        # One moment for all uptimes: a host's bound holds however long its probe takes.
         self._began_s = searcher.system.monotonic_s()
         self._own = searcher.running.node.peer_id
-        self._heap: list[tuple[int, str]] = []
+        self._heap: list[tuple[Precedence, str]] = []
+        """Negated, so that the most promising host is the first."""
         self._probed: dict[PeerId, ProbeResult] = {}
         self._in_flight: set[PeerId] = set()
         self._has_match = False
-        self._best_total = -1
+        self._matched: list[Precedence] = []
+        """Of the measured hosts that meet everything, best first."""
         self._changed = trio.Event()
         self._settle = trio.CancelScope()
         self._is_sweeping = False
@@ -234,11 +216,10 @@ class _Search:
             self._recount()  # a newer record may say something else
             self._wake()
             return
-        view = self._searcher.view(known, None)
+        view = self._searcher.observer.view(known, None, answers_at_s=self._began_s)
         if failing(view, self._criteria, questions=STATIC_CRITERIA, first_only=True):
             return
-        best = best_possible(view, self._criteria, self._searcher.config.ranking)
-        heapq.heappush(self._heap, (-best, peer_id))
+        heapq.heappush(self._heap, (_negated(promise(view, self._criteria, self._strategy)), peer_id))
         self._wake()
 
     async def probe_known(self) -> None:
@@ -267,15 +248,14 @@ class _Search:
 
     async def probe_near_misses(self) -> None:
         """Probe the hosts that fail one criterion of the record, so that what is said of relaxing it is true."""
-        near: list[tuple[int, str]] = []
+        near: list[tuple[Precedence, str]] = []
         for view in self._views():
             if view.info.peer_id in self._probed:
                 continue
             failures = failing(view, self._criteria, questions=STATIC_CRITERIA)
-            change = smallest_relaxation([replace(view, probe=_PERFECT)], self._criteria) if failures else None
+            change = smallest_relaxation([with_perfect_probe(view)], self._criteria) if failures else None
             if change is not None:
-                total = best_possible(view, change.criteria, self._searcher.config.ranking)
-                near.append((-total, view.info.peer_id))
+                near.append((_negated(promise(view, change.criteria, self._strategy)), view.info.peer_id))
         near.sort()
         async with trio.open_nursery() as nursery:
             for _, peer_id in near[: self._searcher.prober.config.max_parallel]:
@@ -284,7 +264,10 @@ class _Search:
     def result(self) -> SearchResult:
         """Sum up what is known now."""
         matched, funnel = sift(self._views(), self._criteria)
-        ranked = rank(matched, self._criteria, self._searcher.config.ranking, seed=self._searcher.seed)
+        ranked = rank(matched, self._criteria, self._strategy, seed=self._searcher.seed)
+        if ranked and self._most_wanted is not None and self._most_wanted > 1:
+            random = self._searcher.system.random_bytes(RANDOM_BYTES)
+            ranked.insert(0, ranked.pop(choose(ranked, self._criteria, self._most_wanted, random)))
         return SearchResult(
             choices=tuple(choice_of(view, points, self._criteria) for view, points in ranked), funnel=funnel
         )
@@ -298,9 +281,10 @@ class _Search:
             if peer_id == self._own:
                 continue
             probe = late if peer_id in self._in_flight else self._probed.get(peer_id)
-            view = self._searcher.view(known, probe)
+            answers_at_s = self._began_s if probe is not None and not probe.unreachable else None
+            view = self._searcher.observer.view(known, probe, answers_at_s=answers_at_s)
             # The one host that is chosen has answered; a record alone may be of a host that is gone, or never was.
-            if probe is None and self._only_best and not failing(view, self._criteria, first_only=True):
+            if probe is None and self._most_wanted is not None and not failing(view, self._criteria, first_only=True):
                 view = replace(view, probe=skipped)
             views.append(view)
         return views
@@ -348,7 +332,7 @@ class _Search:
         if len(self._probed) + len(self._in_flight) >= self._searcher.prober.config.max_attempts:
             return None
         while self._heap:
-            if self._only_best and -self._heap[0][0] < self._best_total:
+            if self._is_hopeless(self._heap[0][0]):
                 return None
             peer_id = PeerId(self._heap[0][1])
             if peer_id not in self._probed and peer_id not in self._in_flight:
@@ -359,32 +343,37 @@ class _Search:
     def _is_connected(self, peer_id: PeerId) -> bool:
         return self._searcher.running.node.is_connected(peer_id)
 
+    def _is_hopeless(self, negated: Precedence) -> bool:
+        """Tell whether as many hosts as are wanted are better than one can become."""
+        most = self._most_wanted
+        return most is not None and len(self._matched) >= most and _negated(negated) < self._matched[most - 1]
+
     async def _probe(self, peer_id: PeerId) -> None:
         self._in_flight.add(peer_id)
         # Cancelled, it stays in flight: it was asked and has not answered.
-        self._probed[peer_id] = await self._searcher.prober.probe(peer_id)
+        self._probed[peer_id] = await self._searcher.observer.probe(peer_id)
         self._in_flight.discard(peer_id)
         self._recount()
         self._wake()
 
     def _recount(self) -> None:
         """Find the best of the probed hosts anew; they are few."""
-        self._has_match, self._best_total = False, -1
+        self._has_match, self._matched = False, []
         for peer_id, probe in self._probed.items():
             known = self._searcher.records.known(peer_id)
             if known is None:
                 continue
-            view = self._searcher.view(known, probe)
+            view = self._searcher.observer.view(known, probe, answers_at_s=self._began_s)
             if failing(view, self._criteria, first_only=True):
                 continue
             self._has_match = True
-            if view.latency is not None:
-                total = score(view, self._criteria, self._searcher.config.ranking).total
-                self._best_total = max(self._best_total, total)
+            if is_measured(view, self._criteria):
+                self._matched.append(precedence(view, self._criteria, self._strategy))
+        self._matched.sort(reverse=True)
         self._arm_settle()
 
     def _arm_settle(self) -> None:
-        if self._only_best and self._best_total >= 0:
+        if self._most_wanted is not None and self._matched:
             passed_s = self._searcher.system.monotonic_s() - self._began_s
             config = self._searcher.config
             # Hosts that are known all answer about now; of a sweep nobody knows what it may yet bring.
@@ -393,3 +382,7 @@ class _Search:
 
     def _wake(self) -> None:
         self._changed.set()
+
+
+def _negated(precedence: Precedence) -> Precedence:
+    return (-precedence[0], -precedence[1], -precedence[2])

@@ -22,22 +22,26 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import hostmesh.testing.strategies_adversaries as adversaries
 import hostmesh.testing.strategies_basic as basic
+import hostmesh.testing.strategies_choices as choices
 import hostmesh.testing.strategies_discovery as discovery
 import hostmesh.testing.strategies_events as events
 import hostmesh.testing.strategies_faults as faults
 import hostmesh.testing.strategies_jobs as jobs
 import hostmesh.testing.strategies_node as node
-from hostmesh.discovery.choice import HostChoice
+from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.criteria import HostCriteria
-from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer
-from hostmesh.discovery.funnel import Funnel, Rejection, Relaxation
-from hostmesh.discovery.manager import Explanation
+from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer, Reachability
+from hostmesh.discovery.funnel import Funnel, Rejection
 from hostmesh.discovery.measurement import Measurement, Origin, Path
-from hostmesh.discovery.ranking import Score
+from hostmesh.discovery.protocol_range import ProtocolRange
+from hostmesh.discovery.ranking import Anchors, Score, ScorePart, WeightedStrategy, Weights
 from hostmesh.discovery.record import HostInfo
+from hostmesh.discovery.relaxation import Relaxation
+from hostmesh.discovery.selection import Diversity
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
 from hostmesh.discovery.stats import DiscoveryStats, SourceStats
 from hostmesh.discovery.terms import Place, Price
+from hostmesh.discovery.view import HostView, ProbeResult, Readiness
 from hostmesh.errors import StatusCode, UsageError
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import (
@@ -108,6 +112,7 @@ _ENUMS: tuple[type[Enum], ...] = (
     ModelKind,
     Origin,
     Path,
+    Reachability,
     PingLie,
     RetryReason,
     Role,
@@ -125,6 +130,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
     {
         Ack: node.acks,
         Advert: discovery.adverts,
+        Anchors: choices.anchors,
         BrokenRecord: discovery.broken_records,
         CallContext: node.call_contexts,
         CallLimits: node.call_limits,
@@ -141,13 +147,14 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         DhtLies: adversaries.dht_lies,
         DhtStatistics: node.dht_statistics,
         DiscoveryStats: discovery.discovery_stats,
+        Diversity: choices.diversities,
         EmbeddingWork: jobs.embedding_works,
         EngineEvent: jobs.engine_events,
-        Explanation: discovery.explanations,
+        Explanation: choices.explanations,
         Finished: jobs.finishes,
-        Funnel: discovery.funnels,
-        HostChoice: discovery.host_choices,
-        HostCriteria: discovery.host_criteria,
+        Funnel: choices.funnels,
+        HostChoice: choices.host_choices,
+        HostCriteria: choices.host_criteria,
         Gpu: discovery.gpus,
         Hardware: discovery.hardware,
         HostDescription: discovery.host_descriptions,
@@ -156,6 +163,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         OutgoingCall: node.outgoing_calls,
         HostLies: adversaries.host_lies,
         HostStatus: node.host_statuses,
+        HostView: choices.host_views,
         JobLimits: jobs.job_limits,
         JobStats: jobs.job_stats,
         LinkProfile: faults.link_profiles,
@@ -171,12 +179,16 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         PeerId: basic.peer_ids,
         Place: basic.places,
         Price: basic.prices,
+        ProbeResult: choices.probe_results,
+        ProtocolRange: choices.protocol_ranges,
         QuoteOffer: jobs.quote_offers,
-        Rejection: discovery.rejections,
-        Relaxation: discovery.relaxations,
+        Readiness: choices.readinesses,
+        Rejection: choices.rejections,
+        Relaxation: choices.relaxations,
         Reputation: discovery.reputations,
         RetryPolicy: node.retry_policies,
-        Score: discovery.scores,
+        Score: choices.scores,
+        ScorePart: choices.score_parts,
         Settings: node.settings,
         Slowness: adversaries.slownesses,
         SourceQuery: discovery.source_queries,
@@ -186,6 +198,8 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         TextPiece: jobs.text_pieces,
         Usage: jobs.usages,
         Vector: jobs.vectors,
+        WeightedStrategy: choices.weighted_strategies,
+        Weights: choices.weights,
         Work: jobs.works,
         **{kind: partial(_members, kind) for kind in _ENUMS},
     }

@@ -1,22 +1,15 @@
 """Strategies for what discovery speaks of.
 
-Records are signed and verified, funnels and choices come from the shipped sifting and ranking: what is drawn could
-have been found.
+Records are signed and verified: what is drawn could have been found. What is said of several hosts is in
+:mod:`hostmesh.testing.strategies_choices`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hostmesh.discovery.choice import HostChoice, choice_of
-from hostmesh.discovery.criteria import MAX_REPUTATION, HostCriteria
 from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer, Reachability
-from hostmesh.discovery.funnel import Funnel, Rejection, Relaxation, sift
-from hostmesh.discovery.manager import Explanation
-from hostmesh.discovery.matching import CRITERIA, HostView, ProbeResult, Readiness
 from hostmesh.discovery.measurement import Measurement, Origin, Path
-from hostmesh.discovery.ranking import AUTO, SCALE, RankingConfig, Score, rank
 from hostmesh.discovery.record import MAX_LIFE_S, HostInfo
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
 from hostmesh.discovery.stats import DiscoveryStats, SourceStats
@@ -47,8 +40,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 SOURCE_NAMES = ("bootstrap", "dht", "mdns")
-_HOSTS_AT_MOST = 4
-_WALLETS = ("0x" + "00" * 20, "0x" + "ab" * 20)
 
 
 def gpus() -> SearchStrategy[Gpu]:
@@ -125,25 +116,6 @@ def broken_records() -> SearchStrategy[BrokenRecord]:
     return st.builds(make_broken_record, st.sampled_from(RecordFault), host_names(), host_descriptions())
 
 
-def host_criteria() -> SearchStrategy[HostCriteria]:
-    """Draw what a client wants, no constraint at all first."""
-    listed = st.lists(peer_ids() | st.sampled_from(_WALLETS), max_size=2, unique=True).map(tuple)
-    return st.builds(
-        HostCriteria,
-        required_models=name_lists(most_bytes=128),
-        kind=st.none() | st.sampled_from(ModelKind),
-        max_price=st.none() | prices(),
-        location=st.none() | places().map(str),
-        min_uptime_s=st.none() | counts(10 * 366 * 86_400),
-        capabilities=name_lists(most_bytes=64),
-        min_reputation=st.none() | counts(MAX_REPUTATION),
-        max_latency_ms=st.none() | st.floats(0, 1e6),
-        accept_unmeasured=st.booleans(),
-        include=listed,
-        exclude=listed,
-    )
-
-
 def measurements() -> SearchStrategy[Measurement]:
     """Draw a measured, claimed or counted number."""
     return st.builds(
@@ -161,85 +133,6 @@ def measurements() -> SearchStrategy[Measurement]:
 def reputations() -> SearchStrategy[Reputation]:
     """Draw what a client has seen of a host, nothing first."""
     return st.builds(Reputation, good=counts(10_000), bad=counts(10_000))
-
-
-def host_views() -> SearchStrategy[HostView]:
-    """Draw all that a client knows of a host at one moment."""
-    readiness = st.builds(
-        Readiness,
-        state=st.sampled_from(HostState),
-        ready_models=st.frozensets(model_ids(), max_size=2),
-        free_slots=st.none() | counts(),
-    )
-    probes = st.builds(
-        ProbeResult,
-        latency=st.none() | measurements(),
-        readiness=st.none() | readiness,
-        unreachable=st.sampled_from(("", "dial")),
-    )
-    return st.builds(
-        HostView,
-        info=host_infos(),
-        uptime=st.none() | measurements(),
-        reputation=reputations(),
-        probe=st.none() | probes,
-        sources=st.lists(st.sampled_from(SOURCE_NAMES), max_size=3, unique=True).map(tuple),
-    )
-
-
-def _one_view_each() -> SearchStrategy[list[HostView]]:
-    return st.lists(host_views(), max_size=_HOSTS_AT_MOST, unique_by=lambda view: view.info.peer_id)
-
-
-def scores() -> SearchStrategy[Score]:
-    """Draw a host's points and their sum by the shipped weights."""
-
-    def weighed(reputation: int, price: int, uptime: int, latency: int) -> Score:
-        total = reputation * AUTO.reputation + price * AUTO.price + uptime * AUTO.uptime + latency * AUTO.latency
-        return Score(reputation=reputation, price=price, uptime=uptime, latency=latency, total=total)
-
-    return st.builds(weighed, counts(SCALE), counts(SCALE), counts(SCALE), counts(SCALE))
-
-
-def host_choices() -> SearchStrategy[HostChoice]:
-    """Draw a host that was found: with a model, and the offer that a job without further wishes would use."""
-
-    def chosen(view: HostView, points: Score) -> HostChoice:
-        return choice_of(view, points, HostCriteria())
-
-    return st.builds(chosen, host_views().filter(lambda view: bool(view.info.models)), scores())
-
-
-def rejections() -> SearchStrategy[Rejection]:
-    """Draw why a host was turned away."""
-    detail = texts(most_bytes=96)
-    return st.builds(Rejection, peer_id=peer_ids(), criterion=st.sampled_from(CRITERIA), detail=detail)
-
-
-def relaxations() -> SearchStrategy[Relaxation]:
-    """Draw a change of the criteria, in words and as such."""
-    return st.builds(Relaxation, text=texts(most_bytes=96), criteria=host_criteria())
-
-
-def funnels() -> SearchStrategy[Funnel]:
-    """Draw how criteria fared with up to 4 hosts, by the shipped sifting; nobody seen first."""
-    return st.builds(lambda views, criteria: sift(views, criteria)[1], _one_view_each(), host_criteria())
-
-
-def explanations() -> SearchStrategy[Explanation]:
-    """Draw the outcome of a search among up to 4 hosts, by the shipped sifting and ranking; nobody seen first."""
-
-    def explained(views: Sequence[HostView], criteria: HostCriteria, seed: bytes) -> Explanation:
-        matched, funnel = sift(views, criteria)
-        ranked = rank(matched, criteria, RankingConfig(), seed=seed)
-        return Explanation(
-            choices=tuple(choice_of(view, points, criteria) for view, points in ranked if view.info.models),
-            funnel=funnel,
-        )
-
-    # Half of the time without criteria, which most hosts meet.
-    criteria = st.just(HostCriteria()) | host_criteria()
-    return st.builds(explained, _one_view_each(), criteria, st.binary(max_size=4))
 
 
 def candidates() -> SearchStrategy[Candidate]:

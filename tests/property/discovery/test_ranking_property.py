@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.funnel import sift
-from hostmesh.discovery.matching import HostView, ProbeResult, Readiness
 from hostmesh.discovery.measurement import Measurement, Origin
-from hostmesh.discovery.ranking import RankingConfig, Weights, best_possible, rank, score
+from hostmesh.discovery.ranking import AUTO, CHEAPEST, FASTEST, RELIABLE, Strategy, WeightedStrategy, Weights, rank
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.terms import ModelKind, Price
+from hostmesh.discovery.view import HostView, ProbeResult, Readiness
 
 ANCHOR = 1_000_000
 
@@ -35,7 +35,7 @@ def latency_of(value: float | None) -> Measurement | None:
 def uptime_of(value: int | None) -> Measurement | None:
     if value is None:
         return None
-    return Measurement(value=value, unit="s", at_unix_s=EPOCH, samples=1, origin=Origin.CLAIMED)
+    return Measurement(value=value, unit="s", at_unix_s=EPOCH, samples=2, origin=Origin.MEASURED)
 
 
 @st.composite
@@ -89,7 +89,7 @@ weights = (
         )
     )
 )
-configs = weights.map(lambda each: RankingConfig(weights=each))
+strategies = st.sampled_from([AUTO, CHEAPEST, FASTEST, RELIABLE]) | st.builds(WeightedStrategy, weights=weights)
 seeds = st.binary(max_size=4)
 criteria_sets = st.builds(
     HostCriteria,
@@ -105,8 +105,8 @@ criteria_sets = st.builds(
 )
 
 
-def order(crowd: tuple[HostView, ...], config: RankingConfig, seed: bytes, criteria: HostCriteria) -> list[str]:
-    return [entry[0].info.peer_id for entry in rank(crowd, criteria, config, seed=seed)]
+def order(crowd: tuple[HostView, ...], strategy: Strategy, seed: bytes, criteria: HostCriteria) -> list[str]:
+    return [entry[0].info.peer_id for entry in rank(crowd, criteria, strategy, seed=seed)]
 
 
 def improved(view: HostView, kind: str, data: st.DataObject) -> HostView:
@@ -135,38 +135,38 @@ def improved(view: HostView, kind: str, data: st.DataObject) -> HostView:
 
 @given(
     crowd=crowds,
-    config=configs,
+    strategy=strategies,
     seed=seeds,
     kind=st.sampled_from(["reputation", "price", "uptime", "latency"]),
     data=st.data(),
 )
 def test_a_better_number_never_lowers_a_rank(
-    crowd: tuple[HostView, ...], config: RankingConfig, seed: bytes, kind: str, data: st.DataObject
+    crowd: tuple[HostView, ...], strategy: Strategy, seed: bytes, kind: str, data: st.DataObject
 ) -> None:
     assume(crowd)
     index = data.draw(st.integers(0, len(crowd) - 1))
     better = improved(crowd[index], kind, data)
     peer_id = better.info.peer_id
-    before = order(crowd, config, seed, HostCriteria()).index(peer_id)
-    after = order((*crowd[:index], better, *crowd[index + 1 :]), config, seed, HostCriteria()).index(peer_id)
+    before = order(crowd, strategy, seed, HostCriteria()).index(peer_id)
+    after = order((*crowd[:index], better, *crowd[index + 1 :]), strategy, seed, HostCriteria()).index(peer_id)
     assert after <= before
 
 
-@given(crowd=crowds, config=configs, seed=seeds, criteria=criteria_sets, data=st.data())
+@given(crowd=crowds, strategy=strategies, seed=seeds, criteria=criteria_sets, data=st.data())
 def test_removing_a_loser_keeps_the_order(
-    crowd: tuple[HostView, ...], config: RankingConfig, seed: bytes, criteria: HostCriteria, data: st.DataObject
+    crowd: tuple[HostView, ...], strategy: Strategy, seed: bytes, criteria: HostCriteria, data: st.DataObject
 ) -> None:
     assume(len(crowd) > 1)
-    whole = order(crowd, config, seed, criteria)
+    whole = order(crowd, strategy, seed, criteria)
     index = data.draw(st.integers(0, len(crowd) - 1))
     gone = crowd[index].info.peer_id
-    rest = order((*crowd[:index], *crowd[index + 1 :]), config, seed, criteria)
+    rest = order((*crowd[:index], *crowd[index + 1 :]), strategy, seed, criteria)
     assert rest == [peer_id for peer_id in whole if peer_id != gone]
 
 
-@given(crowd=crowds, config=configs, seed=seeds, factor=st.integers(1, 10**6))
+@given(crowd=crowds, strategy=strategies, seed=seeds, factor=st.integers(1, 10**6))
 def test_scaling_every_price_with_the_anchor_keeps_the_order(
-    crowd: tuple[HostView, ...], config: RankingConfig, seed: bytes, factor: int
+    crowd: tuple[HostView, ...], strategy: Strategy, seed: bytes, factor: int
 ) -> None:
     def scaled(view: HostView) -> HostView:
         offers = tuple(
@@ -180,26 +180,27 @@ def test_scaling_every_price_with_the_anchor_keeps_the_order(
 
     small = HostCriteria(max_price=Price(micros_per_mtok=ANCHOR, currency="USD"))
     large = HostCriteria(max_price=Price(micros_per_mtok=ANCHOR * factor, currency="USD"))
-    assert order(crowd, config, seed, small) == order(tuple(scaled(view) for view in crowd), config, seed, large)
+    assert order(crowd, strategy, seed, small) == order(tuple(scaled(view) for view in crowd), strategy, seed, large)
 
 
-@given(crowd=crowds, config=configs, seed=seeds, criteria=criteria_sets, data=st.data())
+@given(crowd=crowds, strategy=strategies, seed=seeds, criteria=criteria_sets, data=st.data())
 def test_the_order_of_arrival_does_not_matter(
-    crowd: tuple[HostView, ...], config: RankingConfig, seed: bytes, criteria: HostCriteria, data: st.DataObject
+    crowd: tuple[HostView, ...], strategy: Strategy, seed: bytes, criteria: HostCriteria, data: st.DataObject
 ) -> None:
     shuffled = tuple(data.draw(st.permutations(crowd)))
-    assert order(crowd, config, seed, criteria) == order(shuffled, config, seed, criteria)
+    assert order(crowd, strategy, seed, criteria) == order(shuffled, strategy, seed, criteria)
 
 
-@given(view=views(), config=configs, criteria=criteria_sets)
+@given(view=views(), strategy=strategies, criteria=criteria_sets)
 def test_scores_stay_on_their_scale_and_under_the_bound(
-    view: HostView, config: RankingConfig, criteria: HostCriteria
+    view: HostView, strategy: Strategy, criteria: HostCriteria
 ) -> None:
-    points = score(view, criteria, config)
-    for part in (points.reputation, points.price, points.uptime, points.latency):
-        assert isinstance(part, int)
-        assert 0 <= part <= 1_000_000
-    assert 0 <= points.total <= best_possible(view, criteria, config) <= 1_000_000_000
+    points = strategy.score(view, criteria)
+    assert [part.name for part in points.parts] == ["reputation", "price", "uptime", "latency"]
+    for part in points.parts:
+        assert isinstance(part.points, int)
+        assert 0 <= part.points <= 1_000_000
+    assert 0 <= points.total <= strategy.best_possible(view, criteria) <= 1_000_000_000
 
 
 @given(crowd=crowds, criteria=criteria_sets)

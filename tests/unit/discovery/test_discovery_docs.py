@@ -9,12 +9,12 @@ from discovery_world import EPOCH, FakeReputation, make_description, make_info
 
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.funnel import sift
-from hostmesh.discovery.manager import _no_host
 from hostmesh.discovery.matching import CRITERIA, HostView, ProbeResult
 from hostmesh.discovery.measurement import Measurement, Origin
+from hostmesh.discovery.misses import no_host
 from hostmesh.discovery.probe import ProbeConfig
 from hostmesh.discovery.publisher import PublisherConfig
-from hostmesh.discovery.ranking import AUTO, SCALE, RankingConfig
+from hostmesh.discovery.ranking import AUTO, CHEAPEST, FASTEST, RELIABLE, SCALE, WeightedStrategy
 from hostmesh.discovery.record import GRACE_S, MAX_ENVELOPE_BYTES, MAX_LIFE_S, MAX_RECORD_BYTES
 from hostmesh.discovery.search import SearchConfig
 from hostmesh.discovery.sweep import SweepConfig
@@ -49,19 +49,15 @@ def test_the_example_of_a_funnel_is_what_the_code_says() -> None:
         min_reputation=100,
         max_latency_ms=500,
     )
-    error = _no_host(sift(views, criteria)[1])
+    error = no_host(sift(views, criteria)[1], criteria, AUTO)
     assert f"    {error.message}\n    {error.remedy}\n" in GUIDE
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("reputation | points / 1000 | {} ‰", AUTO.reputation),
-        ("million tokens | {} ‰", AUTO.price),
-        ("1 day) | {} ‰", AUTO.uptime),
-        ("latency) | {} ‰", AUTO.latency),
         ("points from 0 to {:,}", SCALE),
-        ("latency | {} ms / (", RankingConfig().latency_anchor_us // 1000),
+        ("latency | {} ms / (", AUTO.anchors.latency_us // 1000),
         ("at most {} a search", SweepConfig().max_candidates),
         ("For {:.0f} s after a search", SearchConfig().warm_s),
         ("{:.0f} s after a first measured host matched", SearchConfig().settle_s),
@@ -94,19 +90,35 @@ def test_the_protocol_page_names_the_numbers_of_the_code(text: str, value: float
     assert text.format(value) in PROTOCOL.replace("\n", " ").replace("  ", " ")
 
 
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [("AUTO", AUTO), ("CHEAPEST", CHEAPEST), ("RELIABLE", RELIABLE), ("FASTEST", FASTEST)],
+)
+def test_the_guide_has_the_weights_of_every_strategy(name: str, strategy: WeightedStrategy) -> None:
+    weights = strategy.weights
+    row = f"| `{name}` | {weights.reputation} | {weights.price} | {weights.uptime} | {weights.latency} |"
+    assert row in GUIDE
+
+
 def test_the_guide_lists_every_criterion_in_the_order_of_asking() -> None:
     names = {
-        "listed": "`include`, `exclude`",
+        "listed": "`include`, `exclude`, *standing*",
         "state": "*state*",
-        "model": "`required_models`",
+        "model": "`required_models`, `any_models`",
         "kind": "`kind`",
         "price": "`max_price`",
+        "quantisation": "`quantisation`",
+        "context": "`min_context_tokens`",
+        "hardware": "`min_vram_mib`",
         "location": "`location`",
-        "uptime": "`min_uptime_s`",
+        "uptime": "`min_uptime_s`, `strict_uptime`",
         "capabilities": "`capabilities`",
+        "protocols": "`protocols`",
         "reputation": "`min_reputation`",
         "reachable": "*reachable*",
         "ready": "*ready*",
+        "slots": "`min_free_slots`",
+        "path": "`path`",
         "latency": "`max_latency_ms`",
     }
     places = [GUIDE.index(f"| {names[criterion]} |") for criterion in CRITERIA]

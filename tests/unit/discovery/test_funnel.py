@@ -10,9 +10,11 @@ from discovery_world import EPOCH, FakeReputation, make_description, make_info
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostDescription, HostState, ModelOffer
 from hostmesh.discovery.funnel import sift
-from hostmesh.discovery.matching import HostView, ProbeResult, Readiness, chosen_offer, failing, price_in_question
+from hostmesh.discovery.matching import failing
 from hostmesh.discovery.measurement import Measurement, Origin
+from hostmesh.discovery.offers import chosen_offer, price_in_question
 from hostmesh.discovery.terms import ModelKind, Price
+from hostmesh.discovery.view import NO_STANDING, HostView, ProbeResult, Readiness, Standing
 
 
 def usd(amount: int) -> Price:
@@ -32,15 +34,21 @@ def view(
     *,
     points: int = 100,
     uptime_s: float | None = 7200,
+    observed_s: float | None = None,
+    standing: Standing = NO_STANDING,
     probe: ProbeResult | None = None,
     **options: Any,
 ) -> HostView:
-    uptime = None
+    claimed = observed = None
     if uptime_s is not None:
-        uptime = Measurement(value=uptime_s, unit="s", at_unix_s=EPOCH, samples=1, origin=Origin.CLAIMED)
+        claimed = Measurement(value=uptime_s, unit="s", at_unix_s=EPOCH, samples=1, origin=Origin.CLAIMED)
+    if observed_s is not None:
+        observed = Measurement(value=observed_s, unit="s", at_unix_s=EPOCH, samples=2, origin=Origin.MEASURED)
     return HostView(
         info=make_info(name, description, **options),
-        uptime=uptime,
+        uptime=observed,
+        claimed_uptime=claimed,
+        standing=standing,
         reputation=FakeReputation(points=points),
         probe=probe if probe is not None else measured(20.0),
         sources=("dht",),
@@ -268,12 +276,12 @@ def test_the_offer_in_question() -> None:
             ModelOffer(model_id="unpriced"),
         ]
     )
-    info = make_info("host", offers)
-    free = chosen_offer(info, HostCriteria())
+    host = view(description=offers)
+    free = chosen_offer(host, HostCriteria())
     assert free is not None
     assert free.model_id == "z-free"
-    named = chosen_offer(info, HostCriteria(required_models=["dear", "cheap"]))
+    named = chosen_offer(host, HostCriteria(required_models=["dear", "cheap"]))
     assert named is not None
     assert named.model_id == "dear"
-    assert price_in_question(info, HostCriteria(required_models=["cheap", "dear"])) == usd(9)
-    assert price_in_question(info, HostCriteria(required_models=["cheap", "unpriced"])) is None
+    assert price_in_question(host, HostCriteria(required_models=["cheap", "dear"])) == usd(9)
+    assert price_in_question(host, HostCriteria(required_models=["cheap", "unpriced"])) is None

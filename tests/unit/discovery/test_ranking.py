@@ -10,12 +10,12 @@ from discovery_world import EPOCH, FakeReputation, make_description, make_info, 
 from hostmesh.discovery.choice import choice_of
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostState
-from hostmesh.discovery.matching import HostView, ProbeResult, Readiness
 from hostmesh.discovery.measurement import Measurement, Origin, Path
-from hostmesh.discovery.ranking import SCALE, RankingConfig, Weights, best_possible, rank, score
+from hostmesh.discovery.ranking import AUTO, SCALE, Weights, rank
 from hostmesh.discovery.terms import Price
+from hostmesh.discovery.view import HostView, ProbeResult, Readiness
+from hostmesh.errors import ConfigError
 
-CONFIG = RankingConfig()
 ANY = HostCriteria()
 
 
@@ -34,7 +34,7 @@ def view(
             value=latency_ms, unit="ms", at_unix_s=EPOCH, samples=3, origin=Origin.MEASURED, path=Path.DIRECT
         )
     if uptime_s is not None:
-        uptime = Measurement(value=uptime_s, unit="s", at_unix_s=EPOCH, samples=1, origin=Origin.CLAIMED)
+        uptime = Measurement(value=uptime_s, unit="s", at_unix_s=EPOCH, samples=2, origin=Origin.MEASURED)
     if free_slots is not None:
         readiness = Readiness(state=HostState.AVAILABLE, ready_models=frozenset(["m"]), free_slots=free_slots)
     return HostView(
@@ -47,21 +47,20 @@ def view(
 
 
 def winner(*views: HostView, criteria: HostCriteria = ANY, seed: bytes = b"") -> HostView:
-    return rank(views, criteria, CONFIG, seed=seed)[0][0]
+    return rank(views, criteria, seed=seed)[0][0]
 
 
 def test_the_points_at_the_anchors() -> None:
-    points = score(
+    points = AUTO.score(
         view(price=200, points=1000, uptime_s=86_400, latency_ms=100),
         HostCriteria(max_price=Price(micros_per_mtok=200, currency="USD")),
-        CONFIG,
     )
-    assert (points.reputation, points.price, points.uptime, points.latency) == (
-        SCALE,
-        SCALE // 2,
-        SCALE // 2,
-        SCALE // 2,
-    )
+    assert {part.name: part.points for part in points.parts} == {
+        "reputation": SCALE,
+        "price": SCALE // 2,
+        "uptime": SCALE // 2,
+        "latency": SCALE // 2,
+    }
     # 350 of reputation, half of 300, 200 and 150.
     assert points.total == 350 * SCALE + (300 + 200 + 150) * SCALE // 2
 
@@ -69,10 +68,10 @@ def test_the_points_at_the_anchors() -> None:
 def test_a_free_host_is_best_on_price_and_an_unpriced_one_worst() -> None:
     """D5."""
     free, paid, unpriced = view("a", price=0), view("b", price=1), view("c", price=None)
-    ranked = [entry[0] for entry in rank([unpriced, paid, free], ANY, CONFIG, seed=b"")]
+    ranked = [entry[0] for entry in rank([unpriced, paid, free], ANY, seed=b"")]
     assert ranked == [free, paid, unpriced]
     only_free = HostCriteria(max_price=Price(micros_per_mtok=0, currency="USD"))
-    assert score(free, only_free, CONFIG).price == SCALE
+    assert AUTO.score(free, only_free).points("price") == SCALE
 
 
 def test_a_slower_host_does_not_win_by_being_slow() -> None:
@@ -89,7 +88,7 @@ def test_a_host_that_became_slow_drops() -> None:
 
 def test_zero_latency_is_the_best_latency() -> None:
     assert winner(view("a", latency_ms=0.0), view("b", latency_ms=0.01)).latency is not None
-    assert score(view(latency_ms=0.0), ANY, CONFIG).latency == SCALE
+    assert AUTO.score(view(latency_ms=0.0), ANY).points("latency") == SCALE
 
 
 def test_an_unmeasured_host_ranks_after_every_measured_one() -> None:
@@ -109,19 +108,19 @@ def test_ties_go_to_free_slots_then_to_the_seed() -> None:
 
 def test_the_best_possible_is_a_bound() -> None:
     host = view(latency_ms=300)
-    assert score(host, ANY, CONFIG).total <= best_possible(host, ANY, CONFIG)
-    assert score(view(latency_ms=0.0), ANY, CONFIG).total == best_possible(host, ANY, CONFIG)
+    assert AUTO.score(host, ANY).total <= AUTO.best_possible(host, ANY)
+    assert AUTO.score(view(latency_ms=0.0), ANY).total == AUTO.best_possible(host, ANY)
 
 
 @pytest.mark.parametrize("weights", [(1, 2, 3, 4), (1001, -1, 0, 0)])
 def test_weights_are_per_mille(weights: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ValueError, match="1000"):
+    with pytest.raises(ConfigError, match="1000"):
         Weights(reputation=weights[0], price=weights[1], uptime=weights[2], latency=weights[3])
 
 
 def test_a_choice_carries_every_number_with_its_origin() -> None:
     host = view(latency_ms=38.2, free_slots=2)
-    points = score(host, ANY, CONFIG)
+    points = AUTO.score(host, ANY)
     choice = choice_of(host, points, ANY).to_dict()
     assert choice["peer_id"] == make_key("host").peer_id
     assert choice["model"] == "m"

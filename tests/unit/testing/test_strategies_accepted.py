@@ -21,6 +21,7 @@ from hostmesh import (
     Gpu,
     Hardware,
     HostChoice,
+    HostCriteria,
     HostDescription,
     HostInfo,
     HostStatus,
@@ -38,6 +39,7 @@ from hostmesh import (
     parse_peer_id,
 )
 from hostmesh.discovery.funnel import Funnel
+from hostmesh.discovery.protocol_range import ProtocolRange
 from hostmesh.discovery.ranking import AUTO, SCALE, Score
 from hostmesh.discovery.stats import SourceStats
 from hostmesh.discovery.terms import Place
@@ -124,10 +126,21 @@ def accept_explanation(explanation: Explanation) -> None:
 
 
 def accept_score(score: Score) -> None:
-    parts = (score.reputation, score.price, score.uptime, score.latency)
-    weights = (AUTO.reputation, AUTO.price, AUTO.uptime, AUTO.latency)
-    assert all(0 <= part <= SCALE for part in parts)
-    assert score.total == sum(part * weight for part, weight in zip(parts, weights, strict=True))
+    weights = AUTO.weights
+    assert all(0 <= part.points <= SCALE for part in score.parts)
+    assert score.total == (
+        score.points("reputation") * weights.reputation
+        + score.points("price") * weights.price
+        + score.points("uptime") * weights.uptime
+        + score.points("latency") * weights.latency
+    )
+
+
+def accept_range(wanted: ProtocolRange) -> None:
+    assert ProtocolRange.parse(str(wanted)) == wanted
+    assert HostCriteria(protocols=[str(wanted)]).protocol_ranges == (wanted,)
+    version = "" if wanted.least is None else "/" + ".".join(map(str, wanted.least))
+    assert wanted.is_served_by([wanted.name + version])
 
 
 def accept_work(work: ChatWork | EmbeddingWork) -> None:
@@ -254,6 +267,7 @@ CHECKS: dict[object, Callable[[Any], object]] = {
     PeerId: parse_peer_id,
     Place: lambda place: Place.parse(str(place)) == place or pytest.fail("another place"),
     Price: lambda price: accept_description(make_description(price_micros_per_mtok=price.micros_per_mtok)),
+    ProtocolRange: accept_range,
     Score: accept_score,
     Settings: accept_settings,
     SourceStats: accept_source_stats,

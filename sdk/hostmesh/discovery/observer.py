@@ -1,0 +1,91 @@
+"""What this client itself can see of a host: what came of probes, and for how long it has answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hostmesh.discovery.collaborators import ReputationSource
+from hostmesh.discovery.description import MAX_UINT32, HostState
+from hostmesh.discovery.measurement import Measurement, Origin, Path
+from hostmesh.discovery.probe import Prober
+from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.sightings import Sightings
+from hostmesh.discovery.table import KnownHost
+from hostmesh.discovery.view import HostView, ProbeResult, Readiness
+from hostmesh.net.peer_id import PeerId
+from hostmesh.system import System
+
+
+class Observer:
+    """Puts together what is known of hosts, and keeps since when each has answered.
+
+    Args:
+        records: verified records.
+        prober: measures hosts.
+        reputation: hosts' reputation with this client.
+        system: clocks.
+    """
+
+    def __init__(self, records: RecordBook, prober: Prober, reputation: ReputationSource, system: System) -> None:
+        self._records = records
+        self._prober = prober
+        self._reputation = reputation
+        self._system = system
+        self._sightings = Sightings()
+
+    def view(self, known: KnownHost, probe: ProbeResult | None, *, answers_at_s: float | None = None) -> HostView:
+        """Put together what is known of a host now.
+
+        Args:
+            known: its record.
+            probe: what came of probing it.
+            answers_at_s: count its uptime to this time of the monotonic clock: it answers then, or is taken to. None =
+                to its last answer.
+        """
+        info, now = known.info, self._system.unix_s()
+        claimed = uptime = None
+        if known.started_at_unix_s is not None:
+            claimed_s = max(0.0, now - known.started_at_unix_s)
+            claimed = Measurement(
+                value=claimed_s, unit="s", at_unix_s=info.issued_at_unix_s, samples=1, origin=Origin.CLAIMED
+            )
+        row = self._sightings.of(info.peer_id)
+        if row is not None:
+            until_s = row.last_s if answers_at_s is None else answers_at_s
+            observed_s = max(0.0, until_s - row.first_s)
+            uptime = Measurement(
+                # A host that says that it began later has begun later: the row of answers hides a restart.
+                value=observed_s if claimed is None else min(observed_s, claimed.value),
+                unit="s",
+                at_unix_s=row.last_unix_s,
+                samples=row.answers,
+                origin=Origin.MEASURED,
+            )
+        return HostView(
+            info=info,
+            uptime=uptime,
+            claimed_uptime=claimed,
+            reputation=self._reputation.of(info.peer_id),
+            probe=probe,
+            sources=self._records.sources_of(info.peer_id),
+        )
+
+    async def probe(self, peer_id: PeerId) -> ProbeResult:
+        """Probe a host, and note whether it answered; what the prober remembers is no new answer."""
+        remembered = self._prober.recall(peer_id)
+        result = await self._prober.probe(peer_id)
+        if result is remembered:
+            return result
+        if result.unreachable:
+            self._sightings.silent(peer_id)
+        else:
+            self._sightings.answered(peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s())
+        return result
+
+
+def with_perfect_probe(view: HostView) -> HostView:
+    """Return the host as if no better probe could be, where only its record is in question; never part of a result."""
+    latency = Measurement(value=0.0, unit="ms", at_unix_s=0.0, samples=1, origin=Origin.MEASURED, path=Path.DIRECT)
+    models = frozenset(offer.model_id for offer in view.info.models)
+    readiness = Readiness(state=HostState.AVAILABLE, ready_models=models, free_slots=MAX_UINT32)
+    return replace(view, probe=ProbeResult(latency=latency, readiness=readiness))

@@ -1,0 +1,117 @@
+"""Everything that a client knows of a host at one moment: its record, what was measured, what came of jobs. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from hostmesh.discovery.description import HostState
+from hostmesh.discovery.measurement import Measurement
+from hostmesh.discovery.record import HostInfo
+
+
+class ReputationLike(Protocol):
+    """A host's reputation with this client; :class:`hostmesh.reputation.score.Reputation` is one."""
+
+    @property
+    def points(self) -> int:
+        """0 to 1000; 100 with no evidence."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """How many outcomes stand behind it."""
+        ...
+
+
+class StandingLike(Protocol):
+    """What this client's user, or its own failures with a host, say of the host beside the criteria."""
+
+    @property
+    def barred(self) -> str:
+        """Why the host is not to be used now (a blacklist, a pause after a failure); empty = it may be used."""
+        ...
+
+    @property
+    def priority(self) -> int:
+        """Higher ranks first, whatever the scores; 0 for a host of whom nothing was said."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A standing as a value."""
+
+    barred: str = ""
+    priority: int = 0
+
+
+NO_STANDING = Standing()
+"""Of a host of whom nothing was said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """What a host said of its load when it was probed."""
+
+    state: HostState
+    ready_models: frozenset[str]
+    """Models that are loaded and answering."""
+    free_slots: int | None
+    """Jobs that would start at once; None = not said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What came of probing a host. ``None`` for the whole means that it was not tried."""
+
+    latency: Measurement | None
+    """None: reachable, but it could not be measured (the host serves no status protocol)."""
+    readiness: Readiness | None
+    unreachable: str = ""
+    """Why it could not be reached; empty = it was."""
+    refuted: str = ""
+    """Why the host cannot be where it claims to be; empty = nothing speaks against it."""
+    address: str = ""
+    """The multiaddr that the probe went to; empty = not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostView:
+    """Everything known of one host at one moment."""
+
+    info: HostInfo
+    uptime: Measurement | None
+    """As observed from here: the time from the first to the last of an unbroken row of answers; None = not observed."""
+    reputation: ReputationLike
+    probe: ProbeResult | None
+    sources: tuple[str, ...]
+    """Who named it."""
+    claimed_uptime: Measurement | None = None
+    """Since the start that the host states; None = it states none."""
+    standing: StandingLike = NO_STANDING
+
+    @property
+    def latency(self) -> Measurement | None:
+        """The measured round-trip time, if there is one."""
+        return None if self.probe is None else self.probe.latency
+
+    @property
+    def readiness(self) -> Readiness | None:
+        """What the host said of its load when it was probed, if it did."""
+        return None if self.probe is None else self.probe.readiness
+
+    @property
+    def free_slots(self) -> int | None:
+        """Jobs that would start at once, as the host said when it was probed; None = not said."""
+        return None if self.readiness is None else self.readiness.free_slots
+
+    @property
+    def refuted(self) -> str:
+        """Why the host cannot be where it claims to be; empty = nothing speaks against it."""
+        return "" if self.probe is None else self.probe.refuted
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What criteria and lists may call it: its peer id and its operator's address."""
+        return frozenset((str(self.info.peer_id), self.info.operator_address))

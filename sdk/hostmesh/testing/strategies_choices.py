@@ -1,0 +1,210 @@
+"""Strategies for what a search comes to: criteria, what is known of hosts, scores, choices, funnels.
+
+Funnels and choices come from the shipped sifting and ranking: what is drawn could have been found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hostmesh.discovery.choice import Explanation, HostChoice, choice_of
+from hostmesh.discovery.criteria import MAX_REPUTATION, HostCriteria
+from hostmesh.discovery.description import HostState
+from hostmesh.discovery.funnel import Funnel, Rejection, sift
+from hostmesh.discovery.matching import CRITERIA
+from hostmesh.discovery.measurement import Path
+from hostmesh.discovery.protocol_range import ProtocolRange
+from hostmesh.discovery.ranking import AUTO, SCALE, Anchors, Score, ScorePart, WeightedStrategy, Weights, rank
+from hostmesh.discovery.relaxation import Relaxation
+from hostmesh.discovery.selection import Diversity
+from hostmesh.discovery.view import HostView, ProbeResult, Readiness
+from hostmesh.model_kind import ModelKind
+from hostmesh.testing.lazy_hypothesis import st
+from hostmesh.testing.strategies_basic import (
+    MAX_UINT32,
+    address_lists,
+    counts,
+    model_ids,
+    name_lists,
+    peer_ids,
+    places,
+    prices,
+    texts,
+)
+from hostmesh.testing.strategies_discovery import SOURCE_NAMES, host_infos, measurements, reputations
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+_HOSTS_AT_MOST = 4
+_WALLETS = ("0x" + "00" * 20, "0x" + "ab" * 20)
+
+
+def host_criteria() -> SearchStrategy[HostCriteria]:
+    """Draw what a client wants, no constraint at all first."""
+    listed = st.lists(peer_ids() | st.sampled_from(_WALLETS), max_size=2, unique=True).map(tuple)
+    named = st.tuples(name_lists(most_bytes=128), st.just(())) | st.tuples(st.just(()), name_lists(most_bytes=128))
+
+    def build(models: tuple[Sequence[str], Sequence[str]], **others: object) -> HostCriteria:
+        return HostCriteria(required_models=models[0], any_models=models[1], **others)  # type: ignore[arg-type]
+
+    return st.builds(
+        build,
+        models=named,
+        kind=st.none() | st.sampled_from(ModelKind),
+        max_price=st.none() | prices(),
+        quantisation=name_lists(most_bytes=32),
+        min_context_tokens=st.none() | counts(),
+        min_vram_mib=st.none() | counts(),
+        location=st.none() | places().map(str),
+        min_uptime_s=st.none() | counts(10 * 366 * 86_400),
+        strict_uptime=st.booleans(),
+        capabilities=name_lists(most_bytes=64),
+        protocols=st.lists(protocol_ranges().map(str), max_size=2, unique=True).map(tuple),
+        min_reputation=st.none() | counts(MAX_REPUTATION),
+        max_latency_ms=st.none() | st.floats(0, 1e6),
+        min_free_slots=st.none() | counts(),
+        path=st.sampled_from((None, Path.DIRECT)),
+        accept_unmeasured=st.booleans(),
+        include=listed,
+        exclude=listed,
+        preferred=listed,
+    )
+
+
+def protocol_ranges() -> SearchStrategy[ProtocolRange]:
+    """Draw a protocol with the versions that will do."""
+
+    def build(name: str, versions: list[tuple[int, int, int]]) -> ProtocolRange:
+        ends = sorted(versions)
+        return ProtocolRange(name=name, least=ends[0] if ends else None, most=ends[1] if len(ends) > 1 else None)
+
+    number = st.integers(0, 99)
+    versions = st.lists(st.tuples(number, number, number), max_size=2)
+    return st.builds(build, st.sampled_from(("/hostmesh/job", "/hostmesh/status", "/a")), versions)
+
+
+def readinesses() -> SearchStrategy[Readiness]:
+    """Draw what a host said of its load."""
+    return st.builds(
+        Readiness,
+        state=st.sampled_from(HostState),
+        ready_models=st.frozensets(model_ids(), max_size=2),
+        free_slots=st.none() | counts(),
+    )
+
+
+def probe_results() -> SearchStrategy[ProbeResult]:
+    """Draw what came of probing a host."""
+    return st.builds(
+        ProbeResult,
+        latency=st.none() | measurements(),
+        readiness=st.none() | readinesses(),
+        unreachable=st.sampled_from(("", "dial")),
+        refuted=st.sampled_from(("", "too near")),
+        address=address_lists().map(lambda addresses: addresses[0] if addresses else ""),
+    )
+
+
+def host_views() -> SearchStrategy[HostView]:
+    """Draw all that a client knows of a host at one moment."""
+    return st.builds(
+        HostView,
+        info=host_infos(),
+        uptime=st.none() | measurements(),
+        claimed_uptime=st.none() | measurements(),
+        reputation=reputations(),
+        probe=st.none() | probe_results(),
+        sources=st.lists(st.sampled_from(SOURCE_NAMES), max_size=3, unique=True).map(tuple),
+    )
+
+
+def weights() -> SearchStrategy[Weights]:
+    """Draw weights per mille."""
+
+    def cut(cuts: list[int]) -> Weights:
+        first, second, third = sorted(cuts)
+        return Weights(reputation=first, price=second - first, uptime=third - second, latency=1000 - third)
+
+    return st.lists(counts(1000), min_size=3, max_size=3).map(cut)
+
+
+def anchors() -> SearchStrategy[Anchors]:
+    """Draw where numbers have half of their points."""
+    some = st.integers(1, MAX_UINT32)
+    return st.builds(Anchors, price_micros_per_mtok=some, uptime_s=some, latency_us=some)
+
+
+def weighted_strategies() -> SearchStrategy[WeightedStrategy]:
+    """Draw a way to rank, :data:`hostmesh.discovery.ranking.AUTO` first."""
+    return st.just(AUTO) | st.builds(WeightedStrategy, weights=weights(), anchors=anchors())
+
+
+def score_parts() -> SearchStrategy[ScorePart]:
+    """Draw what one number adds to a score."""
+    return st.builds(ScorePart, name=st.sampled_from(("price", "latency")), points=counts(SCALE), weight=counts(1000))
+
+
+def scores() -> SearchStrategy[Score]:
+    """Draw a host's points and their sum by the shipped weights."""
+
+    def weighed(**points: int) -> Score:
+        parts = (
+            ScorePart(name=name, points=number, weight=getattr(AUTO.weights, name)) for name, number in points.items()
+        )
+        return Score(parts=tuple(parts))
+
+    some = counts(SCALE)
+    return st.builds(weighed, reputation=some, price=some, uptime=some, latency=some)
+
+
+def diversities() -> SearchStrategy[Diversity]:
+    """Draw how many hosts may be alike, any number first."""
+    some = st.none() | st.integers(1, 100)
+    return st.builds(Diversity, max_per_operator=some, max_per_subnet=some)
+
+
+def host_choices() -> SearchStrategy[HostChoice]:
+    """Draw a host that was found: with a model, and the offer that a job without further wishes would use."""
+
+    def chosen(view: HostView, points: Score) -> HostChoice:
+        return choice_of(view, points, HostCriteria())
+
+    return st.builds(chosen, host_views().filter(lambda view: bool(view.info.models)), scores())
+
+
+def rejections() -> SearchStrategy[Rejection]:
+    """Draw why a host was turned away."""
+    detail = texts(most_bytes=96)
+    return st.builds(Rejection, peer_id=peer_ids(), criterion=st.sampled_from(CRITERIA), detail=detail)
+
+
+def relaxations() -> SearchStrategy[Relaxation]:
+    """Draw a change of the criteria, in words and as such."""
+    return st.builds(Relaxation, text=texts(most_bytes=96), criteria=host_criteria())
+
+
+def funnels() -> SearchStrategy[Funnel]:
+    """Draw how criteria fared with up to 4 hosts, by the shipped sifting; nobody seen first."""
+    return st.builds(lambda views, criteria: sift(views, criteria)[1], _one_view_each(), host_criteria())
+
+
+def explanations() -> SearchStrategy[Explanation]:
+    """Draw the outcome of a search among up to 4 hosts, by the shipped sifting and ranking; nobody seen first."""
+
+    def explained(views: Sequence[HostView], criteria: HostCriteria, seed: bytes) -> Explanation:
+        matched, funnel = sift(views, criteria)
+        ranked = rank(matched, criteria, seed=seed)
+        return Explanation(
+            choices=tuple(choice_of(view, points, criteria) for view, points in ranked if view.info.models),
+            funnel=funnel,
+        )
+
+    # Half of the time without criteria, which most hosts meet.
+    criteria = st.just(HostCriteria()) | host_criteria()
+    return st.builds(explained, _one_view_each(), criteria, st.binary(max_size=4))
+
+
+def _one_view_each() -> SearchStrategy[list[HostView]]:
+    return st.lists(host_views(), max_size=_HOSTS_AT_MOST, unique_by=lambda view: view.info.peer_id)
