@@ -15,14 +15,29 @@ from hostmesh.cli.options import invocation, listed
 def find(
     context: typer.Context,
     model: options.Models = None,
+    any_model: options.AnyModels = None,
+    kind: options.Kind = None,
     max_price_micros: options.MaxPrice = None,
     currency: options.Currency = "USD",
+    quantisation: options.Quantisation = None,
+    min_context_tokens: options.MinContextTokens = None,
+    min_vram_mib: options.MinVramMib = None,
     max_latency_ms: options.MaxLatencyMs = None,
     min_reputation: options.MinReputation = None,
     min_uptime_s: options.MinUptimeS = None,
+    strict_uptime: options.StrictUptime = False,
     location: options.Location = None,
     capability: options.Capabilities = None,
+    protocol: options.Protocols = None,
+    min_free_slots: options.MinFreeSlots = None,
+    path: options.PathName = "any",
     accept_unmeasured: options.AcceptUnmeasured = False,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    prefer: options.Prefer = None,
+    strategy: options.StrategyName = "auto",
+    max_per_operator: options.MaxPerOperator = None,
+    max_per_subnet: options.MaxPerSubnet = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Most hosts shown.")] = 20,
     bootstrap: options.Bootstrap = None,
     listen: options.Listen = None,
@@ -47,11 +62,14 @@ def find(
         network=network,
         key_file=key,
     )
-    from hostmesh.cli.client import ExplainedNoHostError, client_sdk, fresh_wallet, host_criteria
+    from hostmesh.cli.client import ExplainedNoHostError, client_sdk, fresh_wallet, host_criteria, strategy_called
     from hostmesh.cli.show import print_choices, print_funnel
+    from hostmesh.discovery.selection import Diversity
 
     criteria = host_criteria(
         models=model,
+        any_models=any_model,
+        kind=kind,
         max_price_micros=max_price_micros,
         currency=currency,
         min_reputation=min_reputation,
@@ -60,11 +78,25 @@ def find(
         location=location,
         capabilities=capability,
         accept_unmeasured=accept_unmeasured,
+        quantisation=quantisation,
+        min_context_tokens=min_context_tokens,
+        min_vram_mib=min_vram_mib,
+        strict_uptime=strict_uptime,
+        protocols=protocol,
+        min_free_slots=min_free_slots,
+        path=path,
+        include=include,
+        exclude=exclude,
+        preferred=prefer,
     )
+    ranking = strategy_called(strategy)
+    diversity = Diversity(max_per_operator=max_per_operator, max_per_subnet=max_per_subnet)
 
     async def search() -> None:
         async with client_sdk(loaded, fresh_wallet()) as sdk:
-            found = await sdk.get_discovery_manager().explain(criteria, timeout_s=timeout_s)
+            found = await sdk.get_discovery_manager().explain(
+                criteria, strategy=ranking, diversity=diversity, timeout_s=timeout_s
+            )
         if not found.choices:
             if not as_json and found.funnel.seen:
                 print_funnel(found.funnel, sys.stderr)

@@ -43,6 +43,51 @@ MaxPrice = Annotated[
 Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Currency of prices and limits.")]
 Capabilities = Annotated[list[str] | None, typer.Option("--capability", metavar="NAME", help="Repeat: all of them.")]
 AcceptUnmeasured = Annotated[bool, typer.Option("--accept-unmeasured", help="Keep hosts of unknown latency, last.")]
+AnyModels = Annotated[
+    list[str] | None, typer.Option("--any-model", metavar="ID", help="Exact model id. Repeat: one of them.")
+]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="chat|embedding", help="What the model must do.")]
+Quantisation = Annotated[
+    list[str] | None, typer.Option("--quantisation", metavar="NAME", help="Such as Q4_K_M. Repeat: one of them.")
+]
+MinContextTokens = Annotated[
+    int | None, typer.Option("--min-context-tokens", metavar="N", help="Context length of the model; claimed.")
+]
+MinVramMib = Annotated[
+    int | None, typer.Option("--min-vram-mib", metavar="N", help="Memory of all GPUs together; claimed.")
+]
+StrictUptime = Annotated[
+    bool, typer.Option("--strict-uptime", help="Count only the uptime that was observed from here.")
+]
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option("--protocol", metavar="ID", help="/hostmesh/job/1.1.0 or later, or .../1.0.0..1.4.0. Repeat: all."),
+]
+MinFreeSlots = Annotated[int | None, typer.Option("--min-free-slots", metavar="N", help="Jobs that start at once.")]
+PathName = Annotated[str, typer.Option("--path", metavar="any|direct", help="direct: not through a relay.")]
+Include = Annotated[
+    list[str] | None, typer.Option("--include", metavar="ID", help="Peer id or wallet: only these. Repeat.")
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", metavar="ID", help="Peer id or wallet: none of these. Repeat.")
+]
+Prefer = Annotated[
+    list[str] | None, typer.Option("--prefer", metavar="ID", help="Peer id or wallet: these first. Repeat.")
+]
+StrategyName = Annotated[
+    str,
+    typer.Option(
+        "--strategy",
+        metavar="auto|cheapest|fastest|reliable|specific",
+        help="Which is best; specific: the one host that --include names.",
+    ),
+]
+MaxPerOperator = Annotated[
+    int | None, typer.Option("--max-per-operator", min=1, metavar="N", help="Show at most N hosts of one wallet.")
+]
+MaxPerSubnet = Annotated[
+    int | None, typer.Option("--max-per-subnet", min=1, metavar="N", help="Show at most N hosts of one /24 or /48.")
+]
 TimeoutS = Annotated[float, typer.Option("--timeout-s", min=0.01, metavar="S", help="Seconds for finding.")]
 
 WalletFile = Annotated[Path | None, typer.Option("--wallet", metavar="FILE", help="Wallet file.")]

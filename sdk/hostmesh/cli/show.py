@@ -23,8 +23,8 @@ def choice_row(choice: HostChoice) -> tuple[str, ...]:
         "unpriced" if choice.price is None else field(str(choice.price)),
         "?" if choice.latency is None else f"{choice.latency.value:.1f} ms (n={choice.latency.samples})",
         f"{choice.reputation.points} (n={choice.reputation.n})",
-        "?" if choice.uptime is None else _duration(choice.uptime.value),
-        "?" if choice.place is None else field(str(choice.place), max_chars=40),
+        _uptime(choice),
+        _place(choice),
         "+".join(choice.sources),
     )
 
@@ -46,6 +46,19 @@ def print_funnel(funnel: Funnel, stream: TextIO | None = None) -> None:
         print(f"  {rejection.peer_id}  turned away by {rejection.criterion}: {field(rejection.detail)}", file=out)
     if funnel.relaxation is not None:
         print(f"  would find one: {field(funnel.relaxation.text)}", file=out)
+
+
+def _uptime(choice: HostChoice) -> str:
+    """Return the observed uptime once there is any, else the claimed one as such."""
+    if choice.uptime is not None and choice.uptime.value >= 1:
+        return _duration(choice.uptime.value)
+    return "?" if choice.claimed_uptime is None else f"{_duration(choice.claimed_uptime.value)} (claimed)"
+
+
+def _place(choice: HostChoice) -> str:
+    if choice.place is None:
+        return "?"
+    return field(str(choice.place), max_chars=40) + (" (refuted)" if choice.place_refuted else "")
 
 
 def _duration(seconds: float) -> str:
