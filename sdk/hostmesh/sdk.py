@@ -14,7 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.manager import DiscoveryManager
 from hostmesh.discovery.records import RecordBook
-from hostmesh.discovery.store import SequenceStore
+from hostmesh.discovery.store import BanStore, SequenceStore
 from hostmesh.errors import NodeNotRunningError, NotAuthenticatedError, UsageError
 from hostmesh.hosting import HostManager
 from hostmesh.identity.binding import verify_binding
@@ -82,6 +82,7 @@ class SDK:
         self._hosts: HostManager | None = None
         self._reputation: ReputationBook | None = None
         self._sequences: SequenceStore | None = None
+        self._bans: BanStore | None = None
         self._records = RecordBook(network=self.settings.network, verify_binding=verify_binding, system=system)
 
     async def authenticate(
@@ -335,6 +336,12 @@ class SDK:
             self._stores.callback(self._sequences.close)
         return self._sequences
 
+    def _take_up_bans(self) -> None:
+        if self._bans is None:
+            self._bans = BanStore(self._data_dir / "bans.sqlite3")
+            self._stores.callback(self._bans.close)
+            self._records.remember_bans(self._bans)
+
     def _open_key(self, held: ExitStack) -> PeerKey:
         if self._ephemeral_key:
             return PeerKey.generate(self._system.random_bytes)
@@ -371,6 +378,7 @@ class SDK:
             enable_mdns=settings.enable_mdns,
             mdns_interfaces=settings.mdns_interfaces,
         )
+        self._take_up_bans()
         with ExitStack() as held:
             key = self._open_key(held)
             async with run_stack(

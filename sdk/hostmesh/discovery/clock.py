@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hostmesh.net.peer_id import PeerId
+
 LEAST_STRANGERS = 3
 """So many strangers must have answered before their median counts; one trusted peer is enough."""
 
@@ -18,6 +20,37 @@ class ClockSample:
     """Their clock minus ours, at the middle of the call."""
     is_trusted: bool
     """The peer stands in our configuration."""
+    peer_id: PeerId | None = None
+    error_s: float = 0.0
+    """Half of the time that the call took: the true skew lies at most this far from ``skew_s``."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON takes them."""
+        return {
+            "skew_s": round(self.skew_s, 3),
+            "is_trusted": self.is_trusted,
+            "peer_id": self.peer_id,
+            "error_s": round(self.error_s, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockReading:
+    """One comparison of our clock with those of peers."""
+
+    skew_s: float | None
+    """How far others are ahead of us; None = too few answered to say. See :func:`clock_skew_s`."""
+    samples: tuple[ClockSample, ...]
+    """Every peer that answered."""
+    measured_at_unix_s: float
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON takes them."""
+        return {
+            "skew_s": None if self.skew_s is None else round(self.skew_s, 3),
+            "samples": [sample.to_dict() for sample in self.samples],
+            "measured_at_unix_s": self.measured_at_unix_s,
+        }
 
 
 def clock_skew_s(samples: Sequence[ClockSample]) -> float | None:

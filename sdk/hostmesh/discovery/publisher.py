@@ -8,20 +8,21 @@ and tried again every few seconds; meanwhile the record signed last is served un
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from hostmesh.discovery.clock import ClockSample, clock_skew_s
+from hostmesh.discovery.bans import Ban
+from hostmesh.discovery.clock_watch import ClockWatch
 from hostmesh.discovery.description import HostDescription, HostState
 from hostmesh.discovery.probe import StatusProbe
 from hostmesh.discovery.record import MAX_SKEW_S, HostInfo, VerifyBinding, build_record, verify_record
 from hostmesh.discovery.source import Advert, Source
 from hostmesh.discovery.store import SequenceStore
-from hostmesh.errors import ClockSkewError, HostmeshError, InvalidAddressError, RecordExpiredError, UsageError
-from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, split_peer_address
+from hostmesh.errors import ClockSkewError, HostmeshError, RecordExpiredError, UsageError
+from hostmesh.net.address import MAX_ADDRESSES_PER_PEER
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.shapes import RpcCaller
@@ -51,6 +52,14 @@ class PublisherNode(Protocol):
         ...
 
 
+class ProofFeed(Protocol):
+    """Has proofs to hand on; :class:`hostmesh.discovery.records.RecordBook` is one."""
+
+    async def next_proof(self) -> Ban:
+        """Wait for a ban whose proof peers should have."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherConfig:
     """Times of the publisher. Source of life and renewal: docs/architecture.md, decision 4."""
@@ -64,6 +73,8 @@ class PublisherConfig:
     """Most peers that a change is pushed to; the others ask, or see it expire."""
     max_clocks: int = 5
     clock_timeout_s: float = 2.0
+    proof_pause_s: float = 5.0
+    """Between two proofs that are handed on."""
 
 
 class HostPublisher:
@@ -80,6 +91,7 @@ class HostPublisher:
             taken up without a restart.
         verify_binding: checks it as everybody else will.
         status: asks peers for their clocks; None = the clock is not compared.
+        proofs: proofs of equivocation to hand on to peers, host or not; None = none.
         system: the clock.
         config: times.
     """
@@ -96,6 +108,7 @@ class HostPublisher:
         binding: Callable[[], pb.PeerBinding],
         verify_binding: VerifyBinding,
         status: StatusProbe | None = None,
+        proofs: ProofFeed | None = None,
         system: System | None = None,
         config: PublisherConfig | None = None,
     ) -> None:
@@ -107,9 +120,18 @@ class HostPublisher:
         self._store = store
         self._binding = binding
         self._verify_binding = verify_binding
-        self._status = status
+        self._proofs = proofs
         self._system = system or System()
         self._config = config or PublisherConfig()
+        self._clock = None
+        if status is not None:
+            self._clock = ClockWatch(
+                node,
+                status,
+                system=self._system,
+                max_peers=self._config.max_clocks,
+                timeout_s=self._config.clock_timeout_s,
+            )
         self._description: HostDescription | None = None
         self._state = HostState.WITHDRAWN
         self._started_at = 0
@@ -134,6 +156,11 @@ class HostPublisher:
         """Why the last renewal failed; None = it did not."""
         return self._problem
 
+    @property
+    def clock(self) -> ClockWatch | None:
+        """Compares our clock with those of peers: before each renewal, and whenever it is asked to."""
+        return self._clock
+
     def current(self) -> pb.SignedHostRecord | None:
         """Return the record or tombstone to serve; None when there is none, or when it has expired."""
         if self._info is None or self._system.unix_s() > self._info.expires_at_unix_s:
@@ -141,8 +168,17 @@ class HostPublisher:
         return self._record
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Renew what is published, until cancelled. A record that is not renewed is gone after two minutes."""
-        task_status.started()
+        """Renew what is published and hand proofs on, until cancelled.
+
+        A record that is not renewed is gone after two minutes.
+        """
+        async with trio.open_nursery() as nursery:
+            if self._proofs is not None:
+                nursery.start_soon(self._hand_on_proofs)
+            task_status.started()
+            await self._keep_renewed()
+
+    async def _keep_renewed(self) -> None:
         while True:
             self._changed = trio.Event()
             with trio.move_on_after(self._pause_s()):
@@ -178,7 +214,7 @@ class HostPublisher:
             info = self._sign(description, HostState.AVAILABLE)
             self._description = description
             await self._advertise(description)
-            await self._push()
+            await self._push_record()
         return info
 
     async def drain(self) -> HostInfo:
@@ -192,7 +228,7 @@ class HostPublisher:
             if self._description is None:
                 raise UsageError("nothing is announced", remedy="call announce() first")
             info = self._sign(self._description, HostState.DRAINING)
-            await self._push()
+            await self._push_record()
         return info
 
     async def withdraw(self) -> None:
@@ -216,7 +252,7 @@ class HostPublisher:
                 raise
             finally:
                 await self._advertise(None)
-            await self._push()
+            await self._push_record()
 
     # --- signing ---
 
@@ -289,33 +325,28 @@ class HostPublisher:
         for source in self._sources:
             await source.advertise(advert)
 
-    async def _push(self) -> None:
-        record = self._record
-        assert record is not None
+    async def _push_record(self) -> None:
+        assert self._record is not None
+        await self._push(pb.AnnounceRequest(record=self._record))
+
+    async def _push(self, request: pb.AnnounceRequest, *, but_not: Collection[PeerId | None] = ()) -> None:
+        peers = [peer_id for peer_id in self._node.connected_peers() if peer_id not in but_not]
         with trio.move_on_after(self._config.push_timeout_s):
             async with trio.open_nursery() as nursery:
-                for peer_id in self._node.connected_peers()[: self._config.max_pushed]:
-                    nursery.start_soon(self._push_to, peer_id, record)
+                for peer_id in peers[: self._config.max_pushed]:
+                    nursery.start_soon(self._push_to, peer_id, request)
 
-    async def _push_to(self, peer_id: PeerId, record: pb.SignedHostRecord) -> None:
+    async def _push_to(self, peer_id: PeerId, request: pb.AnnounceRequest) -> None:
         try:
-            request = pb.AnnounceRequest(record=record)
             await DiscoveryServiceClient(self._caller, peer_id).announce(request, timeout_s=self._config.push_timeout_s)
         except HostmeshError as error:
-            # Best effort: whoever was not told sees the record expire.
-            _log.debug("%s did not take our record: %s", peer_id, error.code)
+            # Best effort: whoever was not told sees the record expire, or meets the proof elsewhere.
+            _log.debug("%s did not take what we announced: %s", peer_id, error.code)
 
     async def _check_clock(self) -> None:
-        if self._status is None:
+        if self._clock is None:
             return
-        trusted = set(_peers_of(self._node.bootstrap_outcomes()))
-        peers = sorted(self._node.connected_peers(), key=lambda peer_id: peer_id not in trusted)
-        samples: list[ClockSample] = []
-        with trio.move_on_after(self._config.clock_timeout_s):
-            async with trio.open_nursery() as nursery:
-                for peer_id in peers[: self._config.max_clocks]:
-                    nursery.start_soon(self._ask_clock, self._status, peer_id, peer_id in trusted, samples)
-        skew_s = clock_skew_s(samples)
+        skew_s = (await self._clock.measure()).skew_s
         if skew_s is not None and abs(skew_s) > MAX_SKEW_S:
             raise ClockSkewError(
                 f"this machine's clock is {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'} of the network's",
@@ -323,26 +354,15 @@ class HostPublisher:
                 remedy="set the clock from a time server (timedatectl set-ntp true), then try again",
             )
 
-    async def _ask_clock(
-        self, status: StatusProbe, peer_id: PeerId, is_trusted: bool, samples: list[ClockSample]
-    ) -> None:
-        before = self._system.unix_s()
-        try:
-            snapshot = await status.get_snapshot(peer_id, timeout_s=self._config.clock_timeout_s)
-        except HostmeshError:
-            return  # a peer that does not tell the time says nothing about ours
-        if snapshot.time_unix_ms:
-            ours = (before + self._system.unix_s()) / 2
-            samples.append(ClockSample(skew_s=snapshot.time_unix_ms / 1000 - ours, is_trusted=is_trusted))
+    # --- proofs ---
 
-
-def _peers_of(addresses: Mapping[str, str]) -> list[PeerId]:
-    found: list[PeerId] = []
-    for address in addresses:
-        try:
-            peer_id = split_peer_address(address)[1]
-        except InvalidAddressError:
-            continue
-        if peer_id is not None:
-            found.append(peer_id)
-    return found
+    async def _hand_on_proofs(self) -> None:
+        assert self._proofs is not None
+        while True:
+            ban = await self._proofs.next_proof()
+            if ban.proof is None:
+                continue
+            request = pb.AnnounceRequest(proof=pb.EquivocationProof.FromString(ban.proof))
+            await self._push(request, but_not={ban.peer_id, ban.introducer})
+            # A key costs nothing: whoever makes many of them guilty does not set the pace.
+            await trio.sleep(self._config.proof_pause_s)

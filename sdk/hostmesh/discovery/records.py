@@ -1,22 +1,40 @@
-"""The one way into the host table: verify, merge, count. And who named which host."""
+"""The one way into the host table: verify, merge, count. Who named which host, and who is banned by which proof."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
+from enum import Enum
 
+import trio
+
+from hostmesh.discovery.bans import Ban, Familiarity
+from hostmesh.discovery.equivocation import make_proof, read_proof
 from hostmesh.discovery.record import HostInfo, VerifyBinding, verify_record
+from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.table import HostTable, KnownHost, Merge
-from hostmesh.errors import RemoteProtocolError
+from hostmesh.errors import RemoteProtocolError, StoreError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
 
 _log = logging.getLogger("hostmesh.discovery")
 
-MAX_NAMED = 8192
-"""Peers whose sources are remembered; the one named longest ago goes first."""
+MAX_NAMED = 2048
+"""Peers remembered of each source; the one that it named longest ago goes first, whatever others name."""
+MAX_HANDED_ON = 16
+"""Proofs that wait to be handed on; that against the key known least goes first."""
+
+
+class ProofTaken(Enum):
+    """What became of a proof."""
+
+    BANNED = "banned"
+    KNOWN = "known"
+    """Its key was banned before."""
+    REFUSED = "refused"
+    """It holds, but nobody here knew the key, and its introducer has told of too many such."""
 
 
 class RecordBook:
@@ -41,7 +59,10 @@ class RecordBook:
         self._verify_binding = verify_binding
         self._system = system or System()
         self._table = table or HostTable()
-        self._named: OrderedDict[PeerId, tuple[str, ...]] = OrderedDict()
+        self._named: dict[str, OrderedDict[PeerId, None]] = {}
+        self._store: BanStore | None = None
+        self._to_hand_on: list[Ban] = []
+        self._proof_came = trio.Event()
         self._counts: Counter[str] = Counter()
 
     @property
@@ -51,8 +72,12 @@ class RecordBook:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often each thing happened: ``added``, ``replaced``, ``equivocation``, ``refused:<field or code>``, ..."""
-        return {**self._counts, "evicted": self._table.evicted}
+        """How often each thing happened: ``added``, ``replaced``, ``equivocation``, ``refused:<field or code>``, ...
+
+        Of proofs: ``proof:made``, ``proof:banned``, ``proof:known``, ``proof:refused``, ``proof:invalid``. And how many
+        keys are ``banned_keys`` now.
+        """
+        return {**self._counts, "evicted": self._table.evicted, "banned_keys": len(self._table.bans)}
 
     def accept(
         self, signed: pb.SignedHostRecord, *, expected_peer_id: PeerId | None = None, introducer: PeerId | None = None
@@ -86,11 +111,72 @@ class RecordBook:
             raise
         if introducer == info.peer_id:
             introducer = None
+        other = self._table.seen(info)
         merge = self._table.merge(info, now=now, introducer=introducer)
         self._counts[merge.value] += 1
         if merge is Merge.EQUIVOCATION:
             _log.warning("host %s signed two records of sequence %d; banned", info.peer_id, info.sequence)
+            self._keep_ban(info, other, now)
         return info, merge
+
+    def accept_proof(self, proof: pb.EquivocationProof, *, introducer: PeerId) -> ProofTaken:
+        """Ban the key that a proof convicts, and hand the proof on if its host was known here.
+
+        Args:
+            proof: as a peer handed it over.
+            introducer: that peer.
+
+        Raises:
+            BadSignatureError, RecordInvalidError: it proves nothing; counted, and nothing else happened.
+
+        Cost: two Ed25519 verifications.
+        """
+        try:
+            read = read_proof(proof.SerializeToString(), network=self._network)
+        except RemoteProtocolError:
+            self._counts["proof:invalid"] += 1
+            raise
+        is_known = read.peer_id in self._table.bans
+        ban = self._table.ban(read.peer_id, now=self._system.unix_s(), introducer=introducer, proof=read.to_bytes())
+        if ban is not None:
+            self._save(ban)
+            self._hand_on(ban)
+        taken = ProofTaken.KNOWN if is_known else ProofTaken.REFUSED if ban is None else ProofTaken.BANNED
+        self._counts[f"proof:{taken.value}"] += 1
+        if taken is ProofTaken.BANNED:
+            _log.warning("%s proved that host %s signed two records of one sequence; banned", introducer, read.peer_id)
+        return taken
+
+    async def next_proof(self) -> Ban:
+        """Wait for a proof to hand on; the key that was known best comes first. Cancellation: safe.
+
+        Only proofs against keys that were known here are handed on: those against others cost whoever makes them
+        nothing, and would cost every peer of every peer.
+        """
+        while not self._to_hand_on:
+            self._proof_came = trio.Event()
+            await self._proof_came.wait()
+        best = max(self._to_hand_on, key=lambda ban: ban.familiarity)
+        self._to_hand_on.remove(best)
+        return best
+
+    def remember_bans(self, store: BanStore) -> None:
+        """Take up the bans of earlier runs, and keep those to come in the same place.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        noticed_before = self.bans
+        for ban in store.load(self._network):
+            self._table.bans.add(ban)
+        self._store = store
+        for ban in noticed_before:
+            self._save(ban)
+
+    @property
+    def bans(self) -> tuple[Ban, ...]:
+        """The keys that are banned, with their proofs."""
+        return tuple(self._table.bans)
 
     def known(self, peer_id: PeerId) -> KnownHost | None:
         """Return the newest usable record of a peer, or None."""
@@ -102,14 +188,15 @@ class RecordBook:
 
     def name(self, peer_id: PeerId, source: str) -> None:
         """Note that a source named this peer."""
-        sources = self._named.pop(peer_id, ())
-        self._named[peer_id] = sources if source in sources else tuple(sorted((*sources, source)))
-        while len(self._named) > MAX_NAMED:
-            self._named.popitem(last=False)
+        named = self._named.setdefault(source, OrderedDict())
+        named[peer_id] = None
+        named.move_to_end(peer_id)
+        if len(named) > MAX_NAMED:
+            named.popitem(last=False)
 
     def sources_of(self, peer_id: PeerId) -> tuple[str, ...]:
         """Return the sources that named this peer, in alphabetical order."""
-        return self._named.get(peer_id, ())
+        return tuple(sorted(source for source, named in self._named.items() if peer_id in named))
 
     def mark_useful(self, peer_ids: Iterable[PeerId]) -> None:
         """Note that these hosts answered; they are evicted last."""
@@ -119,3 +206,33 @@ class RecordBook:
     def purge(self) -> None:
         """Free what can no longer matter."""
         self._table.purge(self._system.unix_s())
+
+    def _keep_ban(self, info: HostInfo, other: bytes | None, now: float) -> None:
+        """Make the proof of a contradiction that was noticed here, keep it and hand it on."""
+        if other is not None:
+            first, second = (pb.SignedHostRecord.FromString(signed) for signed in (other, info.signed))
+            proof = make_proof(first, second, network=self._network)
+            self._counts["proof:made"] += 1
+            self._table.ban(info.peer_id, now=now, proof=proof.to_bytes())
+        ban = self._table.bans.get(info.peer_id)
+        if ban is not None:
+            self._save(ban)
+            self._hand_on(ban)
+
+    def _hand_on(self, ban: Ban) -> None:
+        if ban.proof is None or ban.familiarity is Familiarity.STRANGER:
+            return
+        self._to_hand_on.append(ban)
+        if len(self._to_hand_on) > MAX_HANDED_ON:
+            self._to_hand_on.remove(min(self._to_hand_on, key=lambda each: each.familiarity))
+        self._proof_came.set()
+
+    def _save(self, ban: Ban) -> None:
+        if self._store is None:
+            return
+        try:
+            self._store.put(self._network, ban)
+        except StoreError as error:
+            # It holds while this process runs.
+            self._counts["ban_not_kept"] += 1
+            _log.error("the ban of %s is not kept: %s", ban.peer_id, error.message)

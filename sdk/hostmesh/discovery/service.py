@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from hostmesh.discovery.bans import INTRODUCER_WINDOW_S
 from hostmesh.discovery.pages import RecordQuery, page_of
-from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.records import ProofTaken, RecordBook
 from hostmesh.discovery.table import Merge
 from hostmesh.errors import RemoteProtocolError, RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
@@ -53,24 +54,25 @@ class DiscoveryServer(DiscoveryServiceBase):
         return pb.GetRecordResponse(record=record)
 
     async def announce(self, request: pb.AnnounceRequest, context: CallFrom) -> pb.AnnounceResponse:
-        """Take in a record that the caller hands over: its own, or another host's.
+        """Take in a record that the caller hands over, its own or another host's, or a proof against a key.
 
         Raises:
-            RpcError: INVALID_ARGUMENT with the reason and field: the record does not hold.
-                RESOURCE_EXHAUSTED: this caller has handed over too many hosts.
+            RpcError: INVALID_ARGUMENT with the reason and field: the record or the proof does not hold.
+                RESOURCE_EXHAUSTED: this caller has handed over too many hosts, or proofs against keys unknown here.
         """
-        if not request.HasField("record"):
-            raise RpcError("no record", status=StatusCode.INVALID_ARGUMENT, reason="RECORD_INVALID")
+        if request.HasField("record") == request.HasField("proof"):
+            raise RpcError(
+                "an announcement has a record or a proof",
+                status=StatusCode.INVALID_ARGUMENT,
+                reason="RECORD_INVALID",
+            )
+        if request.HasField("proof"):
+            self._take_proof(request.proof, context.peer_id)
+            return pb.AnnounceResponse()
         try:
             info, merge = self._records.accept(request.record, introducer=context.peer_id)
         except RemoteProtocolError as error:
-            field = getattr(error, "field", "")
-            raise RpcError(
-                error.message,
-                status=StatusCode.INVALID_ARGUMENT,
-                reason=error.code,
-                details={"field": field} if field else {},
-            ) from error
+            raise _invalid(error) from error
         if merge is Merge.REFUSED:
             raise RpcError(
                 "no room for another host from this peer",
@@ -81,6 +83,19 @@ class DiscoveryServer(DiscoveryServiceBase):
         if merge in (Merge.ADDED, Merge.REPLACED):
             self._records.name(info.peer_id, "announce")
         return pb.AnnounceResponse()
+
+    def _take_proof(self, proof: pb.EquivocationProof, introducer: PeerId) -> None:
+        try:
+            taken = self._records.accept_proof(proof, introducer=introducer)
+        except RemoteProtocolError as error:
+            raise _invalid(error) from error
+        if taken is ProofTaken.REFUSED:
+            raise RpcError(
+                "too many proofs from this peer against keys that are not known here",
+                status=StatusCode.RESOURCE_EXHAUSTED,
+                reason="RATE_LIMITED",
+                retry_after_ms=int(INTRODUCER_WINDOW_S * 1000),
+            )
 
     async def query(self, request: pb.QueryRequest, context: CallFrom) -> pb.QueryResponse:
         """Return a page of records of hosts that this node has spoken with.
@@ -96,3 +111,13 @@ class DiscoveryServer(DiscoveryServiceBase):
         page = page_of(self._records.live(), query, asker=context.peer_id, secret=self._secret)
         records = [pb.SignedHostRecord.FromString(host.info.signed) for host in page.hosts]
         return pb.QueryResponse(records=records, cursor=page.cursor)
+
+
+def _invalid(error: RemoteProtocolError) -> RpcError:
+    field = getattr(error, "field", "")
+    return RpcError(
+        error.message,
+        status=StatusCode.INVALID_ARGUMENT,
+        reason=error.code,
+        details={"field": field} if field else {},
+    )

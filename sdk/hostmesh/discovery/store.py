@@ -1,13 +1,15 @@
-"""The sequence numbers of our own records, on disk before a record leaves.
+"""What discovery keeps on disk: the sequence numbers of our own records, and the keys that are banned.
 
-After a power cut the clock has moved past what the last second may have lost. Two records of one sequence would look
-like equivocation, so each number is handed out once: max(stored + 1, unix milliseconds).
+A sequence number is on disk before its record leaves. After a power cut the clock has moved past what the last second
+may have lost. Two records of one sequence would look like equivocation, so each number is handed out once: max(stored +
+1, unix milliseconds).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from hostmesh.discovery.bans import MAX_BANS, MAX_STRANGERS, Ban, Familiarity
 from hostmesh.net.peer_id import PeerId
 from hostmesh.store import Store
 
@@ -24,6 +26,21 @@ _MIGRATIONS = (
     ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
+_BAN_MIGRATIONS = (
+    (
+        """
+        CREATE TABLE bans (
+            network TEXT NOT NULL,
+            peer_id TEXT NOT NULL,
+            banned_at_unix_s REAL NOT NULL,
+            familiarity INTEGER NOT NULL CHECK (familiarity BETWEEN 0 AND 2),
+            introducer TEXT,
+            proof BLOB,
+            PRIMARY KEY (network, peer_id)
+        ) STRICT
+        """,
+    ),
+)
 
 
 class SequenceStore:
@@ -62,3 +79,67 @@ class SequenceStore:
                 (network, peer_id, max(1, int(now * 1000))),
             ).fetchone()
         return int(row[0])
+
+
+class BanStore:
+    """Keeps bans, in the order and the bounds of :class:`hostmesh.discovery.bans.BanList`, each network for itself.
+
+    Several processes may share the file.
+
+    Args:
+        path: the database file; None = in memory.
+
+    Raises:
+        StoreTooNewError: a newer hostmesh wrote it; it was left unchanged.
+        StoreError: it cannot be opened or is no such database.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._store = Store(path, what="the store of bans", migrations=_BAN_MIGRATIONS)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._store.close()
+
+    def load(self, network: str) -> list[Ban]:
+        """Return the bans of a network, the one that goes first when there is no room first.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT peer_id, banned_at_unix_s, familiarity, introducer, proof FROM bans WHERE network = ? "
+                "ORDER BY familiarity, banned_at_unix_s",
+                (network,),
+            ).fetchall()
+        return [
+            Ban(
+                peer_id=PeerId(peer_id),
+                banned_at_unix_s=banned_at,
+                familiarity=Familiarity(familiarity),
+                introducer=None if introducer is None else PeerId(introducer),
+                proof=proof,
+            )
+            for peer_id, banned_at, familiarity, introducer, proof in rows
+        ]
+
+    def put(self, network: str, ban: Ban) -> None:
+        """Keep a ban; what there is no room for any more goes. A key that is there only gains a proof.
+
+        Raises:
+            StoreError: it could not be written; everything is as before.
+        """
+        with self._store.transaction() as db:
+            db.execute(
+                "INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, peer_id) DO UPDATE SET "
+                "proof = coalesce(proof, excluded.proof)",
+                (network, ban.peer_id, ban.banned_at_unix_s, int(ban.familiarity), ban.introducer, ban.proof),
+            )
+            for most, condition in ((MAX_STRANGERS, f"familiarity = {Familiarity.STRANGER:d}"), (MAX_BANS, "TRUE")):
+                db.execute(
+                    f"DELETE FROM bans WHERE network = ? AND {condition} AND rowid IN (SELECT rowid FROM bans "  # noqa: S608
+                    f"WHERE network = ? AND {condition} ORDER BY familiarity DESC, banned_at_unix_s DESC "
+                    "LIMIT -1 OFFSET ?)",
+                    (network, network, most),
+                )

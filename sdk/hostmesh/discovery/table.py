@@ -1,7 +1,7 @@
 """The hosts that this node knows of: the newest valid record of each, raw and unfiltered. Pure.
 
-Merging is commutative, associative and idempotent at one ``now``: in whatever order records arrive, the table ends the
-same. Filters run on what is read from it, never on what goes in.
+Merging is commutative, associative and idempotent at one ``now`` as long as no bound is reached: in whatever order
+records arrive, the table ends the same. Filters run on what is read from it, never on what goes in.
 
 Rules, per (operator, peer id):
 
@@ -10,25 +10,37 @@ Rules, per (operator, peer id):
 - two different signed bodies with one sequence prove equivocation: the peer's rows are dropped and its key is banned.
   The body is compared, not the envelope around it, so that nobody else can make a host look guilty.
 
-Bounds: ``max_hosts`` rows, ``max_banned`` keys (the oldest ban goes first), 8 remembered sequences a row (equivocation
-on older ones goes unnoticed; they lose anyhow). When the table is full, the row of least worth goes: records that some
-third peer handed over before those that came from their own host, and hosts that never proved useful before those that
-did, so that a flood of fresh keys evicts its own like. One introducer may bring 16 hosts, all introducers together a
-quarter of the table; beyond that they are refused, not evicted.
+Bounds: ``max_hosts`` rows, bans as :mod:`hostmesh.discovery.bans` says, 8 remembered sequences a row (equivocation on
+older ones goes unnoticed; they lose anyhow) and 8 MiB of superseded records, kept for proofs. When the table is full,
+the row of least worth goes: hosts that never answered us before those that did, then records that some third peer
+handed over before those that came from their own host, then those in crowded networks. So a flood of fresh keys evicts
+its own like, and never a host that answered. A network (/24 of IPv4, /48 of IPv6) holds an eighth of the table, 16 rows
+at least: who comes after that competes with that network's rows. Addresses are claims; a network that strangers name
+too can therefore hold newcomers back, but none of its hosts that answered. One introducer may bring 16 hosts, all
+introducers together a quarter of the table; beyond that they are refused, not evicted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from hostmesh.discovery.bans import MAX_BANS, Ban, BanList, Familiarity
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.record import GRACE_S, MAX_LIFE_S, HostInfo
+from hostmesh.discovery.subnet import subnets_of
 from hostmesh.net.peer_id import PeerId
 
 MAX_SEQUENCES_PER_ROW = 8
 MAX_PER_INTRODUCER = 16
+LEAST_PER_SUBNET = 16
+"""Rows that a network may hold in a table however small."""
+SUBNET_SHARE = 8
+"""A network holds at most one part in so many of the table."""
+MAX_PAST_BYTES = 8 * 1024 * 1024
+"""Of superseded records; the one put away longest ago goes first."""
 
 
 class Merge(Enum):
@@ -45,7 +57,7 @@ class Merge(Enum):
     """It contradicts one of the same sequence; the key is banned now."""
     BANNED = "banned"
     REFUSED = "refused"
-    """Its introducer has brought too many."""
+    """Its introducer has brought too many, or there is no room for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +73,14 @@ class KnownHost:
     """Who handed the record over; None = the host itself."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Row:
     info: HostInfo
     received_at: float
     introducer: PeerId | None
     started_at: int | None
     remember_until: float
+    subnets: frozenset[str]
     useful: bool = False
     digests: dict[int, tuple[bytes, float]] = field(default_factory=dict)
 
@@ -77,9 +90,11 @@ class _Row:
         seen = self.digests.get(sequence)
         return None if seen is None else seen[0]
 
-    def worth(self) -> tuple[bool, bool, bool, float]:
-        live = self.info.state is not HostState.WITHDRAWN
-        return (self.useful, self.introducer is None, live, self.received_at)
+    @property
+    def familiarity(self) -> Familiarity:
+        if self.useful:
+            return Familiarity.USED
+        return Familiarity.SEEN if self.introducer is None else Familiarity.STRANGER
 
 
 class HostTable:
@@ -90,13 +105,17 @@ class HostTable:
         max_banned: most banned keys, >= 1.
     """
 
-    def __init__(self, *, max_hosts: int = 4096, max_banned: int = 1024) -> None:
+    def __init__(self, *, max_hosts: int = 4096, max_banned: int = MAX_BANS) -> None:
         if max_hosts < 4 or max_banned < 1:
             raise ValueError("a table holds at least 4 hosts and 1 ban")
         self._max_hosts = max_hosts
-        self._max_banned = max_banned
+        self._max_per_subnet = max(LEAST_PER_SUBNET, max_hosts // SUBNET_SHARE)
+        self.bans = BanList(max_banned)
+        """The keys that equivocated."""
         self._rows: dict[PeerId, dict[bytes, _Row]] = {}
-        self._banned: dict[PeerId, None] = {}
+        self._by_subnet: dict[str, dict[_Row, None]] = {}
+        self._past: OrderedDict[tuple[PeerId, bytes, int], bytes] = OrderedDict()
+        self._past_bytes = 0
         self._size = 0
         self._evicted = 0
 
@@ -112,7 +131,7 @@ class HostTable:
     @property
     def banned(self) -> tuple[PeerId, ...]:
         """The keys that equivocated."""
-        return tuple(self._banned)
+        return self.bans.peer_ids
 
     def merge(self, info: HostInfo, *, now: float, introducer: PeerId | None = None) -> Merge:
         """Put a verified record in.
@@ -122,9 +141,9 @@ class HostTable:
             now: unix seconds.
             introducer: who handed it over, when that was not the host itself.
 
-        Cost: O(1); O(rows) when the table is full.
+        Cost: O(1); O(rows) when the table, or a network's share of it, is full.
         """
-        if info.peer_id in self._banned:
+        if info.peer_id in self.bans:
             return Merge.BANNED
         if not info.is_acceptable(now):
             return Merge.EXPIRED
@@ -132,20 +151,63 @@ class HostTable:
         if row is None:
             return self._add(info, now, introducer)
         if row.digest_of(info.sequence) not in (None, info.digest):
-            self._ban(info.peer_id)
+            if introducer is None:
+                row.introducer = None  # heard of before, now convicted by the host itself
+            self.ban(info.peer_id, now=now, introducer=introducer)
             return Merge.EQUIVOCATION
         self._remember(row, info, now)
         if info.sequence < row.info.sequence:
+            self._put_away(info)
             return Merge.OLDER
         if info.sequence == row.info.sequence:
             if introducer is None:
                 row.introducer = None  # heard of before, now from the host itself
                 row.received_at = now
             return Merge.KNOWN
+        self._put_away(row.info)
         row.info = info
         row.received_at = now
         row.introducer = introducer if row.introducer is not None else None
-        return Merge.REPLACED
+        if info.addresses:  # a tombstone leaves its host where it was
+            self._place(row, subnets_of(info.addresses))
+        return Merge.REPLACED if self._make_room(row, now) else Merge.REFUSED
+
+    def seen(self, info: HostInfo) -> bytes | None:
+        """Return the record of this one's key, operator and sequence as it came first, if it is still kept."""
+        row = self._rows.get(info.peer_id, {}).get(info.operator)
+        if row is not None and row.info.sequence == info.sequence:
+            return row.info.signed
+        return self._past.get((info.peer_id, info.operator, info.sequence))
+
+    def familiarity(self, peer_id: PeerId) -> Familiarity:
+        """Tell how well a key is known here."""
+        rows = self._rows.get(peer_id, {}).values()
+        return max((row.familiarity for row in rows), default=Familiarity.STRANGER)
+
+    def ban(
+        self, peer_id: PeerId, *, now: float, introducer: PeerId | None = None, proof: bytes | None = None
+    ) -> Ban | None:
+        """Ban a key: what is known of its host goes, and nothing of it is taken any more.
+
+        Args:
+            peer_id: the key.
+            now: unix seconds.
+            introducer: who told us; None = we noticed ourselves.
+            proof: for others.
+
+        Returns:
+            The ban; None when there is no room for it, or it was there before and nothing was added.
+        """
+        ban = Ban(
+            peer_id=peer_id,
+            banned_at_unix_s=now,
+            familiarity=self.familiarity(peer_id),
+            introducer=introducer,
+            proof=proof,
+        )
+        for operator in list(self._rows.get(peer_id, {})):
+            self._drop(peer_id, operator)
+        return self.bans.get(peer_id) if self.bans.add(ban) else None
 
     def known(self, peer_id: PeerId, now: float) -> KnownHost | None:
         """Return the newest acceptable record of a peer that has not withdrawn, or None."""
@@ -182,18 +244,55 @@ class HostTable:
             self.purge(now)
             if not self._may_introduce(introducer):
                 return Merge.REFUSED
-        row = _Row(info, now, introducer, info.started_at_unix_s, _remember_until(info))
+        row = _Row(info, now, introducer, info.started_at_unix_s, _remember_until(info), frozenset())
         row.digests[info.sequence] = (info.digest, info.expires_at_unix_s + GRACE_S)
         self._rows.setdefault(info.peer_id, {})[info.operator] = row
         self._size += 1
-        if self._size > self._max_hosts and not self.purge(now):
-            # The newcomer takes part: a flood of junk does not push out what is worth more than itself.
-            least = min(self._all(), key=_Row.worth)
-            self._drop(least.info.peer_id, least.info.operator)
-            self._evicted += 1
-            if least is row:
-                return Merge.REFUSED
-        return Merge.ADDED
+        self._place(row, subnets_of(info.addresses))
+        return Merge.ADDED if self._make_room(row, now) else Merge.REFUSED
+
+    def _make_room(self, row: _Row, now: float) -> bool:
+        """Drop rows until every bound holds; tell whether this one is still there."""
+        if self._is_within_bounds(row) or (self.purge(now) and self._is_within_bounds(row)):
+            return True
+        # The newcomer takes part: a flood of junk does not push out what is worth more than itself.
+        for subnet in row.subnets:
+            if len(self._by_subnet[subnet]) > self._max_per_subnet and not self._evict(self._by_subnet[subnet], row):
+                return False
+        return self._size <= self._max_hosts or self._evict(self._all(), row)
+
+    def _is_within_bounds(self, row: _Row) -> bool:
+        return self._size <= self._max_hosts and all(
+            len(self._by_subnet[subnet]) <= self._max_per_subnet for subnet in row.subnets
+        )
+
+    def _evict(self, rows: Iterable[_Row], newest: _Row) -> bool:
+        least = min(rows, key=self._worth)
+        self._drop(least.info.peer_id, least.info.operator)
+        self._evicted += 1
+        return least is not newest
+
+    def _worth(self, row: _Row) -> tuple[Familiarity, bool, int, float]:
+        is_live = row.info.state is not HostState.WITHDRAWN
+        neighbours = sum(len(self._by_subnet[subnet]) for subnet in row.subnets)
+        return (row.familiarity, is_live, -neighbours, row.received_at)
+
+    def _place(self, row: _Row, subnets: frozenset[str]) -> None:
+        for subnet in row.subnets - subnets:
+            rows = self._by_subnet[subnet]
+            del rows[row]
+            if not rows:
+                del self._by_subnet[subnet]
+        for subnet in subnets - row.subnets:
+            self._by_subnet.setdefault(subnet, {})[row] = None
+        row.subnets = subnets
+
+    def _put_away(self, info: HostInfo) -> None:
+        place = (info.peer_id, info.operator, info.sequence)
+        self._past_bytes += len(info.signed) - len(self._past.pop(place, b""))
+        self._past[place] = info.signed
+        while self._past_bytes > MAX_PAST_BYTES:
+            self._past_bytes -= len(self._past.popitem(last=False)[1])
 
     def _may_introduce(self, introducer: PeerId) -> bool:
         hearsay = [row.introducer for row in self._all() if row.introducer is not None]
@@ -208,16 +307,9 @@ class HostTable:
         while len(row.digests) > MAX_SEQUENCES_PER_ROW:
             del row.digests[min(row.digests)]
 
-    def _ban(self, peer_id: PeerId) -> None:
-        for operator in list(self._rows.get(peer_id, {})):
-            self._drop(peer_id, operator)
-        self._banned[peer_id] = None
-        while len(self._banned) > self._max_banned:
-            del self._banned[next(iter(self._banned))]
-
     def _drop(self, peer_id: PeerId, operator: bytes) -> None:
         rows = self._rows[peer_id]
-        del rows[operator]
+        self._place(rows.pop(operator), frozenset())
         if not rows:
             del self._rows[peer_id]
         self._size -= 1
