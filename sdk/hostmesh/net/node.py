@@ -94,7 +94,7 @@ class Node:
         bootstrap = [(address, peer_id) for address, peer_id in map(split_peer_address, config.bootstrap_addresses)]
         peers = [(address, peer_id) for address, peer_id in bootstrap if peer_id not in (None, self.peer_id)]
         protected = frozenset(peer_id for _, peer_id in peers if peer_id)
-        self._events = EventFeed()
+        self._events: EventFeed[NodeEvent] = EventFeed()
         self._network_callbacks: dict[Callable[[NetworkChanged], None], None] = {}
         self._wanted = WantedLoop(
             self._reach_wanted,
@@ -286,13 +286,17 @@ class Node:
         """Return after the next peer that came or went."""
         await self._pool.wait_changed()
 
-    def watch_events(self, max_waiting: int = MAX_WAITING_EVENTS) -> AbstractContextManager[EventWatch]:
+    def watch_events(self, max_waiting: int = MAX_WAITING_EVENTS) -> AbstractContextManager[EventWatch[NodeEvent]]:
         """Return a block that yields an async iterator of every :data:`hostmesh.net.events.NodeEvent` from then on.
 
         Args:
             max_waiting: events that wait for the reader, >= 1; the oldest give way, counted in ``dropped``.
         """
         return self._events.watch(max_waiting)
+
+    def on_event(self, listener: Callable[[NodeEvent], None]) -> Callable[[], None]:
+        """Call a function with every event of the node; return what ends that. It must neither wait nor raise."""
+        return self._events.listen(listener)
 
     def on_network_change(self, callback: Callable[[NetworkChanged], None]) -> Callable[[], None]:
         """Call back whenever the machine's addresses changed or it slept, 4 s later at most; return what ends that.
