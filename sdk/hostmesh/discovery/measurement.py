@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from hostmesh.discovery.terms import Price
+
 
 class Origin(Enum):
     """Where a number comes from."""
@@ -70,3 +72,48 @@ class Measurement:
             "spread": self.spread,
             "path": None if self.path is None else self.path.value,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotedPrice:
+    """What a host asked for a job when it was probed: signed by it, for this client alone.
+
+    A record says what a host wants to be found with; this is what a job would have cost.
+    """
+
+    model_id: str
+    price: Price
+    jobs_ahead: int
+    """Jobs that would have run before this one; 0 = it would have started at once."""
+    at_unix_s: float
+    """When it came."""
+
+    @property
+    def origin(self) -> Origin:
+        """:attr:`Origin.MEASURED`: the host is held to it."""
+        return Origin.MEASURED
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON takes them."""
+        return {
+            "model": self.model_id,
+            **self.price.to_dict(),
+            "jobs_ahead": self.jobs_ahead,
+            "at_unix_s": self.at_unix_s,
+            "origin": self.origin.value,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteRefusal:
+    """Why a host gave no quote when it was asked for one."""
+
+    NOT_SERVED = "NOT_SERVED"
+    """It serves no jobs, at least none of this protocol: it may serve something else at its price."""
+    UNPRICED = "UNPRICED"
+    """It names no price for the model."""
+    BROKEN = "BROKEN"
+    """What it gave proves nothing: signed by another, for another, or no quote at all."""
+
+    reason: str
+    """One of the above, or what the host said: ``BUSY``, ``DRAINING``, ``UNSUPPORTED_MODEL``."""

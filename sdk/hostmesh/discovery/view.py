@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hostmesh.discovery.description import HostState
-from hostmesh.discovery.measurement import Measurement
+from hostmesh.discovery.measurement import Measurement, QuotedPrice, QuoteRefusal
 from hostmesh.discovery.record import HostInfo
 
 
@@ -74,6 +74,10 @@ class ProbeResult:
     """Why the host cannot be where it claims to be; empty = nothing speaks against it."""
     address: str = ""
     """The multiaddr that the probe went to; empty = not known."""
+    quote: QuotedPrice | None = None
+    """What one of its models would have cost; None = it was asked for no quote, or gave none."""
+    unquoted: QuoteRefusal | None = None
+    """Why it gave no quote; None = it gave one, or was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,16 @@ class HostView:
     def refuted(self) -> str:
         """Why the host cannot be where it claims to be; empty = nothing speaks against it."""
         return "" if self.probe is None else self.probe.refuted
+
+    @property
+    def unquoted(self) -> QuoteRefusal | None:
+        """Why the host gave no quote when it was asked for one; None = it gave one, or was not asked."""
+        return None if self.probe is None else self.probe.unquoted
+
+    def quote_of(self, model_id: str) -> QuotedPrice | None:
+        """Return what the host asked for a job of a model when it was probed; None = it was not asked, or gave none."""
+        quote = None if self.probe is None else self.probe.quote
+        return quote if quote is not None and quote.model_id == model_id else None
 
     @property
     def names(self) -> frozenset[str]:
