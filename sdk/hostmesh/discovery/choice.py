@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import ModelOffer
 from hostmesh.discovery.funnel import Funnel
-from hostmesh.discovery.measurement import Measurement, Origin
+from hostmesh.discovery.measurement import Measurement, Origin, QuotedPrice
 from hostmesh.discovery.offers import chosen_offer
 from hostmesh.discovery.ranking import Score
 from hostmesh.discovery.record import HostInfo
@@ -41,6 +41,8 @@ class HostChoice:
     """Why the host cannot be at :attr:`place`; empty = nothing speaks against it, which proves nothing."""
     address: str = ""
     """The multiaddr that it was measured at; empty = not known."""
+    quote: QuotedPrice | None = None
+    """What a job would have cost when the host was probed, as it signed; None = it serves no jobs, or was not asked."""
 
     @property
     def peer_id(self) -> PeerId:
@@ -64,8 +66,8 @@ class HostChoice:
 
     @property
     def price(self) -> Price | None:
-        """The price of :attr:`offer`; None = unpriced."""
-        return self.offer.price
+        """The price of :attr:`offer`, as quoted, else as the record says; None = unpriced."""
+        return self.offer.price if self.quote is None else self.quote.price
 
     @property
     def models(self) -> tuple[ModelOffer, ...]:
@@ -84,7 +86,7 @@ class HostChoice:
         known: dict[str, Origin | None] = {
             "model": Origin.CLAIMED,
             "models": Origin.CLAIMED,
-            "price": None if self.price is None else Origin.CLAIMED,
+            "price": None if self.price is None else Origin.CLAIMED if self.quote is None else self.quote.origin,
             "latency_ms": None if self.latency is None else self.latency.origin,
             "uptime_s": None if self.uptime is None else self.uptime.origin,
             "claimed_uptime_s": None if self.claimed_uptime is None else self.claimed_uptime.origin,
@@ -107,6 +109,7 @@ class HostChoice:
             "model": self.model_id,
             "models": [offer.to_dict() for offer in self.models],
             "price": None if self.price is None else self.price.to_dict(),
+            "quote": None if self.quote is None else self.quote.to_dict(),
             "latency_ms": None if self.latency is None else round(self.latency.value, 3),
             "latency": None if self.latency is None else self.latency.to_dict(),
             "uptime_s": None if self.uptime is None else int(self.uptime.value),
@@ -163,4 +166,5 @@ def choice_of(view: HostView, points: Score, criteria: HostCriteria) -> HostChoi
         claimed_uptime=view.claimed_uptime,
         place_refuted=view.refuted,
         address="" if view.probe is None else view.probe.address,
+        quote=view.quote_of(offer.model_id),
     )

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hostmesh.discovery.matching import ReputationLike
+from hostmesh.discovery.probe import QuoteProbe as QuoteProbe
 from hostmesh.discovery.probe import StatusProbe
 from hostmesh.discovery.publisher import HostPublisher
 from hostmesh.discovery.source import Source
+from hostmesh.discovery.terms import Place
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
@@ -117,6 +119,10 @@ class RunningNode:
     """Not running yet: the manager runs it."""
     max_connections: int | None = None
     """Connections that the node keeps at once; None = as many as are wanted."""
+    quotes: QuoteProbe | None = None
+    """Asks hosts what a job would cost; None = nobody is asked, and prices stay claims."""
+    place: Place | None = None
+    """Where this node is, by its settings; None = not said, and no host's place is refuted."""
 
 
 class NodeFactory(Protocol):

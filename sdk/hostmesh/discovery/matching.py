@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostState
-from hostmesh.discovery.measurement import Path
-from hostmesh.discovery.offers import ask_offers, missing_models
+from hostmesh.discovery.measurement import Path, QuoteRefusal
+from hostmesh.discovery.offers import ask_offers, broken_price, missing_models
 from hostmesh.discovery.view import HostView as HostView
 from hostmesh.discovery.view import ProbeResult as ProbeResult
 from hostmesh.discovery.view import Readiness as Readiness
@@ -115,7 +115,7 @@ def _price(view: HostView, criteria: HostCriteria) -> str | None:
     limit = criteria.max_price
     question = ask_offers(view, criteria, "price")
     if limit is None or question.is_met:
-        return None
+        return broken_price(view)
     dear = [offer.price for offer in question.asked if offer not in question.passed]
     priced = [price for price in dear if price is not None]
     if not priced:
@@ -211,6 +211,9 @@ def _reachable(view: HostView, _criteria: HostCriteria) -> str | None:
 
 
 def _ready(view: HostView, criteria: HostCriteria) -> str | None:
+    refusal = view.unquoted
+    if refusal is not None and refusal.reason not in (QuoteRefusal.NOT_SERVED, *QuoteRefusal.OF_PRICE):
+        return f"takes no job now: {refusal.reason}"
     if view.readiness is None:
         return None
     question = ask_offers(view, criteria, "ready")

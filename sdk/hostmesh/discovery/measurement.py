@@ -114,6 +114,8 @@ class QuoteRefusal:
     """It names no price for the model."""
     BROKEN = "BROKEN"
     """What it gave proves nothing: signed by another, for another, or no quote at all."""
+    OF_PRICE = (UNPRICED, BROKEN)
+    """Those that speak of the price. Others say that the host takes no job now."""
 
     reason: str
     """One of the above, or what the host said: ``BUSY``, ``DRAINING``, ``UNSUPPORTED_MODEL``."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import ModelOffer
+from hostmesh.discovery.measurement import QuoteRefusal
 from hostmesh.discovery.terms import Price
 from hostmesh.discovery.view import HostView
 
@@ -106,11 +107,31 @@ def chosen_offer(view: HostView, criteria: HostCriteria) -> ModelOffer | None:
     )
 
 
+def broken_price(view: HostView) -> str | None:
+    """Return how the price that a host quoted breaks the word of its record; None = it does not, or was not asked."""
+    refusal = view.unquoted
+    if refusal is not None and refusal.reason in QuoteRefusal.OF_PRICE:
+        return "quotes no price, unlike its record" if refusal.reason == QuoteRefusal.UNPRICED else "its quote is broken"
+    quote = None if view.probe is None else view.probe.quote
+    offer = None if quote is None else view.info.offer(quote.model_id)
+    if quote is None or offer is None or offer.price is None:
+        return None
+    quoted, claimed = quote.price, offer.price
+    if quoted.micros_per_mtok == 0 or (
+        quoted.currency == claimed.currency and quoted.micros_per_mtok <= claimed.micros_per_mtok
+    ):
+        return None
+    return f"quotes {quoted}, its record says {claimed}"
+
+
 def price_in_question(view: HostView, criteria: HostCriteria) -> Price | None:
     """Return the price that ranking compares: the dearest of the required models, or that of the chosen offer.
 
-    None: one of them is unpriced, or they are in different currencies.
+    None: one of them is unpriced, they are in different currencies, or the host was asked for a quote and gave none: a
+    price that nobody is held to ranks as no price.
     """
+    if view.unquoted is not None:
+        return None
     if not criteria.required_models:
         offer = chosen_offer(view, criteria)
         return None if offer is None else offer.price

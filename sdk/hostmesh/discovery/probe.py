@@ -1,22 +1,37 @@
-"""Measures hosts from here: round-trip time and readiness, over the path that a job will take."""
+"""Measures hosts from here: round-trip time, readiness and a quote, over the path that a job will take."""
 
 from __future__ import annotations
 
 import statistics
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from hostmesh.discovery.description import HostState
-from hostmesh.discovery.matching import ProbeResult, Readiness
-from hostmesh.discovery.measurement import Measurement, Origin, Path
-from hostmesh.errors import DeadlineExceededError, HostmeshError, ProtocolNotSupportedError, RpcError, StatusCode
+from hostmesh.discovery.description import HostState, ModelOffer
+from hostmesh.discovery.geography import refutes
+from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal
+from hostmesh.discovery.terms import Place
+from hostmesh.discovery.view import ProbeResult, Readiness
+from hostmesh.errors import (
+    DeadlineExceededError,
+    HostmeshError,
+    ProtocolNotSupportedError,
+    RemoteProtocolError,
+    RpcError,
+    StatusCode,
+)
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.room import once_there_is_room
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2, status_pb2
+
+if TYPE_CHECKING:
+    from hostmesh.discovery.collaborators import RunningNode
+
+MAX_QUOTES_PER_HOST = 16
+"""Models of one host whose quotes are remembered."""
 
 _STATES = {
     discovery_pb2.HOST_STATE_AVAILABLE: HostState.AVAILABLE,
@@ -47,7 +62,7 @@ class StatusProbe(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeConfig:
-    """How hosts are probed. Chosen here; a probe is five short calls."""
+    """How hosts are probed. Chosen here; a probe is six short calls."""
 
     samples: int = 3
     """Round trips that count; one more goes first and is thrown away (it opens the connection)."""
@@ -75,6 +90,22 @@ class ProbeConfig:
             raise ValueError("a probe takes at least one sample of at least one host in some time")
 
 
+class QuoteProbe(Protocol):
+    """Asks a host what a job would cost; ``hostmesh.node_stack.QuoteCalls`` is one."""
+
+    async def request_quote(self, peer_id: PeerId, model_id: str, *, timeout_s: float) -> QuotedPrice | QuoteRefusal:
+        """Ask for a quote without a prompt or a token, and verify it: signed by the host, for us.
+
+        Returns:
+            The price; or why the host gives none.
+
+        Raises:
+            RemoteProtocolError: what it gave proves nothing.
+            HostmeshError: no answer.
+        """
+        ...
+
+
 class Connections(Protocol):
     """Knows which peers are connected."""
 
@@ -83,12 +114,25 @@ class Connections(Protocol):
         ...
 
 
+@dataclass(slots=True, kw_only=True)
+class _Memory:
+    """What was measured of one host."""
+
+    taken_at_s: float
+    place: Place | None
+    """Where the host claimed to be."""
+    results: dict[str, ProbeResult] = field(default_factory=dict)
+    """By the model that a quote was asked for; under the empty name without a quote."""
+
+
 class Prober:
     """Probes hosts and remembers what came out, for a short time.
 
     Args:
         status: makes the calls.
         connections: what was measured over a connection that is gone is not used again.
+        quotes: asks for quotes; None = none are asked for.
+        own_place: where this node is, by its settings; None = no host's place is refuted.
         system: the clock that measurements are stamped with.
         config: samples, times and bounds.
     """
@@ -98,16 +142,32 @@ class Prober:
         status: StatusProbe,
         connections: Connections,
         *,
+        quotes: QuoteProbe | None = None,
+        own_place: Place | None = None,
         system: System | None = None,
         config: ProbeConfig | None = None,
     ) -> None:
         self._status = status
         self._connections = connections
+        self._quotes = quotes
+        self._own_place = own_place
         self._system = system or System()
         self.config = config or ProbeConfig()
-        self._remembered: OrderedDict[PeerId, tuple[float, ProbeResult]] = OrderedDict()
+        self._remembered: OrderedDict[PeerId, _Memory] = OrderedDict()
         self._hits = 0
         self._misses = 0
+
+    @classmethod
+    def over(cls, running: RunningNode, *, system: System, config: ProbeConfig) -> Prober:
+        """Return a prober of what a running node can measure."""
+        return cls(
+            running.status,
+            running.node,
+            quotes=running.quotes,
+            own_place=running.place,
+            system=system,
+            config=config,
+        )
 
     @property
     def cache_hit_rate(self) -> float | None:
@@ -115,23 +175,40 @@ class Prober:
         asked = self._hits + self._misses
         return self._hits / asked if asked else None
 
-    def recall(self, peer_id: PeerId) -> ProbeResult | None:
-        """Return a measurement that is still good: young, of a reachable host, over a connection that still stands."""
-        taken_at, result = self._remembered.get(peer_id, (0.0, None))
-        if result is None or not self._connections.is_connected(peer_id):
+    def recall(
+        self, peer_id: PeerId, *, offer: ModelOffer | None = None, place: Place | None = None
+    ) -> ProbeResult | None:
+        """Return a measurement that is still good: young, of a reachable host, over a connection that still stands.
+
+        Args:
+            peer_id: the host.
+            offer: what a quote is wanted for; None = none is.
+            place: where the host claims to be.
+        """
+        memory = self._remembered.get(peer_id)
+        if memory is None or memory.place != place or not self._connections.is_connected(peer_id):
             return None
-        age_s = self._system.monotonic_s() - taken_at
-        return result if age_s <= self.config.max_age_s else None
+        age_s = self._system.monotonic_s() - memory.taken_at_s
+        return memory.results.get(self._to_quote(offer)) if age_s <= self.config.max_age_s else None
 
     def forget(self, peer_id: PeerId) -> None:
         """Measure this host anew the next time."""
         self._remembered.pop(peer_id, None)
 
-    async def probe(self, peer_id: PeerId, *, timeout_s: float | None = None) -> ProbeResult:
+    async def probe(
+        self,
+        peer_id: PeerId,
+        *,
+        offer: ModelOffer | None = None,
+        place: Place | None = None,
+        timeout_s: float | None = None,
+    ) -> ProbeResult:
         """Measure a host, or return what was measured a moment ago.
 
         Args:
             peer_id: the host; its addresses are known to the node.
+            offer: what a job would use: a quote is asked for, unless the offer names no price. None = no quote.
+            place: where the host claims to be, for the measured time to refute; None = nowhere.
             timeout_s: seconds for everything; None = as configured, which is also the most.
 
         Returns:
@@ -139,44 +216,109 @@ class Prober:
 
         Cancellation: safe.
 
-        Cost: ``samples + 1`` pings one after another, and one snapshot beside them.
+        Cost: ``samples + 1`` pings one after another; after the first, one snapshot and one quote at the same time, and
+        nothing beside the pings that count. The quote alone where the rest was measured a moment ago.
         """
-        known = self.recall(peer_id)
+        known = self.recall(peer_id, offer=offer, place=place)
         if known is not None:
             self._hits += 1
             return known
         self._misses += 1
         allowed_s = self.config.timeout_s if timeout_s is None else min(timeout_s, self.config.timeout_s)
-        result = await self._measure(peer_id, max(allowed_s, 0.001))
-        self._remembered.pop(peer_id, None)
-        if not result.unreachable:
-            self._remembered[peer_id] = (self._system.monotonic_s(), result)
-            while len(self._remembered) > self.config.max_remembered:
-                self._remembered.popitem(last=False)
+        deadline = trio.current_time() + max(allowed_s, 0.001)
+        model_id = self._to_quote(offer)
+        measured = self.recall(peer_id, place=place)
+        if measured is None:
+            result = self._judged(await self._measure(peer_id, model_id, deadline), place)
+        else:
+            result = await self._quoted(measured, peer_id, model_id, deadline)
+        if result.unreachable:
+            self.forget(peer_id)
+        else:
+            self._remember(peer_id, model_id, result, place, is_new=measured is None)
         return result
 
-    async def _measure(self, peer_id: PeerId, timeout_s: float) -> ProbeResult:
-        deadline = trio.current_time() + timeout_s
+    def _to_quote(self, offer: ModelOffer | None) -> str:
+        """Return the model to ask a quote for; empty = none. Who claims no price has none to be held to."""
+        return "" if self._quotes is None or offer is None or offer.price is None else offer.model_id
+
+    def _remember(
+        self, peer_id: PeerId, model_id: str, result: ProbeResult, place: Place | None, *, is_new: bool
+    ) -> None:
+        memory = None if is_new else self._remembered.get(peer_id)
+        if memory is None:
+            memory = _Memory(taken_at_s=self._system.monotonic_s(), place=place)
+            self.forget(peer_id)
+            self._remembered[peer_id] = memory
+        memory.results.setdefault("", replace(result, quote=None, unquoted=None) if model_id else result)
+        memory.results[model_id] = result
+        if len(memory.results) > MAX_QUOTES_PER_HOST + 1:
+            del memory.results[next(name for name in memory.results if name)]
+        while len(self._remembered) > self.config.max_remembered:
+            self._remembered.popitem(last=False)
+
+    async def _measure(self, peer_id: PeerId, model_id: str, deadline: float) -> ProbeResult:
         samples: list[float] = []
-        readiness: Readiness | None = None
+        said: ProbeResult | None = None
         try:
             # The first ping opens the connection; what it took says nothing about a job's round trips.
             await once_there_is_room(lambda left_s: self._status.ping(peer_id, timeout_s=left_s), _left(deadline))
-            readiness = _readiness(await self._status.get_snapshot(peer_id, timeout_s=_left(deadline)))
+            said = await self._ask(peer_id, model_id, deadline)
+            if said.unreachable:
+                return said
             for _ in range(self.config.samples):
                 rtt_s = await self._status.ping(peer_id, timeout_s=_left(deadline))
                 samples.append(rtt_s)
-        except ProtocolNotSupportedError:
-            return ProbeResult(latency=None, readiness=None)
-        except RpcError as error:
-            if error.status is StatusCode.UNIMPLEMENTED:
-                return ProbeResult(latency=None, readiness=None)
-            return ProbeResult(latency=None, readiness=readiness, unreachable=f"{error.code}: {error.status.name}")
         except HostmeshError as error:
+            if _is_not_served(error):
+                return ProbeResult(latency=None, readiness=None)
             if not samples or not isinstance(error, DeadlineExceededError):
-                return ProbeResult(latency=None, readiness=readiness, unreachable=f"{error.code}: {error.message}")
+                readiness = None if said is None else said.readiness
+                return ProbeResult(latency=None, readiness=readiness, unreachable=_why(error))
             # Slow, but it answered some: measured, if thinly.
-        return ProbeResult(latency=self._latency(samples), readiness=readiness)
+        assert said is not None, "samples are taken after it"
+        return replace(said, latency=self._latency(samples))
+
+    async def _ask(self, peer_id: PeerId, model_id: str, deadline: float) -> ProbeResult:
+        """Ask for snapshot and quote at once: one round trip. Raises HostmeshError where no snapshot came."""
+        answered: list[ProbeResult] = []
+        failure: HostmeshError | None = None
+
+        async def ask_quote() -> None:
+            answered.append(await self._quoted(nothing, peer_id, model_id, deadline))
+
+        nothing = ProbeResult(latency=None, readiness=None)
+        async with trio.open_nursery() as nursery:
+            if model_id:
+                nursery.start_soon(ask_quote)
+            else:
+                answered.append(nothing)
+            try:
+                snapshot = await self._status.get_snapshot(peer_id, timeout_s=_left(deadline))
+            except HostmeshError as error:
+                failure = error
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return _sober(replace(answered[0], readiness=_readiness(snapshot)))
+
+    async def _quoted(self, known: ProbeResult, peer_id: PeerId, model_id: str, deadline: float) -> ProbeResult:
+        """Ask for a quote, and return what is known with it."""
+        assert self._quotes is not None, "a model to quote is named only where quotes are asked for"
+        try:
+            answer = await self._quotes.request_quote(peer_id, model_id, timeout_s=_left(deadline))
+        except RemoteProtocolError:
+            answer = QuoteRefusal(reason=QuoteRefusal.BROKEN)
+        except HostmeshError as error:
+            return replace(known, unreachable=_why(error))
+        if isinstance(answer, QuoteRefusal):
+            return replace(known, unquoted=answer)
+        return _sober(replace(known, quote=answer))
+
+    def _judged(self, result: ProbeResult, place: Place | None) -> ProbeResult:
+        if result.latency is None or place is None:
+            return result
+        return replace(result, refuted=refutes(result.latency.value, self._own_place, place))
 
     def _latency(self, samples: list[float]) -> Measurement:
         middle = statistics.median(samples)
@@ -193,6 +335,23 @@ class Prober:
 
 def _left(deadline: float) -> float:
     return max(0.001, deadline - trio.current_time())
+
+
+def _why(error: HostmeshError) -> str:
+    return f"{error.code}: {error.status.name if isinstance(error, RpcError) else error.message}"
+
+
+def _is_not_served(error: HostmeshError) -> bool:
+    is_unknown_method = isinstance(error, RpcError) and error.status is StatusCode.UNIMPLEMENTED
+    return is_unknown_method or isinstance(error, ProtocolNotSupportedError)
+
+
+def _sober(result: ProbeResult) -> ProbeResult:
+    """Return the result without the free slots of a host whose quote says that a job would have to wait."""
+    readiness, quote = result.readiness, result.quote
+    if readiness is None or quote is None or not quote.jobs_ahead or not readiness.free_slots:
+        return result
+    return replace(result, readiness=replace(readiness, free_slots=0))
 
 
 def _readiness(snapshot: status_pb2.StatusSnapshot) -> Readiness | None:

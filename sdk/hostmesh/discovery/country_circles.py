@@ -1,0 +1,5 @@
+"""Circles that cover the countries."""
+
+from __future__ import annotations
+
+CIRCLES = ""
