@@ -31,6 +31,9 @@ def sim(
     ] = None,
     nodes: Annotated[int | None, typer.Option("--nodes", metavar="N", help="How many nodes.")] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", metavar="M", help="Simulated minutes.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="K", help="Play it so often, each time under the next seed.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="S", help="Fixes everything.")] = 0,
     full: Annotated[bool, typer.Option("--full", help="The size of measurements; it may take long.")] = False,
     trace: Annotated[
@@ -56,7 +59,7 @@ def sim(
         _list([load_scenario(name) for name in NAMES], as_json=as_json)
         return
     chosen = load_scenario(scenario)
-    size = _size(chosen, nodes, minutes, full=full)
+    size = _size(chosen, nodes, minutes, seeds, full=full)
     if trace is not None:
         _make_folder(trace)
 
@@ -92,12 +95,16 @@ def _fix_hash_seed(state: Invocation) -> None:
         )
 
 
-def _size(scenario: Scenario, nodes: int | None, minutes: float | None, *, full: bool) -> ScenarioSize:
+def _size(
+    scenario: Scenario, nodes: int | None, minutes: float | None, seeds: int | None, *, full: bool
+) -> ScenarioSize:
     from hostmesh.testing.scenario import ScenarioSize
 
     size = scenario.full_size or scenario.size if full else scenario.size
     return ScenarioSize(
-        nodes=size.nodes if nodes is None else nodes, minutes=size.minutes if minutes is None else minutes
+        nodes=size.nodes if nodes is None else nodes,
+        minutes=size.minutes if minutes is None else minutes,
+        seeds=size.seeds if seeds is None else seeds,
     )
 
 
@@ -149,7 +156,12 @@ def _list(scenarios: list[Scenario], *, as_json: bool) -> None:
     for each in scenarios:
         size, full = each.size, each.full_size or each.size
         print(f"{each.name:<12} {each.summary}")
-        print(f"{'':<12} {size.nodes} nodes, {size.minutes:g} minutes; --full {full.nodes}, {full.minutes:g}")
+        print(f"{'':<12} {_shown_size(size)}; --full {_shown_size(full)}")
+
+
+def _shown_size(size: ScenarioSize) -> str:
+    seeds = f", {size.seeds} seeds" if size.seeds > 1 else ""
+    return f"{size.nodes} nodes, {size.minutes:g} minutes{seeds}"
 
 
 def _about(scenario: Scenario) -> dict[str, object]:
@@ -159,7 +171,8 @@ def _about(scenario: Scenario) -> dict[str, object]:
         "summary": scenario.summary,
         "nodes": scenario.size.nodes,
         "minutes": scenario.size.minutes,
-        "full": {"nodes": full.nodes, "minutes": full.minutes},
+        "seeds": scenario.size.seeds,
+        "full": {"nodes": full.nodes, "minutes": full.minutes, "seeds": full.seeds},
     }
 
 

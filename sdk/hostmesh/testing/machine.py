@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hostmesh.errors import UsageError
+from hostmesh.node_stack import SourceFactory
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.sdk import SDK, open_sdk
 from hostmesh.settings import load_settings
@@ -122,6 +123,7 @@ class SimMachine:
         serve_dht: bool = False,
         client_interceptors: Sequence[ClientInterceptor] = (),
         server_interceptors: Sequence[ServerInterceptor] = (),
+        sources: SourceFactory | None = None,
         **settings: object,
     ) -> AsyncIterator[SDK]:
         """Run :func:`hostmesh.open_sdk` on this machine: its network, clocks, random bytes and disk.
@@ -131,6 +133,7 @@ class SimMachine:
             serve_dht: see :func:`hostmesh.open_sdk`.
             client_interceptors: see :func:`hostmesh.open_sdk`.
             server_interceptors: see :func:`hostmesh.open_sdk`.
+            sources: see :func:`hostmesh.open_sdk`.
             **settings: by name. The environment is not read; mDNS, which needs real sockets, is off, the network is
                 ``simnet``, and the node
                 listens on :attr:`listen_address`.
@@ -155,6 +158,7 @@ class SimMachine:
                 serve_dht=serve_dht,
                 client_interceptors=client_interceptors,
                 server_interceptors=server_interceptors,
+                sources=sources,
             ) as sdk,
         ):
             yield sdk

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import trio
 
@@ -25,6 +27,7 @@ from hostmesh.testing.run import SimOptions, run_sim
 from hostmesh.testing.trace import MAX_KEPT_EVENTS, Trace
 
 MAX_NODES = 10_000
+MAX_SEEDS = 10_000
 MAX_MINUTES = 7 * 24 * 60.0
 _SPARE_S = 3600.0
 """How much longer than its minutes a scenario may take to begin and to end."""
@@ -48,8 +51,12 @@ class ScenarioSize:
     """2 to 10,000."""
     minutes: float
     """Of the simulation, above 0 and at most a week."""
+    seeds: int = 1
+    """How often it is played, each time under the next seed, 1 to 10,000."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.seeds <= MAX_SEEDS:
+            raise UsageError(f"no scenario is played {self.seeds} times", remedy=f"choose 1 to {MAX_SEEDS} seeds")
         if not 2 <= self.nodes <= MAX_NODES or not 0 < self.minutes <= MAX_MINUTES:
             raise UsageError(
                 f"no scenario has {self.nodes} nodes and {self.minutes:g} minutes",
@@ -80,6 +87,8 @@ class Scenario:
     full_size: ScenarioSize | None = None
     """The size of measurements; None: as ``size``."""
     link: LinkProfile = field(default_factory=LinkProfile)
+    sum_up: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, object]] | None = None
+    """Makes the report's figures of those that it measured under each seed; None: those of the last."""
 
 
 class ScenarioRun:
@@ -151,7 +160,8 @@ class ScenarioReport:
     wall_s: float
     """Seconds that it took on this machine."""
     trace_hash: str
-    """The same for the same scenario, size, seed, version of hostmesh and hash seed of Python."""
+    """The same for the same scenario, size, seed, version of hostmesh and hash seed of Python. Of several seeds: of all
+    their hashes."""
     miss_reasons: Mapping[str, int]
     figures: Mapping[str, object]
     """What else the scenario measured, by name."""
@@ -194,6 +204,8 @@ def play_scenario(
 ) -> ScenarioReport:
     """Play a scenario to its end, or until it is stopped: then the report has what was counted by then.
 
+    Where its size has several seeds, it is played under each, from ``seed`` on, and the report is of all of them.
+
     Args:
         scenario: what to play.
         size: None: the scenario's own.
@@ -208,6 +220,44 @@ def play_scenario(
         Whatever the scenario raises, without the groups of nurseries around a single error.
     """
     wanted = size or scenario.size
+    reports: list[ScenarioReport] = []
+    is_stopped = False
+
+    def start(stop: Stop) -> None:
+        def stop_all() -> None:
+            nonlocal is_stopped
+            is_stopped = True
+            stop()
+
+        if on_start is not None:
+            on_start(stop_all)
+
+    for number in range(wanted.seeds):
+        report = _play_once(
+            scenario,
+            wanted,
+            seed + number,
+            max_events=max_events,
+            on_start=start,
+            on_progress=on_progress,
+            on_failure=on_failure,
+        )
+        reports.append(report)
+        if is_stopped:
+            break
+    return _sum_up(scenario, reports)
+
+
+def _play_once(
+    scenario: Scenario,
+    wanted: ScenarioSize,
+    seed: int,
+    *,
+    max_events: int,
+    on_start: Callable[[Stop], object],
+    on_progress: Progress | None,
+    on_failure: Callable[[ScenarioReport], object] | None,
+) -> ScenarioReport:
     runs: list[ScenarioRun] = []
     began_s = time.perf_counter()
 
@@ -222,8 +272,7 @@ def play_scenario(
                     on_progress(run)
 
         async with trio.open_nursery() as nursery:
-            if on_start is not None:
-                on_start(partial(trio.lowlevel.current_trio_token().run_sync_soon, nursery.cancel_scope.cancel))
+            on_start(partial(trio.lowlevel.current_trio_token().run_sync_soon, nursery.cancel_scope.cancel))
             # Also when nobody looks: the trace is to be the same.
             nursery.start_soon(report)
             await scenario.play(run)
@@ -239,6 +288,28 @@ def play_scenario(
             on_failure(_report(scenario, runs[0], sim_s=runs[0].network.trace.last_s, wall_s=wall_s))
         raise _single(error) from None
     return _report(scenario, done.result, sim_s=done.sim_s, wall_s=done.wall_s)
+
+
+def _sum_up(scenario: Scenario, reports: Sequence[ScenarioReport]) -> ScenarioReport:
+    """Return one report of those of several seeds; its trace is the last one's."""
+    figures = reports[-1].figures if scenario.sum_up is None else scenario.sum_up([each.figures for each in reports])
+    if len(reports) == 1:
+        return replace(reports[0], figures=figures)
+    reasons: Counter[str] = Counter()
+    for each in reports:
+        reasons.update(each.miss_reasons)
+    return replace(
+        reports[-1],
+        seed=reports[0].seed,
+        finds=sum(each.finds for each in reports),
+        answers=sum(each.answers for each in reports),
+        misses=sum(each.misses for each in reports),
+        sim_s=sum(each.sim_s for each in reports),
+        wall_s=sum(each.wall_s for each in reports),
+        trace_hash=hashlib.sha256("".join(each.trace_hash for each in reports).encode()).hexdigest(),
+        miss_reasons=dict(sorted(reasons.items())),
+        figures=figures,
+    )
 
 
 def _report(scenario: Scenario, run: ScenarioRun, *, sim_s: float, wall_s: float) -> ScenarioReport:

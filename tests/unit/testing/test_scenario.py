@@ -252,3 +252,65 @@ def test_percentiles():
     assert percentile([], 50) is None
     assert percentile(range(1, 101), 95) == 95
     assert percentile([2.0], 95) == 2.0
+
+
+def test_finds_over_wide_area_links_are_within_their_bounds():
+    report = play_scenario(load_scenario("wan-find"), seed=1)
+    figures = report.figures
+    assert report.misses == 0
+    assert report.answers == figures["cold_finds"] + figures["warm_finds"]
+    assert figures["warm_finds"] == 4 * figures["cold_finds"] > 0
+    assert figures["is_within_bounds"]
+    # Four round trips of 40 ms at least go before the first answer of a probe, and light is not overtaken.
+    assert 0.2 < figures["cold_p50_s"] <= 1.5
+    assert figures["cold_p95_s"] <= 3.0
+    assert figures["warm_slowest_probe_p50_s"] > 0.2
+    assert figures["warm_over_slowest_probe_max_s"] <= 0.01
+
+
+def test_hostile_neighbours_of_the_keys_do_not_hide_an_honest_host():
+    report = play_scenario(load_scenario("eclipse"), seed=1)
+    figures = report.figures
+    assert figures["hostile_of_20_nearest"] == 16
+    assert figures["found_rate"] == 1.0
+    assert figures["found_max_s"]["shipped"] <= 10.0
+
+
+# --- several seeds ---
+
+
+async def count_seeds(run: ScenarioRun) -> None:
+    await trio.sleep(1)
+    run.miss_reasons[f"seed {run.seed % 2}"] += 1
+    run.figures = {"seed_played": run.seed}
+
+
+def test_a_scenario_is_played_under_each_of_its_seeds_and_summed_up():
+    size = ScenarioSize(nodes=2, minutes=1, seeds=3)
+    several = Scenario(
+        name="several",
+        summary="",
+        play=count_seeds,
+        size=size,
+        sum_up=lambda figures: {"seeds_played": [each["seed_played"] for each in figures]},
+    )
+    report = play_scenario(several, seed=4)
+    assert report.figures == {"seeds_played": [4, 5, 6]}
+    assert report.miss_reasons == {"seed 0": 2, "seed 1": 1}
+    assert (report.seed, report.misses, report.sim_s) == (4, 3, 3.0)
+    assert report.trace_hash == play_scenario(several, seed=4).trace_hash
+    assert report.trace_hash != play_scenario(several, seed=5).trace_hash
+
+
+def test_a_scenario_that_is_stopped_begins_no_further_seed():
+    several = Scenario(name="several", summary="", play=count_seeds, size=ScenarioSize(nodes=2, minutes=1, seeds=3))
+    played = []
+    report = play_scenario(several, on_start=lambda stop: (played.append(1), stop()))
+    assert len(played) == 1
+    assert report.sim_s < 1
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 10_001])
+def test_a_number_of_seeds_out_of_bounds_is_refused(seeds):
+    with pytest.raises(UsageError, match="times"):
+        ScenarioSize(nodes=2, minutes=1, seeds=seeds)

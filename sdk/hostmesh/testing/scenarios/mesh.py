@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.node_stack import SourceFactory
 from hostmesh.rpc.interceptors import ClientInterceptor
 from hostmesh.sdk import SDK
 from hostmesh.settings import BOOTSTRAP_CONNECTIONS
@@ -89,11 +90,14 @@ class Mesh:
         self.network = network
         self.nodes: list[MeshNode] = []
         """Hosts and clients that have not left, in the order in which they came."""
+        self.server_ids: list[str] = []
+        """Of all DHT servers that were started here."""
         self._nursery = nursery
         self._latency_s = latency_s
         self._draw_latency_s = draw_latency_s
         self._regions: dict[str, int] = {}
-        self._bootstrap: list[str] = []
+        self.bootstrap: list[str] = []
+        """Addresses of the bootstrap nodes, with ``/p2p``."""
         self._by_peer_id: dict[str, MeshNode] = {}
 
     def serving(self, model_id: str, *, for_s: float = 0.0) -> list[MeshNode]:
@@ -107,18 +111,23 @@ class Mesh:
 
     async def start_bootstrap(self, name: str) -> None:
         """Start a bootstrap node; nodes that start later know it."""
-        node = MeshNode(machine=self._machine(name))
+        node = MeshNode(machine=self.machine(name))
         await self._nursery.start(self._run_bootstrap, node)
-        self._bootstrap.append(f"/ip4/{node.machine.address}/tcp/{DEFAULT_PORT}/p2p/{node.peer_id}")
+        self.bootstrap.append(f"/ip4/{node.machine.address}/tcp/{DEFAULT_PORT}/p2p/{node.peer_id}")
 
     async def start_host(self, name: str, models: Sequence[str]) -> MeshNode:
         """Start a host, and return it once it serves."""
-        node = MeshNode(machine=self._machine(name), models=tuple(models))
+        node = MeshNode(machine=self.machine(name), models=tuple(models))
         await self._nursery.start(self._run_host, node)
         return node
 
     async def start_client(
-        self, name: str, work: ClientWork, *, interceptors: Sequence[ClientInterceptor] = ()
+        self,
+        name: str,
+        work: ClientWork,
+        *,
+        interceptors: Sequence[ClientInterceptor] = (),
+        sources: SourceFactory | None = None,
     ) -> MeshNode:
         """Start a client, and return it once its node runs and its work has begun.
 
@@ -126,9 +135,10 @@ class Mesh:
             name: of its machine.
             work: what it does.
             interceptors: around the calls that it makes.
+            sources: by which it finds hosts; None = those of its settings.
         """
-        node = MeshNode(machine=self._machine(name))
-        await self._nursery.start(self._run_client, node, work, interceptors)
+        node = MeshNode(machine=self.machine(name))
+        await self._nursery.start(self._run_client, node, work, interceptors, sources)
         return node
 
     def leave(self, node: MeshNode, way: Leaving) -> None:
@@ -142,7 +152,8 @@ class Mesh:
         else:
             node.machine.power_off()
 
-    def _machine(self, name: str) -> SimMachine:
+    def machine(self, name: str) -> SimMachine:
+        """Make a machine, with its links to those that there are."""
         others = list(self.network.machines)
         machine = self.network.machine(name)
         if self._draw_latency_s is not None:
@@ -158,12 +169,14 @@ class Mesh:
     async def _run_bootstrap(self, node: MeshNode, *, task_status: TaskStatus[None]) -> None:
         async with node.machine.open_sdk(serve_dht=True, max_connections=BOOTSTRAP_CONNECTIONS) as sdk:
             await self._join(node, sdk)
+            self.server_ids.append(node.peer_id)
             task_status.started()
             await trio.sleep_forever()
 
     async def _run_host(self, node: MeshNode, *, task_status: TaskStatus[None]) -> None:
         async with node.machine.open_sdk(serve_dht=True, max_connections=HOST_CONNECTIONS) as sdk:
             await self._join(node, sdk)
+            self.server_ids.append(node.peer_id)
             models = list(node.models)
             async with sdk.get_host_manager().serve(make_description(models), FakeEngine(models)):
                 self._note(node)
@@ -175,10 +188,11 @@ class Mesh:
         node: MeshNode,
         work: ClientWork,
         interceptors: Sequence[ClientInterceptor],
+        sources: SourceFactory | None,
         *,
         task_status: TaskStatus[None],
     ) -> None:
-        async with node.machine.open_sdk(ephemeral_key=True, client_interceptors=interceptors) as sdk:
+        async with node.machine.open_sdk(ephemeral_key=True, client_interceptors=interceptors, sources=sources) as sdk:
             await self._join(node, sdk)
             async with trio.open_nursery() as nursery:
                 self._note(node)
@@ -190,7 +204,7 @@ class Mesh:
     async def _join(self, node: MeshNode, sdk: SDK) -> None:
         await sdk.authenticate(wallet=make_wallet(node.machine.name))
         node.manager = sdk.get_discovery_manager()
-        node.peer_id = await node.manager.create_node(bootstrap=self._bootstrap)
+        node.peer_id = await node.manager.create_node(bootstrap=self.bootstrap)
         self._by_peer_id[node.peer_id] = node
 
     def _note(self, node: MeshNode) -> None:
