@@ -211,6 +211,7 @@ async def run_stack(
             binding=partial(binding, key.peer_id),
             verify_binding=verify,
             status=probe,
+            proofs=records,
             system=system,
         ),
     )
