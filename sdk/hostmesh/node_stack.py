@@ -12,6 +12,7 @@ import trio
 from google.protobuf.descriptor import ServiceDescriptor
 
 from hostmesh.discovery.introductions import Introductions
+from hostmesh.discovery.measurement import QuotedPrice, QuoteRefusal
 from hostmesh.discovery.publisher import HostPublisher
 from hostmesh.discovery.record import VerifyBinding
 from hostmesh.discovery.records import RecordBook
@@ -21,6 +22,9 @@ from hostmesh.discovery.sources.bootstrap import BootstrapSource
 from hostmesh.discovery.sources.dht import DhtSource
 from hostmesh.discovery.sources.exchange import ExchangeSource
 from hostmesh.discovery.store import SequenceStore
+from hostmesh.discovery.terms import Price
+from hostmesh.errors import ConfigError, JobError, ProtocolNotSupportedError, RpcError, StatusCode
+from hostmesh.jobs.offer import open_quote
 from hostmesh.messaging.direct import DirectMessenger
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.network import Network
@@ -38,7 +42,8 @@ from hostmesh.status.client import StatusClient
 from hostmesh.status.server import StatusServer
 from hostmesh.status.snapshot import HostStatus, ServingState
 from hostmesh.system import System
-from hostmesh.v1 import discovery_pb2, status_pb2
+from hostmesh.v1 import discovery_pb2, job_pb2, status_pb2
+from hostmesh.v1.job_hostmesh import JobServiceClient
 from hostmesh.v1.status_hostmesh import StatusServiceClient
 
 if TYPE_CHECKING:
@@ -86,6 +91,57 @@ class StatusCalls:
         return await StatusServiceClient(self._rpc, peer_id).get_snapshot(request, timeout_s=timeout_s)
 
 
+class QuoteCalls:
+    """What discovery asks for a price with: a quote for no prompt and no token, verified as a job's is.
+
+    Args:
+        rpc: makes the calls.
+        peer_id: this node's; quotes are bound to it.
+        network: the network's name.
+        system: the wall clock judges quotes.
+    """
+
+    def __init__(self, rpc: RpcClient, *, peer_id: PeerId, network: str, system: System) -> None:
+        self._rpc = rpc
+        self._peer_id = peer_id
+        self._network = network
+        self._system = system
+
+    async def request_quote(self, peer_id: PeerId, model_id: str, *, timeout_s: float) -> QuotedPrice | QuoteRefusal:
+        """Return what the host asks for a job of the model, or why it gives no quote.
+
+        Raises:
+            RemoteProtocolError: its answer proves nothing.
+            TransportError: no answer.
+        """
+        request = job_pb2.QuoteRequest(model_id=model_id, prompt_tokens_estimate=0)
+        try:
+            response = await JobServiceClient(self._rpc, peer_id).quote(request, timeout_s=timeout_s)
+            now = self._system.unix_s()
+            offer = open_quote(
+                response.quote,
+                network=self._network,
+                client_peer_id=self._peer_id,
+                host_peer_id=peer_id,
+                model_id=model_id,
+                max_output_tokens=None,
+                max_price_micros_per_mtok=None,
+                currency=None,
+                now=now,
+            )
+            price = Price(micros_per_mtok=offer.price_micros_per_mtok, currency=offer.currency)
+        except ProtocolNotSupportedError:
+            return QuoteRefusal(reason=QuoteRefusal.NOT_SERVED)
+        except RpcError as error:
+            if error.status is StatusCode.UNIMPLEMENTED:
+                return QuoteRefusal(reason=QuoteRefusal.NOT_SERVED)
+            return QuoteRefusal(reason=error.reason or error.status.name)
+        except (JobError, ConfigError):
+            # A quote of another time, or in a currency that has no name.
+            return QuoteRefusal(reason=QuoteRefusal.BROKEN)
+        return QuotedPrice(model_id=model_id, price=price, jobs_ahead=offer.queue_position, at_unix_s=now)
+
+
 @dataclass(kw_only=True, eq=False)
 class NodeStack:
     """The parts of a running node, by name."""
@@ -97,6 +153,7 @@ class NodeStack:
     status: StatusClient
     status_server: StatusServer
     probe: StatusCalls
+    quotes: QuoteCalls
     messenger: DirectMessenger
     sources: tuple[Source, ...]
     publisher: HostPublisher
@@ -198,6 +255,7 @@ async def run_stack(
         status=status,
         status_server=StatusServer(current_status, system),
         probe=probe,
+        quotes=QuoteCalls(rpc, peer_id=key.peer_id, network=network_name, system=system),
         messenger=DirectMessenger(rpc, system),
         sources=sources,
         nursery=nursery,

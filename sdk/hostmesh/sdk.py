@@ -15,6 +15,7 @@ from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.manager import DiscoveryManager
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.store import BanStore, SequenceStore
+from hostmesh.discovery.terms import Place
 from hostmesh.errors import NodeNotRunningError, NotAuthenticatedError, UsageError
 from hostmesh.hosting import HostManager
 from hostmesh.identity.binding import verify_binding
@@ -370,6 +371,7 @@ class SDK:
             connection_timeout_s=settings.connection_timeout_s,
         )
         binding = self._require_authentication()
+        place = None if settings.location is None else Place.parse(settings.location)
         make_sources = self._make_sources or partial(
             default_sources,
             network=settings.network,
@@ -407,6 +409,8 @@ class SDK:
                         messenger=stack.messenger,
                         publisher=stack.publisher,
                         max_connections=config.max_connections,
+                        quotes=stack.quotes,
+                        place=place,
                     )
                 finally:
                     self._stack = self._sessions = self._jobs = None

@@ -384,7 +384,7 @@ class DiscoveryManager:
             return await self._searcher.search(criteria, strategy=strategy, timeout_s=timeout_s, best=best, wide=wide)
 
     def _on_start(self, running: RunningNode) -> None:
-        self._prober = Prober(running.status, running.node, system=self._system, config=self._config.probe)
+        self._prober = Prober.over(running, system=self._system, config=self._config.probe)
         self._searcher = Searcher(
             running,
             records=self._records,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hostmesh.discovery.collaborators import ReputationSource
-from hostmesh.discovery.description import MAX_UINT32, HostState
+from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.description import MAX_UINT32, HostState, ModelOffer
 from hostmesh.discovery.measurement import Measurement, Origin, Path
+from hostmesh.discovery.offers import chosen_offer
 from hostmesh.discovery.probe import Prober
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.sightings import Sightings
 from hostmesh.discovery.table import KnownHost
+from hostmesh.discovery.terms import Place
 from hostmesh.discovery.view import HostView, ProbeResult, Readiness
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
@@ -70,10 +73,28 @@ class Observer:
             sources=self._records.sources_of(info.peer_id),
         )
 
-    async def probe(self, peer_id: PeerId) -> ProbeResult:
-        """Probe a host, and note whether it answered; what the prober remembers is no new answer."""
-        remembered = self._prober.recall(peer_id)
-        result = await self._prober.probe(peer_id)
+    async def probe(self, peer_id: PeerId, criteria: HostCriteria | None = None) -> ProbeResult:
+        """Probe a host, and note whether it answered; what the prober remembers is no new answer.
+
+        Args:
+            peer_id: the host.
+            criteria: a quote is asked for, of the model that a job under them would use; None = no quote.
+        """
+        known = self._records.known(peer_id)
+        place = None if known is None else known.info.place
+        if known is None or criteria is None:
+            return await self._probe(peer_id, None, place)
+        offer = chosen_offer(self.view(known, None), criteria)
+        result = await self._probe(peer_id, offer, place)
+        # Where the one that its record makes the choice is not loaded, a job would use another.
+        loaded = chosen_offer(self.view(known, result), criteria)
+        if result.unreachable or loaded == offer:
+            return result
+        return await self._probe(peer_id, loaded, place)
+
+    async def _probe(self, peer_id: PeerId, offer: ModelOffer | None, place: Place | None) -> ProbeResult:
+        remembered = self._prober.recall(peer_id, offer=offer, place=place)
+        result = await self._prober.probe(peer_id, offer=offer, place=place)
         if result is remembered:
             return result
         if result.unreachable:

@@ -111,7 +111,7 @@ def broken_price(view: HostView) -> str | None:
     """Return how the price that a host quoted breaks the word of its record; None = it does not, or was not asked."""
     refusal = view.unquoted
     if refusal is not None and refusal.reason in QuoteRefusal.OF_PRICE:
-        return "quotes no price, unlike its record" if refusal.reason == QuoteRefusal.UNPRICED else "its quote is broken"
+        return "its quote is broken" if refusal.reason == QuoteRefusal.BROKEN else "quotes no price, unlike its record"
     quote = None if view.probe is None else view.probe.quote
     offer = None if quote is None else view.info.offer(quote.model_id)
     if quote is None or offer is None or offer.price is None:

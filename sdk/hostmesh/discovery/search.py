@@ -351,7 +351,7 @@ class _Search:
     async def _probe(self, peer_id: PeerId) -> None:
         self._in_flight.add(peer_id)
         # Cancelled, it stays in flight: it was asked and has not answered.
-        self._probed[peer_id] = await self._searcher.observer.probe(peer_id)
+        self._probed[peer_id] = await self._searcher.observer.probe(peer_id, self._criteria)
         self._in_flight.discard(peer_id)
         self._recount()
         self._wake()
