@@ -7,13 +7,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hostmesh.discovery.matching import ReputationLike
 from hostmesh.discovery.probe import QuoteProbe as QuoteProbe
 from hostmesh.discovery.probe import StatusProbe
 from hostmesh.discovery.publisher import HostPublisher
 from hostmesh.discovery.source import Source
 from hostmesh.discovery.terms import Place
+from hostmesh.discovery.view import ReputationLike, StandingLike
 from hostmesh.net.address import AddressOrigin
+from hostmesh.net.autonat_report import ReachabilityReport
+from hostmesh.net.connection_view import ConnectionView
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
 
@@ -69,12 +71,101 @@ class DiscoveryNode(Protocol):
         """Wait until so many peers are connected. Raises ReadyTimeoutError."""
         ...
 
+    def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
+        """Return the protocols that a connected peer said it speaks; empty until it said so."""
+        ...
+
+    def connections(self) -> tuple[ConnectionView, ...]:
+        """Return the connections as they are now."""
+        ...
+
+    @property
+    def reachability(self) -> ReachabilityReport | None:
+        """What the last check of it came to; None: there was none."""
+        ...
+
+    async def check_reachability(self, timeout_s: float = ...) -> ReachabilityReport:
+        """Ask connected peers to dial this node back."""
+        ...
+
 
 class ReputationSource(Protocol):
     """Knows hosts' reputation with this client; :class:`hostmesh.reputation.book.ReputationBook` is one."""
 
     def of(self, peer_id: PeerId) -> ReputationLike:
         """Return a host's reputation; 100 points with n=0 for one never used."""
+        ...
+
+    def record_outcome(self, peer_id: PeerId, *, good: bool) -> ReputationLike:
+        """Count one outcome that the host caused; return the reputation that follows. Raises StoreError."""
+        ...
+
+
+class ListingLike(Protocol):
+    """One entry of the blacklist, or one preference; :class:`hostmesh.reputation.standing.Listing` is one."""
+
+    @property
+    def name(self) -> str:
+        """A peer id, or a wallet's address in lower case."""
+        ...
+
+    @property
+    def priority(self) -> int | None:
+        """Higher ranks first; None = blacklisted."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Of a blacklisting, for people."""
+        ...
+
+    @property
+    def since_unix_s(self) -> float:
+        """When it was made."""
+        ...
+
+    @property
+    def until_unix_s(self) -> float | None:
+        """When it ends; None = when it is removed."""
+        ...
+
+
+class Standings(Protocol):
+    """Knows who is blacklisted, preferred or paused; :class:`hostmesh.reputation.standing_book.StandingBook` is one.
+
+    Each method raises StoreError when its file cannot be used.
+    """
+
+    def of(self, peer_id: PeerId, operator_address: str) -> StandingLike:
+        """Return what is said of a host now; the address is ``0x`` and lower case."""
+        ...
+
+    def listings(self) -> Sequence[ListingLike]:
+        """Return the listings that hold now: the blacklist, then preferences."""
+        ...
+
+    def blacklist(self, peer_or_wallet: str, reason: str = "", ttl_s: float | None = None) -> None:
+        """Bar a peer, or all peers of a wallet. Raises ConfigError, UsageError."""
+        ...
+
+    def unblacklist(self, peer_or_wallet: str) -> bool:
+        """Bar it no longer, and end a pause; tell whether that changed anything."""
+        ...
+
+    def prefer(self, peer_or_wallet: str, priority: int = 1, ttl_s: float | None = None) -> None:
+        """Rank a peer, or all peers of a wallet, before others. Raises ConfigError, UsageError."""
+        ...
+
+    def unprefer(self, peer_or_wallet: str) -> bool:
+        """Prefer it no longer; tell whether it was preferred."""
+        ...
+
+    def record_outcome(self, peer_id: PeerId, *, good: bool) -> None:
+        """Pause a host after a failure that it caused, or end the row of its failures."""
+        ...
+
+    def begin_trial(self, peer_id: PeerId) -> bool:
+        """Use a host; False when it is paused, or half-open and another trial of it runs."""
         ...
 
 
@@ -117,6 +208,7 @@ class RunningNode:
     messenger: Messenger
     publisher: HostPublisher
     """Not running yet: the manager runs it."""
+    protocol_prefix: str = "/hostmesh"
     max_connections: int | None = None
     """Connections that the node keeps at once; None = as many as are wanted."""
     quotes: QuoteProbe | None = None

@@ -1,0 +1,124 @@
+"""Listings and failures of hosts on disk, shared by every process of this user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hostmesh.net.peer_id import PeerId
+from hostmesh.reputation.standing import MAX_COOLDOWNS, Cooldown, Listing
+from hostmesh.store import Store
+
+_MIGRATIONS = (
+    (
+        """
+        CREATE TABLE listings (
+            name TEXT NOT NULL,
+            is_blacklisting INTEGER NOT NULL CHECK (is_blacklisting IN (0, 1)),
+            priority INTEGER CHECK ((priority IS NULL) = is_blacklisting),
+            reason TEXT NOT NULL,
+            since_unix_s REAL NOT NULL,
+            until_unix_s REAL,
+            PRIMARY KEY (name, is_blacklisting)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE cooldowns (
+            peer_id TEXT PRIMARY KEY,
+            failures INTEGER NOT NULL CHECK (failures > 0),
+            failed_at_unix_s REAL NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
+)
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+class StandingStore:
+    """Keeps what :class:`hostmesh.reputation.standing.StandingList` holds, but for trials.
+
+    Args:
+        path: the database file; None = in memory.
+        max_cooldowns: most hosts whose failures are kept, >= 1.
+
+    Raises:
+        StoreTooNewError: a newer hostmesh wrote it; it was left unchanged.
+        StoreError: it cannot be opened or is no such database.
+    """
+
+    def __init__(self, path: Path | None, *, max_cooldowns: int = MAX_COOLDOWNS) -> None:
+        self._store = Store(path, what="the store of standings", migrations=_MIGRATIONS)
+        self._max_cooldowns = max_cooldowns
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._store.close()
+
+    def version(self) -> int:
+        """Return a number that changes whenever another process has written. Raises StoreError. Cost: microseconds."""
+        with self._store.reading() as db:
+            return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+    def listings(self) -> list[Listing]:
+        """Return every listing, the oldest first. Raises StoreError."""
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT name, priority, reason, since_unix_s, until_unix_s FROM listings ORDER BY since_unix_s, name"
+            ).fetchall()
+        return [
+            Listing(name=name, priority=priority, reason=reason, since_unix_s=since, until_unix_s=until)
+            for name, priority, reason, since, until in rows
+        ]
+
+    def cooldowns(self) -> list[Cooldown]:
+        """Return the failures of every host, the one that failed longest ago first. Raises StoreError."""
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT peer_id, failures, failed_at_unix_s FROM cooldowns ORDER BY failed_at_unix_s, peer_id"
+            ).fetchall()
+        return [
+            Cooldown(peer_id=PeerId(peer_id), failures=failures, failed_at_unix_s=failed_at)
+            for peer_id, failures, failed_at in rows
+        ]
+
+    def put(self, listing: Listing) -> None:
+        """Keep a listing, in place of an earlier one; those that have ended by then go.
+
+        Raises:
+            StoreError: it could not be written; everything is as before.
+        """
+        with self._store.transaction() as db:
+            db.execute("DELETE FROM listings WHERE until_unix_s <= ?", (listing.since_unix_s,))
+            db.execute(
+                "INSERT OR REPLACE INTO listings VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    listing.name,
+                    listing.priority is None,
+                    listing.priority,
+                    listing.reason,
+                    listing.since_unix_s,
+                    listing.until_unix_s,
+                ),
+            )
+
+    def remove(self, name: str, *, is_blacklisting: bool) -> None:
+        """Keep a listing no longer. Raises StoreError: everything is as before."""
+        with self._store.transaction() as db:
+            db.execute("DELETE FROM listings WHERE name = ? AND is_blacklisting = ?", (name, is_blacklisting))
+
+    def put_cooldown(self, cooldown: Cooldown) -> None:
+        """Keep the failures of a host; beyond the bound, the host that failed longest ago goes. Raises StoreError."""
+        with self._store.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO cooldowns VALUES (?, ?, ?)",
+                (cooldown.peer_id, cooldown.failures, cooldown.failed_at_unix_s),
+            )
+            db.execute(
+                "DELETE FROM cooldowns WHERE peer_id IN (SELECT peer_id FROM cooldowns ORDER BY failed_at_unix_s, "
+                "peer_id LIMIT max(0, (SELECT count(*) FROM cooldowns) - ?))",
+                (self._max_cooldowns,),
+            )
+
+    def clear_cooldown(self, peer_id: PeerId) -> None:
+        """Keep the failures of a host no longer. Raises StoreError: everything is as before."""
+        with self._store.transaction() as db:
+            db.execute("DELETE FROM cooldowns WHERE peer_id = ?", (peer_id,))
