@@ -51,6 +51,7 @@ class Serving:
         self._jobs = jobs
         self._sessions = sessions
         self._ready: Mapping[str, bool] = {}
+        self._prices: Mapping[str, ModelPrice] = {}
         self._state = ServingState.AVAILABLE
 
     @property
@@ -85,8 +86,14 @@ class Serving:
         if self._jobs.stats().is_draining:
             raise UsageError("the host drains and takes no new jobs", remedy="serve again to be listed again")
         description = self._complete(description)
-        info = await self._stack.publisher.announce(description)
-        self._jobs.set_prices(prices_of(description))
+        prices = prices_of(description)
+        # Whichever of the two records a client holds meanwhile, no quote is dearer: that would pass for a lie.
+        self._jobs.set_prices(lower_prices(self._prices, prices))
+        try:
+            info = await self._stack.publisher.announce(description)
+            self._prices = prices
+        finally:
+            self._jobs.set_prices(self._prices)
         self._state = ServingState.AVAILABLE
         self._stack.status_server.changed()
         return info
@@ -323,6 +330,15 @@ def complete_offer(offer: ModelOffer, model: ModelInfo) -> ModelOffer:
         output_millitokens_per_s=offer.output_millitokens_per_s or model.output_millitokens_per_s,
         parameters=offer.parameters or tuple(sorted(model.parameters)),
     )
+
+
+def lower_prices(some: Mapping[str, ModelPrice], others: Mapping[str, ModelPrice]) -> dict[str, ModelPrice]:
+    """Return the lower price of each model; the first where the currencies differ, the only one where there is one."""
+    lower = {**others, **some}
+    for model_id, other in others.items():
+        if other.currency == lower[model_id].currency and other.micros_per_mtok < lower[model_id].micros_per_mtok:
+            lower[model_id] = other
+    return lower
 
 
 def prices_of(description: HostDescription) -> dict[str, ModelPrice]:
