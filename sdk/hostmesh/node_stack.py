@@ -39,7 +39,7 @@ from hostmesh.rpc.limits import BUILT_IN_LIMITS, ServiceLimits
 from hostmesh.rpc.server import RpcServer
 from hostmesh.rpc.shapes import ServiceBase
 from hostmesh.status.client import StatusClient
-from hostmesh.status.server import StatusServer
+from hostmesh.status.server import STATUS_LIMITS, StatusServer
 from hostmesh.status.snapshot import HostStatus, ServingState
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2, job_pb2, status_pb2
@@ -274,7 +274,7 @@ async def run_stack(
         ),
     )
     stack.serve(DiscoveryServer(records, stack.publisher.current, secret=system.random_bytes(16)))
-    stack.serve(stack.status_server)
+    stack.serve(stack.status_server, limits=STATUS_LIMITS)
     stack.serve(stack.messenger.inbox)
     # Its limits are those that its .proto states: it answers tools, not work.
     stack.serve(ReflectionServer(stack.server.services), limits=None)

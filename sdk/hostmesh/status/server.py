@@ -14,6 +14,7 @@ import trio
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.context import CallContext
+from hostmesh.rpc.limits import CallLimits, ServiceLimits
 from hostmesh.rpc.shapes import SendResponse
 from hostmesh.status.snapshot import HostStatus, status_to_proto
 from hostmesh.system import System
@@ -24,6 +25,13 @@ MIN_WATCH_INTERVAL_S = 0.1
 """The server's own least time between two snapshots to one watcher. Chosen here: a person sees no finer."""
 MAX_WATCHERS = 256
 MAX_WATCHERS_PER_PEER = 4
+STATUS_LIMITS = ServiceLimits(
+    group="status",
+    per_peer=CallLimits(max_concurrent=32, calls_per_s=100.0, burst=1000),
+    per_service=CallLimits(max_concurrent=2048, calls_per_s=2000.0, burst=4000),
+)
+"""Counted apart from hostmesh's other services: who floods a host with pings spends nothing of what it may run jobs
+with, and nobody else's. A probe is five calls, at most every 30 s."""
 
 
 class StatusServer(StatusServiceBase):
