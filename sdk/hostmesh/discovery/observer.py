@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from hostmesh.discovery.collaborators import ReputationSource
+from hostmesh.discovery.collaborators import ReputationSource, Standings
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import MAX_UINT32, HostState, ModelOffer
 from hostmesh.discovery.measurement import Measurement, Origin, Path
@@ -14,7 +15,7 @@ from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.sightings import Sightings
 from hostmesh.discovery.table import KnownHost
 from hostmesh.discovery.terms import Place
-from hostmesh.discovery.view import HostView, ProbeResult, Readiness
+from hostmesh.discovery.view import NO_STANDING, HostView, ProbeResult, Readiness
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
@@ -27,13 +28,26 @@ class Observer:
         prober: measures hosts.
         reputation: hosts' reputation with this client.
         system: clocks.
+        standings: who is blacklisted, preferred or paused; None = nobody.
+        on_probed: called after each probe, with what came of it; what the prober remembers is no new probe.
     """
 
-    def __init__(self, records: RecordBook, prober: Prober, reputation: ReputationSource, system: System) -> None:
+    def __init__(
+        self,
+        records: RecordBook,
+        prober: Prober,
+        reputation: ReputationSource,
+        system: System,
+        *,
+        standings: Standings | None = None,
+        on_probed: Callable[[PeerId, ProbeResult], None] = lambda peer_id, result: None,
+    ) -> None:
         self._records = records
         self._prober = prober
         self._reputation = reputation
         self._system = system
+        self._standings = standings
+        self._on_probed = on_probed
         self._sightings = Sightings()
 
     def view(self, known: KnownHost, probe: ProbeResult | None, *, answers_at_s: float | None = None) -> HostView:
@@ -71,6 +85,9 @@ class Observer:
             reputation=self._reputation.of(info.peer_id),
             probe=probe,
             sources=self._records.sources_of(info.peer_id),
+            standing=(
+                NO_STANDING if self._standings is None else self._standings.of(info.peer_id, info.operator_address)
+            ),
         )
 
     async def probe(self, peer_id: PeerId, criteria: HostCriteria | None = None) -> ProbeResult:
@@ -101,6 +118,7 @@ class Observer:
             self._sightings.silent(peer_id)
         else:
             self._sightings.answered(peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s())
+        self._on_probed(peer_id, result)
         return result
 
 
