@@ -109,6 +109,16 @@ class Observer:
             return result
         return await self._probe(peer_id, loaded, place)
 
+    def recall(self, known: KnownHost, criteria: HostCriteria) -> ProbeResult | None:
+        """Return what :meth:`probe` would return without asking; None = it would ask."""
+        peer_id, place = known.info.peer_id, known.info.place
+        offer = chosen_offer(self.view(known, None), criteria)
+        result = self._prober.recall(peer_id, offer=offer, place=place)
+        if result is None:
+            return None
+        loaded = chosen_offer(self.view(known, result), criteria)
+        return result if loaded == offer else self._prober.recall(peer_id, offer=loaded, place=place)
+
     async def _probe(self, peer_id: PeerId, offer: ModelOffer | None, place: Place | None) -> ProbeResult:
         remembered = self._prober.recall(peer_id, offer=offer, place=place)
         result = await self._prober.probe(peer_id, offer=offer, place=place)
