@@ -191,6 +191,12 @@ class Prober:
         age_s = self._system.monotonic_s() - memory.taken_at_s
         return memory.results.get(self._to_quote(offer)) if age_s <= self.config.max_age_s else None
 
+    def last_latency(self, peer_id: PeerId) -> Measurement | None:
+        """Return what was measured last of a host that answered, however long ago; None = nothing, or forgotten."""
+        memory = self._remembered.get(peer_id)
+        results = () if memory is None else memory.results.values()
+        return next((result.latency for result in results if result.latency is not None), None)
+
     def forget(self, peer_id: PeerId) -> None:
         """Measure this host anew the next time."""
         self._remembered.pop(peer_id, None)
