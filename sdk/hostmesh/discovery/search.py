@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from hostmesh.discovery.choice import HostChoice, choice_of
-from hostmesh.discovery.collaborators import ReputationSource, RunningNode
+from hostmesh.discovery.collaborators import ReputationSource, RunningNode, Standings
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.funnel import Funnel, sift
 from hostmesh.discovery.matching import STATIC_CRITERIA, failing, is_measured
@@ -90,6 +90,8 @@ class Searcher:
         seed: breaks ties.
         counts: of sources and fetches; added to.
         searches: counts of warm and swept searches; added to.
+        standings: who is blacklisted, preferred or paused; None = nobody.
+        on_probed: called after each probe.
     """
 
     def __init__(
@@ -104,6 +106,8 @@ class Searcher:
         seed: bytes,
         counts: SweepCounts,
         searches: Counter[str],
+        standings: Standings | None = None,
+        on_probed: Callable[[PeerId, ProbeResult], None] = lambda peer_id, result: None,
     ) -> None:
         self.running = running
         self.records = records
@@ -113,7 +117,9 @@ class Searcher:
         self.seed = seed
         self.counts = counts
         self.searches = searches
-        self.observer = Observer(records, prober, reputation, system)
+        self.observer = Observer(
+            records, prober, reputation, system, standings=standings, on_probed=on_probed
+        )
         self._swept_at: OrderedDict[SourceQuery, float] = OrderedDict()
 
     async def search(
