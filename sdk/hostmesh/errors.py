@@ -354,6 +354,21 @@ class RpcError(HostmeshError):
 # --- features ---
 
 
+class TooManyLookupsError(UsageError):
+    """This program begins more searches for hosts than it may; this one was not begun.
+
+    Args:
+        retry_after_ms: when one may begin.
+    """
+
+    code = "TOO_MANY_LOOKUPS"
+    retry_safe = True
+
+    def __init__(self, message: str, *, retry_after_ms: int, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_ms = retry_after_ms
+
+
 class NoHostFoundError(HostmeshError):
     """No host meets every criterion.
 
