@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
+from hostmesh.net.events import NodeEvent
 from hostmesh.net.node import Node, NodeConfig
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.testing import SimMachine, SimNetwork, make_peer_key
 
 ECHO = "/test/echo/1"
+Kind = TypeVar("Kind")
 
 
 async def echo(stream: Stream) -> None:
@@ -65,6 +67,12 @@ class Nodes:
         async with machine.process() if is_first else nullcontext():
             await node.run(task_status=task_status)
 
+    async def restart(self, node: Node, **config: Any) -> Node:
+        """Kill a node's machine's process, and start another node with the same key there."""
+        machine = self._machines[node]
+        await machine.restart()
+        return await self.start(on=machine, **config)
+
     def machine_of(self, node: Node) -> SimMachine:
         """Return where a node runs."""
         return self._machines[node]
@@ -73,6 +81,24 @@ class Nodes:
         """Return how many connections a node tried to open."""
         name = self._machines[node].name
         return sum(event.kind == "dial" and event.source == name for event in self.net.trace)
+
+
+class Diary:
+    """Every event of a node, from now on."""
+
+    def __init__(self, nodes: Nodes, node: Node) -> None:
+        self.events: list[NodeEvent] = []
+        self._node = node
+        nodes.nursery.start_soon(self._read)
+
+    async def _read(self) -> None:
+        with self._node.watch_events() as events:
+            async for event in events:
+                self.events.append(event)
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        """Return the events of a kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from hostmesh.system import System
 PATIENCE_S = 2.0
 """How long bootstrap nodes have before others are dialled. Chosen here: four round trips over a slow path."""
 ENOUGH_PEERS = 3
-"""With so many peers nobody is dialled any more: they know others."""
+"""With so many peers nobody is dialled any more: they know others. With half of ``max_connections``, where that is
+less: who has hardly any room would trim one for the next."""
 MAX_PEERS = 64
 """Addresses that are tried in one round."""
 AT_ONCE = 4
@@ -66,6 +67,7 @@ class FallbackLoop:
         node: dials.
         bootstrap: the bootstrap peers; empty: nobody is waited for.
         peers: names last-known peers, asked for each round.
+        max_connections: what the node holds.
         timeout_s: for each peer.
         system: random bytes.
     """
@@ -76,12 +78,14 @@ class FallbackLoop:
         bootstrap: frozenset[PeerId],
         peers: FallbackPeers,
         *,
+        max_connections: int,
         timeout_s: float,
         system: System,
     ) -> None:
         self._node = node
         self._bootstrap = bootstrap
         self._peers = peers
+        self._enough = min(ENOUGH_PEERS, max(1, max_connections // 2))
         self._timeout_s = timeout_s
         self._system = system
         self._pause = trio.CancelScope()
@@ -90,7 +94,7 @@ class FallbackLoop:
     def is_alone(self) -> bool:
         """Whether last-known peers are worth a dial: no bootstrap peer is connected, and too few others."""
         connected = self._node.connected_peers()
-        return len(connected) < ENOUGH_PEERS and self._bootstrap.isdisjoint(connected)
+        return len(connected) < self._enough and self._bootstrap.isdisjoint(connected)
 
     def hurry(self) -> None:
         """Try the next round now."""

@@ -156,7 +156,12 @@ class Node:
         self._fallback: FallbackLoop | None = None
         if config.fallback_peers is not None:
             self._fallback = FallbackLoop(
-                self, protected, config.fallback_peers, timeout_s=config.connection_timeout_s, system=self._system
+                self,
+                protected,
+                config.fallback_peers,
+                max_connections=config.max_connections,
+                timeout_s=config.connection_timeout_s,
+                system=self._system,
             )
         self._dht: Dht | None = None
         self._has_run = False
