@@ -334,6 +334,58 @@ async def test_an_interface_that_is_not_there_is_tried_again_until_it_comes(nurs
     await subscription.until(host_id)
 
 
+async def test_a_rescan_opens_a_link_that_could_not_be_opened_without_a_pause(nursery, monkeypatch, long_finds):
+    monkeypatch.setattr(mdns, "RETRY_S", (3600.0, 3600.0))
+    host_id = new_peer_id()
+    genuine = mdns.choose_interfaces
+    there: list[str] = []
+    monkeypatch.setattr(mdns, "choose_interfaces", lambda wanted, adapters: genuine(there or wanted, adapters))
+    client = source_of(new_peer_id(), "nosuch0")
+    await nursery.start(client.run)
+    await trio.testing.wait_all_tasks_blocked()
+    with trio.fail_after(20):
+        await client._link.ended.wait()
+    await trio.testing.wait_all_tasks_blocked()
+    assert client._link is None, "it pauses"
+    there.append("127.0.0.1")
+    client.rescan()
+    await trio.testing.wait_all_tasks_blocked()
+    await listening(client)
+    host = source_of(host_id)
+    await host.advertise(advert_of(ADDRESS))
+    subscription = Subscription(client)
+    nursery.start_soon(subscription.run)
+    await nursery.start(host.run)
+    await subscription.until(host_id)
+
+
+async def test_a_rescan_looks_at_the_interfaces_and_asks(nursery, link, monkeypatch):
+    monkeypatch.setattr(mdns, "RESCAN_S", 3600.0)
+    monkeypatch.setattr(mdns, "ASK_INTERVALS_S", ())
+    monkeypatch.setattr(mdns, "ASK_EVERY_S", 3600.0)
+    looks, looked = [], trio.Event()
+    token = trio.lowlevel.current_trio_token()
+    genuine = mdns.choose_interfaces
+
+    def counted(wanted, adapters):
+        looks.append(wanted)
+        if len(looks) > 1:
+            token.run_sync_soon(looked.set)
+        return genuine(wanted, adapters)
+
+    monkeypatch.setattr(mdns, "choose_interfaces", counted)
+    source = source_of(new_peer_id())
+    source.rescan()  # before there is a link it does nothing
+    await nursery.start(source.run)
+    await listening(source)
+    with trio.fail_after(20):
+        await link.question()  # that of the start
+        assert len(looks) == 1
+        source.rescan()
+        await looked.wait()
+        await link.question()
+
+
 async def test_a_find_without_a_link_ends(nursery, monkeypatch):
     monkeypatch.setattr(mdns, "SETTLE_S", 0.05)
     client = source_of(new_peer_id(), "nosuch0")

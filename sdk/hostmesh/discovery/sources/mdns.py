@@ -38,8 +38,10 @@ from zeroconf import (  # type: ignore[attr-defined]  # the DNS classes are not 
 )
 from zeroconf.asyncio import AsyncZeroconf
 
+from hostmesh.discovery.diagnostics import LinkProbe
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
 from hostmesh.discovery.sources.mdns_interfaces import choose_interfaces
+from hostmesh.discovery.sources.mdns_probe import probe_links
 from hostmesh.discovery.sources.mdns_records import (
     SERVICE,
     Announcement,
@@ -69,7 +71,7 @@ SETTLE_S = 2.0
 ANSWER_S = 1.5
 """A find that knows nobody asks once more and waits so long."""
 RESCAN_S = 15.0
-"""Interfaces that came or went are noticed after so long."""
+"""Interfaces that came or went are noticed after so long, if nobody calls :meth:`MdnsSource.rescan` before."""
 STOP_TIMEOUT_S = 5.0
 RETRY_S = (1.0, 60.0)
 """First and longest wait before a failed link is opened again."""
@@ -109,6 +111,7 @@ class _Link(RecordUpdateListener):
         self._is_stopping = False
         self._wanted: Announcement | None = None
         self._stop, self._changed, self._ask_now = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._rescan_now = asyncio.Event()
         self._zeroconf: Zeroconf | None = None
         self._unexplained: dict[str, None] = {}
 
@@ -120,6 +123,10 @@ class _Link(RecordUpdateListener):
     def ask(self) -> None:
         """Ask the link who is there."""
         self._call(self._ask_now.set)
+
+    def rescan(self) -> None:
+        """Look at the machine's interfaces now, and ask who is there."""
+        self._call(self._rescan_now.set)
 
     async def stop(self) -> None:
         """Say goodbye, close all sockets and end the thread. Shielded; takes 0.3 s where something was announced."""
@@ -183,11 +190,17 @@ class _Link(RecordUpdateListener):
 
     async def _rescanning(self, zeroconf: AsyncZeroconf) -> None:
         while True:
-            await asyncio.sleep(RESCAN_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RESCAN_S):
+                    await self._rescan_now.wait()
+            is_asked_for = self._rescan_now.is_set()
+            self._rescan_now.clear()
             wanted = self._interfaces
             await zeroconf.async_update_interfaces(
                 choose_interfaces(wanted, ifaddr.get_adapters()) if wanted else InterfaceChoice.All
             )
+            if is_asked_for:
+                self._ask_now.set()
 
     async def _asking(self, zeroconf: AsyncZeroconf) -> None:
         """Ask for the service without naming what is known, so that everybody's TTL starts anew."""
@@ -288,6 +301,7 @@ class MdnsSource:
         self._ready_at: float | None = None
         self._news = trio.Event()
         self._wanted: Announcement | None = None
+        self._pause = trio.CancelScope()
 
     @property
     def name(self) -> str:
@@ -323,8 +337,22 @@ class MdnsSource:
                     _log.warning("mDNS is not available: %s; trying again in %g s", error, retry_s)
                 case error:
                     raise RuntimeError("the mDNS thread ended") from error
-            await trio.sleep(retry_s)
-            retry_s = min(RETRY_S[1], 2 * retry_s)
+            with trio.CancelScope() as self._pause:
+                await trio.sleep(retry_s)
+            retry_s = RETRY_S[0] if self._pause.cancelled_caught else min(RETRY_S[1], 2 * retry_s)
+
+    async def probe_links(self) -> Sequence[LinkProbe]:
+        """Ask on each interface by itself; see :func:`hostmesh.discovery.sources.mdns_probe.probe_links`."""
+        return await probe_links(self._interfaces)
+
+    def rescan(self) -> None:
+        """Use the interfaces that the machine has now, and ask who is there: it slept, or its addresses changed.
+
+        A link that could not be opened is opened again without a pause. Never waits.
+        """
+        self._pause.cancel()
+        if self._link is not None:
+            self._link.rescan()
 
     async def _until_ready(self, link: _Link) -> None:
         async def ended(scope: trio.CancelScope) -> None:
