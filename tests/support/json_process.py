@@ -37,16 +37,25 @@ class JsonProcess:
         self._changed.set()
         self._changed = trio.Event()
 
-    def has(self, name: str) -> bool:
-        return any(event["event"] == name for event in self._events)
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of that name so far."""
+        return [event for event in self._events if event["event"] == name]
 
-    async def event(self, name: str, *, within_s: float = 40.0) -> dict[str, Any]:
-        """Return the first event of that name."""
+    def has(self, name: str) -> bool:
+        return bool(self.events(name))
+
+    async def event(self, name: str, *, number: int = 0, within_s: float = 40.0) -> dict[str, Any]:
+        """Return the event of that name, the first one or that with the number; they are counted from 0."""
         with trio.move_on_after(within_s):
-            while not self.has(name) and not self._has_ended:
+            while len(self.events(name)) <= number and not self._has_ended:
                 await self._changed.wait()
-        assert self.has(name), f"the process {'ended' if self._has_ended else 'runs'}; it told {self._events}"
-        return next(event for event in self._events if event["event"] == name)
+        told = self.events(name)
+        assert len(told) > number, f"the process {'ended' if self._has_ended else 'runs'}; it told {self._events}"
+        return told[number]
+
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(number)
 
     async def command(self, line: str) -> None:
         """Write a line to its standard input."""
