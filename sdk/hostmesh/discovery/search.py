@@ -117,9 +117,7 @@ class Searcher:
         self.seed = seed
         self.counts = counts
         self.searches = searches
-        self.observer = Observer(
-            records, prober, reputation, system, standings=standings, on_probed=on_probed
-        )
+        self.observer = Observer(records, prober, reputation, system, standings=standings, on_probed=on_probed)
         self._swept_at: OrderedDict[SourceQuery, float] = OrderedDict()
 
     async def search(
@@ -198,6 +196,8 @@ class _Search:
         self._heap: list[tuple[Precedence, str]] = []
         """Negated, so that the most promising host is the first."""
         self._probed: dict[PeerId, ProbeResult] = {}
+        self._left_alone: dict[PeerId, ProbeResult] = {}
+        """Why hosts are not probed that missed several probes."""
         self._in_flight: set[PeerId] = set()
         self._has_match = False
         self._matched: list[Precedence] = []
@@ -221,6 +221,11 @@ class _Search:
         if peer_id in self._probed:
             self._recount()  # a newer record may say something else
             self._wake()
+            return
+        self._left_alone.pop(peer_id, None)
+        left_alone = self._searcher.observer.left_alone(known)
+        if left_alone is not None:
+            self._left_alone[peer_id] = left_alone
             return
         view = self._searcher.observer.view(known, None, answers_at_s=self._began_s)
         if failing(view, self._criteria, questions=STATIC_CRITERIA, first_only=True):
@@ -256,7 +261,7 @@ class _Search:
         """Probe the hosts that fail one criterion of the record, so that what is said of relaxing it is true."""
         near: list[tuple[Precedence, str]] = []
         for view in self._views():
-            if view.info.peer_id in self._probed:
+            if view.info.peer_id in self._probed or view.info.peer_id in self._left_alone:
                 continue
             failures = failing(view, self._criteria, questions=STATIC_CRITERIA)
             change = smallest_relaxation([with_perfect_probe(view)], self._criteria) if failures else None
@@ -286,7 +291,7 @@ class _Search:
             peer_id = known.info.peer_id
             if peer_id == self._own:
                 continue
-            probe = late if peer_id in self._in_flight else self._probed.get(peer_id)
+            probe = late if peer_id in self._in_flight else self._probed.get(peer_id, self._left_alone.get(peer_id))
             answers_at_s = self._began_s if probe is not None and not probe.unreachable else None
             view = self._searcher.observer.view(known, probe, answers_at_s=answers_at_s)
             # The one host that is chosen has answered; a record alone may be of a host that is gone, or never was.
@@ -382,8 +387,10 @@ class _Search:
         if self._most_wanted is not None and self._matched:
             passed_s = self._searcher.system.monotonic_s() - self._began_s
             config = self._searcher.config
-            # Hosts that are known all answer about now; of a sweep nobody knows what it may yet bring.
-            latest = trio.current_time() + (config.settle_after(passed_s) if self._is_sweeping else config.settle_s)
+            # Hosts that are known all answer about now; of a sweep nobody knows what it may yet bring. One that is
+            # preferred to those that matched is given all the time there is for it.
+            is_short = self._is_sweeping and self._matched[0][0] == len(self._criteria.preferred)
+            latest = trio.current_time() + (config.settle_after(passed_s) if is_short else config.settle_s)
             self._settle.deadline = min(self._settle.deadline, latest)
 
     def _wake(self) -> None:

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from discovery_world import EPOCH, FakeReputation, make_description, make_info
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hostmesh.discovery.criteria import HostCriteria
-from hostmesh.discovery.description import HostState
+from hostmesh.discovery.description import Gpu, Hardware, HostState
 from hostmesh.discovery.funnel import sift
-from hostmesh.discovery.measurement import Measurement, Origin
-from hostmesh.discovery.ranking import AUTO, CHEAPEST, FASTEST, RELIABLE, Strategy, WeightedStrategy, Weights, rank
+from hostmesh.discovery.measurement import Measurement, Origin, Path
+from hostmesh.discovery.offers import OFFER_TESTS, chosen_offer
+from hostmesh.discovery.ranking import (
+    AUTO,
+    CHEAPEST,
+    FASTEST,
+    RELIABLE,
+    Strategy,
+    WeightedStrategy,
+    Weights,
+    precedence,
+    promise,
+    rank,
+)
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.terms import ModelKind, Price
-from hostmesh.discovery.view import HostView, ProbeResult, Readiness
+from hostmesh.discovery.view import HostView, ProbeResult, Readiness, Standing
 
 ANCHOR = 1_000_000
 
@@ -26,16 +39,21 @@ def base(name: str) -> HostInfo:
     return make_info(name)
 
 
-def latency_of(value: float | None) -> Measurement | None:
+def latency_of(value: float | None, path: Path | None = None) -> Measurement | None:
     if value is None:
         return None
-    return Measurement(value=value, unit="ms", at_unix_s=EPOCH, samples=3, origin=Origin.MEASURED)
+    return Measurement(value=value, unit="ms", at_unix_s=EPOCH, samples=3, origin=Origin.MEASURED, path=path)
 
 
 def uptime_of(value: int | None) -> Measurement | None:
     if value is None:
         return None
     return Measurement(value=value, unit="s", at_unix_s=EPOCH, samples=2, origin=Origin.MEASURED)
+
+
+def claimed_of(value: int | None) -> Measurement | None:
+    observed = uptime_of(value)
+    return None if observed is None else replace(observed, origin=Origin.CLAIMED)
 
 
 @st.composite
@@ -49,8 +67,25 @@ def views(draw: st.DrawFn, name: str = "host") -> HostView:
         location=draw(st.sampled_from([None, "US", "US/nevada", "DE"])),
         capabilities=draw(st.sampled_from([(), ("gpu",), ("gpu", "tools")])),
     )
+    offers = tuple(
+        replace(
+            offer,
+            quantisation=draw(st.sampled_from([None, "Q4", "F16"])),
+            context_tokens=draw(st.none() | st.integers(1, 10_000)),
+        )
+        for offer in description.models
+    )
+    gpus = st.lists(
+        st.builds(Gpu, model=st.just("g"), memory_mib=st.none() | st.integers(1, 100), count=st.none() | st.just(2)),
+        max_size=2,
+    )
     info = replace(
-        base(name), models=description.models, place=description.place, capabilities=description.capabilities
+        base(name),
+        models=offers,
+        place=description.place,
+        capabilities=description.capabilities,
+        hardware=draw(st.none() | st.builds(Hardware, gpus=gpus)),
+        protocols=draw(st.sampled_from([(), ("/job/1.0.0",), ("/job/1.2.0", "/chat")])),
     )
     readiness = draw(
         st.none()
@@ -65,18 +100,31 @@ def views(draw: st.DrawFn, name: str = "host") -> HostView:
         st.none()
         | st.builds(
             ProbeResult,
-            latency=(st.none() | st.floats(0, 5000)).map(latency_of),
+            latency=st.builds(
+                latency_of, st.none() | st.floats(0, 5000), st.sampled_from([None, Path.DIRECT, Path.RELAYED])
+            ),
             readiness=st.just(readiness),
             unreachable=st.sampled_from(["", "", "", "gone"]),
+            refuted=st.sampled_from(["", "", "too near"]),
         )
     )
     return HostView(
         info=info,
         uptime=draw((st.none() | st.integers(0, 10**7)).map(uptime_of)),
         reputation=FakeReputation(points=draw(st.integers(0, 1000))),
+        claimed_uptime=draw((st.none() | st.integers(0, 10**7)).map(claimed_of)),
+        standing=draw(st.builds(Standing, barred=st.sampled_from(["", "", "", "out"]), priority=st.integers(-1, 1))),
         probe=probe,
         sources=(),
     )
+
+
+def peer_name(info: HostInfo) -> str:
+    return str(info.peer_id)
+
+
+def wallet_name(info: HostInfo) -> str:
+    return info.operator_address
 
 
 crowds = st.integers(0, 6).flatmap(lambda count: st.tuples(*(views(f"host{index}") for index in range(count))))
@@ -91,9 +139,28 @@ weights = (
 )
 strategies = st.sampled_from([AUTO, CHEAPEST, FASTEST, RELIABLE]) | st.builds(WeightedStrategy, weights=weights)
 seeds = st.binary(max_size=4)
+names = st.lists(
+    st.sampled_from([f(base(f"host{index}")) for index in range(6) for f in (peer_name, wallet_name)]),
+    max_size=3,
+    unique=True,
+)
+
+
+def build_criteria(models: tuple[tuple[str, ...], tuple[str, ...]], **others: Any) -> HostCriteria:
+    return HostCriteria(required_models=models[0], any_models=models[1], **others)
+
+
 criteria_sets = st.builds(
-    HostCriteria,
-    required_models=st.sampled_from([(), ("m",), ("m", "n")]),
+    build_criteria,
+    models=st.sampled_from([((), ()), (("m",), ()), (("m", "n"), ()), ((), ("m", "x")), ((), ("n",))]),
+    quantisation=st.sampled_from([(), (), ("q4",), ("Q8", "F16")]),
+    min_context_tokens=st.none() | st.integers(0, 10_000),
+    min_vram_mib=st.none() | st.integers(0, 300),
+    strict_uptime=st.booleans(),
+    protocols=st.sampled_from([(), (), ("/job/1.0.0",), ("/job/1.1.0", "/chat")]),
+    min_free_slots=st.none() | st.integers(0, 4),
+    path=st.sampled_from([None, Path.DIRECT]),
+    preferred=names,
     kind=st.none() | st.sampled_from(ModelKind),
     max_price=st.none() | st.builds(Price, micros_per_mtok=st.integers(0, 10**8), currency=st.just("USD")),
     location=st.sampled_from([None, "US", "US/california"]),
@@ -224,13 +291,76 @@ def test_the_relaxation_lets_somebody_through(crowd: tuple[HostView, ...], crite
 def test_asking_less_never_loses_a_host(
     crowd: tuple[HostView, ...], criteria: HostCriteria, data: st.DataObject
 ) -> None:
-    # With required models the kind and price are asked of those alone, so these stay as they are.
+    # The kind and the models say of which offers the rest is asked: without them it may be asked of others.
     dropped = data.draw(
-        st.sampled_from(["max_price", "location", "min_uptime_s", "capabilities", "min_reputation", "max_latency_ms"])
+        st.sampled_from(
+            [
+                "max_price",
+                "quantisation",
+                "min_context_tokens",
+                "min_vram_mib",
+                "location",
+                "min_uptime_s",
+                "strict_uptime",
+                "capabilities",
+                "protocols",
+                "min_reputation",
+                "min_free_slots",
+                "path",
+                "max_latency_ms",
+                "preferred",
+            ]
+        )
     )
-    easier = replace(criteria, **{dropped: () if dropped == "capabilities" else None})
+    easier = replace(criteria, **{dropped: getattr(HostCriteria(), dropped)})
     before = {view.info.peer_id for view in sift(crowd, criteria)[0]}
     after = {view.info.peer_id for view in sift(crowd, easier)[0]}
-    # Without a price limit and required models, the offer in question may be another, and not be loaded.
-    if dropped != "max_price" or criteria.required_models:
-        assert before <= after
+    assert before <= after
+
+
+@given(crowd=crowds, criteria=criteria_sets)
+def test_accepting_the_unmeasured_never_loses_a_host(crowd: tuple[HostView, ...], criteria: HostCriteria) -> None:
+    strict, lax = replace(criteria, accept_unmeasured=False), replace(criteria, accept_unmeasured=True)
+    before = {view.info.peer_id for view in sift(crowd, strict)[0]}
+    assert before <= {view.info.peer_id for view in sift(crowd, lax)[0]}
+
+
+@given(crowd=crowds, criteria=criteria_sets)
+def test_the_chosen_model_meets_every_criterion_of_a_model(crowd: tuple[HostView, ...], criteria: HostCriteria) -> None:
+    for view in sift(crowd, criteria)[0]:
+        offer = chosen_offer(view, criteria)
+        assert offer is not None
+        assert all(test(offer, criteria) for test in OFFER_TESTS.values())
+        assert not criteria.any_models or offer.model_id in criteria.any_models
+        assert view.readiness is None or offer.model_id in view.readiness.ready_models
+
+
+@given(crowd=crowds, strategy=strategies, seed=seeds, criteria=criteria_sets, data=st.data())
+def test_a_host_that_becomes_preferred_never_falls(
+    crowd: tuple[HostView, ...], strategy: Strategy, seed: bytes, criteria: HostCriteria, data: st.DataObject
+) -> None:
+    assume(crowd)
+    name = data.draw(st.sampled_from([view.info.peer_id for view in crowd]))
+    liked = replace(criteria, preferred=(str(name), *(each for each in criteria.preferred if each != str(name))))
+    before = order(crowd, strategy, seed, criteria).index(name)
+    assert order(crowd, strategy, seed, liked).index(name) <= before
+    assert order(crowd, strategy, seed, liked).index(name) == 0
+
+
+@given(crowd=crowds, strategy=strategies, seed=seeds, criteria=criteria_sets, data=st.data())
+def test_what_a_host_claims_of_its_uptime_moves_nobody(
+    crowd: tuple[HostView, ...], strategy: Strategy, seed: bytes, criteria: HostCriteria, data: st.DataObject
+) -> None:
+    claims = data.draw(st.lists(st.none() | st.integers(0, 10**9), min_size=len(crowd), max_size=len(crowd)))
+    boasting = tuple(replace(view, claimed_uptime=claimed_of(claim)) for view, claim in zip(crowd, claims, strict=True))
+    assert order(crowd, strategy, seed, criteria) == order(boasting, strategy, seed, criteria)
+
+
+@given(view=views(), strategy=strategies, criteria=criteria_sets, probe=views())
+def test_a_promise_holds_whatever_the_probe_says(
+    view: HostView, strategy: Strategy, criteria: HostCriteria, probe: HostView
+) -> None:
+    """A search drops a host for its promise before it is probed."""
+    before = replace(view, probe=None)
+    after = replace(view, probe=probe.probe)
+    assert precedence(after, criteria, strategy) <= promise(before, criteria, strategy)

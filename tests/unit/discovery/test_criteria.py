@@ -10,6 +10,7 @@ import pytest
 
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostDescription, ModelOffer
+from hostmesh.discovery.measurement import Path
 from hostmesh.discovery.terms import ModelKind, Place, Price
 from hostmesh.errors import ConfigError
 
@@ -21,6 +22,8 @@ def test_defaults_constrain_nothing() -> None:
     assert criteria.max_latency_ms is None
     assert criteria.max_price is None
     assert criteria.accept_unmeasured is False
+    for field in dataclasses.fields(criteria):
+        assert getattr(criteria, field.name) in (None, (), False), field.name
 
 
 def test_lists_become_tuples_without_duplicates() -> None:
@@ -68,6 +71,23 @@ def test_zero_is_a_value() -> None:
         ("max_price", 100),
         ("kind", "chat"),
         ("accept_unmeasured", 1),
+        ("strict_uptime", None),
+        ("any_models", [""]),
+        ("quantisation", "Q4_K_M"),
+        ("quantisation", ["x" * 33]),
+        ("min_context_tokens", -1),
+        ("min_context_tokens", 2**32),
+        ("min_vram_mib", 1.5),
+        ("min_vram_mib", 2**40 + 1),
+        ("min_free_slots", True),
+        ("min_free_slots", -1),
+        ("min_free_slots", 2**32),
+        ("min_uptime_s", 10 * 366 * 86_400 + 1),
+        ("path", "direct"),
+        ("path", Path.RELAYED),
+        ("preferred", "12D3KooW"),
+        ("exclude", ["x" * 65]),
+        ("protocols", ["/x" + "y" * 127]),
     ],
 )
 def test_a_wrong_value_is_refused_under_its_name(field: str, value: Any) -> None:
@@ -106,9 +126,67 @@ def test_a_place_lies_in_its_country_and_region(place: str, wanted: str, expecte
     assert Place.parse(place).lies_in(Place.parse(wanted)) is expected
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("required_models", ["x" * 128]),
+        ("any_models", ["x" * 128]),
+        ("quantisation", ["x" * 32]),
+        ("capabilities", ["x" * 64]),
+        ("include", ["x" * 64]),
+        ("exclude", ["x" * 64]),
+        ("preferred", ["x" * 64]),
+        ("protocols", ["/" + "x" * 127]),
+        ("required_models", [f"m{index}" for index in range(64)]),
+        ("min_context_tokens", 2**32 - 1),
+        ("min_vram_mib", 2**40),
+        ("min_free_slots", 2**32 - 1),
+        ("min_free_slots", 0),
+        ("min_reputation", 1000),
+        ("min_uptime_s", 10 * 366 * 86_400),
+        ("max_latency_ms", 1),
+        ("path", Path.DIRECT),
+        ("strict_uptime", True),
+        ("accept_unmeasured", True),
+    ],
+)
+def test_the_last_value_of_its_range_is_taken(field: str, value: Any) -> None:
+    taken = getattr(HostCriteria(**{field: value}), field)
+    assert taken == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_a_wrong_value_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="beside required_models") as both:
+        HostCriteria(required_models=["a"], any_models=["b"])
+    assert both.value.name == "any_models"
+    assert "either" in both.value.remedy
+    with pytest.raises(ConfigError) as price:
+        HostCriteria(max_price=5)  # type: ignore[arg-type]
+    assert "Price(" in price.value.remedy
+    with pytest.raises(ConfigError) as latency:
+        HostCriteria(max_latency_ms=-1)
+    assert "milliseconds" in latency.value.remedy
+    with pytest.raises(ConfigError) as path:
+        HostCriteria(path="any")  # type: ignore[arg-type]
+    assert "Path.DIRECT" in path.value.remedy
+
+
+def test_the_place_and_the_ranges_are_read_once_for_all() -> None:
+    criteria = HostCriteria(location="us/ Texas", protocols=["/a/1.0.0", "/a/1.0.0"])
+    assert criteria.location == "US/Texas"
+    assert criteria.place == Place(country_code="US", region="Texas")
+    assert criteria.protocols == ("/a/1.0.0",)
+    assert [each.name for each in criteria.protocol_ranges] == ["/a"]
+    assert HostCriteria().place is None
+    assert HostCriteria().protocol_ranges == ()
+
+
 def test_wallets_are_compared_without_case_and_peer_ids_with() -> None:
     criteria = HostCriteria(include=["0xABCDEF0000000000000000000000000000000001", "12D3KooWAbC"])
     assert criteria.include == ("0xabcdef0000000000000000000000000000000001", "12D3KooWAbC")
+    upper = "0XABCDEF0000000000000000000000000000000001"
+    assert HostCriteria(exclude=[upper]).exclude == (upper.lower(),)
+    assert HostCriteria(preferred=[upper]).preferred == (upper.lower(),)
 
 
 def test_criteria_are_frozen() -> None:

@@ -1,0 +1,64 @@
+"""A client of discovery with its network, for the tests of searches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from discovery_world import (
+    FakeBook,
+    FakeFactory,
+    FakeNetwork,
+    FakeNode,
+    FakePeer,
+    FakeSource,
+    make_description,
+    make_records,
+    trio_system,
+)
+
+from hostmesh.discovery.manager import DiscoveryConfig, DiscoveryManager
+
+
+class World:
+    """A client with its network."""
+
+    def __init__(self, config: DiscoveryConfig | None = None) -> None:
+        self.network = FakeNetwork()
+        self.source = FakeSource("dht")
+        self.sources = [self.source]
+        self.reputation = FakeBook()
+        self.config = config
+        self.records = make_records()
+        self.manager: DiscoveryManager
+        self.node: FakeNode
+
+    def host(self, name: str, *model_ids: str, **options: Any) -> FakePeer:
+        """Add a host that the source names."""
+        described = {
+            key: options.pop(key) for key in ("price", "currency", "location", "capabilities") if key in options
+        }
+        after_s = options.pop("after_s", 0.0)
+        peer = self.network.add_host(name, make_description(*model_ids, **described), **options)
+        self.source.names(peer, after_s=after_s)
+        return peer
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[DiscoveryManager]:
+        async with trio.open_nursery() as nursery:
+            factory = FakeFactory(self.network, self.sources, self.records)
+            self.node = factory.node
+            self.factory = factory
+            self.manager = DiscoveryManager(
+                nursery=nursery,
+                open_node=factory,
+                records=self.records,
+                reputation=self.reputation,
+                system=trio_system(),
+                config=self.config,
+            )
+            await self.manager.create_node()
+            yield self.manager
+            await self.manager.stop()
