@@ -342,9 +342,9 @@ async def test_a_rescan_opens_a_link_that_could_not_be_opened_without_a_pause(nu
     monkeypatch.setattr(mdns, "choose_interfaces", lambda wanted, adapters: genuine(there or wanted, adapters))
     client = source_of(new_peer_id(), "nosuch0")
     await nursery.start(client.run)
-    await trio.testing.wait_all_tasks_blocked()
-    with trio.fail_after(20):
-        await client._link.ended.wait()
+    if client._link is not None:
+        with trio.fail_after(20):
+            await client._link.ended.wait()
     await trio.testing.wait_all_tasks_blocked()
     assert client._link is None, "it pauses"
     there.append("127.0.0.1")
