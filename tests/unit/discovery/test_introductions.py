@@ -76,7 +76,7 @@ async def test_it_is_kept_with_those_who_were_connected_first(autojump_clock, nu
 
 async def test_who_takes_no_records_leaves_the_place_to_another_and_who_failed_is_asked_again(autojump_clock, nursery):
     world = World()
-    world.errors = {PEERS[0]: ProtocolNotSupportedError("no"), PEERS[1]: DeadlineExceededError("late")}
+    world.errors = {PEERS[0]: ProtocolNotSupportedError("no", needed="1.0.0"), PEERS[1]: DeadlineExceededError("late")}
     await nursery.start(world.introductions.run)
     world.connect(*PEERS)
     await trio.sleep(2 * LOOK_EVERY_S)

@@ -222,7 +222,7 @@ async def test_peers_that_fail_or_are_older_do_not_matter():
     world = World()
 
     async def old(request):
-        raise ProtocolNotSupportedError("1.0.0 only")
+        raise ProtocolNotSupportedError("1.0.0 only", needed="1.1.0")
 
     async def slow(request):
         raise DeadlineExceededError("late")

@@ -280,7 +280,10 @@ def test_hostile_neighbours_of_the_keys_do_not_hide_an_honest_host():
 
 
 async def count_seeds(run: ScenarioRun) -> None:
-    await trio.sleep(1)
+    run.network.machine("ann")
+    await trio.sleep_until(run.seed / 100)
+    run.network.note("kill", "ann")
+    await trio.sleep_until(1)
     run.miss_reasons[f"seed {run.seed % 2}"] += 1
     run.figures = {"seed_played": run.seed}
 
