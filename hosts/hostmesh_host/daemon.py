@@ -23,6 +23,7 @@ from hostmesh_host.engines.child import ChildEngine
 from hostmesh_host.engines.describe import open_engine
 from hostmesh_host.engines.embedded import minilm_spec, smollm2_spec
 from hostmesh_host.engines.group import EngineGroup
+from hostmesh_host.hardware import read_hardware
 from hostmesh_host.offer import OfferChange, apply_change, describe_host, merge_stored, models_at_url
 from hostmesh_host.offer_store import OFFER_FILE_NAME, OfferStore
 from hostmesh_host.settings import EMBEDDED, HostSettings, is_url
@@ -110,6 +111,7 @@ class HostDaemon:
             currency=self._host.currency,
             location=plan.location,
             capabilities=self._host.capabilities,
+            hardware=await read_hardware(),
         )
         await sdk.authenticate(wallet=plan.wallet, binding_file=plan.binding_file)
         discovery = sdk.get_discovery_manager()
@@ -225,6 +227,7 @@ class HostDaemon:
                 "operator": record.operator_address,
                 "location": None if record.place is None else str(record.place),
                 "capabilities": list(record.capabilities),
+                "hardware": None if record.hardware is None else record.hardware.to_dict(),
                 "models": [offer.to_dict() for offer in record.models],
             },
             "engine_ready": dict(serving.engine_ready),

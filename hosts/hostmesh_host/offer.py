@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from hostmesh import HostDescription, ModelOffer, Price, __version__
+from hostmesh import Hardware, HostDescription, ModelOffer, Price, __version__
 from hostmesh.errors import ConfigError, UsageError
 from hostmesh_host.settings import EMBEDDED, HostSettings, LoadedHostSettings, is_url
 
@@ -115,9 +115,17 @@ def offered_models(loaded: LoadedHostSettings, stored: Mapping[str, Any]) -> dic
 
 
 def describe_host(
-    prices: Mapping[str, int], *, currency: str, location: str | None, capabilities: Sequence[str]
+    prices: Mapping[str, int],
+    *,
+    currency: str,
+    location: str | None,
+    capabilities: Sequence[str],
+    hardware: Hardware | None = None,
 ) -> HostDescription:
     """Return the description of a host with these models.
+
+    What the engines know of their models is filled in when they are served; how strangers reach the host is not said,
+    since nobody has dialled it back.
 
     Raises:
         ConfigError: a value out of its bounds.
@@ -130,6 +138,7 @@ def describe_host(
         location=location,
         capabilities=capabilities,
         software=SOFTWARE,
+        hardware=hardware,
     )
 
 

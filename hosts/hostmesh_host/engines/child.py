@@ -336,8 +336,15 @@ def _read_models(answer: Mapping[str, object], spec: ChildSpec) -> tuple[ModelIn
             context_tokens=model["context_tokens"],
             quantisation=model["quantisation"],
             weights_sha256=bytes.fromhex(model["weights_sha256"]),
+            tokenizer_sha256=_digest(model.get("tokenizer_sha256")),
+            chat_template_sha256=_digest(model.get("chat_template_sha256")),
             engine=model["engine"],
+            engine_version=model.get("engine_version"),
             parameters=PARAMETERS[spec.dialect],
         )
         for model in models
     )
+
+
+def _digest(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from hostmesh import ModelInfo, ModelKind
 from hostmesh.errors import ConfigError, EngineError, ModelNotReadyError
 from hostmesh_host.engines.dialect import PARAMETERS, Dialect
 from hostmesh_host.engines.endpoint import Endpoint, check_engine_url
 from hostmesh_host.engines.http import EngineHttp, EngineTimeouts, open_http
-from hostmesh_host.engines.listing import ListedModel, read_models, read_ollama_model
+from hostmesh_host.engines.listing import ListedModel, read_models, read_ollama_model, template_sha256
 from hostmesh_host.engines.openai import OpenAIEngine
 
-MAX_ENGINE_NAME_BYTES = 64
+MAX_ENGINE_VERSION_BYTES = 32
 
 
 @asynccontextmanager
@@ -63,7 +64,8 @@ async def describe(
             f"the engine does not have {missing[0]!r}",
             remedy=f"load it in the engine, or serve one of: {', '.join(sorted(listed)[:8]) or 'none is loaded'}",
         )
-    dialect, name = await _identify(http, next(iter(listed.values())).dialect if listed else Dialect.OTHER)
+    identity = await _identify(http, next(iter(listed.values())).dialect if listed else Dialect.OTHER)
+    dialect = identity.dialect
     if dialect.has_health:
         await http.ask("/health")
     models = []
@@ -72,23 +74,37 @@ async def describe(
         if dialect is Dialect.OLLAMA:
             shown = await http.ask("/api/show", {"model": model_id})
             model = read_ollama_model(shown, await http.ask("/api/ps"), model_id)
-        models.append(_model_info(model, dialect, name, model_id in embedding_ids, context_tokens))
+        models.append(_model_info(model, identity, len(listed) == 1, model_id in embedding_ids, context_tokens))
     return dialect, tuple(models)
 
 
-async def _identify(http: EngineHttp, dialect: Dialect) -> tuple[Dialect, str]:
-    """Return the family and the engine's name with its version, as far as it says one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Identity:
+    """What an engine says of itself."""
+
+    dialect: Dialect
+    version: str | None = None
+    chat_template_sha256: bytes | None = None
+    """Of the one model that it has loaded."""
+
+
+async def _identify(http: EngineHttp, dialect: Dialect) -> _Identity:
     if dialect is Dialect.LLAMA_CPP:
-        return dialect, _name(dialect, (await _ask_if_there(http, "/props")).get("build_info"))
+        props = await _ask_if_there(http, "/props")
+        return _Identity(
+            dialect=dialect,
+            version=_version(props.get("build_info")),
+            chat_template_sha256=template_sha256(props.get("chat_template")),
+        )
     if dialect is Dialect.VLLM:
-        return dialect, _name(dialect, (await _ask_if_there(http, "/version")).get("version"))
+        return _Identity(dialect=dialect, version=_version((await _ask_if_there(http, "/version")).get("version")))
     if dialect is Dialect.MINILM:
-        return dialect, dialect.value
+        return _Identity(dialect=dialect)
     version = (await _ask_if_there(http, "/api/version")).get("version")
     if version is not None:
         # Ollama names a model's owner, which is "library" for its own models only.
-        return Dialect.OLLAMA, _name(Dialect.OLLAMA, version)
-    return Dialect.OTHER, Dialect.OTHER.value
+        return _Identity(dialect=Dialect.OLLAMA, version=_version(version))
+    return _Identity(dialect=Dialect.OTHER)
 
 
 async def _ask_if_there(http: EngineHttp, path: str) -> dict[str, object]:
@@ -98,14 +114,14 @@ async def _ask_if_there(http: EngineHttp, path: str) -> dict[str, object]:
         return {}
 
 
-def _name(dialect: Dialect, version: object) -> str:
-    if not isinstance(version, str) or not version.isprintable() or not version.strip():
-        return dialect.value
-    return f"{dialect.value} {version.strip()}".encode()[:MAX_ENGINE_NAME_BYTES].decode(errors="ignore")
+def _version(version: object) -> str | None:
+    if not isinstance(version, str) or not version.isprintable():
+        return None
+    return version.strip().encode()[:MAX_ENGINE_VERSION_BYTES].decode(errors="ignore") or None
 
 
 def _model_info(
-    model: ListedModel, dialect: Dialect, engine: str, makes_vectors: bool, context_tokens: int | None
+    model: ListedModel, identity: _Identity, is_only: bool, makes_vectors: bool, context_tokens: int | None
 ) -> ModelInfo:
     kind = ModelKind.EMBEDDING if makes_vectors else model.kind or ModelKind.CHAT
     context = context_tokens or model.context_tokens
@@ -116,11 +132,16 @@ def _model_info(
             source="argument",
             remedy="say what the engine runs it with: --context-tokens N",
         )
+    # An engine with several models does not say whose template it shows.
+    template = model.chat_template_sha256 or (identity.chat_template_sha256 if is_only else None)
     return ModelInfo(
         model_id=model.model_id,
         kind=kind,
         context_tokens=context,
         quantisation=model.quantisation,
-        engine=engine,
-        parameters=PARAMETERS[dialect] if kind is ModelKind.CHAT else frozenset(),
+        weights_sha256=model.weights_sha256,
+        chat_template_sha256=template if kind is ModelKind.CHAT else None,
+        engine=identity.dialect.value,
+        engine_version=identity.version,
+        parameters=PARAMETERS[identity.dialect] if kind is ModelKind.CHAT else frozenset(),
     )

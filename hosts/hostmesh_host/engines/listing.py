@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from hostmesh_host.engines.dialect import Dialect, dialect_of
 
 MAX_MODELS = 1024
 """Most models of one engine that are looked at."""
+_BLOB = re.compile(r"FROM\s+\S*sha256[-:]([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,8 @@ class ListedModel:
     context_tokens: int | None = None
     quantisation: str | None = None
     kind: ModelKind | None = None
+    weights_sha256: bytes | None = None
+    chat_template_sha256: bytes | None = None
 
 
 def read_models(document: Mapping[str, object]) -> tuple[ListedModel, ...]:
@@ -83,7 +88,25 @@ def read_ollama_model(shown: Mapping[str, object], running: Mapping[str, object]
         context_tokens=context,
         quantisation=_short(quantisation),
         kind=kind,
+        weights_sha256=_weights_of(shown.get("modelfile")),
+        chat_template_sha256=template_sha256(shown.get("template")),
     )
+
+
+def template_sha256(template: object) -> bytes | None:
+    """Return the SHA-256 of a chat template's text, if there is one."""
+    if not isinstance(template, str) or not template:
+        return None
+    return hashlib.sha256(template.encode(errors="replace")).digest()
+
+
+def _weights_of(modelfile: object) -> bytes | None:
+    """Return the SHA-256 by which Ollama names the weights file that a model is made from."""
+    for line in modelfile.splitlines() if isinstance(modelfile, str) else ():
+        found = _BLOB.fullmatch(line.strip())
+        if found is not None:
+            return bytes.fromhex(found[1])
+    return None
 
 
 def _positive(value: object) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hostmesh.errors import EngineError
 from hostmesh_host.engines.child_main import run_child
+from hostmesh_host.engines.gguf import read_digests
 from hostmesh_host.engines.weights import SMOLLM2, check_weights
 
 BATCH_TOKENS = 16
@@ -34,6 +35,7 @@ def start(options: Mapping[str, Any]) -> Mapping[str, object]:
         raise EngineError("xllamacpp is not installed", remedy="install hostmesh[engine]") from error
     path = Path(options["weights"])
     digest = check_weights(path, SMOLLM2)
+    held = read_digests(path)
     try:
         server = xllamacpp.Server(_parameters(xllamacpp, path, options))
     except (RuntimeError, ValueError) as error:
@@ -48,10 +50,17 @@ def start(options: Mapping[str, Any]) -> Mapping[str, object]:
                 "context_tokens": int(options["context_tokens"]),
                 "quantisation": "Q4_1",
                 "weights_sha256": digest.hex(),
-                "engine": f"llama.cpp (xllamacpp {xllamacpp.__version__})",
+                "tokenizer_sha256": _hex(held.tokenizer),
+                "chat_template_sha256": _hex(held.chat_template),
+                "engine": "llama.cpp",
+                "engine_version": f"xllamacpp {xllamacpp.__version__}",
             }
         ],
     }
+
+
+def _hex(digest: bytes | None) -> str | None:
+    return None if digest is None else digest.hex()
 
 
 def _parameters(xllamacpp: Any, path: Path, options: Mapping[str, Any]) -> Any:

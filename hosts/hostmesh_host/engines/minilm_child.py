@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hostmesh_host.engines.child_main import run_child
-from hostmesh_host.engines.minilm.model import MiniLm
+from hostmesh_host.engines.minilm.model import MiniLm, vocabulary_sha256
 from hostmesh_host.engines.minilm.server import EmbeddingServer
 from hostmesh_host.engines.weights import MINILM, check_weights
 
@@ -37,7 +37,9 @@ def start(options: Mapping[str, Any]) -> Mapping[str, object]:
                 "context_tokens": model.max_tokens,
                 "quantisation": "int8",
                 "weights_sha256": digest.hex(),
-                "engine": f"onnxruntime {model.runtime_version}",
+                "tokenizer_sha256": vocabulary_sha256().hex(),
+                "engine": "onnxruntime",
+                "engine_version": model.runtime_version,
             }
         ],
     }

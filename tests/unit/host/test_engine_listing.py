@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def test_ollamas_context_is_what_it_runs_with(running: object, parameters: objec
 
 def test_ollama_says_what_makes_vectors() -> None:
     assert read_ollama_model({"capabilities": ["embedding"]}, {}, "m").kind is ModelKind.EMBEDDING
+
+
+def test_ollama_names_its_weights_by_their_digest_and_shows_the_template() -> None:
+    digest = hashlib.sha256(b"weights").digest()
+    blob = f"/root/.ollama/models/blobs/sha256-{digest.hex()}"
+    shown = {"modelfile": f"# made by hand\nFROM {blob}\nPARAMETER num_ctx 1\n", "template": "{{ .Prompt }}"}
+    model = read_ollama_model(shown, {}, "m")
+    assert model.weights_sha256 == digest
+    assert model.chat_template_sha256 == hashlib.sha256(b"{{ .Prompt }}").digest()
+    for said in ({}, {"modelfile": "FROM llama3", "template": ""}, {"modelfile": 3, "template": 4}):
+        model = read_ollama_model(said, {}, "m")
+        assert (model.weights_sha256, model.chat_template_sha256) == (None, None)
 
 
 @pytest.mark.parametrize("document", [{}, {"data": {}}, {"data": [{}] * 1025}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hostmesh.errors import ContextExceededError, EngineError
 
 MAX_TOKENS = 256
 """What the model was trained for; its card says longer texts are cut off. Here they are refused."""
+_VOCABULARY = Path(__file__).with_name("vocab.txt")
 _CLS = ("[CLS]", 101)
 _SEP = ("[SEP]", 102)
 
@@ -80,6 +82,11 @@ class MiniLm:
         return [float(value) for value in vector], len(ids)
 
 
+def vocabulary_sha256() -> bytes:
+    """Return the SHA-256 of the vocabulary's file, which makes the tokenizer."""
+    return hashlib.sha256(_VOCABULARY.read_bytes()).digest()
+
+
 def build_tokenizer() -> Any:
     """Return BERT's uncased tokenizer over the vocabulary beside this file.
 
@@ -91,7 +98,7 @@ def build_tokenizer() -> Any:
     from tokenizers.pre_tokenizers import BertPreTokenizer
     from tokenizers.processors import BertProcessing
 
-    words = Path(__file__).with_name("vocab.txt").read_text(encoding="utf-8").splitlines()
+    words = _VOCABULARY.read_text(encoding="utf-8").splitlines()
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
     tokenizer.normalizer = BertNormalizer(lowercase=True)
