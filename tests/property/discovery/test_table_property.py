@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.record import HostInfo
-from hostmesh.discovery.table import HostTable
+from hostmesh.discovery.table import MAX_PER_INTRODUCER, HostTable
+from hostmesh.net.peer_id import PeerId
 
 NOW = EPOCH + 60
 # Few of everything, so that they collide: contradictions of one sequence, tombstones, expired records, two wallets.
@@ -120,3 +121,39 @@ def test_the_table_is_bounded(names: list[int], hearsay: list[bool], room: int) 
         assert len(table) <= room
         assert len(table.banned) <= 2
         assert len(table.live(EPOCH)) <= room
+
+
+# What a liar may say of itself: few networks, so that they fill up, and several at once.
+_NETWORKS = [(f"/ip4/10.0.{n}.1/tcp/1",) for n in range(3)] + [("/ip4/10.0.0.1/tcp/1", "/ip6/2001:db8::1/tcp/1"), ()]
+JUNK = [make_info(f"junk{i}", addresses=_NETWORKS[i % len(_NETWORKS)]) for i in range(48)]
+GOOD = [make_info(f"good{i}", addresses=_NETWORKS[i % 3]) for i in range(6)]
+GOSSIPS = [info.peer_id for info in JUNK[:3]]
+
+
+@settings(max_examples=50)
+@given(
+    room=st.integers(8, 24),
+    coming=st.lists(st.tuples(st.sampled_from(JUNK), st.sampled_from([None, *GOSSIPS])), max_size=80),
+    answered=st.lists(st.sampled_from(GOOD), max_size=6),
+)
+def test_junk_never_evicts_a_host_that_answered(
+    room: int, coming: list[tuple[HostInfo, PeerId | None]], answered: list[HostInfo]
+) -> None:
+    table = HostTable(max_hosts=room)
+    for info in GOOD:
+        table.merge(info, now=EPOCH)
+    for info in answered:
+        table.mark_useful(info.peer_id)
+    for moment, (info, introducer) in enumerate(coming):
+        table.merge(info, now=EPOCH + moment / 100, introducer=introducer)
+        assert len(table) <= room
+        hearsay = [host for host in table.live(EPOCH + 1) if host.introducer is not None]
+        assert len(hearsay) <= max(1, room // 4)
+        assert all(sum(host.introducer == who for host in hearsay) <= MAX_PER_INTRODUCER for who in GOSSIPS)
+        for good in answered:
+            assert table.known(good.peer_id, EPOCH + 1) is not None
+
+
+@given(infos=st.lists(st.sampled_from(GOOD + JUNK[:8]), max_size=20), data=st.data())
+def test_networks_do_not_matter_while_there_is_room(infos: list[HostInfo], data: st.DataObject) -> None:
+    assert end_of(infos) == end_of(data.draw(st.permutations(infos)))

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from discovery_world import EPOCH, FakeReputation, make_description, make_info
 
+from hostmesh.discovery.bans import INTRODUCER_WINDOW_S, MAX_BANS, MAX_STRANGERS_PER_INTRODUCER
 from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.description import MAX_GPUS
 from hostmesh.discovery.funnel import sift
 from hostmesh.discovery.matching import CRITERIA, HostView, ProbeResult
 from hostmesh.discovery.measurement import Measurement, Origin
@@ -16,9 +18,10 @@ from hostmesh.discovery.probe import ProbeConfig
 from hostmesh.discovery.publisher import PublisherConfig
 from hostmesh.discovery.ranking import AUTO, CHEAPEST, FASTEST, RELIABLE, SCALE, WeightedStrategy
 from hostmesh.discovery.record import GRACE_S, MAX_ENVELOPE_BYTES, MAX_LIFE_S, MAX_RECORD_BYTES
+from hostmesh.discovery.records import MAX_NAMED
 from hostmesh.discovery.search import SearchConfig
 from hostmesh.discovery.sweep import SweepConfig
-from hostmesh.discovery.table import MAX_PER_INTRODUCER
+from hostmesh.discovery.table import MAX_PAST_BYTES, MAX_PER_INTRODUCER, MAX_SEQUENCES_PER_ROW
 from hostmesh.discovery.terms import Price
 from hostmesh.reputation.score import points
 
@@ -84,6 +87,13 @@ def test_the_guide_names_the_numbers_of_the_code(text: str, value: float) -> Non
         ("renewed every {:.0f} s", PublisherConfig().renew_every_s),
         ("tries again every {:.0f} s", PublisherConfig().retry_every_s),
         ("at most {} connected peers", PublisherConfig().max_pushed),
+        ("one proof in {:.0f} s", PublisherConfig().proof_pause_s),
+        ("across restarts (`bans.sqlite3` in the data directory): {:,} keys", MAX_BANS),
+        ("of which one peer may tell {} in an hour", int(MAX_STRANGERS_PER_INTRODUCER * 3600 / INTRODUCER_WINDOW_S)),
+        ("up to {} MiB of superseded ones", MAX_PAST_BYTES // 2**20),
+        ("the digests of {} sequences", MAX_SEQUENCES_PER_ROW),
+        ("remembered for {:,} peers of each source", MAX_NAMED),
+        ("up to {} kinds of GPU", MAX_GPUS),
     ],
 )
 def test_the_protocol_page_names_the_numbers_of_the_code(text: str, value: float) -> None:

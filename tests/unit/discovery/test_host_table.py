@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from discovery_world import EPOCH, make_description, make_info, make_key
 
+from hostmesh.discovery import table as table_module
+from hostmesh.discovery.bans import Familiarity
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.record import GRACE_S
-from hostmesh.discovery.table import MAX_PER_INTRODUCER, HostTable, Merge
+from hostmesh.discovery.table import LEAST_PER_SUBNET, MAX_PAST_BYTES, MAX_PER_INTRODUCER, HostTable, Merge
 
 HOST = make_key("host").peer_id
 LAST_MOMENT = EPOCH + 120 + GRACE_S
@@ -183,6 +185,120 @@ def test_bans_are_bounded_too() -> None:
         table.merge(make_info(f"h{i}", sequence=1), now=EPOCH)
         table.merge(make_info(f"h{i}", make_description("other"), sequence=1), now=EPOCH)
     assert table.banned == (make_key("h1").peer_id, make_key("h2").peer_id)
+
+
+def at(network: int, host: int = 1) -> tuple[str, ...]:
+    return (f"/ip4/10.{network >> 8}.{network & 255}.{host}/tcp/4001",)
+
+
+def test_a_crowded_network_gives_way_before_a_lonely_one() -> None:
+    table = HostTable(max_hosts=8)
+    for i in range(4):
+        table.merge(make_info(f"lonely{i}", addresses=at(i)), now=EPOCH)
+    for i in range(20):
+        table.merge(make_info(f"crowd{i}", addresses=at(99, i)), now=EPOCH + 1 + i)
+    assert all(table.known(make_key(f"lonely{i}").peer_id, EPOCH + 30) for i in range(4))
+    assert [i for i in range(20) if table.known(make_key(f"crowd{i}").peer_id, EPOCH + 30)] == [16, 17, 18, 19]
+
+
+def test_a_network_holds_its_share_even_of_an_empty_table() -> None:
+    table = HostTable(max_hosts=4096)
+    answered = make_key("answered").peer_id
+    table.merge(make_info("answered", addresses=at(1)), now=EPOCH)
+    table.mark_useful(answered)
+    outcomes = {table.merge(make_info(f"junk{i}", addresses=at(1, i % 250)), now=EPOCH + i / 100) for i in range(600)}
+    assert outcomes == {Merge.ADDED}
+    assert len(table) == 512
+    assert table.known(answered, EPOCH + 10) is not None
+    assert table.merge(make_info("elsewhere", addresses=at(2)), now=EPOCH + 10) is Merge.ADDED
+
+
+def test_hosts_that_answered_are_not_pushed_out_of_their_network() -> None:
+    table = HostTable(max_hosts=100)
+    names = [f"good{i}" for i in range(LEAST_PER_SUBNET)]
+    for name in names:
+        table.merge(make_info(name, addresses=at(1)), now=EPOCH)
+        table.mark_useful(make_key(name).peer_id)
+    assert table.merge(make_info("junk", addresses=at(1)), now=EPOCH + 1) is Merge.REFUSED
+    # Nor by moving in from elsewhere, nor by naming many networks.
+    assert table.merge(make_info("junk", addresses=at(2)), now=EPOCH + 1) is Merge.ADDED
+    moved = make_info("junk", addresses=at(2) + at(1), sequence=2)
+    assert table.merge(moved, now=EPOCH + 2) is Merge.REFUSED
+    assert all(table.known(make_key(name).peer_id, EPOCH + 2) for name in names)
+
+
+def test_a_tombstone_stays_where_its_host_was() -> None:
+    table = HostTable(max_hosts=100)
+    for i in range(LEAST_PER_SUBNET):
+        table.merge(make_info(f"h{i}", addresses=at(1)), now=EPOCH)
+        table.merge(make_info(f"h{i}", sequence=2, state=HostState.WITHDRAWN), now=EPOCH)
+    assert len(table) == LEAST_PER_SUBNET
+    assert table.merge(make_info("new", addresses=at(1)), now=EPOCH) is Merge.ADDED
+    assert len(table) == LEAST_PER_SUBNET, "one tombstone had to go for it"
+
+
+def test_a_table_that_empties_counts_nobody() -> None:
+    table = HostTable(max_hosts=100)
+    for round_ in range(3):
+        now = EPOCH + 1000 * round_
+        for i in range(LEAST_PER_SUBNET):
+            info = make_info(f"h{i}", addresses=at(1), issued=now, sequence=round_ + 1)
+            assert table.merge(info, now=now) in (Merge.ADDED, Merge.REPLACED)
+        table.purge(now + 500)
+        assert len(table) == 0
+
+
+def test_what_a_contradiction_contradicts_is_kept() -> None:
+    table = HostTable()
+    old, new = make_info(sequence=3), make_info(sequence=4)
+    late = make_info("host", make_description("another-model"), sequence=3)
+    assert table.seen(late) is None
+    table.merge(old, now=EPOCH)
+    assert table.seen(late) == old.signed
+    table.merge(new, now=EPOCH)
+    assert table.seen(late) == old.signed
+    assert table.seen(make_info(sequence=4, operator="another wallet")) is None
+
+
+def test_what_came_too_late_is_kept_too() -> None:
+    table = HostTable()
+    table.merge(make_info(sequence=4), now=EPOCH)
+    old = make_info(sequence=3)
+    table.merge(old, now=EPOCH)
+    assert table.seen(make_info("host", make_description("another-model"), sequence=3)) == old.signed
+
+
+def test_superseded_records_have_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_PAST_BYTES == 8 * 1024 * 1024
+    infos = [make_info(sequence=sequence) for sequence in range(1, 6)]
+    monkeypatch.setattr(table_module, "MAX_PAST_BYTES", 2 * len(infos[0].signed) + 10)
+    table = HostTable()
+    for info in infos:
+        table.merge(info, now=EPOCH)
+    assert [table.seen(info) is not None for info in infos] == [False, False, True, True, True]
+
+
+def test_how_well_a_banned_key_was_known() -> None:
+    gossip = make_key("gossip").peer_id
+    table = HostTable()
+    table.merge(make_info("used"), now=EPOCH)
+    table.mark_useful(make_key("used").peer_id)
+    table.merge(make_info("seen"), now=EPOCH)
+    table.merge(make_info("heard"), now=EPOCH, introducer=gossip)
+    for name in ("used", "seen", "heard"):
+        other = make_info(name, make_description("other"))
+        assert table.merge(other, now=EPOCH, introducer=gossip) is Merge.EQUIVOCATION
+    ban = table.ban(make_key("never met").peer_id, now=EPOCH, introducer=gossip, proof=b"proof")
+    assert ban is not None
+    assert (ban.familiarity, ban.introducer, ban.proof) == (Familiarity.STRANGER, gossip, b"proof")
+    known = {each.peer_id: each.familiarity for each in table.bans}
+    assert known == {
+        make_key("used").peer_id: Familiarity.USED,
+        make_key("seen").peer_id: Familiarity.SEEN,
+        make_key("heard").peer_id: Familiarity.STRANGER,
+        make_key("never met").peer_id: Familiarity.STRANGER,
+    }
+    assert len(table) == 0
 
 
 @pytest.mark.parametrize("bounds", [{"max_hosts": 3}, {"max_banned": 0}])
