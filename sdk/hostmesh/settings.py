@@ -63,6 +63,8 @@ class Settings:
     """Multiaddrs that others shall dial, where they differ from those listened on (NAT, DNS)."""
     bootstrap_nodes: tuple[str, ...] = ()
     """Multiaddrs with ``/p2p/<peer id>`` by which the node joins the network. None is shipped."""
+    static_hosts: tuple[str, ...] = ()
+    """Multiaddrs with ``/p2p/<peer id>`` of hosts that every find asks, whatever else it hears of."""
     enable_dht: bool = True
     """Look for hosts in the DHT."""
     enable_mdns: bool = True
@@ -389,6 +391,7 @@ _CHECKS: dict[str, tuple[Callable[[object], object], str]] = {
     "listen_addresses": (_multiaddrs, 'a list of multiaddrs, such as ["/ip4/0.0.0.0/tcp/4001"]'),
     "announce_addresses": (_multiaddrs, 'a list of multiaddrs, such as ["/dns4/host.example/tcp/4001"]'),
     "bootstrap_nodes": (_peer_multiaddrs, 'a list of multiaddrs that end in "/p2p/<peer id>"'),
+    "static_hosts": (_peer_multiaddrs, 'a list of multiaddrs that end in "/p2p/<peer id>"'),
     "enable_dht": (_flag, "true or false"),
     "enable_mdns": (_flag, "true or false"),
     "max_connections": (_integer(1, 100_000), "a whole number from 1 to 100000"),

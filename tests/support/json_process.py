@@ -57,6 +57,10 @@ class JsonProcess:
         """Send the process a signal."""
         self._process.send_signal(number)
 
+    async def ended(self) -> None:
+        """Return once the process is gone."""
+        await self._process.wait()
+
     async def command(self, line: str) -> None:
         """Write a line to its standard input."""
         assert self._process.stdin is not None

@@ -13,6 +13,7 @@ from hostmesh.discovery.offers import chosen_offer
 from hostmesh.discovery.probe import Prober
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.sightings import Sightings
+from hostmesh.discovery.strikes import Strikes
 from hostmesh.discovery.table import KnownHost
 from hostmesh.discovery.terms import Place
 from hostmesh.discovery.view import NO_STANDING, HostView, ProbeResult, Readiness
@@ -49,6 +50,7 @@ class Observer:
         self._standings = standings
         self._on_probed = on_probed
         self._sightings = Sightings()
+        self._strikes = Strikes()
 
     def view(self, known: KnownHost, probe: ProbeResult | None, *, answers_at_s: float | None = None) -> HostView:
         """Put together what is known of a host now.
@@ -126,10 +128,24 @@ class Observer:
             return result
         if result.unreachable:
             self._sightings.silent(peer_id)
+            self._strikes.missed(
+                peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s(), why=result.unreachable
+            )
         else:
+            self._strikes.answered(peer_id)
             self._sightings.answered(peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s())
         self._on_probed(peer_id, result)
         return result
+
+    def left_alone(self, known: KnownHost) -> ProbeResult | None:
+        """Return what stands for a probe of a host that is not probed now, since it missed several; None = probe it."""
+        heard = known.received_at_unix_s if known.introducer is None else 0.0
+        strike = self._strikes.standing_out(known.info.peer_id, now_s=self._system.monotonic_s(), heard_unix_s=heard)
+        if strike is None:
+            return None
+        age_s = max(0.0, self._system.unix_s() - strike.last_unix_s)
+        why = f"no answer {strike.misses} times in a row, the last time {age_s:.0f} s ago: {strike.why}"
+        return ProbeResult(latency=None, readiness=None, unreachable=why)
 
 
 def with_perfect_probe(view: HostView) -> HostView:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, replace
 
 import trio
 
 from hostmesh.discovery.calls import fetch_record
 from hostmesh.discovery.collaborators import RunningNode
+from hostmesh.discovery.intake import Intake
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.slots import Slots, most_at_once
 from hostmesh.discovery.source import Candidate, Source, SourceQuery
 from hostmesh.discovery.stats import SourceStats
 from hostmesh.discovery.supervise import contain
-from hostmesh.discovery.turns import Turns
 from hostmesh.errors import HostmeshError, ProtocolNotSupportedError, RpcError, StatusCode
 from hostmesh.net.address import AddressOrigin, keep_usable
 from hostmesh.net.peer_id import PeerId
@@ -32,7 +31,7 @@ class SweepConfig:
     """Bounds of one sweep. Chosen here."""
 
     max_candidates: int = 256
-    """Most candidates asked in one sweep; further ones are dropped and counted."""
+    """Most candidates asked in one sweep, in shares (:mod:`hostmesh.discovery.intake`); others are counted."""
     max_parallel_fetches: int = 8
     """Not counting the slow ones."""
     max_fetches_in_flight: int = 64
@@ -45,14 +44,6 @@ class SweepConfig:
     """For one record, the dial included."""
     fresh_s: float = 5.0
     """A record this young is not asked for again."""
-
-
-class _Progress(Enum):
-    BUSY = "busy"
-    AGAIN = "again"
-    """Busy, and another address came up meanwhile."""
-    FAILED = "failed"
-    DONE = "done"
 
 
 @dataclass(slots=True)
@@ -91,12 +82,10 @@ class Sweep:
         self._config = config
         self._counts = counts
         self._on_record = on_record
-        self._progress: dict[PeerId, _Progress] = {}
-        self._addresses: dict[PeerId, frozenset[str]] = {}
-        self._room = trio.Event()
-        self._waiting: Turns[PeerId] = Turns()
-        # One token for each that waits: who is next is decided when there is room.
-        self._send, self._receive = trio.open_memory_channel[None](config.max_candidates)
+        self._intake = Intake((source.name for source in running.sources), max_candidates=config.max_candidates)
+        self._asking: Counter[str] = Counter()
+        """Questions that each source still answers."""
+        self._changed = trio.Event()
 
     async def run(self, queries: Sequence[SourceQuery]) -> None:
         """Ask until the sources have no more and every candidate was asked.
@@ -106,12 +95,17 @@ class Sweep:
 
         Cancellation: safe; what was fetched is in the record book.
         """
-        async with trio.open_nursery() as fetchers:
-            fetchers.start_soon(self._fetch_all)
-            async with self._send, trio.open_nursery() as askers:
+        for source in self._running.sources:
+            self._asking[source.name] += len(queries)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._fetch_all)
                 for source in self._running.sources:
                     for query in queries:
-                        askers.start_soon(self._ask, source, query)
+                        nursery.start_soon(self._ask, source, query)
+        finally:
+            if self._intake.dropped:
+                self._counts.fetches["dropped"] += self._intake.dropped
 
     async def _ask(self, source: Source, query: SourceQuery) -> None:
         stats = self._counts.sources.setdefault(source.name, SourceStats())
@@ -135,36 +129,27 @@ class Sweep:
             stats.failures += 1
             stats.last_failure_unix_s = self._system.unix_s()
             stats.last_error = error.code if isinstance(error, HostmeshError) else type(error).__name__
+        self._note_end(source.name)
+
+    def _note_end(self, source_name: str) -> None:
+        self._asking[source_name] -= 1
+        if not self._asking[source_name]:
+            for candidate, named_by in self._intake.end(source_name):
+                self._note(candidate, named_by)
+        self._wake()
 
     def _take(self, candidate: Candidate, source_name: str) -> None:
-        peer_id = candidate.peer_id
-        if peer_id == self._running.node.peer_id:
+        if candidate.peer_id == self._running.node.peer_id:
             return
-        progress = self._progress.get(peer_id)
-        if progress is None and len(self._progress) >= self._config.max_candidates:
-            self._counts.fetches["dropped"] += 1
-            return
-        self._records.name(peer_id, source_name)
-        addresses = keep_usable(candidate.addresses)
-        known = self._addresses.get(peer_id, frozenset())
-        if addresses:
-            self._running.node.add_addresses(peer_id, addresses, candidate.origin)
-            self._addresses[peer_id] = known | frozenset(addresses)
-        has_news = not known.issuperset(addresses)
-        if progress is _Progress.BUSY and has_news:
-            self._progress[peer_id] = _Progress.AGAIN
-        elif progress is None or (progress is _Progress.FAILED and has_news):
-            self._queue(peer_id, candidate.named_by or source_name)
+        usable = replace(candidate, addresses=keep_usable(candidate.addresses))
+        if self._intake.offer(usable, source_name):
+            self._note(usable, source_name)
+            self._wake()
 
-    def _queue(self, peer_id: PeerId, named_by: str) -> None:
-        try:
-            self._send.send_nowait(None)
-        except (trio.WouldBlock, trio.ClosedResourceError):
-            self._progress[peer_id] = _Progress.FAILED
-            self._counts.fetches["dropped"] += 1
-        else:
-            self._progress[peer_id] = _Progress.BUSY
-            self._waiting.add(named_by, peer_id)
+    def _note(self, candidate: Candidate, source_name: str) -> None:
+        self._records.name(candidate.peer_id, source_name, named_by=candidate.named_by)
+        if candidate.addresses:
+            self._running.node.add_addresses(candidate.peer_id, candidate.addresses, candidate.origin)
 
     async def _fetch_all(self) -> None:
         slots = Slots(
@@ -172,35 +157,38 @@ class Sweep:
             most=most_at_once(self._config.max_fetches_in_flight, self._running.max_connections),
             slow_after_s=self._config.slow_after_s,
             gives_way_after_s=self._config.gives_way_after_s,
-            on_change=lambda: self._room.set(),
+            on_change=self._wake,
         )
         gave_way: list[PeerId] = []
         async with trio.open_nursery() as fetches:
-            async for _ in self._receive:
-                while not slots.has_room:
+            while self._asking.total() or len(self._intake):
+                if len(self._intake) and not slots.has_room:
                     slowest = slots.end_slowest()
                     if slowest is not None:
                         self._counts.fetches["gave_way"] += 1
                         gave_way.append(PeerId(str(slowest)))
-                    await self._wait_for_room()
-                peer_id = self._waiting.next()
-                slots.start(fetches, self._fetch_and_note, peer_id, name=peer_id)
+                # Who is next is decided when there is room.
+                peer_id = self._intake.next() if slots.has_room else None
+                if peer_id is None:
+                    await self._wait_for_change()
+                else:
+                    slots.start(fetches, self._fetch_and_note, peer_id, name=peer_id)
             # Nobody waits any more: what time is left is theirs.
             for peer_id in gave_way:
                 while not slots.has_room:
-                    await self._wait_for_room()
+                    await self._wait_for_change()
                 slots.start(fetches, self._fetch_and_note, peer_id, name=peer_id)
 
-    async def _wait_for_room(self) -> None:
-        self._room = trio.Event()
-        await self._room.wait()
+    async def _wait_for_change(self) -> None:
+        self._changed = trio.Event()
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
 
     async def _fetch_and_note(self, peer_id: PeerId) -> None:
-        outcome = await self._fetch(peer_id)
-        if outcome and self._progress[peer_id] is _Progress.AGAIN:
-            self._progress[peer_id] = _Progress.BUSY
-            outcome = await self._fetch(peer_id)
-        self._progress[peer_id] = _Progress.FAILED if outcome else _Progress.DONE
+        while self._intake.finish(peer_id, has_failed=bool(await self._fetch(peer_id))):
+            pass  # another address came up meanwhile
 
     async def _fetch(self, peer_id: PeerId) -> str:
         """Ask one candidate; return why another address might help, or nothing when it would not."""
