@@ -13,6 +13,8 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.discovery.peer_cache import PeerCache
+from hostmesh.discovery.peer_cache_store import PeerCacheStore
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.store import BanStore, SequenceStore
 from hostmesh.discovery.terms import Place
@@ -25,6 +27,7 @@ from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.jobs.client import JobManager
 from hostmesh.net.config import NodeConfig
+from hostmesh.net.fallback import MAX_PEERS as MAX_FALLBACK_ADDRESSES
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.network import Network
 from hostmesh.net.peer_id import PeerId
@@ -84,6 +87,7 @@ class SDK:
         self._reputation: ReputationBook | None = None
         self._sequences: SequenceStore | None = None
         self._bans: BanStore | None = None
+        self._cache: tuple[PeerCache, PeerCacheStore] | None = None
         self._records = RecordBook(network=self.settings.network, verify_binding=verify_binding, system=system)
 
     async def authenticate(
@@ -343,6 +347,19 @@ class SDK:
             self._stores.callback(self._bans.close)
             self._records.remember_bans(self._bans)
 
+    def _open_cache(self) -> tuple[PeerCache, PeerCacheStore]:
+        if self._cache is None:
+            store = PeerCacheStore(self._data_dir / "peers.sqlite3")
+            self._stores.callback(store.close)
+            self._cache = PeerCache(store.load(self.settings.network), now=self._system.unix_s()), store
+        return self._cache
+
+    def _fallback_peers(self) -> list[str]:
+        """Return whom to dial where no bootstrap node answers."""
+        static = self.settings.static_hosts[: MAX_FALLBACK_ADDRESSES // 2]
+        cache, _ = self._open_cache()
+        return [*static, *cache.next_to_dial(MAX_FALLBACK_ADDRESSES - len(static))]
+
     def _open_key(self, held: ExitStack) -> PeerKey:
         if self._ephemeral_key:
             return PeerKey.generate(self._system.random_bytes)
@@ -363,6 +380,7 @@ class SDK:
             listen_addresses=settings.listen_addresses if options.listen is None else options.listen,
             announce_addresses=settings.announce_addresses if options.announce is None else options.announce,
             bootstrap_addresses=settings.bootstrap_nodes if options.bootstrap is None else options.bootstrap,
+            fallback_peers=self._fallback_peers,
             enable_dht=settings.enable_dht,
             dht_server=self._serve_dht,
             protocol_prefix=settings.protocol_prefix,
@@ -379,6 +397,9 @@ class SDK:
             system=self._system,
             enable_mdns=settings.enable_mdns,
             mdns_interfaces=settings.mdns_interfaces,
+            static_hosts=settings.static_hosts,
+            cache=self._open_cache(),
+            ran_jobs=lambda peer_id: self._open_reputation().of(peer_id).n > 0,
         )
         self._take_up_bans()
         with ExitStack() as held:
