@@ -13,14 +13,18 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from hostmesh.discovery.introductions import Introductions
 from hostmesh.discovery.measurement import QuotedPrice, QuoteRefusal
+from hostmesh.discovery.peer_cache import PeerCache
+from hostmesh.discovery.peer_cache_store import PeerCacheStore
 from hostmesh.discovery.publisher import HostPublisher
 from hostmesh.discovery.record import VerifyBinding
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.service import DiscoveryServer
 from hostmesh.discovery.source import Source
 from hostmesh.discovery.sources.bootstrap import BootstrapSource
+from hostmesh.discovery.sources.cache import CacheSource
 from hostmesh.discovery.sources.dht import DhtSource
 from hostmesh.discovery.sources.exchange import ExchangeSource
+from hostmesh.discovery.sources.static import StaticSource
 from hostmesh.discovery.store import SequenceStore
 from hostmesh.discovery.terms import Price
 from hostmesh.errors import ConfigError, JobError, ProtocolNotSupportedError, RpcError, StatusCode
@@ -62,17 +66,47 @@ def default_sources(
     system: System,
     enable_mdns: bool,
     mdns_interfaces: Sequence[str],
+    static_hosts: Sequence[str] = (),
+    cache: tuple[PeerCache, PeerCacheStore] | None = None,
+    ran_jobs: Callable[[PeerId], bool] = lambda _: False,
 ) -> tuple[Source, ...]:
-    """Return the sources of the settings: bootstrap and exchange always, the DHT and mDNS where they are on."""
+    """Return the sources of the settings: bootstrap and exchange always, the others where there is something to ask.
+
+    Args:
+        node: of which.
+        rpc: makes its calls.
+        network: name of the network.
+        records: verified records.
+        system: clocks and random bytes.
+        enable_mdns: look on the local network.
+        mdns_interfaces: which ones; empty = all.
+        static_hosts: multiaddrs with ``/p2p`` that each find asks.
+        cache: the peers of before, and where they are kept; None = nobody is remembered.
+        ran_jobs: whether a host ran jobs for this client; such are remembered for longest.
+    """
     sources: list[Source] = [BootstrapSource(node), ExchangeSource(node, rpc, records, system=system)]
+    if static_hosts:
+        sources.append(StaticSource(static_hosts))
+    if cache is not None:
+        peers, store = cache
+        sources.append(
+            CacheSource(
+                node,
+                peers,
+                store,
+                network=network,
+                records=records,
+                servers=lambda: () if node.dht is None else node.dht.servers(),
+                ran_jobs=ran_jobs,
+                system=system,
+            )
+        )
     if node.dht is not None:
         sources.append(DhtSource(node.dht, network=network, system=system))
     if enable_mdns:
         from hostmesh.discovery.sources.mdns import MdnsSource
 
-        mdns = MdnsSource(node.peer_id, interfaces=tuple(mdns_interfaces), system=system)
-        node.on_network_change(lambda change: mdns.rescan())
-        sources.append(mdns)
+        sources.append(MdnsSource(node.peer_id, interfaces=tuple(mdns_interfaces), system=system))
     return tuple(sources)
 
 
