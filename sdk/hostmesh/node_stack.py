@@ -106,7 +106,9 @@ def default_sources(
     if enable_mdns:
         from hostmesh.discovery.sources.mdns import MdnsSource
 
-        sources.append(MdnsSource(node.peer_id, interfaces=tuple(mdns_interfaces), system=system))
+        mdns = MdnsSource(node.peer_id, interfaces=tuple(mdns_interfaces), system=system)
+        node.on_network_change(lambda change: mdns.rescan())
+        sources.append(mdns)
     return tuple(sources)
 
 
