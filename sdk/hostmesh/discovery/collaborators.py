@@ -16,6 +16,7 @@ from hostmesh.discovery.view import ReputationLike, StandingLike
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.autonat_report import ReachabilityReport
 from hostmesh.net.connection_view import ConnectionView
+from hostmesh.net.events import NodeEvent
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
 
@@ -49,6 +50,14 @@ class DiscoveryNode(Protocol):
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """Tell whether a connection to the peer is open."""
+        ...
+
+    def rtt_s(self, peer_id: PeerId) -> float | None:
+        """Return the round-trip time to a connected peer by the last ping of its connection; None = not known."""
+        ...
+
+    def on_event(self, listener: Callable[[NodeEvent], None]) -> Callable[[], None]:
+        """Call a function with every event of the node; return what ends that."""
         ...
 
     def add_addresses(self, peer_id: PeerId, addresses: Sequence[str], origin: AddressOrigin) -> None:

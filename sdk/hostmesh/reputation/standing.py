@@ -71,7 +71,7 @@ class Cooldown:
         >>> [Cooldown(peer_id=PeerId("p"), failures=n, failed_at_unix_s=0.0).pause_s for n in (1, 2, 6, 7, 10_000)]
         [15.0, 30.0, 480.0, 900.0, 900.0]
         """
-        return min(LAST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self.failures - 1, _DOUBLINGS))
+        return min(LAST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self.failures - 1, _DOUBLINGS))
 
     def left_s(self, now: float) -> float:
         """Return how much of the pause is left; a clock that was set back lengthens it to twice its time at most."""

@@ -1,0 +1,185 @@
+"""Lookups between the manager and the searcher: equal ones share one search, and there is a limit to how many begin.
+
+A search runs in a task of the manager's nursery, so that no caller's cancellation takes it from the others; it is
+cancelled when nobody waits for it any more. A caller joins a search that ends no later than he would wait himself; what
+ends without a match before his time is over is no answer to him: he searches on with the time that is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import trio
+
+from hostmesh.errors import NodeNotRunningError, TooManyLookupsError
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupLimit:
+    """How many searches may begin.
+
+    Chosen here: no program that waits for answers comes near it; a loop that runs away is stopped before it keeps hosts
+    and machine busy with nothing else.
+    """
+
+    per_s: float = 100.0
+    burst: int = 1000
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.per_s) and self.per_s > 0 and self.burst >= 1):
+            raise ValueError("at least one lookup in some time")
+
+
+class TokenBucket:
+    """Lets ``burst`` through at once and ``per_s`` after that. Pure.
+
+    >>> bucket = TokenBucket(LookupLimit(per_s=2, burst=1))
+    >>> bucket.take(0.0), bucket.take(0.1), bucket.take(0.5)
+    (0.0, 0.4, 0.0)
+    """
+
+    def __init__(self, limit: LookupLimit) -> None:
+        self._limit = limit
+        self._tokens = float(limit.burst)
+        self._at_s: float | None = None
+
+    def take(self, now_s: float) -> float:
+        """Take a token; return 0.0, or in how many seconds there will be one. The clock is monotonic."""
+        if self._at_s is not None:
+            gained = max(0.0, now_s - self._at_s) * self._limit.per_s
+            self._tokens = min(float(self._limit.burst), self._tokens + gained)
+        self._at_s = now_s
+        # A hair less than one will do: waiting as long as was said must be enough.
+        if self._tokens > 1 - 1e-9:
+            self._tokens = max(0.0, self._tokens - 1)
+            return 0.0
+        return (1 - self._tokens) / self._limit.per_s
+
+
+class _Flight(Generic[ResultT]):
+    """One search that runs, and whoever waits for it."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.waiting = 0
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+        self.result: ResultT | None = None
+        self.error: Exception | None = None
+
+
+class Lookups(Generic[ResultT]):
+    """Runs searches, shared and counted.
+
+    Args:
+        nursery: owns the searches.
+        is_answer: whether a result is worth having for who could wait longer.
+        limit: how many searches may begin.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        *,
+        is_answer: Callable[[ResultT], bool],
+        limit: LookupLimit | None = None,
+    ) -> None:
+        self._nursery = nursery
+        self._is_answer = is_answer
+        self._bucket = TokenBucket(limit or LookupLimit())
+        self._flights: dict[Hashable, _Flight[ResultT]] = {}
+        """Those that may be joined."""
+        self._running: set[_Flight[ResultT]] = set()
+        self.joined = 0
+        """How many lookups took part in a search that ran."""
+        self.refused = 0
+
+    async def find(
+        self, key: Hashable | None, search: Callable[[float], Awaitable[ResultT]], *, timeout_s: float
+    ) -> ResultT:
+        """Search, or wait for an equal search that runs.
+
+        Args:
+            key: equal for equal searches; None = shared with nobody.
+            search: takes the seconds for everything.
+            timeout_s: > 0.
+
+        Raises:
+            TooManyLookupsError: too many begin; ``retry_after_ms`` says when one may. Joining costs nothing.
+            NodeNotRunningError: the node was stopped meanwhile.
+            Whatever the search raises, to everybody who waits for it.
+
+        Cancellation: safe; the search ends if nobody else waits for it.
+        """
+        deadline = trio.current_time() + timeout_s
+        while True:
+            flight = None if key is None else self._flights.get(key)
+            joins = flight is not None and flight.deadline <= deadline and not flight.scope.cancel_called
+            if flight is None or not joins:
+                flight = self._start(key, search, deadline)
+            else:
+                self.joined += 1
+            result = await self._wait(key, flight)
+            was_cut_off = flight.deadline <= trio.current_time() < deadline
+            if not joins or self._is_answer(result) or not was_cut_off:
+                return result
+
+    def end(self) -> None:
+        """End every search; who waits gets NodeNotRunningError."""
+        self._flights.clear()
+        for flight in self._running:
+            flight.scope.cancel()
+
+    def _start(
+        self, key: Hashable | None, search: Callable[[float], Awaitable[ResultT]], deadline: float
+    ) -> _Flight[ResultT]:
+        wait_s = self._bucket.take(trio.current_time())
+        if wait_s > 0:
+            self.refused += 1
+            raise TooManyLookupsError(
+                "too many searches begin", retry_after_ms=math.ceil(wait_s * 1000), remedy="wait, then try again"
+            )
+        flight: _Flight[ResultT] = _Flight(deadline)
+        if key is not None:
+            # One that ends too late for a caller stays with those who wait for it.
+            self._flights[key] = flight
+        self._running.add(flight)
+        self._nursery.start_soon(self._run, key, flight, search)
+        return flight
+
+    async def _run(
+        self, key: Hashable | None, flight: _Flight[ResultT], search: Callable[[float], Awaitable[ResultT]]
+    ) -> None:
+        try:
+            with flight.scope:
+                flight.result = await search(max(0.001, flight.deadline - trio.current_time()))
+        except Exception as error:  # noqa: BLE001 - raised again in those who wait
+            flight.error = error
+        finally:
+            self._forget(key, flight)
+            self._running.discard(flight)
+            flight.ended.set()
+
+    async def _wait(self, key: Hashable | None, flight: _Flight[ResultT]) -> ResultT:
+        flight.waiting += 1
+        try:
+            await flight.ended.wait()
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.ended.is_set():
+                self._forget(key, flight)
+                flight.scope.cancel()
+        if flight.error is not None:
+            raise flight.error
+        if flight.result is None:
+            raise NodeNotRunningError("the node was stopped during the search", remedy="await create_node() first")
+        return flight.result
+
+    def _forget(self, key: Hashable | None, flight: _Flight[ResultT]) -> None:
+        if key is not None and self._flights.get(key) is flight:
+            del self._flights[key]
