@@ -10,11 +10,14 @@ from enum import Enum
 import trio
 
 from hostmesh.discovery.bans import Ban, Familiarity
+from hostmesh.discovery.description import HostState
 from hostmesh.discovery.equivocation import make_proof, read_proof
+from hostmesh.discovery.events import DiscoveryEvent, RecordDecided, RecordDecision
 from hostmesh.discovery.record import HostInfo, VerifyBinding, verify_record
 from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.table import HostTable, KnownHost, Merge
 from hostmesh.errors import RemoteProtocolError, StoreError
+from hostmesh.net.event_feed import EventFeed
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
@@ -25,6 +28,18 @@ MAX_NAMED = 2048
 """Peers remembered of each source; the one that it named longest ago goes first, whatever others name."""
 MAX_HANDED_ON = 16
 """Proofs that wait to be handed on; that against the key known least goes first."""
+
+
+_DECISIONS = {
+    Merge.ADDED: RecordDecision.ADDED,
+    Merge.REPLACED: RecordDecision.REPLACED,
+    Merge.KNOWN: RecordDecision.KNOWN,
+    Merge.OLDER: RecordDecision.OLDER,
+    Merge.EXPIRED: RecordDecision.EXPIRED,
+    Merge.EQUIVOCATION: RecordDecision.BANNED,
+    Merge.BANNED: RecordDecision.BANNED,
+    Merge.REFUSED: RecordDecision.REFUSED,
+}
 
 
 class ProofTaken(Enum):
@@ -64,6 +79,8 @@ class RecordBook:
         self._to_hand_on: list[Ban] = []
         self._proof_came = trio.Event()
         self._counts: Counter[str] = Counter()
+        self.events: EventFeed[DiscoveryEvent] = EventFeed()
+        """Is told what becomes of each record; the rest of discovery tells its events here, too."""
 
     @property
     def network(self) -> str:
@@ -107,7 +124,9 @@ class RecordBook:
         except RemoteProtocolError as error:
             field = getattr(error, "field", "")
             # Counters are bounded: a field's index is left out, and fields are those of the schema.
-            self._counts[f"refused:{field.split('[')[0] or error.code}"] += 1
+            why = field.split("[")[0] or error.code
+            self._counts[f"refused:{why}"] += 1
+            self._tell(RecordDecision.REFUSED, expected_peer_id, introducer=introducer, reason=why)
             raise
         if introducer == info.peer_id:
             introducer = None
@@ -117,6 +136,10 @@ class RecordBook:
         if merge is Merge.EQUIVOCATION:
             _log.warning("host %s signed two records of sequence %d; banned", info.peer_id, info.sequence)
             self._keep_ban(info, other, now)
+        decision = _DECISIONS[merge]
+        if info.state is HostState.WITHDRAWN and merge in (Merge.ADDED, Merge.REPLACED):
+            decision = RecordDecision.WITHDRAWN
+        self._tell(decision, info.peer_id, sequence=info.sequence, introducer=introducer)
         return info, merge
 
     def accept_proof(self, proof: pb.EquivocationProof, *, introducer: PeerId) -> ProofTaken:
@@ -143,6 +166,10 @@ class RecordBook:
             self._hand_on(ban)
         taken = ProofTaken.KNOWN if is_known else ProofTaken.REFUSED if ban is None else ProofTaken.BANNED
         self._counts[f"proof:{taken.value}"] += 1
+        if taken is ProofTaken.REFUSED:
+            self._tell(RecordDecision.REFUSED, read.peer_id, introducer=introducer, reason="proof")
+        elif taken is ProofTaken.BANNED:
+            self._tell(RecordDecision.BANNED, read.peer_id, introducer=introducer, reason="proof")
         if taken is ProofTaken.BANNED:
             _log.warning("%s proved that host %s signed two records of one sequence; banned", introducer, read.peer_id)
         return taken
@@ -206,6 +233,27 @@ class RecordBook:
     def purge(self) -> None:
         """Free what can no longer matter."""
         self._table.purge(self._system.unix_s())
+
+    def _tell(
+        self,
+        decision: RecordDecision,
+        peer_id: PeerId | None,
+        *,
+        sequence: int | None = None,
+        introducer: PeerId | None = None,
+        reason: str = "",
+    ) -> None:
+        if self.events:
+            self.events.tell(
+                RecordDecided(
+                    at_s=trio.current_time(),
+                    decision=decision,
+                    peer_id=peer_id,
+                    sequence=sequence,
+                    introducer=introducer,
+                    reason=reason,
+                )
+            )
 
     def _keep_ban(self, info: HostInfo, other: bytes | None, now: float) -> None:
         """Make the proof of a contradiction that was noticed here, keep it and hand it on."""
