@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 import trio
 
 from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.collaborators import (
+    ListingLike,
     MessageHandler,
     NodeFactory,
     NodeOptions,
     ReputationSource,
     RunningNode,
+    Standings,
 )
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostDescription
+from hostmesh.discovery.events import DiscoveryEvent
+from hostmesh.discovery.finder import DiscoveryConfig as DiscoveryConfig
+from hostmesh.discovery.finder import Finder
+from hostmesh.discovery.inbox import Inbox
 from hostmesh.discovery.life import NodeLife, checked_addresses
-from hostmesh.discovery.misses import no_host
-from hostmesh.discovery.probe import ProbeConfig, Prober
-from hostmesh.discovery.ranking import AUTO, SpecificStrategy, Strategy
+from hostmesh.discovery.lists import HostLists
+from hostmesh.discovery.metrics import ConnectionMetrics
+from hostmesh.discovery.ranking import AUTO, Strategy
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.records import RecordBook
-from hostmesh.discovery.search import SearchConfig, Searcher, SearchResult
-from hostmesh.discovery.selection import MAX_CHOOSE_AMONG, Diversity, diversify
+from hostmesh.discovery.selection import Diversity
 from hostmesh.discovery.stats import DiscoveryStats
 from hostmesh.discovery.supervise import plain_errors
-from hostmesh.discovery.sweep import SweepCounts
-from hostmesh.discovery.terms import check_integer
 from hostmesh.discovery.view import ReputationLike
+from hostmesh.discovery.watch import HostWatch
 from hostmesh.errors import ConfigError, InvalidAddressError
 from hostmesh.net.address import AddressOrigin, split_peer_address
+from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventWatch
 from hostmesh.net.peer_id import PeerId, parse_peer_id
 from hostmesh.system import System
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiscoveryConfig:
-    """Times and bounds of discovery."""
-
-    search: SearchConfig = field(default_factory=SearchConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
 
 
 class DiscoveryManager:
@@ -56,6 +52,7 @@ class DiscoveryManager:
         open_node: makes a node with its services; see :class:`NodeFactory`.
         records: verified records; the node's discovery service uses the same.
         reputation: hosts' reputation with this client.
+        standings: who is blacklisted, preferred or paused.
         system: clocks and randomness.
         config: times and bounds.
 
@@ -69,22 +66,27 @@ class DiscoveryManager:
         open_node: NodeFactory,
         records: RecordBook,
         reputation: ReputationSource,
+        standings: Standings,
         system: System | None = None,
         config: DiscoveryConfig | None = None,
     ) -> None:
         self._records = records
         self._reputation = reputation
         self._system = system or System()
-        self._config = config or DiscoveryConfig()
-        self._prober: Prober | None = None
-        self._searcher: Searcher | None = None
-        self._counts = SweepCounts()
-        self._searches: Counter[str] = Counter()
-        self._handlers: dict[object, MessageHandler] = {}
-        self._unsubscribe: dict[object, Callable[[], None]] = {}
+        self._inbox = Inbox()
         self._life = NodeLife(
-            nursery, open_node, purge=records.purge, on_start=self._on_start, on_end=self._unsubscribe.clear
+            nursery, open_node, purge=records.purge, on_start=self._on_start, on_end=self._on_end
         )
+        self._finder = Finder(
+            nursery,
+            self._life.require,
+            records=records,
+            reputation=reputation,
+            standings=standings,
+            system=self._system,
+            config=config or DiscoveryConfig(),
+        )
+        self._lists = HostLists(standings, reputation, records.events, forget=self._finder.forget)
 
     # --- the node's life ---
 
@@ -210,19 +212,7 @@ class DiscoveryManager:
         Returns:
             A function that removes the handler; calling it again does nothing.
         """
-        token = object()
-        self._handlers[token] = handler
-        running = self._life.current
-        if running is not None:
-            self._unsubscribe[token] = running.messenger.on_message(handler)
-
-        def remove() -> None:
-            self._handlers.pop(token, None)
-            unsubscribe = self._unsubscribe.pop(token, None)
-            if unsubscribe is not None:
-                unsubscribe()
-
-        return remove
+        return self._inbox.on_message(handler)
 
     # --- finding ---
 
@@ -249,10 +239,12 @@ class DiscoveryManager:
             NoHostFoundError: nobody meets them. ``rejected`` says how many hosts each criterion turned away,
                 ``relaxation`` what to change. Safe to try again.
             HostUnfitError: with SPECIFIC: the host named was not found or fails a criterion, which ``criterion`` names.
-            NodeNotRunningError: there is no node.
+            NodeNotRunningError: there is no node, or it was stopped meanwhile.
+            TooManyLookupsError: more than 1,000 searches were begun at once, or 100 a second; see ``retry_after_ms``.
             ConfigError: ``timeout_s`` or ``choose_among`` is not positive, or SPECIFIC is not told one host.
 
-        Cancellation: safe; what was learnt is kept.
+        Cancellation: safe; what was learnt is kept. Equal searches at one time are one search, which ends with the last
+        who waits for it.
 
         Cost: a short call to each new candidate (at most 256), probes of at most 32 hosts that answer and 128 in all.
         For a minute after a search, the same criteria cost the probes only, and no traffic when these are younger than
@@ -260,12 +252,9 @@ class DiscoveryManager:
 
         Source: seed 002, ``findHost``.
         """
-        wanted = criteria or HostCriteria()
-        check_integer(choose_among, name="choose_among", least=1, most=MAX_CHOOSE_AMONG)
-        result = await self._search(wanted, strategy, timeout_s, best=choose_among)
-        if result.choices:
-            return result.choices[0]
-        raise no_host(result.funnel, wanted, strategy)
+        return await self._finder.find_host(
+            criteria or HostCriteria(), strategy=strategy, choose_among=choose_among, timeout_s=timeout_s
+        )
 
     async def find_all_hosts(
         self,
@@ -286,15 +275,17 @@ class DiscoveryManager:
             timeout_s: seconds for everything, > 0; also the time it takes, unless the sources end sooner.
 
         Raises:
-            NodeNotRunningError: there is no node.
+            NodeNotRunningError, TooManyLookupsError: as :meth:`find_host`.
             ConfigError: ``limit`` or ``timeout_s`` is not positive, or SPECIFIC is not told one host.
 
         Cancellation, Cost: as :meth:`find_host`.
         """
         if limit < 1:
             raise ConfigError("limit is less than 1", name="limit", source="argument")
-        result = await self._search(criteria or HostCriteria(), strategy, timeout_s, best=None)
-        return diversify(result.choices, diversity or Diversity())[:limit]
+        choices = await self._finder.find_all_hosts(
+            criteria or HostCriteria(), strategy=strategy, diversity=diversity or Diversity(), timeout_s=timeout_s
+        )
+        return choices[:limit]
 
     async def explain(
         self,
@@ -319,8 +310,39 @@ class DiscoveryManager:
 
         Cancellation: safe. Cost: as :meth:`find_all_hosts`.
         """
-        result = await self._search(criteria or HostCriteria(), strategy, timeout_s, best=None, wide=True)
-        return Explanation(choices=tuple(diversify(result.choices, diversity or Diversity())), funnel=result.funnel)
+        return await self._finder.explain(
+            criteria or HostCriteria(), strategy=strategy, diversity=diversity or Diversity(), timeout_s=timeout_s
+        )
+
+    def watch_hosts(
+        self,
+        criteria: HostCriteria | None = None,
+        *,
+        strategy: Strategy = AUTO,
+        interval_s: float = 30.0,
+        timeout_s: float = 10.0,
+    ) -> AbstractAsyncContextManager[HostWatch]:
+        """Follow who meets the criteria, in a block that yields an async iterator of joins, changes and leaves.
+
+        ``async with discovery.watch_hosts(criteria) as hosts: async for event in hosts: ...``. A slow reader gets the
+        latest of each host. A host joins once it has answered a probe. One that drains or withdraws leaves as soon as
+        its record says so, one that dies at the next search that misses it, 180 s after its last record at the latest.
+
+        Args:
+            criteria: all of them must hold; None = any host.
+            strategy: gives the scores, and says who is probed first.
+            interval_s: from one search to the next, >= 2; sooner when somebody new would do.
+            timeout_s: seconds for one search, > 0.
+
+        Raises:
+            NodeNotRunningError: there is no node; from iterating: it was stopped.
+            ConfigError: an argument is wrong, or 64 watches run already.
+
+        Cancellation: safe. Cost: a search as :meth:`find_all_hosts` makes it, each interval.
+        """
+        return self._finder.watch(
+            criteria or HostCriteria(), strategy=strategy, interval_s=interval_s, timeout_s=timeout_s
+        )
 
     # --- being a host ---
 
@@ -354,47 +376,84 @@ class DiscoveryManager:
         """Return a host's reputation with this client; 100 points with n=0 for one never used."""
         return self._reputation.of(parse_peer_id(peer_id))
 
+    def record_outcome(self, peer_id: str, *, good: bool) -> ReputationLike:
+        """Count an outcome that a host caused, as jobs do by themselves. A bad one pauses the host for a while.
+
+        Raises:
+            InvalidAddressError: not a peer id.
+            StoreError: it could not be written.
+        """
+        return self._lists.record_outcome(parse_peer_id(peer_id), good=good)
+
+    def blacklist(self, peer_or_wallet: str, reason: str = "", ttl_s: float | None = None) -> None:
+        """Never choose a host, or any host of a wallet (``0x...``). Kept across restarts; beats :meth:`prefer`.
+
+        Args:
+            peer_or_wallet: a peer id or a wallet's address.
+            reason: for people, at most 200 bytes; stands in the funnel.
+            ttl_s: seconds until it ends by itself; None = :meth:`unblacklist` ends it.
+
+        Raises:
+            ConfigError, InvalidAddressError: an argument is wrong.
+            UsageError: 1,024 are listed already.
+            StoreError: it could not be written; nothing changed.
+        """
+        self._lists.blacklist(peer_or_wallet, reason, ttl_s)
+
+    def unblacklist(self, peer_or_wallet: str) -> bool:
+        """Take a host or wallet from the blacklist, and end its pause; tell whether it did. Raises StoreError."""
+        return self._lists.unblacklist(peer_or_wallet)
+
+    def prefer(self, peer_or_wallet: str, priority: int = 1, ttl_s: float | None = None) -> None:
+        """Rank a host, or all of a wallet, before others that meet the criteria: priority 1 to 1000, highest first.
+
+        Arguments, Raises: as :meth:`blacklist`.
+        """
+        self._lists.prefer(peer_or_wallet, priority, ttl_s)
+
+    def unprefer(self, peer_or_wallet: str) -> bool:
+        """Prefer a host or wallet no longer; tell whether it was preferred. Raises StoreError."""
+        return self._lists.unprefer(peer_or_wallet)
+
+    def listings(self) -> tuple[ListingLike, ...]:
+        """Return what holds now: the blacklist, then the preferences. Raises StoreError."""
+        return self._lists.listings()
+
+    def connection_metrics(self, peer_id: str) -> ConnectionMetrics:
+        """Return what was measured of a peer: median, spread, samples, path and age. Measures nothing itself.
+
+        Raises:
+            InvalidAddressError: not a peer id.
+            NodeNotRunningError: there is no node.
+        """
+        return self._finder.metrics(parse_peer_id(peer_id))
+
+    def events(self, max_waiting: int = MAX_WAITING_EVENTS) -> AbstractContextManager[EventWatch[DiscoveryEvent]]:
+        """Return a block that yields what happens, as an async iterator, over stops and starts of the node.
+
+        Connections, dials, retries and the machine's network (:mod:`hostmesh.net.events`), records, probes, searches,
+        outcomes and lists (:mod:`hostmesh.discovery.events`).
+
+        Args:
+            max_waiting: events that wait for the reader, >= 1; the oldest give way, counted in ``dropped``.
+        """
+        return self._records.events.watch(max_waiting)
+
     def forget_measurements(self, peer_id: str) -> None:
         """Measure a host anew at the next search, for example after a job on it failed."""
-        if self._prober is not None:
-            self._prober.forget(parse_peer_id(peer_id))
+        self._finder.forget(parse_peer_id(peer_id))
 
     def stats(self) -> DiscoveryStats:
         """Return what sources, fetches, records and probes came to since the manager was made."""
-        return DiscoveryStats(
-            sources=dict(self._counts.sources),
-            fetches=dict(self._counts.fetches),
-            records=dict(self._records.counts),
-            probe_cache_hit_rate=None if self._prober is None else self._prober.cache_hit_rate,
-            searches=dict(self._searches),
-        )
+        return self._finder.stats()
 
     # --- inside ---
 
-    async def _search(
-        self, criteria: HostCriteria, strategy: Strategy, timeout_s: float, *, best: int | None, wide: bool = False
-    ) -> SearchResult:
-        if isinstance(strategy, SpecificStrategy):
-            strategy.host_named(criteria)
-        if not timeout_s > 0:
-            raise ConfigError(f"timeout_s is {timeout_s!r}", name="timeout_s", source="argument")
-        self._life.require()
-        assert self._searcher is not None, "made when the node started"
-        with plain_errors():
-            return await self._searcher.search(criteria, strategy=strategy, timeout_s=timeout_s, best=best, wide=wide)
-
     def _on_start(self, running: RunningNode) -> None:
-        self._prober = Prober.over(running, system=self._system, config=self._config.probe)
-        self._searcher = Searcher(
-            running,
-            records=self._records,
-            prober=self._prober,
-            reputation=self._reputation,
-            system=self._system,
-            config=self._config.search,
-            seed=self._system.random_bytes(16),
-            counts=self._counts,
-            searches=self._searches,
-        )
-        for token, handler in self._handlers.items():
-            self._unsubscribe[token] = running.messenger.on_message(handler)
+        self._finder.start(running)
+        self._inbox.attach(running.messenger)
+        running.node.on_event(self._records.events.tell)
+
+    def _on_end(self) -> None:
+        self._finder.end()
+        self._inbox.detach()
