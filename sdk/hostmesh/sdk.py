@@ -34,6 +34,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey, open_peer_key
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
 from hostmesh.reputation.book import ReputationBook
+from hostmesh.reputation.standing_book import StandingBook
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.rpc.key_store import KeyStore
@@ -85,6 +86,7 @@ class SDK:
         self._jobs: JobManager | None = None
         self._hosts: HostManager | None = None
         self._reputation: ReputationBook | None = None
+        self._standings: StandingBook | None = None
         self._sequences: SequenceStore | None = None
         self._bans: BanStore | None = None
         self._cache: tuple[PeerCache, PeerCacheStore] | None = None
@@ -162,6 +164,7 @@ class SDK:
                 nursery=self._nursery,
                 records=self._records,
                 reputation=self._open_reputation(),
+                standings=self._open_standings(),
                 system=self._system,
             )
         return self._discovery
@@ -201,7 +204,7 @@ class SDK:
                 caller=stack.rpc,
                 peer_id=stack.node.peer_id,
                 network=self.settings.network,
-                outcomes=self._open_reputation(),
+                outcomes=self.get_discovery_manager(),
                 is_leaving=lambda: self._stack is not stack,
                 system=self._system,
             )
@@ -332,6 +335,12 @@ class SDK:
             self._reputation = ReputationBook(self._data_dir / "reputation.sqlite3", system=self._system)
             self._stores.callback(self._reputation.close)
         return self._reputation
+
+    def _open_standings(self) -> StandingBook:
+        if self._standings is None:
+            self._standings = StandingBook(self._data_dir / "standings.sqlite3", system=self._system)
+            self._stores.callback(self._standings.close)
+        return self._standings
 
     def _open_sequences(self) -> SequenceStore:
         if self._sequences is None:
