@@ -193,6 +193,8 @@ class FakeNode:
         self.outcomes: dict[str, str] = {}
         self.became_connected = trio.Event()
         self.waited_s: list[float] = []
+        self.pinged_s: dict[PeerId, float] = {}
+        self.listeners: list[Callable[[Any], None]] = []
         self.own_addresses: tuple[str, ...] = ("/ip4/192.0.2.9/tcp/4001",)
 
     async def connect(
@@ -228,6 +230,13 @@ class FakeNode:
 
     def bootstrap_outcomes(self) -> dict[str, str]:
         return self.outcomes
+
+    def rtt_s(self, peer_id: PeerId) -> float | None:
+        return self.pinged_s.get(peer_id)
+
+    def on_event(self, listener: Callable[[Any], None]) -> Callable[[], None]:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
 
     async def wait_connected(self, min_peers: int, timeout_s: float) -> None:
         self.waited_s.append(timeout_s)
@@ -359,10 +368,15 @@ class FakeBook:
     """Reputations by peer id; 100 otherwise."""
 
     known: dict[PeerId, int] = field(default_factory=dict)
+    outcomes: list[tuple[PeerId, bool]] = field(default_factory=list)
 
     def of(self, peer_id: PeerId) -> FakeReputation:
         points = self.known.get(peer_id)
         return FakeReputation() if points is None else FakeReputation(points=points, n=10)
+
+    def record_outcome(self, peer_id: PeerId, *, good: bool) -> FakeReputation:
+        self.outcomes.append((peer_id, good))
+        return self.of(peer_id)
 
 
 class FakeFactory:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hostmesh.discovery.store import SequenceStore
+from hostmesh.store import Store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 
@@ -17,14 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 @pytest.fixture(autouse=True)
 def closed_after_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tests do not close their stores, as a killed process does not; Python would complain of the open files."""
-    made: list[SequenceStore] = []
-    make = SequenceStore.__init__
+    made: list[Store] = []
+    make = Store.__init__
 
-    def remember(self: SequenceStore, *args: Any, **options: Any) -> None:
+    def remember(self: Store, *args: Any, **options: Any) -> None:
         make(self, *args, **options)
         made.append(self)
 
-    monkeypatch.setattr(SequenceStore, "__init__", remember)
+    monkeypatch.setattr(Store, "__init__", remember)
     yield
     for store in made:
         store.close()

@@ -34,6 +34,7 @@ from hostmesh.errors import (
     ReadyTimeoutError,
     StartFailedError,
 )
+from hostmesh.reputation.standing_book import StandingBook
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
 
@@ -53,6 +54,7 @@ class Bench:
             open_node=self.factory,
             records=self.records,
             reputation=FakeBook(),
+            standings=StandingBook(system=trio_system()),
             system=trio_system(),
         )
 
