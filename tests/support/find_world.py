@@ -20,6 +20,7 @@ from discovery_world import (
 )
 
 from hostmesh.discovery.manager import DiscoveryConfig, DiscoveryManager
+from hostmesh.reputation.standing_book import StandingBook
 
 
 class World:
@@ -30,6 +31,7 @@ class World:
         self.source = FakeSource("dht")
         self.sources = [self.source]
         self.reputation = FakeBook()
+        self.standings = StandingBook(system=trio_system())
         self.config = config
         self.records = make_records()
         self.manager: DiscoveryManager
@@ -56,6 +58,7 @@ class World:
                 open_node=factory,
                 records=self.records,
                 reputation=self.reputation,
+                standings=self.standings,
                 system=trio_system(),
                 config=self.config,
             )
