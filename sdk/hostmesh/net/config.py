@@ -25,6 +25,8 @@ class NodeConfig:
     enable_dht: bool = True
     dht_server: bool = False
     """Whether to answer other nodes' DHT queries."""
+    serve_dial_back: bool | None = None
+    """Whether to dial peers back that ask whether they can be reached; None: where this is a DHT server."""
     protocol_prefix: str = "/hostmesh"
     max_connections: int = 100
     """Connections in both directions together. Source: seed 003. With seed 002's 10, a client among 50 hosts closed and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,7 +12,7 @@ from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection import Connection
 from hostmesh.net.deadlines import Deadlines
-from hostmesh.net.identify import Identify
+from hostmesh.net.identify import IDENTIFY_ID, Identify
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionPool
@@ -132,6 +132,34 @@ class ConnectionKeeper:
         self._on_connected(connection.peer_id)
         return connection
 
+    async def use_apart(self, opened: SecuredLink, address: str, use: Callable[[Connection], Awaitable[None]]) -> None:
+        """Run a connection that is in nobody's pool, and end it when ``use`` is done.
+
+        Args:
+            opened: the link; closed at the end. Nothing but Identify is served on it.
+            address: what was dialled.
+            use: must not raise.
+
+        Cancellation: safe; the connection is closed.
+        """
+        answered = {IDENTIFY_ID: self._protocols[IDENTIFY_ID]} if IDENTIFY_ID in self._protocols else {}
+        connection = Connection(
+            opened,
+            answered,
+            self._ledger,
+            deadlines=self._deadlines,
+            limits=self._limits,
+            address=address,
+            origin=AddressOrigin.REMOTE,
+        )
+        async with trio.open_nursery() as nursery:
+            try:
+                await nursery.start(connection.run, _leave)
+                await use(connection)
+            finally:
+                await connection.close()
+                nursery.cancel_scope.cancel()
+
     async def _supervise(
         self, connection: Connection, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -145,3 +173,7 @@ class ConnectionKeeper:
             if not self._pool.of(connection.peer_id):
                 self._identify.forget(connection.peer_id)
             _log.info("disconnected", extra={"peer_id": connection.peer_id})
+
+
+async def _leave(connection: Connection) -> None:
+    """Ask the peer nothing."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from hostmesh.errors import DialError
-from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, AddressOrigin, AddressScope, Endpoint
+from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, AddressOrigin, AddressScope, Endpoint, scope_of
 from hostmesh.net.connection import Connection
 from hostmesh.net.dialer import AttemptFailedError, Dialer
 from hostmesh.net.events import DialEnded, DialStarted, NodeEvent
@@ -136,6 +136,35 @@ class Connector:
             raise
         await self._adopt(opened, None, AddressOrigin.REMOTE)
         return opened.peer_id
+
+    async def dial_apart(self, peer_id: PeerId, address: str, timeout_s: float) -> SecuredLink:
+        """Connect to a peer at one address, whatever connections to it there are; the link is the caller's.
+
+        Args:
+            peer_id: who must prove to be there.
+            address: somebody else's word, which the caller has judged. What a name resolves to must be public.
+            timeout_s: seconds for everything.
+
+        Raises:
+            DialError: it did not work, or its network was dialled too often lately; nothing is left open.
+
+        Cancellation: safe; nothing is left open.
+        """
+
+        async def open_connection(endpoint: Endpoint) -> SecuredLink:
+            return await self._shake_hands(endpoint, peer_id)
+
+        async def discard(opened: SecuredLink) -> None:
+            await opened.link.close()
+
+        opened, _ = await self._dialer.dial(
+            [(address, AddressOrigin.REMOTE)],
+            open_connection,
+            discard,
+            own_scopes=frozenset({scope_of(address)}),
+            timeout_s=timeout_s,
+        )
+        return opened
 
     async def _dial(
         self, peer_id: PeerId, addresses: Sequence[tuple[str, AddressOrigin]], deadline: float

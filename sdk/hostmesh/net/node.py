@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -36,10 +37,15 @@ from hostmesh.net.address import (
 )
 from hostmesh.net.address_book import AddressBook
 from hostmesh.net.agreement import open_agreed
+from hostmesh.net.autonat import AutonatClient
+from hostmesh.net.autonat_message import DIAL_BACK_ID, DIAL_REQUEST_ID
+from hostmesh.net.autonat_report import ReachabilityReport
+from hostmesh.net.autonat_server import AutonatServer
 from hostmesh.net.bootstrap import BootstrapLoop
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.connection import Connection
 from hostmesh.net.connection_keeper import TICK_S, ConnectionKeeper
+from hostmesh.net.connection_view import ConnectionView
 from hostmesh.net.connector import Connector
 from hostmesh.net.dht import Dht
 from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventFeed, EventWatch
@@ -170,6 +176,13 @@ class Node:
         self.set_stream_handler(IDENTIFY_ID, self._identify.answer)
         self.set_stream_handler(PUSH_ID, self._identify.take_push)
         self.set_stream_handler(PING_ID, Ping().answer)
+        self._autonat = AutonatClient(self, self._listening.reachable_addresses, self._came_by, system=self._system)
+        self.set_stream_handler(DIAL_BACK_ID, self._autonat.take_dial_back)
+        if config.dht_server if config.serve_dial_back is None else config.serve_dial_back:
+            server = AutonatServer(
+                self.remote_ip, self._network.interface_addresses, self._use_apart, system=self._system
+            )
+            self.set_stream_handler(DIAL_REQUEST_ID, server.serve)
         if config.enable_dht:
             self._dht = Dht(self, protocol_prefix=config.protocol_prefix, server=config.dht_server, system=self._system)
 
@@ -268,6 +281,47 @@ class Node:
         """Return where a peer may be, the address to try first in front."""
         return tuple(address for address, _ in self._book.addresses_of(peer_id))
 
+    # --- reachability ---
+
+    @property
+    def reachability(self) -> ReachabilityReport | None:
+        """What the last :meth:`check_reachability` came to; None: there was none."""
+        return self._autonat.last
+
+    async def check_reachability(self, timeout_s: float = 60.0) -> ReachabilityReport:
+        """Ask connected peers to dial this node back; see :meth:`hostmesh.net.autonat.AutonatClient.check`.
+
+        Args:
+            timeout_s: for everything; what was answered by then counts.
+
+        Raises:
+            NodeNotRunningError: the node does not run.
+
+        Cancellation: safe.
+        """
+        if not self._keeper.is_open:
+            raise NodeNotRunningError("the node does not run", remedy="start it first")
+        async with trio.open_nursery() as nursery:
+            for peer_id in self.connected_peers():
+                connection = self._pool.get(peer_id)
+                if connection is not None and not self.protocols_of(peer_id):
+                    nursery.start_soon(partial(self._identify.refresh, connection, is_urgent=True))
+        return await self._autonat.check(timeout_s=timeout_s)
+
+    def _came_by(self, stream: Stream, since_s: float) -> str | None:
+        """Return our IP address at which a peer made the connection of a stream, if it did so since a time."""
+        for connection in self._pool.of(stream.peer_id):
+            if stream in connection.streams:
+                is_fresh = not connection.is_outbound and connection.began_s >= since_s
+                return connection.local_host if is_fresh else None
+        return None
+
+    async def _use_apart(
+        self, peer_id: PeerId, address: str, timeout_s: float, use: Callable[[Connection], Awaitable[None]]
+    ) -> None:
+        opened = await self._connector.dial_apart(peer_id, address, timeout_s)
+        await self._keeper.use_apart(opened, address, use)
+
     # --- connections ---
 
     def connected_peers(self) -> tuple[PeerId, ...]:
@@ -277,6 +331,21 @@ class Node:
     def is_connected(self, peer_id: PeerId) -> bool:
         """Whether there is a live connection to a peer."""
         return self._pool.get(peer_id) is not None
+
+    def connections(self) -> tuple[ConnectionView, ...]:
+        """Return the connections as they are now, the oldest peer first; a peer may have several."""
+        now = trio.current_time()
+        return tuple(
+            ConnectionView(
+                peer_id=each.peer_id,
+                is_outbound=each.is_outbound,
+                address=each.address or _address_of(each.remote),
+                rtt_ms=None if each.rtt_s is None else 1000 * each.rtt_s,
+                lasted_s=now - each.began_s,
+            )
+            for each in self._pool
+            if not each.is_closed
+        )
 
     def remote_ip(self, peer_id: PeerId) -> str | None:
         """Return the IP address at the other end of the connection to a peer; None when there is none."""
@@ -582,6 +651,10 @@ class Node:
         if not self._keeper.is_open:
             raise NodeNotRunningError("the node does not run", remedy="start it first")
         return self._dht
+
+
+def _address_of(remote: tuple[str, int] | None) -> str | None:
+    return None if remote is None else f"/{'ip6' if ':' in remote[0] else 'ip4'}/{remote[0]}/tcp/{remote[1]}"
 
 
 def _keep_freed_blocks() -> None:
