@@ -14,6 +14,8 @@ import (
 const usage = `usage:
   peer serve                        serve the interoperability protocols until stdin ends
   peer dial ADDRESS SCENARIO        run one scenario against a peer that serves them
+  peer autonat serve                dial others back (AutoNAT v2) until stdin ends
+  peer autonat check SERVER [ADDRESS ...]  have a server dial the addresses, or one's own
   peer bench-server [-coalesce]     serve the benchmark protocols; answers JSON lines on stdin
   peer bench-client ADDRESS         run benchmark commands, JSON lines on stdin
 `
@@ -36,6 +38,10 @@ func run(args []string, stdin io.Reader, stdout io.Writer) int {
 		err = serve(stdin, stdout)
 	case len(args) == 3 && args[0] == "dial":
 		return dial(args[1], args[2], stdout)
+	case len(args) == 2 && args[0] == "autonat" && args[1] == "serve":
+		err = autonatServe(stdin, stdout)
+	case len(args) >= 3 && args[0] == "autonat" && args[1] == "check":
+		err = autonatCheck(args[2], args[3:], stdout)
 	case len(args) >= 1 && args[0] == "bench-server":
 		flags := flag.NewFlagSet("bench-server", flag.ExitOnError)
 		coalesce := flags.Bool("coalesce", false, "gather burst messages into 64 KiB writes")
