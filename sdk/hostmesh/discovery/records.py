@@ -74,7 +74,7 @@ class RecordBook:
         self._verify_binding = verify_binding
         self._system = system or System()
         self._table = table or HostTable()
-        self._named: dict[str, OrderedDict[PeerId, None]] = {}
+        self._named: dict[str, OrderedDict[PeerId, PeerId | None]] = {}
         self._store: BanStore | None = None
         self._to_hand_on: list[Ban] = []
         self._proof_came = trio.Event()
@@ -213,10 +213,10 @@ class RecordBook:
         """Return every host whose record may be used now."""
         return self._table.live(self._system.unix_s())
 
-    def name(self, peer_id: PeerId, source: str) -> None:
-        """Note that a source named this peer."""
+    def name(self, peer_id: PeerId, source: str, *, named_by: PeerId | None = None) -> None:
+        """Note that a source named this peer, and of whom it heard that last; None: it saw the peer itself."""
         named = self._named.setdefault(source, OrderedDict())
-        named[peer_id] = None
+        named[peer_id] = named_by
         named.move_to_end(peer_id)
         if len(named) > MAX_NAMED:
             named.popitem(last=False)
@@ -224,6 +224,17 @@ class RecordBook:
     def sources_of(self, peer_id: PeerId) -> tuple[str, ...]:
         """Return the sources that named this peer, in alphabetical order."""
         return tuple(sorted(source for source, named in self._named.items() if peer_id in named))
+
+    def named(self) -> list[tuple[str, PeerId, PeerId | None]]:
+        """Return who was named: the source, the peer, and of whom the source heard it last.
+
+        Cost: linear in what is remembered, 2,048 peers of each source at most.
+        """
+        return [
+            (source, peer_id, named_by)
+            for source, named in sorted(self._named.items())
+            for peer_id, named_by in named.items()
+        ]
 
     def mark_useful(self, peer_ids: Iterable[PeerId]) -> None:
         """Note that these hosts answered; they are evicted last."""
