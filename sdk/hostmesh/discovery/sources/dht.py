@@ -131,6 +131,10 @@ class DhtSource:
         """``dht``."""
         return "dht"
 
+    def servers(self) -> tuple[PeerId, ...]:
+        """Return the DHT servers known."""
+        return self._dht.servers()
+
     @property
     def statistics(self) -> DhtSourceStatistics:
         """What this source did so far."""
