@@ -438,6 +438,7 @@ class SDK:
                         status=stack.probe,
                         messenger=stack.messenger,
                         publisher=stack.publisher,
+                        protocol_prefix=config.protocol_prefix,
                         max_connections=config.max_connections,
                         quotes=stack.quotes,
                         place=place,

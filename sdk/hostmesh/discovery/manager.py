@@ -20,6 +20,8 @@ from hostmesh.discovery.collaborators import (
 )
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostDescription
+from hostmesh.discovery.diagnosis import diagnose
+from hostmesh.discovery.diagnostics import Finding
 from hostmesh.discovery.events import DiscoveryEvent
 from hostmesh.discovery.finder import DiscoveryConfig as DiscoveryConfig
 from hostmesh.discovery.finder import Finder
@@ -33,6 +35,7 @@ from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.selection import Diversity
 from hostmesh.discovery.stats import DiscoveryStats
 from hostmesh.discovery.supervise import plain_errors
+from hostmesh.discovery.topology import NetworkTopology, network_topology
 from hostmesh.discovery.view import ReputationLike
 from hostmesh.discovery.watch import HostWatch
 from hostmesh.errors import ConfigError, InvalidAddressError
@@ -74,9 +77,7 @@ class DiscoveryManager:
         self._reputation = reputation
         self._system = system or System()
         self._inbox = Inbox()
-        self._life = NodeLife(
-            nursery, open_node, purge=records.purge, on_start=self._on_start, on_end=self._on_end
-        )
+        self._life = NodeLife(nursery, open_node, purge=records.purge, on_start=self._on_start, on_end=self._on_end)
         self._finder = Finder(
             nursery,
             self._life.require,
@@ -442,6 +443,32 @@ class DiscoveryManager:
     def forget_measurements(self, peer_id: str) -> None:
         """Measure a host anew at the next search, for example after a job on it failed."""
         self._finder.forget(parse_peer_id(peer_id))
+
+    async def diagnostics(
+        self, *, timeout_s: float = 60.0, found: Callable[[Finding], None] | None = None
+    ) -> list[Finding]:
+        """Look the node over: listeners, reachability, bootstrap, clock, mDNS, DHT, binding; see docs/doctor.md.
+
+        Args:
+            timeout_s: for what others are asked, > 0; what they did not say by then is not known.
+            found: told of each finding as it comes; must not raise.
+
+        Raises:
+            NodeNotRunningError: there is no node.
+            ConfigError: ``timeout_s`` is not positive.
+
+        Cancellation: safe. Cost: up to 4 peers dial this node back, 5 tell the time, one packet for each interface.
+        """
+        with plain_errors():
+            return await diagnose(self._life.require(), system=self._system, timeout_s=timeout_s, found=found)
+
+    def network_topology(self) -> NetworkTopology:
+        """Return the network as this node sees it now: peers, known hosts, and who told of whom. Asks nobody.
+
+        Raises:
+            NodeNotRunningError: there is no node.
+        """
+        return network_topology(self._life.require(), self._records, at_unix_s=self._system.unix_s())
 
     def stats(self) -> DiscoveryStats:
         """Return what sources, fetches, records and probes came to since the manager was made."""
