@@ -156,9 +156,6 @@ def _methods(service: ServiceDescriptor) -> Mapping[str, AnyMethod]:
         raise malformed(str(error), field=service.full_name) from error
     if not methods:
         raise malformed(f"{service.full_name} has no method", field=service.full_name)
-    if len(methods) != len(service.methods):
-        # protobuf's pool lets it pass.
-        raise malformed(f"{service.full_name} has two methods of one name", field=service.full_name)
     for method in methods.values():
         # These become part of a protocol id, which is sent.
         if not _PROTOCOL.fullmatch(method.protocol) or len(method.protocol) > _MAX_PROTOCOL_CHARS:
