@@ -30,7 +30,7 @@ from hostmesh.errors import MalformedMessageError, SchemaError
 from hostmesh.reflection.limits import MAX_FILES, MAX_FILES_BYTES, MAX_TYPE_DEPTH
 from hostmesh.reflection.served import is_known
 from hostmesh.rpc.method import AnyMethod, methods_of
-from hostmesh.schema.descriptor_set import checked_files
+from hostmesh.schema.descriptor_set import MESSAGE_ATTRIBUTES, checked_files
 from hostmesh.wire.bounds import check_bounds
 
 _REMEDY = "the peer describes what no node of hostmesh can serve; tell who runs it"
@@ -40,8 +40,6 @@ _MAX_PROTOCOL_CHARS = 64
 _MAX_SAID_CHARS = 400
 _TREATED_BY_NAME = (any_pb2, duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 """In every pool before a peer's files, so that these cannot define the same names."""
-_PYTHON_NAMES = frozenset(dir(empty_pb2.Empty))
-"""What a message has besides its fields."""
 
 
 def malformed(text: str, *, field: str = "", remedy: str = _REMEDY) -> MalformedMessageError:
@@ -183,7 +181,7 @@ def _check_types(root: Descriptor, seen: set[Descriptor]) -> None:
         if len(stack) > MAX_TYPE_DEPTH:
             raise malformed(f"types nested deeper than {MAX_TYPE_DEPTH}", field=descriptor.full_name)
         for field in descriptor.fields:
-            if field.name in _PYTHON_NAMES:
+            if field.name in MESSAGE_ATTRIBUTES:
                 raise malformed(f"the field {field.name} hides what a message of Python needs", field=field.full_name)
         stack.append(iter([field.message_type for field in descriptor.fields if field.message_type is not None]))
 
