@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 from google.protobuf.message import Message
 
-from hostmesh.errors import StatusCode, StoreError, UsageError
-from hostmesh.rpc.call import encode_message
+from hostmesh.errors import StatusCode, StoreError
+from hostmesh.rpc.call import serialized_response
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keys import (
@@ -185,7 +185,7 @@ class KeyedCalls:
             # scope takes apart; so the boundary stands outside the scope.
             try:
                 with run.scope:
-                    run.response = _encode(await handle(), method)
+                    run.response = serialized_response(method, await handle())
                 if run.response is None:
                     run.outcome = _CUT_OFF
                 else:
@@ -225,14 +225,3 @@ def _answer(method: AnyMethod, outcome: Outcome, response: bytes | None) -> Mess
         raise outcome.to_error()
     message: Message = method.response_type.FromString(response)
     return message
-
-
-def _encode(response: object, method: AnyMethod) -> bytes:
-    """Serialise what a handler returned.
-
-    Raises:
-        UsageError: it is no response of the method.
-    """
-    if not isinstance(response, method.response_type):
-        raise UsageError(f"{method.full_name} gives {method.response_type.DESCRIPTOR.name}")
-    return encode_message(response, method.max_response_bytes)
