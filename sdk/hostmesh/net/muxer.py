@@ -209,12 +209,14 @@ class Muxer:
                 self._unsent = ()
                 self._flushed_at_s = trio.current_time()
             self._flush()
-            if self._unsent:
-                continue
             if self._senders:
-                # Some at a time: of a thousand, most would find the queue full again.
+                # Now that the queue is empty, and before a newcomer fills it. Some at a time: of a thousand, most would
+                # find it full again.
                 self._senders.unpark(count=_WOKEN_SENDERS)
-                await trio.lowlevel.checkpoint()
+                if not self._unsent:
+                    await trio.lowlevel.checkpoint()
+                continue
+            if self._unsent:
                 continue
             if not self._writer_is_woken:
                 await self._park_writer()
