@@ -295,6 +295,93 @@ async def test_after_the_status_of_a_bidirectional_call_sending_says_how_it_ende
     await world.settle()
 
 
+@pytest.mark.parametrize("status", [StatusCode.OK, StatusCode.OUT_OF_RANGE])
+@simulated(world_on, network=LINK)
+async def test_a_bidirectional_call_that_only_sends_learns_how_it_ended_and_loses_no_response(
+    world: World, status: StatusCode
+) -> None:
+    async def two(requests: Any, context: Any, send: Any) -> None:
+        assert (await requests.__anext__()).value == 7
+        await send(Int64Value(value=1))
+        await send(Int64Value(value=2))
+        if status is not StatusCode.OK:
+            raise RpcError("enough", status=status)
+
+    world.serve(running=two)
+    seen = []
+    async with world.running() as call:
+        for _ in range(2):
+            with pytest.raises((RpcError, UsageError)) as caught:
+                await send_for_ever(call)
+            assert getattr(caught.value, "status", StatusCode.OK) is status
+        await call.end()
+        try:
+            async for response in call:
+                seen.append(response.value)
+        except RpcError as error:
+            assert error.status is status
+        else:
+            assert status is StatusCode.OK
+    assert seen == [1, 2]
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_ending_a_bidirectional_call_that_has_ended_loses_no_response(world: World) -> None:
+    async def one(requests: Any, context: Any, send: Any) -> None:
+        await send(Int64Value(value=1))
+
+    world.serve(running=one)
+    async with world.running() as call:
+        await trio.sleep(10.0)  # longer than the server waits for the end
+        await call.end()
+        assert [each.value async for each in call] == [1]
+    await world.settle()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@simulated(world_on, network=LINK)
+async def test_a_task_that_sends_takes_nothing_from_the_one_that_reads(world: World, seed: int) -> None:
+    async def some(requests: Any, context: Any, send: Any) -> None:
+        for value in range(5 + seed):
+            await requests.__anext__()
+            await send(Int64Value(value=value))
+        raise RpcError("enough", status=StatusCode.OUT_OF_RANGE)
+
+    world.serve(running=some)
+    seen: list[int] = []
+    async with world.running() as call, trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            with pytest.raises(RpcError):
+                async for response in call:
+                    seen.append(response.value)
+
+        nursery.start_soon(read)
+        with pytest.raises(RpcError) as caught:
+            await send_for_ever(call)
+        assert caught.value.status is StatusCode.OUT_OF_RANGE
+    assert seen == [*range(5 + seed)]
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_a_bidirectional_call_whose_connection_breaks_says_so(world: World) -> None:
+    async with world.running() as call:
+        await call.send(Int64Value(value=1))
+        await trio.sleep(1)
+        world.network.cut(world.near.machine, world.far.machine)
+        with pytest.raises(ConnectionLostError) as caught:
+            await send_for_ever(call)
+        assert caught.value.may_have_executed
+        assert (await call.__anext__()).value == 1
+        with pytest.raises(ConnectionLostError):
+            await call.__anext__()
+        with pytest.raises(ConnectionLostError):
+            await call.end()
+    await world.settle()
+
+
 @simulated(world_on, network=LINK)
 async def test_what_is_no_request_is_refused_before_it_leaves(world: World) -> None:
     async with world.total() as call:
