@@ -21,7 +21,6 @@ from hostmesh.reflection.peer_schema import PeerSchema
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.method import AnyMethod
 from hostmesh.rpc.shapes import BidiStreamCall, ClientStreamCall
-from hostmesh.schema.model import read_schema
 
 STDIN = "-"
 UNARY_TIMEOUT_S = 60.0
@@ -163,7 +162,7 @@ async def _talk(call: BidiStreamCall[Any, Any], requests: _Requests, show: Calla
 
 
 def _fields(schema: PeerSchema, method: AnyMethod) -> str:
-    message = read_schema(schema.file_set()).messages.get(method.request_type.DESCRIPTOR.full_name)
+    message = schema.definitions().messages.get(method.request_type.DESCRIPTOR.full_name)
     return "" if message is None else " ".join(field_text(each).partition("  //")[0] for each in message.fields)
 
 
