@@ -30,13 +30,7 @@ from hostmesh.errors import (
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler, StreamPlace
 from hostmesh.rpc.book import CallBook
-from hostmesh.rpc.call import (
-    HEARTBEAT_FRAME,
-    CallRefused,
-    CallStarted,
-    ServerCall,
-    encode_last,
-)
+from hostmesh.rpc.call import HEARTBEAT_FRAME, CallRefused, CallStarted, ServerCall, encode_last
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.frames import encode_end, whole_request
 from hostmesh.rpc.header import NO_METADATA, Header
@@ -44,16 +38,12 @@ from hostmesh.rpc.interceptors import IncomingCall, ServerInterceptor, intercept
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keyed import KeyedCalls
 from hostmesh.rpc.keys import NOT_UNARY
-from hostmesh.rpc.limits import (
-    RpcLimits,
-    ServiceLimits,
-    UnfinishedRequests,
-    stated_limits,
-)
+from hostmesh.rpc.limits import RpcLimits, ServiceLimits, UnfinishedRequests, stated_limits
+from hostmesh.rpc.lingering import Lingering
 from hostmesh.rpc.method import protocol_ids
 from hostmesh.rpc.outcome import OK, Outcome, status_for_server
 from hostmesh.rpc.plain import LATE, PlainCall
-from hostmesh.rpc.requests import ReceivedRequests, drain, read_request
+from hostmesh.rpc.requests import ReceivedRequests, read_request
 from hostmesh.rpc.routes import Route, Service, routes_of
 from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
@@ -69,7 +59,6 @@ _log = logging.getLogger("hostmesh.rpc")
 
 HEARTBEAT_S = 10.0
 """How often calls are looked at for silence. Chosen here: a caller bears 45 s (:mod:`hostmesh.rpc.responses`)."""
-_LINGER_BYTES = 2 * 1024 * 1024
 
 
 class RpcServer:
@@ -97,7 +86,7 @@ class RpcServer:
         self._book = CallBook(system, limits or RpcLimits())
         self._unfinished = UnfinishedRequests(self._book.limits)
         self._services: dict[str, Service] = {}
-        self._lingering = 0
+        self._lingering = Lingering(self._book.limits)
         self._workers = Workers(self._begin)
         self._keyed = KeyedCalls(system, outcome_of=self._book.outcome_of, store=keys)
         self.counters = self._book.counters
@@ -247,7 +236,7 @@ class RpcServer:
             if not clean:
                 await stream.reset()
         if clean:
-            await self._close(stream)
+            await self._lingering.close(stream)
 
     async def _serve_admitted(self, service: Service, stream: Stream, received: list[bytes | memoryview]) -> None:
         """Read the request, and serve the call or refuse it.
@@ -286,7 +275,7 @@ class RpcServer:
             message, request = request.request, None  # the handler has what it needs of it
             await self._serve_started(service, stream, route, message, left_s, header, call)
         elif clean:
-            await self._close(stream)
+            await self._lingering.close(stream)
 
     async def _serve_started(
         self,
@@ -381,19 +370,7 @@ class RpcServer:
             if not sent:
                 await stream.reset()
         if sent:
-            await self._close(stream, is_ended=call is None or call.requests_ended)
-
-    async def _close(self, stream: Stream, *, is_ended: bool = True) -> None:
-        is_closed = False
-        try:
-            if is_ended or await self._let_finish(stream):
-                await stream.close()
-                is_closed = True
-        except ConnectionLostError:
-            pass
-        finally:
-            if not is_closed:
-                await stream.reset()
+            await self._lingering.close(stream, is_ended=call is None or call.requests_ended)
 
     async def _handle_guarded(
         self, route: Route, context: CallContext, arguments: tuple[Any, ...], scope: trio.CancelScope
@@ -445,30 +422,9 @@ class RpcServer:
         """
         self.counters.calls[name, outcome.status.name] += 1
         try:
-            return await self._let_finish(stream, encode_end(outcome, None))
+            return await self._lingering.let_finish(stream, encode_end(outcome, None))
         except ConnectionLostError:
             return False  # and counted already
-
-    async def _let_finish(self, stream: Stream, last: bytes | None = None) -> bool:
-        """Send the last frame, if that was not done, and drop what the caller sends until it has closed its side.
-
-        Returns:
-            Whether it did so, in time and in bounds.
-
-        Raises:
-            ConnectionLostError: the caller has left.
-        """
-        if self._lingering >= self._book.limits.max_lingering:
-            return False
-        self._lingering += 1
-        try:
-            with trio.move_on_after(self._book.limits.linger_timeout_s):
-                if last is not None:
-                    await stream.send(last, end=True)
-                return await drain(stream, _LINGER_BYTES)
-        finally:
-            self._lingering -= 1
-        return False
 
     def _violate(self, service: Service) -> None:
         self.counters.violations[service.name] += 1
