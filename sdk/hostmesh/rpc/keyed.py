@@ -34,7 +34,7 @@ from hostmesh.rpc.keys import (
     state_after,
 )
 from hostmesh.rpc.method import AnyMethod
-from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
+from hostmesh.rpc.outcome import LATE, OK, Outcome, outcome_from_proto, outer_part
 from hostmesh.system import System
 from hostmesh.v1 import rpc_pb2
 
@@ -46,8 +46,6 @@ _log = logging.getLogger("hostmesh.rpc")
 ALONE_S = 600.0
 """How long a handler may go on whose last caller has left, where its deadline is later or none. Chosen here: time to
 come back, and nobody's handlers pile up."""
-
-_CUT_OFF = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed")
 
 
 @dataclass(slots=True)
@@ -187,7 +185,7 @@ class KeyedCalls:
                 with run.scope:
                     run.response = serialized_response(method, await handle())
                 if run.response is None:
-                    run.outcome = _CUT_OFF
+                    run.outcome = LATE
                 else:
                     run.outcome, state = OK, KeyState.DONE
             except Exception as error:  # noqa: BLE001 - the boundary of a remote call's handler: one call fails
@@ -195,7 +193,7 @@ class KeyedCalls:
                 state = state_after(run.outcome, may_have_executed=run.outcome.to_error().may_have_executed)
             except BaseExceptionGroup as group:
                 # The node ends. What the handler made of it must not come out of the node with it.
-                raise group.split(Exception)[1] or group from None
+                raise outer_part(group) from None
         finally:
             self._end(name, run, state)
 

@@ -41,14 +41,14 @@ from hostmesh.rpc.keys import NOT_UNARY
 from hostmesh.rpc.limits import RpcLimits, ServiceLimits, UnfinishedRequests, stated_limits
 from hostmesh.rpc.lingering import Lingering
 from hostmesh.rpc.method import protocol_ids
-from hostmesh.rpc.outcome import OK, Outcome, status_for_server
-from hostmesh.rpc.plain import LATE, PlainCall
+from hostmesh.rpc.outcome import LATE, OK, Outcome, outer_part, status_for_server
+from hostmesh.rpc.plain import PlainCall
 from hostmesh.rpc.requests import ReceivedRequests, read_request
 from hostmesh.rpc.routes import Route, Service, routes_of
 from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.rpc.shapes import ServiceBase, service_of
-from hostmesh.rpc.workers import Workers, outer_part
+from hostmesh.rpc.workers import Workers
 from hostmesh.system import System
 from hostmesh.wire.bounds import parse
 
