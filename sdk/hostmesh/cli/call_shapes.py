@@ -15,7 +15,7 @@ from hostmesh.cli.boundary import print_json
 from hostmesh.cli.call_messages import InputLines, RequestReader, response_object
 from hostmesh.cli.describe import field_text
 from hostmesh.cli.terminal import field
-from hostmesh.errors import HostmeshError, RpcError, TransportError, UsageError
+from hostmesh.errors import HostmeshError, RemoteProtocolError, RpcError, TransportError, UsageError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reflection.peer_schema import PeerSchema
 from hostmesh.rpc.client import RpcClient
@@ -109,6 +109,14 @@ class _Requests:
         self._lines = InputLines(sys.stdin.fileno()) if argument in (None, STDIN) else None
 
     async def read(self) -> Message | None:
+        try:
+            return await self._next()
+        except UsageError as error:
+            # The call has begun: its handler may have done something already.
+            error.may_have_executed = True
+            raise
+
+    async def _next(self) -> Message | None:
         if self._lines is not None:
             line = await self._lines.read_line()
             return None if line is None else self._reader.read(line, f"line {self._lines.number}")
@@ -176,5 +184,5 @@ def print_failure(error: HostmeshError, stream: TextIO) -> None:
             words.append(f"retry after {error.retry_after_ms} ms")
         words += [f"{field(name)}: {field(value)}" for name, value in error.details.items()]
         print(", ".join(words), file=stream)
-    if isinstance(error, (RpcError, TransportError)):
+    if isinstance(error, (RpcError, TransportError, RemoteProtocolError)):
         print(f"may have executed: {'yes' if error.may_have_executed else 'no'}", file=stream)
