@@ -202,13 +202,7 @@ class RpcServer:
     def _begin(self, service: Service, stream: Stream) -> PlainCall | Awaitable[None]:
         over = self._book.table.admit(stream.peer_id, service.calls, self._book.system.monotonic_s())
         if over is not None:
-            outcome = Outcome(
-                status=StatusCode.RESOURCE_EXHAUSTED,
-                message="too many calls",
-                reason=over.reason,
-                retry_after_ms=over.retry_after_ms,
-            )
-            return self._serve_refused(service, stream, outcome)
+            return self._serve_refused(service, stream, over.to_outcome())
         service.expects_plain = False
         received: list[bytes | memoryview] = []
         if first := stream.receive_nowait():
