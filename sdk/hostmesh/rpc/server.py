@@ -349,12 +349,15 @@ class RpcServer:
             except BaseExceptionGroup as group:
                 # The node ends, say. What the handler made of it must not come out of the node with it.
                 raise outer_part(group) from None
-            if not answered and (sender is None or not sender.broken):
+            if not answered:
                 # Where the caller has left and not its time, the answer finds nobody.
                 outcome = LATE if outcome is OK else outcome
                 self._book.handled.pop(stream, None)
                 with trio.CancelScope(deadline=max(until, trio.current_time() + self._book.limits.linger_timeout_s)):
-                    sent = await self._book.send_last(stream, encode_last(method, outcome))
+                    if sender is not None and sender.is_busy:
+                        await sender.wait_idle()  # a heartbeat waits for room
+                    if sender is None or not sender.broken:
+                        sent = await self._book.send_last(stream, encode_last(method, outcome))
         finally:
             self._book.table.release(stream.peer_id, service.calls)
             self._book.handled.pop(stream, None)
