@@ -181,6 +181,10 @@ def _check_type(method: MethodModel, message: MessageType) -> Iterator[Problem]:
         if keyword.iskeyword(part):
             text = f"the name of its message {message.full_name} is a word of Python's"
             yield Problem(method.where, method.full_name, text, f"rename the message {part}")
+        elif part == "DESCRIPTOR" or part.startswith("__"):
+            # Modules and messages have one of their own; two underscores are mangled inside a class.
+            text = f"in Python the name of its message {message.full_name} is another's"
+            yield Problem(method.where, method.full_name, text, f"rename the message {part}")
 
 
 def _check_bounds(schema: Schema, message: MessageType, seen: set[str]) -> Iterable[Problem]:
