@@ -106,10 +106,13 @@ class Muxer:
         self._accept = accept
         self._unsent: Sequence[bytes | memoryview] = ()
         self._flushed_at_s = -1.0
+        self._drained_at_s = -math.inf
+        """When the socket had taken the last of what waited for it."""
         self._writes = 0
         self.begun_write = 0
         """The last write of which a byte may have left; they are counted from 1."""
         self._understood_at_s = trio.current_time()
+        """Up to when what came made whole messages."""
         self._writer: trio.lowlevel.Task | None = None
         self._writer_is_woken = False
         self._senders = trio.lowlevel.ParkingLot()
@@ -207,7 +210,7 @@ class Muxer:
                     self._stop_writing(error)
                     return
                 self._unsent = ()
-                self._flushed_at_s = trio.current_time()
+                self._flushed_at_s = self._drained_at_s = trio.current_time()
             self._flush()
             if self._senders:
                 # Now that the queue is empty, and before a newcomer fills it. Some at a time: of a thousand, most would
@@ -338,9 +341,12 @@ class Muxer:
         """Ping where it is time, and end the connection of a peer that is silent. Call it every few seconds."""
         if self.is_closed:
             return
-        # While the socket takes what waits, the peer's machine takes it: its answer to a ping comes after that, and
+        if self._link.last_heard_s <= self._understood_at_s:
+            self._understood_at_s = now  # no part of a message came since
+        # Where the socket takes what waited, the peer's machine takes it: its answer to a ping comes after that, and
         # news of its windows after megabytes.
-        last_sign_s = max(self._link.last_heard_s, self._link.last_sent_s) if self._unsent else self._link.last_heard_s
+        taken_at_s = self._link.last_sent_s if self._unsent else self._drained_at_s
+        last_sign_s = max(self._link.last_heard_s, taken_at_s)
         if now - last_sign_s > SILENCE_S:
             _log.info("peer %s is silent; closing the connection", self.peer_id)
             self.abort()
