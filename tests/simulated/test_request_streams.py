@@ -12,6 +12,7 @@ from google.protobuf.wrappers_pb2 import BytesValue, Int64Value
 from tests.support.simulated import eventually, simulated
 
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, RpcError, StatusCode, UsageError
+from hostmesh.net.node_stream import NodeStream
 from hostmesh.rpc.frames import encode_header_frame, encode_message_head
 from hostmesh.rpc.method import Cardinality, method
 from hostmesh.rpc.routes import RpcCounters
@@ -263,6 +264,58 @@ async def test_an_answer_before_the_last_request_is_kept_for_finish(world: World
         assert (await call.finish()).value == 7
         with pytest.raises(UsageError, match="finished"):
             await call.finish()
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_after_the_answer_a_caller_that_sends_on_is_let_finish(world: World) -> None:
+    """More than a window, which is read and dropped: no reset overtakes the answer at one that reads later."""
+
+    async def at_once(requests: Any, context: Any) -> Int64Value:
+        return Int64Value(value=1)
+
+    world.serve(total=at_once)
+    stream = await world.near.sdk._running().node.open_stream(world.far.peer_id, PROTOCOL)
+    await stream.send(encode_header_frame(b"\x0a\x05Total"))
+    for _ in range(16):
+        await stream.send(bytes(64 * 1024))
+    await stream.close_write()
+    assert await stream.receive() == bytes.fromhex("0612020801" + "1a00")
+    assert await stream.receive() == b""
+    await stream.close()
+    await world.settle()
+    assert world.counters.calls == {("SumsService.Total", "OK"): 1}
+
+
+@simulated(world_on, network=LINK)
+async def test_a_handler_that_gives_up_waiting_loses_no_request(world: World) -> None:
+    """It is cancelled at the very moment at which a request has come."""
+    waiting, got = trio.CancelScope(), []
+
+    async def impatient(requests: Any, context: Any) -> Int64Value:
+        nonlocal waiting
+        while True:
+            with trio.CancelScope() as waiting:
+                try:
+                    got.append((await requests.__anext__()).value)
+                except StopAsyncIteration:
+                    return Int64Value(value=len(got))
+
+    world.serve(total=impatient)
+    take_data = NodeStream.take_data
+
+    def take_and_cancel(stream: NodeStream, data: Any) -> None:
+        take_data(stream, data)
+        waiting.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NodeStream, "take_data", take_and_cancel)
+        async with world.total() as call:
+            for value in range(20):
+                await call.send(Int64Value(value=value))
+                await trio.sleep(0.1)
+            assert (await call.finish()).value == 20
+    assert got == [*range(20)]
     await world.settle()
 
 
