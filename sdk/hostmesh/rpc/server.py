@@ -40,7 +40,7 @@ from hostmesh.rpc.keyed import KeyedCalls
 from hostmesh.rpc.keys import NOT_UNARY
 from hostmesh.rpc.limits import RpcLimits, ServiceLimits, UnfinishedRequests, stated_limits
 from hostmesh.rpc.lingering import Lingering
-from hostmesh.rpc.method import protocol_ids
+from hostmesh.rpc.method import AnyMethod, protocol_ids
 from hostmesh.rpc.outcome import LATE, OK, Outcome, outer_part, status_for_server
 from hostmesh.rpc.plain import PlainCall
 from hostmesh.rpc.requests import ReceivedRequests, read_request
@@ -336,12 +336,10 @@ class RpcServer:
                     arguments, request = (), None  # the handler has what it needs of them
                     response = await handling
                     del self._book.handled[stream]  # the answer goes past the sender: no heartbeat may start now
-                    if sender is not None:
-                        response = None
-                        if sender.is_busy:
-                            await sender.wait_idle()
+                    if sender is not None and sender.is_busy:
+                        await sender.wait_idle()
                     if sender is None or not sender.broken:
-                        last = encode_last(method, OK, response)
+                        last = response if route.interceptors else _good_end(method, response)
                         answered = True
                         sent = await self._book.send_last(stream, last)
             except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
@@ -371,8 +369,12 @@ class RpcServer:
 
     async def _handle_guarded(
         self, route: Route, context: CallContext, arguments: tuple[Any, ...], scope: trio.CancelScope
-    ) -> Message | None:
-        """Call the handler of a call with an idempotency key, or with interceptors around it."""
+    ) -> Any:
+        """Call the handler of a call with an idempotency key, or with interceptors around it.
+
+        Returns:
+            What it gave; the last frame where there are interceptors.
+        """
         handle: Callable[[], Awaitable[Any]] = partial(route.handler, *arguments)
         if context.idempotency_key:
             if not route.method.is_unary:
@@ -380,17 +382,16 @@ class RpcServer:
             request, _ = arguments
             handle = partial(self._keyed.call, route.method, route.handler, request, context)
         if not route.interceptors:
-            response: Message | None = await handle()
-            return response
+            return await handle()
         return await self._handle_intercepted(route, IncomingCall(context=context, method=route.method), handle, scope)
 
     async def _handle_intercepted(
         self,
         route: Route,
         call: IncomingCall,
-        handle: Callable[[], Awaitable[Message | None]],
+        handle: Callable[[], Awaitable[Any]],
         scope: trio.CancelScope,
-    ) -> Message | None:
+    ) -> bytes:
         def ending(error: BaseException | None) -> StatusCode:
             status = status_for_server(error)
             if status is StatusCode.OK or not (status is StatusCode.CANCELLED or scope.cancel_called):
@@ -405,7 +406,8 @@ class RpcServer:
             async with intercepted(route.interceptors, call, ending):
                 response = await handle()
                 has_run = True
-                return response
+                # Here, so that the interceptors know of a response that cannot be sent.
+                return _good_end(route.method, response)
             raise swallowed(route.method)
         except HostmeshError as error:
             # An interceptor's own, when it was left: no caller may be told that nothing ran.
@@ -442,6 +444,11 @@ class _Door:
     def take(self, stream: Stream, place: StreamPlace) -> bool:
         """See :class:`hostmesh.net.stream.StreamTaker`."""
         return self._server.take(self._service, stream, place)
+
+
+def _good_end(method: AnyMethod, response: Any) -> bytes:
+    """Return the last frame of a call whose handler gave this; those of a stream were sent before."""
+    return encode_last(method, OK, None if method.gives_stream else response)
 
 
 async def _serve_alone(call: PlainCall) -> None:
