@@ -19,11 +19,12 @@ class Lingering:
         limits: for how many, and for how long.
     """
 
-    __slots__ = ("_callers", "_limits")
+    __slots__ = ("_limits", "callers")
 
     def __init__(self, limits: RpcLimits) -> None:
         self._limits = limits
-        self._callers = 0
+        self.callers = 0
+        """Those that are waited for now."""
 
     async def close(self, stream: Stream, *, is_ended: bool = True) -> None:
         """Close a stream whose last frame was sent; reset it where its caller does not come to an end.
@@ -52,16 +53,16 @@ class Lingering:
         Raises:
             ConnectionLostError: the caller has left.
         """
-        if self._callers >= self._limits.max_lingering:
+        if self.callers >= self._limits.max_lingering:
             return False
-        self._callers += 1
+        self.callers += 1
         try:
             with trio.move_on_after(self._limits.linger_timeout_s):
                 if last is not None:
                     await stream.send(last, end=True)
                 return await _drain(stream)
         finally:
-            self._callers -= 1
+            self.callers -= 1
         return False
 
 
