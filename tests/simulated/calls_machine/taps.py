@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+from tests.support.wire_frames import split_frames
 
 from hostmesh.errors import StatusCode
 from hostmesh.net.stream import Stream
@@ -106,18 +107,4 @@ class Tap:
 
 def frames(data: bytes | bytearray) -> list[Frame]:
     """Return the whole frames at the beginning of what was sent."""
-    found, at = [], 0
-    while at < len(data):
-        size = shift = 0
-        while at < len(data):
-            byte = data[at]
-            at += 1
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        if at + size > len(data):
-            break
-        found.append(Frame.FromString(bytes(data[at : at + size])))
-        at += size
-    return found
+    return [Frame.FromString(payload) for payload in split_frames(bytes(data))]
