@@ -414,6 +414,28 @@ async def test_a_task_that_sends_takes_nothing_from_the_one_that_reads(world: Wo
 
 
 @simulated(world_on, network=LINK)
+async def test_the_deadline_of_a_bidirectional_call_ends_the_task_that_sends_and_the_one_that_reads(
+    world: World,
+) -> None:
+    async def never(requests: Any, context: Any, send: Any) -> None:
+        await trio.sleep_forever()
+
+    world.serve(running=never)
+    ends: list[Exception] = []
+    async with world.running(timeout_s=3.0) as call, trio.open_nursery() as nursery:
+
+        async def note(function: Any, *arguments: Any) -> None:
+            with pytest.raises((DeadlineExceededError, ConnectionLostError)) as caught:
+                await function(*arguments)
+            ends.append(caught.value)
+
+        nursery.start_soon(note, send_for_ever, call)
+        nursery.start_soon(note, call.__anext__)
+    assert [type(each) for each in ends] == [DeadlineExceededError] * 2
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
 async def test_a_bidirectional_call_whose_connection_breaks_says_so(world: World) -> None:
     async with world.running() as call:
         await call.send(Int64Value(value=1))

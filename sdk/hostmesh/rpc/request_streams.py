@@ -180,8 +180,11 @@ class BidiStream(ResponseStream[ResponseT], Generic[RequestT, ResponseT]):
         if not self._read_ahead:
             try:
                 return await super()._wait_event()
-            except ConnectionLostError:
+            except ConnectionLostError as error:
                 # Another task, which sends, may have met the loss first.
                 if not self._read_ahead:
-                    raise
+                    if trio.current_time() < self._deadline:
+                        raise
+                    # As in ClientStream.finish: a request that its time cut off.
+                    raise no_answer(self._stream.peer_id, self._deadline) from error
         return self._read_ahead.pop(0)
