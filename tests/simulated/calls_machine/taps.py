@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+from tests.simulated.calls_machine.program import call_of
 from tests.support.wire_frames import split_frames
 
 from hostmesh.errors import StatusCode
 from hostmesh.net.stream import Stream
+from hostmesh.v1.job_pb2 import TextDelta
 from hostmesh.v1.rpc_pb2 import Frame
 
 
@@ -102,6 +104,8 @@ class Tap:
             for entry in frame.header.metadata:
                 if entry.key == "call":
                     return int(entry.value)
+            if frame.HasField("message"):
+                return call_of(TextDelta.FromString(frame.message).text)
         return None
 
 
