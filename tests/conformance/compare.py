@@ -7,7 +7,8 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from tests.conformance.schema import METHODS
-from tests.conformance.values import bytes_of, frame_fields, split_frames, summary, text_of
+from tests.conformance.values import bytes_of, frame_fields, summary, text_of
+from tests.support.wire_frames import split_frames
 
 _SHOWN_CHARACTERS = 300
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import trio
-from tests.conformance.values import bytes_of, frame_fields, split_frames
+from tests.conformance.values import bytes_of, frame_fields
+from tests.support.wire_frames import split_frames
 
 from hostmesh.errors import ConnectionLostError
 from hostmesh.net.stream import Stream

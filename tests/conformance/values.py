@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -83,27 +83,7 @@ def summary(data: bytes) -> dict[str, Any]:
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-# --- frames, read without what is under test ---
-
-
-def split_frames(data: bytes) -> Iterator[bytes]:
-    """Yield the payloads of frames, heartbeats among them; what is not whole at the end is left out."""
-    at = 0
-    while at < len(data):
-        size = shift = 0
-        while at < len(data):
-            byte = data[at]
-            at += 1
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        else:
-            return
-        if at + size > len(data):
-            return
-        yield data[at : at + size]
-        at += size
+# --- frames ---
 
 
 def frame_fields(payload: bytes) -> dict[str, Any]:

@@ -21,11 +21,13 @@ SERVICE = make_service(
     streams=["Pour", "Wait"],
     request_streams=["Fill"],
     Ask=(Int64Value, Int64Value),
+    Keep=(job_pb2.ChatInput, Int64Value),
     Fill=(Part, Part),
     Pour=(Part, Part),
     Wait=(Int64Value, Int64Value),
 )
 ASK, WAIT = (method(SERVICE, name, Int64Value, Int64Value) for name in ("Ask", "Wait"))
+KEEP = method(SERVICE, "Keep", job_pb2.ChatInput, Int64Value)
 FILL, POUR = (method(SERVICE, name, Part, Part) for name in ("Fill", "Pour"))
 PART = Part(text=job_pb2.TextDelta(text="x" * 60_000))
 SLOW = SimOptions(link=LinkProfile(latency_s=0.02, bytes_per_s=50_000.0))
@@ -40,6 +42,9 @@ class Handler:
         self.asked += 1
         await trio.sleep(request.value)
         return request
+
+    async def keep(self, request: job_pb2.ChatInput, context: Any) -> Int64Value:
+        return Int64Value(value=len(request.messages))
 
     async def fill(self, requests: Any, context: Any) -> Part:
         async for _ in requests:
@@ -111,6 +116,16 @@ async def test_a_call_that_found_no_room_in_time_did_not_run(world: World, shape
         await trio.sleep(5)
         assert world.handler.asked == 1
         nursery.cancel_scope.cancel()
+
+
+@simulated(world_on)
+async def test_a_call_of_which_a_part_found_room_in_time_may_have_run(world: World) -> None:
+    """Its request is longer than a window, and no word comes back that would make room for the rest."""
+    world.network.link(world.far.machine, world.near.machine).is_stalled = True
+    request = job_pb2.ChatInput(messages=[job_pb2.ChatMessage(role="user", content="x" * 200_000)] * 4)
+    with pytest.raises(DeadlineExceededError) as caught:
+        await world.client.unary(world.far.peer_id, KEEP, request, timeout_s=5)
+    assert (caught.value.may_have_executed, caught.value.retry_safe) == (True, False)
 
 
 @pytest.mark.parametrize("shape", ["unary", "server stream"])

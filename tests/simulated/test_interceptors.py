@@ -196,6 +196,24 @@ async def test_a_failing_handler(world: World, error: Exception, status: str) ->
 
 
 @simulated(world_on, network=LINK)
+async def test_a_handler_whose_response_is_none_of_its_method(world: World) -> None:
+    async def nothing(*_: object) -> None:
+        return None
+
+    world.handler.double = world.handler.total = nothing  # type: ignore[assignment]
+    world.serve(world.served)
+    for options in ({}, {"idempotency_key": b"key"}):
+        with pytest.raises(RpcError) as raised:
+            await world.double(1, **options)
+        assert raised.value.status is StatusCode.INTERNAL
+        assert raised.value.may_have_executed
+    async with world.client.client_stream(world.far.peer_id, TOTAL, timeout_s=None) as call:
+        with pytest.raises(RpcError):
+            await call.finish()
+    assert world.made.ends == world.served.ends == ["INTERNAL"] * 3
+
+
+@simulated(world_on, network=LINK)
 async def test_a_deadline_on_both_sides(world: World) -> None:
     with pytest.raises(DeadlineExceededError):
         await world.double(-1, timeout_s=0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from google.protobuf.wrappers_pb2 import BytesValue, Int64Value
 from tests.support.simulated import eventually, simulated
 
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, RpcError, StatusCode, UsageError
+from hostmesh.net.node_stream import NodeStream
 from hostmesh.rpc.frames import encode_header_frame, encode_message_head
 from hostmesh.rpc.method import Cardinality, method
 from hostmesh.rpc.routes import RpcCounters
@@ -267,6 +268,58 @@ async def test_an_answer_before_the_last_request_is_kept_for_finish(world: World
 
 
 @simulated(world_on, network=LINK)
+async def test_after_the_answer_a_caller_that_sends_on_is_let_finish(world: World) -> None:
+    """More than a window, which is read and dropped: no reset overtakes the answer at one that reads later."""
+
+    async def at_once(requests: Any, context: Any) -> Int64Value:
+        return Int64Value(value=1)
+
+    world.serve(total=at_once)
+    stream = await world.near.sdk._running().node.open_stream(world.far.peer_id, PROTOCOL)
+    await stream.send(encode_header_frame(b"\x0a\x05Total"))
+    for _ in range(16):
+        await stream.send(bytes(64 * 1024))
+    await stream.close_write()
+    assert await stream.receive() == bytes.fromhex("0612020801" + "1a00")
+    assert await stream.receive() == b""
+    await stream.close()
+    await world.settle()
+    assert world.counters.calls == {("SumsService.Total", "OK"): 1}
+
+
+@simulated(world_on, network=LINK)
+async def test_a_handler_that_gives_up_waiting_loses_no_request(world: World) -> None:
+    """It is cancelled at the very moment at which a request has come."""
+    waiting, got = trio.CancelScope(), []
+
+    async def impatient(requests: Any, context: Any) -> Int64Value:
+        nonlocal waiting
+        while True:
+            with trio.CancelScope() as waiting:
+                try:
+                    got.append((await requests.__anext__()).value)
+                except StopAsyncIteration:
+                    return Int64Value(value=len(got))
+
+    world.serve(total=impatient)
+    take_data = NodeStream.take_data
+
+    def take_and_cancel(stream: NodeStream, data: Any) -> None:
+        take_data(stream, data)
+        waiting.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NodeStream, "take_data", take_and_cancel)
+        async with world.total() as call:
+            for value in range(20):
+                await call.send(Int64Value(value=value))
+                await trio.sleep(0.1)
+            assert (await call.finish()).value == 20
+    assert got == [*range(20)]
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
 async def test_an_answer_without_reading_ends_a_caller_that_sends_nothing(world: World) -> None:
     async def at_once(requests: Any, context: Any) -> Int64Value:
         return Int64Value(value=1)
@@ -292,6 +345,110 @@ async def test_after_the_status_of_a_bidirectional_call_sending_says_how_it_ende
         with pytest.raises(RpcError) as caught:
             await call.send(Int64Value(value=1))
         assert caught.value.status is StatusCode.OUT_OF_RANGE
+    await world.settle()
+
+
+@pytest.mark.parametrize("status", [StatusCode.OK, StatusCode.OUT_OF_RANGE])
+@simulated(world_on, network=LINK)
+async def test_a_bidirectional_call_that_only_sends_learns_how_it_ended_and_loses_no_response(
+    world: World, status: StatusCode
+) -> None:
+    async def two(requests: Any, context: Any, send: Any) -> None:
+        assert (await requests.__anext__()).value == 7
+        await send(Int64Value(value=1))
+        await send(Int64Value(value=2))
+        if status is not StatusCode.OK:
+            raise RpcError("enough", status=status)
+
+    world.serve(running=two)
+    async with world.running() as call:
+        for _ in range(2):
+            with pytest.raises((RpcError, UsageError)) as caught:
+                await send_for_ever(call)
+            assert getattr(caught.value, "status", StatusCode.OK) is status
+        await call.end()
+        assert [(await call.__anext__()).value, (await call.__anext__()).value] == [1, 2]
+        with pytest.raises((RpcError, StopAsyncIteration)) as caught:
+            await call.__anext__()
+        assert getattr(caught.value, "status", StatusCode.OK) is status
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_ending_a_bidirectional_call_that_has_ended_loses_no_response(world: World) -> None:
+    async def one(requests: Any, context: Any, send: Any) -> None:
+        await send(Int64Value(value=1))
+
+    world.serve(running=one)
+    async with world.running() as call:
+        await trio.sleep(10.0)  # longer than the server waits for the end
+        await call.end()
+        assert [each.value async for each in call] == [1]
+    await world.settle()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@simulated(world_on, network=LINK)
+async def test_a_task_that_sends_takes_nothing_from_the_one_that_reads(world: World, seed: int) -> None:
+    async def some(requests: Any, context: Any, send: Any) -> None:
+        for value in range(5 + seed):
+            await requests.__anext__()
+            await send(Int64Value(value=value))
+        raise RpcError("enough", status=StatusCode.OUT_OF_RANGE)
+
+    world.serve(running=some)
+    seen: list[int] = []
+    async with world.running() as call, trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            with suppress(RpcError):
+                async for response in call:
+                    seen.append(response.value)  # noqa: PERF401 - what came before the error counts
+
+        nursery.start_soon(read)
+        with pytest.raises(RpcError) as caught:
+            await send_for_ever(call)
+        assert caught.value.status is StatusCode.OUT_OF_RANGE
+    assert seen == [*range(5 + seed)]
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_the_deadline_of_a_bidirectional_call_ends_the_task_that_sends_and_the_one_that_reads(
+    world: World,
+) -> None:
+    async def never(requests: Any, context: Any, send: Any) -> None:
+        await trio.sleep_forever()
+
+    world.serve(running=never)
+    ends: list[Exception] = []
+    async with world.running(timeout_s=3.0) as call, trio.open_nursery() as nursery:
+
+        async def note(function: Any, *arguments: Any) -> None:
+            with pytest.raises((DeadlineExceededError, ConnectionLostError)) as caught:
+                await function(*arguments)
+            ends.append(caught.value)
+
+        nursery.start_soon(note, send_for_ever, call)
+        nursery.start_soon(note, call.__anext__)
+    assert [type(each) for each in ends] == [DeadlineExceededError] * 2
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_a_bidirectional_call_whose_connection_breaks_says_so(world: World) -> None:
+    async with world.running() as call:
+        await call.send(Int64Value(value=1))
+        await trio.sleep(1)
+        world.network.cut(world.near.machine, world.far.machine)
+        with pytest.raises(ConnectionLostError) as caught:
+            await send_for_ever(call)
+        assert caught.value.may_have_executed
+        assert (await call.__anext__()).value == 1
+        with pytest.raises(ConnectionLostError):
+            await call.__anext__()
+        with pytest.raises(ConnectionLostError):
+            await call.end()
     await world.settle()
 
 

@@ -319,6 +319,9 @@ async def test_many_changes_at_once_are_told_together(world: World):
         node.set_stream_handler(f"/test/many{number}/1", _unused)
     await world.settle()
     assert len(pushes) == 1
+    assert node.remove_stream_handler("/test/never/1") is None
+    await world.settle()
+    assert len(pushes) == 1, "nothing has changed"
     for number in range(100):
         node.remove_stream_handler(f"/test/many{number}/1")
         await trio.sleep(0.05)

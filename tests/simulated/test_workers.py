@@ -13,6 +13,7 @@ from google.protobuf.wrappers_pb2 import Int64Value
 from tests.support.simulated import eventually, simulated
 
 from hostmesh import DeadlineExceededError, RpcError, StatusCode, method
+from hostmesh.rpc.call import CallEnded, ClientCall
 from hostmesh.rpc.workers import MAX_WORKERS
 from hostmesh.testing import LinkProfile, SimNetwork, SimNode, SimOptions, make_service, open_nodes
 
@@ -190,10 +191,41 @@ async def test_a_deadline_is_that_of_its_own_call(world: World) -> None:
         return value
 
     world.handle = wait
+    for _ in range(2):
+        await world.ask(0)  # from now on they share a task
     for timeout_s, value, comes in ((0.5, 100, True), (60, 5000, True), (0.5, 1000, False), (60, 5000, True)):
         if comes:
             assert await world.ask(value, timeout_s=timeout_s) == value
         else:
             with pytest.raises(DeadlineExceededError):
                 await world.ask(value, timeout_s=timeout_s)
+    await world.settle()
+
+
+@simulated(world_on, network=LINK)
+async def test_a_call_ends_by_its_deadline_where_its_caller_stays(world: World) -> None:
+    """The server's own clock ends it, each time anew: this caller neither leaves nor resets its stream."""
+
+    async def hang(value: int) -> int:
+        if value:
+            await trio.sleep_forever()
+        return value
+
+    world.handle = hang
+    await world.ask(0)
+    node = world.near.sdk._running().node
+    for value in (0, 1, 1, 0, 1):
+        stream, call = (
+            await node.open_stream(world.far.peer_id, DO.ids("/hostmesh")),
+            ClientCall(DO, None, Int64Value(value=value)),
+        )
+        await stream.send(call.start(0.5), end=True)
+        with trio.fail_after(1):
+            while data := await stream.receive():
+                call.feed(data)
+        while not isinstance(event := call.next_event(), CallEnded):
+            assert event is not None
+        assert event.outcome.status is (StatusCode.DEADLINE_EXCEEDED if value else StatusCode.OK)
+        await stream.close()
+        await world.ask(0)  # whatever it is expected to be like, the next is a plain call
     await world.settle()

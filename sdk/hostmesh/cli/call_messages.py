@@ -102,7 +102,9 @@ def response_object(response: Message, pool: DescriptorPool) -> dict[str, Any]:
     try:
         return MessageToDict(response, descriptor_pool=pool)
     except (ValueError, TypeError) as error:
-        raise MalformedMessageError(f"the response has no JSON form: {' '.join(str(error).split())}") from error
+        refused = MalformedMessageError(f"the response has no JSON form: {' '.join(str(error).split())}")
+        refused.may_have_executed = True
+        raise refused from error
 
 
 class InputLines:

@@ -15,13 +15,12 @@ from hostmesh.cli.boundary import print_json
 from hostmesh.cli.call_messages import InputLines, RequestReader, response_object
 from hostmesh.cli.describe import field_text
 from hostmesh.cli.terminal import field
-from hostmesh.errors import HostmeshError, RpcError, TransportError, UsageError
+from hostmesh.errors import HostmeshError, RemoteProtocolError, RpcError, TransportError, UsageError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reflection.peer_schema import PeerSchema
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.method import AnyMethod
 from hostmesh.rpc.shapes import BidiStreamCall, ClientStreamCall
-from hostmesh.schema.model import read_schema
 
 STDIN = "-"
 UNARY_TIMEOUT_S = 60.0
@@ -110,6 +109,14 @@ class _Requests:
         self._lines = InputLines(sys.stdin.fileno()) if argument in (None, STDIN) else None
 
     async def read(self) -> Message | None:
+        try:
+            return await self._next()
+        except UsageError as error:
+            # The call has begun: its handler may have done something already.
+            error.may_have_executed = True
+            raise
+
+    async def _next(self) -> Message | None:
         if self._lines is not None:
             line = await self._lines.read_line()
             return None if line is None else self._reader.read(line, f"line {self._lines.number}")
@@ -163,7 +170,7 @@ async def _talk(call: BidiStreamCall[Any, Any], requests: _Requests, show: Calla
 
 
 def _fields(schema: PeerSchema, method: AnyMethod) -> str:
-    message = read_schema(schema.file_set()).messages.get(method.request_type.DESCRIPTOR.full_name)
+    message = schema.definitions().messages.get(method.request_type.DESCRIPTOR.full_name)
     return "" if message is None else " ".join(field_text(each).partition("  //")[0] for each in message.fields)
 
 
@@ -177,5 +184,5 @@ def print_failure(error: HostmeshError, stream: TextIO) -> None:
             words.append(f"retry after {error.retry_after_ms} ms")
         words += [f"{field(name)}: {field(value)}" for name, value in error.details.items()]
         print(", ".join(words), file=stream)
-    if isinstance(error, (RpcError, TransportError)):
+    if isinstance(error, (RpcError, TransportError, RemoteProtocolError)):
         print(f"may have executed: {'yes' if error.may_have_executed else 'no'}", file=stream)

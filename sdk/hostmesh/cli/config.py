@@ -14,11 +14,6 @@ from hostmesh.settings import setting_names
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show the settings.")
 
 
-@app.callback()
-def group() -> None:
-    """Show the settings."""
-
-
 @app.command("show")
 def show_config(context: typer.Context, as_json: AsJson = False, verbose: Verbose = 0) -> None:
     """Print each setting, its value and where that comes from. No setting holds a secret: keys stand in files."""

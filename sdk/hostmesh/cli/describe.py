@@ -118,7 +118,8 @@ def types_of(schema: Schema, method: AnyMethod) -> tuple[list[MessageType], list
         if message is None or name in messages:
             continue
         messages[name] = message
-        enums.update({each.type_name: schema.enums[each.type_name] for each in message.fields if each.kind == "enum"})
+        named = (schema.enums.get(each.type_name) for each in message.fields if each.kind == "enum")
+        enums.update({enum.full_name: enum for enum in named if enum is not None})
         ahead += [each.type_name for each in reversed(message.fields) if each.kind in ("message", "group")]
     return [*messages.values()], [*enums.values()]
 

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check .proto files; ask a node for its own.")
 
 
-@app.callback()
-def group() -> None:
-    """Check .proto files; ask a node for its own."""
-
-
 @app.command()
 def check(
     context: typer.Context,
@@ -136,7 +131,6 @@ def describe(
 def _description(schema: PeerSchema, method_name: str, prefix: str) -> dict[str, object]:
     from hostmesh.cli.describe import enum_object, message_object, service_object, types_of
     from hostmesh.reflection.comments import comments_of
-    from hostmesh.schema.model import read_schema
 
     comments = comments_of(schema.files)
     described: dict[str, object] = {
@@ -147,7 +141,7 @@ def _description(schema: PeerSchema, method_name: str, prefix: str) -> dict[str,
     }
     if method_name:
         (methods,) = schema.methods.values()
-        messages, enums = types_of(read_schema(schema.file_set()), methods[method_name])
+        messages, enums = types_of(schema.definitions(), methods[method_name])
         described["messages"] = [message_object(each) for each in messages]
         described["enums"] = [enum_object(each) for each in enums]
     return described
@@ -156,14 +150,13 @@ def _description(schema: PeerSchema, method_name: str, prefix: str) -> dict[str,
 def _texts(schema: PeerSchema, method_name: str, prefix: str) -> Iterator[str]:
     from hostmesh.cli.describe import service_text, types_of, types_text
     from hostmesh.reflection.comments import comments_of
-    from hostmesh.schema.model import read_schema
 
     comments = comments_of(schema.files)
     for name in schema.services:
         yield service_text(schema, name, _chosen(schema, name, method_name), prefix, comments)
     if method_name:
         (methods,) = schema.methods.values()
-        yield from types_text(*types_of(read_schema(schema.file_set()), methods[method_name]))
+        yield from types_text(*types_of(schema.definitions(), methods[method_name]))
 
 
 def _chosen(schema: PeerSchema, service: str, method_name: str) -> Mapping[str, AnyMethod]:

@@ -18,6 +18,7 @@ from hostmesh.net.muxer import Muxer
 from hostmesh.net.node_stream import NodeStream
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
+from hostmesh.net.stream_life import StreamLife
 from hostmesh.net.upgrade import SecuredLink
 from hostmesh.wire.multistream import Proposer, Responder, parse_proposal, proposal
 from hostmesh.wire.yamux import StreamLimitError, YamuxLimits, YamuxStream
@@ -68,7 +69,7 @@ class Connection:
         self.local_host = opened.link.local_host
         """This machine's IP address that the connection goes over; None where there is none."""
         self.began_s = trio.current_time()
-        self.streams: set[NodeStream] = set()
+        self.streams: set[StreamLife] = set()
         """Open streams with a protocol."""
         self.used_at_s = self.began_s
         """When a stream was opened or closed last, in trio's clock."""
@@ -245,7 +246,7 @@ class Connection:
         """Note that the connection is in use."""
         self.used_at_s = trio.current_time()
 
-    def release(self, stream: NodeStream) -> None:
+    def release(self, stream: StreamLife) -> None:
         """Take a stream off the books. Its stream calls this once."""
         self.streams.discard(stream)
         self.used_at_s = trio.current_time()

@@ -107,10 +107,13 @@ class Muxer:
         self._accept = accept
         self._unsent: Sequence[bytes | memoryview] = ()
         self._flushed_at_s = -1.0
+        self._drained_at_s = -math.inf
+        """When the socket had taken the last of what waited for it."""
         self._writes = 0
         self.begun_write = 0
         """The last write of which a byte may have left; they are counted from 1."""
         self._understood_at_s = trio.current_time()
+        """Up to when what came made whole messages."""
         self._writer: trio.lowlevel.Task | None = None
         self._writer_is_woken = False
         self._senders = trio.lowlevel.ParkingLot()
@@ -139,10 +142,9 @@ class Muxer:
     @property
     def last_sign_s(self) -> float:
         """When the peer, or its machine, gave a sign of life last, in trio's clock."""
-        # While the socket takes what waits, the peer's machine takes it: its answer to a ping comes after that, and
+        # Where the socket takes what waited, the peer's machine takes it: its answer to a ping comes after that, and
         # news of its windows after megabytes.
-        link = self._link
-        return max(link.last_heard_s, link.last_sent_s) if self._unsent else link.last_heard_s
+        return max(self._link.last_heard_s, self._link.last_sent_s if self._unsent else self._drained_at_s)
 
     @property
     def unsent_bytes(self) -> int:
@@ -218,14 +220,16 @@ class Muxer:
                     self._stop_writing(error)
                     return
                 self._unsent = ()
-                self._flushed_at_s = trio.current_time()
+                self._flushed_at_s = self._drained_at_s = trio.current_time()
             self._flush()
-            if self._unsent:
-                continue
             if self._senders:
-                # Some at a time: of a thousand, most would find the queue full again.
+                # Now that the queue is empty, and before a newcomer fills it. Some at a time: of a thousand, most would
+                # find it full again.
                 self._senders.unpark(count=_WOKEN_SENDERS)
-                await trio.lowlevel.checkpoint()
+                if not self._unsent:
+                    await trio.lowlevel.checkpoint()
+                continue
+            if self._unsent:
                 continue
             if not self._writer_is_woken:
                 await self._park_writer()
@@ -348,6 +352,8 @@ class Muxer:
         """Ping where it is time, and end the connection of a peer that is silent. Call it every few seconds."""
         if self.is_closed:
             return
+        if self._link.last_heard_s <= self._understood_at_s:
+            self._understood_at_s = now  # no part of a message came since
         if now - self.last_sign_s > SILENCE_S:
             _log.info("peer %s is silent; closing the connection", self.peer_id)
             self.abort(CloseCause.SILENT)

@@ -517,8 +517,10 @@ class Node:
 
     def remove_stream_handler(self, protocol_id: str) -> StreamHandler | None:
         """Serve a protocol no longer, tell the peers, and return who did, if anybody; streams that run go on."""
-        self._identify.announce()
-        return self._protocols.pop(protocol_id, None)
+        handler = self._protocols.pop(protocol_id, None)
+        if handler is not None:
+            self._identify.announce()
+        return handler
 
     def start_stream(self, peer_id: PeerId, protocol_ids: Sequence[str]) -> Stream | None:
         """Return a stream as :meth:`open_stream` does, if nothing has to be waited for; else None.

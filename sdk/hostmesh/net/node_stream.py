@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -15,7 +14,7 @@ from hostmesh.errors import (
     ProtocolNotSupportedError,
     RemoteProtocolError,
 )
-from hostmesh.net.peer_id import PeerId
+from hostmesh.net.stream_life import StreamLife, same_failure
 from hostmesh.wire.multistream import Proposer
 from hostmesh.wire.versions import refusal
 from hostmesh.wire.yamux import MAX_FRAME_BYTES, YamuxStream
@@ -33,7 +32,7 @@ _MAX_JOINED_BYTES = 65536
 _MAX_BURST_SENDS, _MAX_BURST_BYTES = 128, 65536
 
 
-class NodeStream:
+class NodeStream(StreamLife):
     """A stream with a protocol.
 
     Args:
@@ -49,24 +48,10 @@ class NodeStream:
         "_burst_bytes",
         "_burst_sends",
         "_chunks",
-        "_connection",
-        "_deadline_key",
-        "_failure",
-        "_first_write",
         "_is_ended",
-        "_is_held",
-        "_is_late",
-        "_is_sending",
-        "_on_lost",
         "_prefix",
         "_proposer",
-        "_protocol_id",
-        "_reader",
         "_wanted",
-        "_was_reset",
-        "_window_waiter",
-        "_yamux_stream",
-        "closed_at_s",
     )
 
     def __init__(
@@ -90,44 +75,19 @@ class NodeStream:
         self._is_ended = False
         self._is_held = True
         self._is_late = False
-        self._deadline_key: int | None = None
-        self._failure: HostmeshError | None = None
-        self._reader: trio.lowlevel.Task | None = None
-        self._window_waiter: trio.lowlevel.Task | None = None
-        self._on_lost: Callable[[], None] | None = None
-        self._was_reset: trio.Event | None = None
+        self._deadline_key = None
+        self._failure = None
+        self._reader = None
+        self._window_waiter = None
+        self._on_lost = None
+        self._was_reset = None
         self._is_sending = False
         self._burst_sends = 0
         self._burst_bytes = 0
         self._first_write = 0
-        """The connection's write with which our first bytes go; 0: there are none."""
-        self.closed_at_s: float | None = None
-        """When this side was done with the stream, in trio's clock."""
+        self.closed_at_s = None
         yamux_stream.owner = self
         connection.streams.add(self)
-
-    def __repr__(self) -> str:
-        return f"<NodeStream {self._protocol_id} {self._yamux_stream.id} with {self.peer_id}>"
-
-    @property
-    def peer_id(self) -> PeerId:
-        """The peer, as the Noise handshake proved it."""
-        return self._connection.peer_id
-
-    @property
-    def protocol_id(self) -> str:
-        """The negotiated protocol."""
-        return self._protocol_id
-
-    @property
-    def is_inbound(self) -> bool:
-        """Whether the peer opened it."""
-        return self._yamux_stream.is_inbound
-
-    @property
-    def heard_bytes(self) -> int:
-        """Bytes that came on its connection so far, of all streams."""
-        return self._connection.muxer.heard_bytes
 
     # --- sending ---
 
@@ -211,7 +171,7 @@ class NodeStream:
 
     def _check_writable(self) -> None:
         if self._failure is not None:
-            raise _again(self._failure)
+            raise same_failure(self._failure)
         if self._yamux_stream.is_reset or self._connection.muxer.is_closed:
             raise self._lost()
         if self._yamux_stream.is_write_closed:
@@ -244,7 +204,7 @@ class NodeStream:
         try:
             if is_first and not yamux_stream.is_over:
                 if self._failure is not None or muxer.is_closed:
-                    raise self._lost() if self._failure is None else _again(self._failure)
+                    raise self._lost() if self._failure is None else same_failure(self._failure)
                 self.send_prefix()
                 muxer.yamux.close_write(yamux_stream)
                 muxer.flush_soon()
@@ -341,28 +301,13 @@ class NodeStream:
             if self._failure is not None:
                 self._release()
                 await trio.lowlevel.checkpoint_if_cancelled()  # perhaps the loss came of a send cancelled beside it
-                raise _again(self._failure)
+                raise same_failure(self._failure)
             if self.closed_at_s is not None:
                 raise self._lost("it was closed here")
             if self._is_late:
                 raise DeadlineExceededError(f"{self.peer_id} sent nothing in time")
             self.send_prefix()
             await self._park_reader()
-
-    def set_read_deadline(self, deadline: float) -> None:
-        """Bound the waits of receives; see :meth:`hostmesh.net.stream.Stream.set_read_deadline`."""
-        if self._deadline_key is not None:
-            self._connection.deadlines.remove(self, self._deadline_key)
-            self._deadline_key = None
-        self._is_late = False
-        if deadline != math.inf and self._is_held:
-            self._deadline_key = self._connection.deadlines.add(self, deadline)
-
-    def expire(self) -> None:
-        """Note that the deadline has passed; see :class:`hostmesh.net.deadlines.Waiter`."""
-        self._deadline_key = None
-        self._is_late = True
-        self._wake_reader()
 
     async def agreed(self) -> None:
         """Return once the peer has agreed to the protocol.
@@ -376,87 +321,18 @@ class NodeStream:
         """
         while self._proposer is not None:
             if self._failure is not None:
-                raise _again(self._failure)
+                raise same_failure(self._failure)
             if self.closed_at_s is not None:
                 raise self._lost("it was closed here")
             self.send_prefix()
             await self._park_reader()
         if isinstance(self._failure, ProtocolNotSupportedError | RemoteProtocolError):
-            raise _again(self._failure)
+            raise same_failure(self._failure)
 
     async def _park_reader(self) -> None:
         if self._reader is not None:
             raise trio.BusyResourceError("another task reads this stream")
         await self._park("_reader")
-
-    async def _park(self, place: Literal["_reader", "_window_waiter"]) -> None:
-        def abort(_: object) -> trio.lowlevel.Abort:
-            setattr(self, place, None)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        setattr(self, place, trio.lowlevel.current_task())
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
-    # --- the end ---
-
-    def on_lost(self, callback: Callable[[], None] | None) -> None:
-        """Call back once the stream is lost; see :meth:`hostmesh.net.stream.Stream.on_lost`."""
-        if callback is not None and self._failure is not None:
-            callback()
-            return
-        self._on_lost = callback
-
-    async def wait_reset(self) -> None:
-        """Return once the stream is lost; see :meth:`hostmesh.net.stream.Stream.wait_reset`."""
-        if self._failure is None:
-            if self._was_reset is None:
-                self._was_reset = trio.Event()
-            await self._was_reset.wait()
-
-    def _fail(self, failure: HostmeshError) -> None:
-        if self._failure is not None:
-            return
-        self._failure = failure
-        if self._was_reset is not None:
-            self._was_reset.set()
-        callback, self._on_lost = self._on_lost, None
-        self._wake()
-        if callback is not None:
-            callback()
-
-    def _lost(self, why: str = "the peer reset it, or the connection broke") -> ConnectionLostError:
-        has_left = self.is_inbound or self._may_have_left()
-        return ConnectionLostError(
-            f"the stream to {self.peer_id} ended early: {why}",
-            may_have_executed=has_left,
-            remedy="open another; the peer may have done what it was asked for" if has_left else "open another",
-        )
-
-    def _may_have_left(self) -> bool:
-        """Whether a byte of what was sent has left, or still will."""
-        muxer = self._connection.muxer
-        return self._first_write > 0 and (not muxer.is_closed or self._first_write <= muxer.begun_write)
-
-    def _wake(self) -> None:
-        self._wake_reader()
-        self.take_window()
-        if self._is_sending:
-            self._connection.muxer.wake_senders()
-
-    def _wake_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            trio.lowlevel.reschedule(reader)
-
-    def _release(self) -> None:
-        """Take the stream off the connection's books. Idempotent."""
-        if self._is_held:
-            self._is_held = False
-            self._on_lost = None
-            if self._deadline_key is not None:
-                self._connection.deadlines.remove(self, self._deadline_key)
-                self._deadline_key = None
-            self._connection.release(self)
 
     # --- what the muxer tells; see StreamOwner ---
 
@@ -526,19 +402,6 @@ class NodeStream:
         """Note that the stream was reset because the peer did not close its side after ours."""
         self._fail(self._lost("the peer did not close it in time"))
 
-    def take_window(self) -> None:
-        """Let the sender go on."""
-        waiter, self._window_waiter = self._window_waiter, None
-        if waiter is not None:
-            trio.lowlevel.reschedule(waiter)
-
     def take_connection_end(self) -> None:
         """Note that the connection is no more; what came before can still be read."""
         self._fail(self._lost("the connection ended"))
-
-
-def _again(error: HostmeshError) -> HostmeshError:
-    """Return the same failure as a new exception: one belongs to one task, and keeps the frames it went through."""
-    again = type(error).__new__(type(error), *error.args)
-    again.__dict__.update(error.__dict__)
-    return again

@@ -14,6 +14,7 @@ from hostmesh.protoc.names import module_aliases
 from hostmesh.protoc.schema import MessageType, MethodModel, Schema, ServiceFile, ServiceModel
 from hostmesh.rpc.limits import RpcLimits, with_stated
 from hostmesh.rpc.method import MAX_MESSAGE_BYTES, spoken_versions
+from hostmesh.schema.descriptor_set import MESSAGE_ATTRIBUTES
 from hostmesh.v1 import options_pb2
 
 MAX_PROTOCOL_BYTES = 40
@@ -180,6 +181,10 @@ def _check_type(method: MethodModel, message: MessageType) -> Iterator[Problem]:
         if keyword.iskeyword(part):
             text = f"the name of its message {message.full_name} is a word of Python's"
             yield Problem(method.where, method.full_name, text, f"rename the message {part}")
+        elif part == "DESCRIPTOR" or part.startswith("__"):
+            # Modules and messages have one of their own; two underscores are mangled inside a class.
+            text = f"in Python the name of its message {message.full_name} is another's"
+            yield Problem(method.where, method.full_name, text, f"rename the message {part}")
 
 
 def _check_bounds(schema: Schema, message: MessageType, seen: set[str]) -> Iterable[Problem]:
@@ -204,6 +209,8 @@ def _check_bounds(schema: Schema, message: MessageType, seen: set[str]) -> Itera
 def _check_field(message: MessageType, field: FieldDescriptorProto, name: str, where: str) -> Iterator[Problem]:
     options: Any = field.options.Extensions
     is_foreign = message.file.proto.package.startswith("google.protobuf")
+    if field.name in MESSAGE_ATTRIBUTES:
+        yield Problem(where, name, "the field hides what a message of Python needs", "rename the field")
     most, least = options[options_pb2.max_bytes], options[options_pb2.min_bytes]
     if field.type in (FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_BYTES):
         if not most:

@@ -16,7 +16,8 @@ peer's own ``options.proto`` is not needed and cannot give them another meaning.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ from hostmesh.errors import MalformedMessageError, SchemaError
 from hostmesh.reflection.limits import MAX_FILES, MAX_FILES_BYTES, MAX_TYPE_DEPTH
 from hostmesh.reflection.served import is_known
 from hostmesh.rpc.method import AnyMethod, methods_of
-from hostmesh.schema.descriptor_set import checked_files
+from hostmesh.schema.descriptor_set import MESSAGE_ATTRIBUTES, checked_files
+from hostmesh.schema.model import Schema, read_schema
 from hostmesh.wire.bounds import check_bounds
 
 _REMEDY = "the peer describes what no node of hostmesh can serve; tell who runs it"
@@ -38,10 +40,10 @@ _PROTOCOL = re.compile(r"[A-Za-z0-9]+([-._/][A-Za-z0-9]+)*", re.ASCII)
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}", re.ASCII)
 _MAX_PROTOCOL_CHARS = 64
 _MAX_SAID_CHARS = 400
+_SOURCE = "it"
+"""What errors call the peer's set of files."""
 _TREATED_BY_NAME = (any_pb2, duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 """In every pool before a peer's files, so that these cannot define the same names."""
-_PYTHON_NAMES = frozenset(dir(empty_pb2.Empty))
-"""What a message has besides its fields."""
 
 
 def malformed(text: str, *, field: str = "", remedy: str = _REMEDY) -> MalformedMessageError:
@@ -68,6 +70,15 @@ class PeerSchema:
         """Return the files as ``protoc --descriptor_set_out`` writes them; ``hostmesh proto check`` reads it."""
         return FileDescriptorSet(file=self.files)
 
+    def definitions(self) -> Schema:
+        """Return everything that the files define, as plain values.
+
+        Raises:
+            MalformedMessageError: a service among them, asked for or not, states versions or limits that are none.
+        """
+        with _blaming_the_peer():
+            return read_schema(self.file_set(), source=_SOURCE)
+
 
 def read_schema_of(sent: Sequence[bytes], names: Collection[str]) -> PeerSchema:
     """Check serialised files of a peer and build the services that they are to describe.
@@ -83,10 +94,8 @@ def read_schema_of(sent: Sequence[bytes], names: Collection[str]) -> PeerSchema:
     """
     # A name that is no UTF-8 comes as bytes, which checked_files refuses.
     taken = [file for file in _parse(sent) if isinstance(file.name, bytes) or not is_known(file.name)]
-    try:
-        ordered = checked_files(FileDescriptorSet(file=taken), "it") if taken else []
-    except SchemaError as error:
-        raise malformed(error.message.removeprefix("it: "), field="file_descriptor_proto") from error
+    with _blaming_the_peer():
+        ordered = checked_files(FileDescriptorSet(file=taken), _SOURCE) if taken else []
     pool = DescriptorPool()
     for module in _TREATED_BY_NAME:
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
@@ -110,6 +119,15 @@ def read_schema_of(sent: Sequence[bytes], names: Collection[str]) -> PeerSchema:
         services=services,
         methods=methods,
     )
+
+
+@contextmanager
+def _blaming_the_peer() -> Iterator[None]:
+    """Turn what is wrong with a set of files into an error of who sent them."""
+    try:
+        yield
+    except SchemaError as error:
+        raise malformed(error.message.removeprefix(f"{_SOURCE}: "), field="file_descriptor_proto") from error
 
 
 def _parse(sent: Sequence[bytes]) -> list[FileDescriptorProto]:
@@ -156,9 +174,6 @@ def _methods(service: ServiceDescriptor) -> Mapping[str, AnyMethod]:
         raise malformed(str(error), field=service.full_name) from error
     if not methods:
         raise malformed(f"{service.full_name} has no method", field=service.full_name)
-    if len(methods) != len(service.methods):
-        # protobuf's pool lets it pass.
-        raise malformed(f"{service.full_name} has two methods of one name", field=service.full_name)
     for method in methods.values():
         # These become part of a protocol id, which is sent.
         if not _PROTOCOL.fullmatch(method.protocol) or len(method.protocol) > _MAX_PROTOCOL_CHARS:
@@ -186,7 +201,7 @@ def _check_types(root: Descriptor, seen: set[Descriptor]) -> None:
         if len(stack) > MAX_TYPE_DEPTH:
             raise malformed(f"types nested deeper than {MAX_TYPE_DEPTH}", field=descriptor.full_name)
         for field in descriptor.fields:
-            if field.name in _PYTHON_NAMES:
+            if field.name in MESSAGE_ATTRIBUTES:
                 raise malformed(f"the field {field.name} hides what a message of Python needs", field=field.full_name)
         stack.append(iter([field.message_type for field in descriptor.fields if field.message_type is not None]))
 

@@ -422,7 +422,7 @@ def encode_response(method: AnyMethod, response: Message) -> tuple[bytes, bytes]
     Raises:
         UsageError: the response is not of the method's type, or breaks a bound; nothing may be sent.
     """
-    data = _encode(method, response)
+    data = serialized_response(method, response)
     return encode_message_head(len(data)), data
 
 
@@ -439,13 +439,18 @@ def encode_last(method: AnyMethod, outcome: Outcome, response: Message | None = 
             sent.
     """
     if response is not None:
-        return encode_end(outcome, _encode(method, response))
+        return encode_end(outcome, serialized_response(method, response))
     if outcome is OK and not method.gives_stream:
         raise UsageError(f"{method.full_name} needs a response")
     return encode_end(outcome, None)
 
 
-def _encode(method: AnyMethod, response: Message) -> bytes:
+def serialized_response(method: AnyMethod, response: object) -> bytes:
+    """Return what a handler gave, serialised.
+
+    Raises:
+        UsageError: it is no response of the method, or breaks a bound.
+    """
     if not isinstance(response, method.response_type):
         raise UsageError(f"{method.full_name} gives {method.response_type.DESCRIPTOR.name}")
     try:

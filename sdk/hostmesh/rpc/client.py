@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Protocol
 
 import trio
 
@@ -20,37 +19,14 @@ from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.interceptors import ClientInterceptor, OutgoingCall, intercepted, swallowed
 from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
+from hostmesh.rpc.opening import StreamOpener as StreamOpener
+from hostmesh.rpc.opening import leave, not_begun, open_stream, send_slowly
 from hostmesh.rpc.outcome import status_for_caller
 from hostmesh.rpc.request_streams import BidiStream, ClientStream
 from hostmesh.rpc.responses import ResponseStream as ResponseStream
-from hostmesh.rpc.responses import no_answer, one_response
+from hostmesh.rpc.responses import one_response
 from hostmesh.rpc.retry import RetryBudget, RetryPolicy
 from hostmesh.system import System
-
-_OPEN_GRACE_S = 1.0
-"""The node keeps the time itself and can say more; this is for one that does not."""
-
-
-class StreamOpener(Protocol):
-    """What the client needs of a node."""
-
-    def start_stream(self, peer_id: PeerId, protocol_ids: Sequence[str]) -> Stream | None:
-        """Return a stream as :meth:`open_stream` does, if nothing has to be waited for; else None.
-
-        Raises:
-            DialError, ConnectionLostError: nothing was sent.
-        """
-        ...
-
-    async def open_stream(
-        self, peer_id: PeerId, protocol_id: str | Sequence[str], *, timeout_s: float | None = None
-    ) -> Stream:
-        """Open a stream of a protocol, or of the first of several that the peer speaks, dialling the peer if needed.
-
-        Raises:
-            DialError, ProtocolNotSupportedError, ConnectionLostError: nothing was sent.
-        """
-        ...
 
 
 class RpcClient:
@@ -240,7 +216,7 @@ class RpcClient:
         deadline = now + timeout_s
         stream = self._node.start_stream(peer_id, method.ids(self._prefix))
         if stream is None:
-            stream = await self._open(peer_id, method, deadline, timeout_s)
+            stream = await open_stream(self._node, peer_id, method.ids(self._prefix), deadline, timeout_s)
             now = trio.current_time()
         has_ended = False
         try:
@@ -252,7 +228,7 @@ class RpcClient:
                 if not error.may_have_executed:
                     raise  # else the peer may have answered before it had read everything; reading tells
             if not was_sent:
-                await _send_slowly(stream, first, deadline, end=True)
+                await send_slowly(stream, first, deadline, end=True)
                 now = trio.current_time()
             response = await one_response(stream, call, deadline, now)
             took_s = self._system.monotonic_s() - sent_at_s
@@ -261,15 +237,7 @@ class RpcClient:
             return response, took_s
         finally:
             if not has_ended:
-                await _leave(stream, ended=call.outcome is not None)
-
-    async def _open(self, peer_id: PeerId, method: AnyMethod, deadline: float, timeout_s: float | None) -> Stream:
-        """Return a stream to call the method on, which has to be waited for."""
-        ids = method.ids(self._prefix)
-        with trio.CancelScope(deadline=deadline + _OPEN_GRACE_S):
-            wanted = ids[0] if len(ids) == 1 else ids
-            return await self._node.open_stream(peer_id, wanted, timeout_s=timeout_s)
-        raise _not_begun(f"no stream to {peer_id} within {timeout_s} s")
+                await leave(stream, ended=call.outcome is not None)
 
     @asynccontextmanager
     async def server_stream(
@@ -425,7 +393,7 @@ class RpcClient:
         try:
             stream = self._node.start_stream(peer_id, method.ids(self._prefix))
             if stream is None:
-                stream = await self._open(peer_id, method, deadline, timeout_s)
+                stream = await open_stream(self._node, peer_id, method.ids(self._prefix), deadline, timeout_s)
         except HostmeshError:
             await trio.lowlevel.cancel_shielded_checkpoint()  # as in unary
             raise
@@ -439,10 +407,10 @@ class RpcClient:
                 if not error.may_have_executed:
                     raise  # else as of a unary call
             if not was_sent:
-                await _send_slowly(stream, first, deadline, end=end)
+                await send_slowly(stream, first, deadline, end=end)
             yield stream, call, deadline, sent_at_s
         finally:
-            await _leave(stream, ended=call.ended)
+            await leave(stream, ended=call.ended)
 
 
 @contextmanager
@@ -451,7 +419,7 @@ def _entering(peer_id: PeerId, timeout_s: float | None) -> Iterator[trio.CancelS
     with trio.CancelScope(deadline=math.inf if timeout_s is None else trio.current_time() + timeout_s) as scope:
         yield scope
     if scope.cancelled_caught:
-        raise _not_begun(f"the interceptors of a call to {peer_id} took longer than its {timeout_s} s")
+        raise not_begun(f"the interceptors of a call to {peer_id} took longer than its {timeout_s} s")
 
 
 def _outgoing(
@@ -488,43 +456,3 @@ def _client_call(
             metadata=metadata or NO_METADATA,
         )
     return ClientCall(method, header, request)
-
-
-async def _send_slowly(stream: Stream, first: bytes, deadline: float, *, end: bool) -> None:
-    """Send the first frame, which has to wait for room."""
-    try:
-        with trio.CancelScope(deadline=deadline):
-            await stream.send(first, end=end)
-            return
-    except ConnectionLostError as error:
-        if not error.may_have_executed:
-            raise
-        return  # the peer may have answered before it had read everything; reading tells
-    late = no_answer(stream.peer_id, deadline)
-    try:
-        stream.send_nowait(b"")
-    except ConnectionLostError as error:
-        # The send that was cut off has reset the stream, which knows whether a byte has left.
-        if not error.may_have_executed:
-            late.may_have_executed, late.retry_safe = False, True
-    raise late
-
-
-async def _leave(stream: Stream, *, ended: bool) -> None:
-    """Close a stream whose call ended; reset every other one, which cancels the peer's handler."""
-    closed = False
-    try:
-        if ended:
-            await stream.close()
-            closed = True
-    except ConnectionLostError:
-        pass
-    finally:
-        if not closed:
-            await stream.reset()
-
-
-def _not_begun(message: str) -> DeadlineExceededError:
-    error = DeadlineExceededError(message)
-    error.may_have_executed, error.retry_safe = False, True
-    return error

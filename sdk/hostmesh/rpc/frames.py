@@ -212,16 +212,9 @@ def _read_small(data: bytes) -> Frame | None:
 
 def _read_message(decoder: FrameDecoder, head: bytes, size: int) -> Frame | None:
     """Take a frame of a message, or of a message and the OK status; None, with nothing taken, for any other."""
-    length = at = shift = 0
-    for at, byte in enumerate(head[1:], 2):  # noqa: B007 - used after the loop
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            break
-    else:
-        return None
+    length, at = _varint(head, 1)
     rest = size - at - length
-    if length > MAX_MESSAGE_BYTES or rest not in (0, 2):
+    if not at or length > MAX_MESSAGE_BYTES or rest not in (0, len(_OK_STATUS)):
         return None
     if rest == 0:
         return Frame(None, decoder.take(at), None)

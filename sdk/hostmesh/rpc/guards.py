@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from hostmesh.errors import RpcError, StatusCode, UsageError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall
-from hostmesh.rpc.limits import CallLimits, LimitTable, OverLimit, RpcLimits, ServiceLimits
+from hostmesh.rpc.limits import CallLimits, LimitTable, RpcLimits, ServiceLimits
 from hostmesh.system import System
 
 TOKEN_KEY = "authorization"  # noqa: S105 - where a token stands, none itself
@@ -149,21 +149,11 @@ class RateLimit:
         calls = self._table.service(name, ServiceLimits(group=name, per_peer=self._per_peer, per_service=self._of_all))
         over = self._table.admit(peer_id, calls, self._system.monotonic_s())
         if over is not None:
-            raise too_many_calls(over)
+            raise over.to_outcome().to_error()
         try:
             yield
         finally:
             self._table.release(peer_id, calls)
-
-
-def too_many_calls(over: OverLimit) -> RpcError:
-    """Return what a call over a limit ends with."""
-    return RpcError(
-        "too many calls",
-        status=StatusCode.RESOURCE_EXHAUSTED,
-        reason=over.reason,
-        retry_after_ms=over.retry_after_ms,
-    )
 
 
 def _token_bytes(token: str) -> bytes:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 from google.protobuf.message import Message
 
-from hostmesh.errors import StatusCode, StoreError, UsageError
-from hostmesh.rpc.call import encode_message
+from hostmesh.errors import StatusCode, StoreError
+from hostmesh.rpc.call import serialized_response
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keys import (
@@ -34,7 +34,7 @@ from hostmesh.rpc.keys import (
     state_after,
 )
 from hostmesh.rpc.method import AnyMethod
-from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
+from hostmesh.rpc.outcome import LATE, OK, Outcome, outcome_from_proto, outer_part
 from hostmesh.system import System
 from hostmesh.v1 import rpc_pb2
 
@@ -46,8 +46,6 @@ _log = logging.getLogger("hostmesh.rpc")
 ALONE_S = 600.0
 """How long a handler may go on whose last caller has left, where its deadline is later or none. Chosen here: time to
 come back, and nobody's handlers pile up."""
-
-_CUT_OFF = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the caller's deadline has passed")
 
 
 @dataclass(slots=True)
@@ -185,9 +183,9 @@ class KeyedCalls:
             # scope takes apart; so the boundary stands outside the scope.
             try:
                 with run.scope:
-                    run.response = _encode(await handle(), method)
+                    run.response = serialized_response(method, await handle())
                 if run.response is None:
-                    run.outcome = _CUT_OFF
+                    run.outcome = LATE
                 else:
                     run.outcome, state = OK, KeyState.DONE
             except Exception as error:  # noqa: BLE001 - the boundary of a remote call's handler: one call fails
@@ -195,7 +193,7 @@ class KeyedCalls:
                 state = state_after(run.outcome, may_have_executed=run.outcome.to_error().may_have_executed)
             except BaseExceptionGroup as group:
                 # The node ends. What the handler made of it must not come out of the node with it.
-                raise group.split(Exception)[1] or group from None
+                raise outer_part(group) from None
         finally:
             self._end(name, run, state)
 
@@ -225,14 +223,3 @@ def _answer(method: AnyMethod, outcome: Outcome, response: bytes | None) -> Mess
         raise outcome.to_error()
     message: Message = method.response_type.FromString(response)
     return message
-
-
-def _encode(response: object, method: AnyMethod) -> bytes:
-    """Serialise what a handler returned.
-
-    Raises:
-        UsageError: it is no response of the method.
-    """
-    if not isinstance(response, method.response_type):
-        raise UsageError(f"{method.full_name} gives {method.response_type.DESCRIPTOR.name}")
-    return encode_message(response, method.max_response_bytes)

@@ -17,6 +17,8 @@ from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from hostmesh.errors import StatusCode
+from hostmesh.rpc.outcome import Outcome
 from hostmesh.v1 import options_pb2
 
 
@@ -143,6 +145,15 @@ class OverLimit:
     reason: str
     """``RATE_LIMITED`` (too many a second) or ``BUSY`` (too many at once)."""
     retry_after_ms: int
+
+    def to_outcome(self) -> Outcome:
+        """Return how the call ends."""
+        return Outcome(
+            status=StatusCode.RESOURCE_EXHAUSTED,
+            message="too many calls",
+            reason=self.reason,
+            retry_after_ms=self.retry_after_ms,
+        )
 
 
 BUSY_RETRY_MS = 250

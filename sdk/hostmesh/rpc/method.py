@@ -136,8 +136,12 @@ def method(
 
 
 def methods_of(service: ServiceDescriptor) -> dict[str, AnyMethod]:
-    """Return every method of a service by its name."""
-    return {
+    """Return every method of a service by its name.
+
+    Raises:
+        TypeError: as :func:`method`, or two methods have one name, which protobuf's pool lets pass.
+    """
+    methods = {
         descriptor.name: _method(
             service,
             descriptor,
@@ -146,6 +150,9 @@ def methods_of(service: ServiceDescriptor) -> dict[str, AnyMethod]:
         )
         for descriptor in service.methods
     }
+    if len(methods) != len(service.methods):
+        raise TypeError(f"{service.full_name} has two methods of one name")
+    return methods
 
 
 def protocol_ids(prefix: str, what: AnyMethod | ServiceDescriptor) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ class Outcome:
 
 OK = Outcome(status=StatusCode.OK)
 INTERNAL = Outcome(status=StatusCode.INTERNAL, message="internal error")
+LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the deadline of the call has passed")
 
 
 def outcome_from_proto(message: rpc_pb2.Status) -> Outcome:
@@ -208,6 +209,13 @@ def sole_error(error: BaseException) -> BaseException:
     """Return the one error of a group of one; any other error as it is."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
+    return error
+
+
+def outer_part(error: BaseException) -> BaseException:
+    """Return what of an error is no handler's: where the node ends, a handler's own must not come out of it as well."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Exception)[1] or error
     return error
 
 

@@ -7,15 +7,13 @@ import math
 import trio
 from google.protobuf.message import Message
 
-from hostmesh.errors import ConnectionLostError, StatusCode
+from hostmesh.errors import ConnectionLostError
 from hostmesh.net.stream import Stream, StreamPlace
 from hostmesh.rpc.book import CallBook
 from hostmesh.rpc.call import encode_last
 from hostmesh.rpc.context import CallContext
-from hostmesh.rpc.outcome import OK, Outcome
+from hostmesh.rpc.outcome import LATE, OK, Outcome
 from hostmesh.rpc.routes import Route, Service
-
-LATE = Outcome(status=StatusCode.DEADLINE_EXCEEDED, message="the deadline of the call has passed")
 
 
 class PlainCall:

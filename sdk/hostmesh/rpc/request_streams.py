@@ -18,7 +18,7 @@ from hostmesh.errors import (
 )
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import ClientCall
+from hostmesh.rpc.call import HEARTBEAT, CallEnded, ClientCall, ResponseReceived
 from hostmesh.rpc.method import RequestT, ResponseT
 from hostmesh.rpc.responses import ResponseStream, no_answer, one_response
 from hostmesh.rpc.sender import MessageSender
@@ -126,13 +126,15 @@ class ClientStream(Generic[RequestT, ResponseT]):
 class BidiStream(ResponseStream[ResponseT], Generic[RequestT, ResponseT]):
     """A call with any number of requests and responses; see :class:`hostmesh.rpc.shapes.BidiStreamCall`."""
 
-    __slots__ = ("_requests",)
+    __slots__ = ("_read_ahead", "_requests")
 
     def __init__(
         self, stream: Stream, call: ClientCall[RequestT, ResponseT], deadline: float, *, sent_at_s: float
     ) -> None:
         super().__init__(stream, call, deadline, sent_at_s=sent_at_s)
         self._requests = _RequestSide(stream, call, deadline)
+        self._read_ahead: list[ResponseReceived[ResponseT] | CallEnded] | None = None
+        """What came before the stream was lost, for who iterates."""
 
     async def send(self, request: RequestT) -> None:
         """Send one request; see :meth:`hostmesh.rpc.shapes.BidiStreamCall.send`."""
@@ -140,17 +142,49 @@ class BidiStream(ResponseStream[ResponseT], Generic[RequestT, ResponseT]):
         try:
             await self._requests.send(request)
         except ConnectionLostError:
+            # A peer that has ended the call drops what still comes, and then the stream.
+            self._find_end()
             self._check_open()
             raise
 
     async def end(self) -> None:
         """Say that there are no more requests; see :meth:`hostmesh.rpc.shapes.BidiStreamCall.end`."""
-        if not self._requests.has_ended and self._outcome is None:
+        if self._requests.has_ended or self._call.ended:
+            return
+        try:
             await self._requests.end()
+        except ConnectionLostError:
+            self._find_end()
+            if not self._call.ended:
+                raise
 
     def _check_open(self) -> None:
-        if self._outcome is None:
+        outcome = self._call.outcome
+        if outcome is None:
             return
-        if self._outcome.status is not StatusCode.OK:
-            raise self._outcome.to_error()
+        if outcome.status is not StatusCode.OK:
+            raise outcome.to_error()
         raise UsageError("the peer has ended the call", remedy="send before the last response")
+
+    def _find_end(self) -> None:
+        """Take all that came before the stream was lost: the status may be there. Bounded by the stream's window."""
+        if self._read_ahead is None:
+            self._read_ahead = []
+        while data := self._stream.receive_nowait():
+            self._call.feed(data)
+        while (event := self._call.next_event()) is not None:
+            if event is not HEARTBEAT:
+                self._read_ahead.append(event)
+
+    async def _wait_event(self) -> ResponseReceived[ResponseT] | CallEnded:
+        if not self._read_ahead:
+            try:
+                return await super()._wait_event()
+            except ConnectionLostError as error:
+                # Another task, which sends, may have met the loss first.
+                if not self._read_ahead:
+                    if trio.current_time() < self._deadline:
+                        raise
+                    # As in ClientStream.finish: a request that its time cut off.
+                    raise no_answer(self._stream.peer_id, self._deadline) from error
+        return self._read_ahead.pop(0)

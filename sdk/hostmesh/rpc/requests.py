@@ -164,25 +164,3 @@ async def read_request(
     # The end came after a whole request: the state machine lets no other through.
     assert started is not None
     return started
-
-
-async def drain(stream: Stream, most_bytes: int) -> bool:
-    """Read and drop what a caller still sends, so that it finds the answer and not a reset.
-
-    Args:
-        stream: whose own side has ended.
-        most_bytes: when to give up.
-
-    Returns:
-        Whether it closed its side.
-
-    Raises:
-        ConnectionLostError: the caller has left.
-    """
-    while most_bytes > 0:
-        # No name for what came: it must not be kept while the next is waited for.
-        size = len(await stream.receive())
-        if not size:
-            return True
-        most_bytes -= size
-    return False

@@ -30,13 +30,7 @@ from hostmesh.errors import (
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler, StreamPlace
 from hostmesh.rpc.book import CallBook
-from hostmesh.rpc.call import (
-    HEARTBEAT_FRAME,
-    CallRefused,
-    CallStarted,
-    ServerCall,
-    encode_last,
-)
+from hostmesh.rpc.call import HEARTBEAT_FRAME, CallRefused, CallStarted, ServerCall, encode_last
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.frames import encode_end, whole_request
 from hostmesh.rpc.header import NO_METADATA, Header
@@ -44,21 +38,17 @@ from hostmesh.rpc.interceptors import IncomingCall, ServerInterceptor, intercept
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keyed import KeyedCalls
 from hostmesh.rpc.keys import NOT_UNARY
-from hostmesh.rpc.limits import (
-    RpcLimits,
-    ServiceLimits,
-    UnfinishedRequests,
-    stated_limits,
-)
-from hostmesh.rpc.method import protocol_ids
-from hostmesh.rpc.outcome import OK, Outcome, status_for_server
-from hostmesh.rpc.plain import LATE, PlainCall
-from hostmesh.rpc.requests import ReceivedRequests, drain, read_request
+from hostmesh.rpc.limits import RpcLimits, ServiceLimits, UnfinishedRequests, stated_limits
+from hostmesh.rpc.lingering import Lingering
+from hostmesh.rpc.method import AnyMethod, protocol_ids
+from hostmesh.rpc.outcome import LATE, OK, Outcome, outer_part, status_for_server
+from hostmesh.rpc.plain import PlainCall
+from hostmesh.rpc.requests import ReceivedRequests, read_request
 from hostmesh.rpc.routes import Route, Service, routes_of
 from hostmesh.rpc.sender import MessageSender
 from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.rpc.shapes import ServiceBase, service_of
-from hostmesh.rpc.workers import Workers, outer_part
+from hostmesh.rpc.workers import Workers
 from hostmesh.system import System
 from hostmesh.wire.bounds import parse
 
@@ -69,7 +59,6 @@ _log = logging.getLogger("hostmesh.rpc")
 
 HEARTBEAT_S = 10.0
 """How often calls are looked at for silence. Chosen here: a caller bears 45 s (:mod:`hostmesh.rpc.responses`)."""
-_LINGER_BYTES = 2 * 1024 * 1024
 
 
 class RpcServer:
@@ -97,7 +86,7 @@ class RpcServer:
         self._book = CallBook(system, limits or RpcLimits())
         self._unfinished = UnfinishedRequests(self._book.limits)
         self._services: dict[str, Service] = {}
-        self._lingering = 0
+        self._lingering = Lingering(self._book.limits)
         self._workers = Workers(self._begin)
         self._keyed = KeyedCalls(system, outcome_of=self._book.outcome_of, store=keys)
         self.counters = self._book.counters
@@ -213,13 +202,7 @@ class RpcServer:
     def _begin(self, service: Service, stream: Stream) -> PlainCall | Awaitable[None]:
         over = self._book.table.admit(stream.peer_id, service.calls, self._book.system.monotonic_s())
         if over is not None:
-            outcome = Outcome(
-                status=StatusCode.RESOURCE_EXHAUSTED,
-                message="too many calls",
-                reason=over.reason,
-                retry_after_ms=over.retry_after_ms,
-            )
-            return self._serve_refused(service, stream, outcome)
+            return self._serve_refused(service, stream, over.to_outcome())
         service.expects_plain = False
         received: list[bytes | memoryview] = []
         if first := stream.receive_nowait():
@@ -247,7 +230,7 @@ class RpcServer:
             if not clean:
                 await stream.reset()
         if clean:
-            await self._close(stream)
+            await self._lingering.close(stream)
 
     async def _serve_admitted(self, service: Service, stream: Stream, received: list[bytes | memoryview]) -> None:
         """Read the request, and serve the call or refuse it.
@@ -286,7 +269,7 @@ class RpcServer:
             message, request = request.request, None  # the handler has what it needs of it
             await self._serve_started(service, stream, route, message, left_s, header, call)
         elif clean:
-            await self._close(stream)
+            await self._lingering.close(stream)
 
     async def _serve_started(
         self,
@@ -353,12 +336,10 @@ class RpcServer:
                     arguments, request = (), None  # the handler has what it needs of them
                     response = await handling
                     del self._book.handled[stream]  # the answer goes past the sender: no heartbeat may start now
-                    if sender is not None:
-                        response = None
-                        if sender.is_busy:
-                            await sender.wait_idle()
+                    if sender is not None and sender.is_busy:
+                        await sender.wait_idle()
                     if sender is None or not sender.broken:
-                        last = encode_last(method, OK, response)
+                        last = response if route.interceptors else _good_end(method, response)
                         answered = True
                         sent = await self._book.send_last(stream, last)
             except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
@@ -366,12 +347,15 @@ class RpcServer:
             except BaseExceptionGroup as group:
                 # The node ends, say. What the handler made of it must not come out of the node with it.
                 raise outer_part(group) from None
-            if not answered and (sender is None or not sender.broken):
+            if not answered:
                 # Where the caller has left and not its time, the answer finds nobody.
                 outcome = LATE if outcome is OK else outcome
                 self._book.handled.pop(stream, None)
                 with trio.CancelScope(deadline=max(until, trio.current_time() + self._book.limits.linger_timeout_s)):
-                    sent = await self._book.send_last(stream, encode_last(method, outcome))
+                    if sender is not None and sender.is_busy:
+                        await sender.wait_idle()  # a heartbeat waits for room
+                    if sender is None or not sender.broken:
+                        sent = await self._book.send_last(stream, encode_last(method, outcome))
         finally:
             self._book.table.release(stream.peer_id, service.calls)
             self._book.handled.pop(stream, None)
@@ -381,24 +365,16 @@ class RpcServer:
             if not sent:
                 await stream.reset()
         if sent:
-            await self._close(stream, is_ended=call is None or call.requests_ended)
-
-    async def _close(self, stream: Stream, *, is_ended: bool = True) -> None:
-        is_closed = False
-        try:
-            if is_ended or await self._let_finish(stream):
-                await stream.close()
-                is_closed = True
-        except ConnectionLostError:
-            pass
-        finally:
-            if not is_closed:
-                await stream.reset()
+            await self._lingering.close(stream, is_ended=call is None or call.requests_ended)
 
     async def _handle_guarded(
         self, route: Route, context: CallContext, arguments: tuple[Any, ...], scope: trio.CancelScope
-    ) -> Message | None:
-        """Call the handler of a call with an idempotency key, or with interceptors around it."""
+    ) -> Any:
+        """Call the handler of a call with an idempotency key, or with interceptors around it.
+
+        Returns:
+            What it gave; the last frame where there are interceptors.
+        """
         handle: Callable[[], Awaitable[Any]] = partial(route.handler, *arguments)
         if context.idempotency_key:
             if not route.method.is_unary:
@@ -406,17 +382,16 @@ class RpcServer:
             request, _ = arguments
             handle = partial(self._keyed.call, route.method, route.handler, request, context)
         if not route.interceptors:
-            response: Message | None = await handle()
-            return response
+            return await handle()
         return await self._handle_intercepted(route, IncomingCall(context=context, method=route.method), handle, scope)
 
     async def _handle_intercepted(
         self,
         route: Route,
         call: IncomingCall,
-        handle: Callable[[], Awaitable[Message | None]],
+        handle: Callable[[], Awaitable[Any]],
         scope: trio.CancelScope,
-    ) -> Message | None:
+    ) -> bytes:
         def ending(error: BaseException | None) -> StatusCode:
             status = status_for_server(error)
             if status is StatusCode.OK or not (status is StatusCode.CANCELLED or scope.cancel_called):
@@ -431,7 +406,8 @@ class RpcServer:
             async with intercepted(route.interceptors, call, ending):
                 response = await handle()
                 has_run = True
-                return response
+                # Here, so that the interceptors know of a response that cannot be sent.
+                return _good_end(route.method, response)
             raise swallowed(route.method)
         except HostmeshError as error:
             # An interceptor's own, when it was left: no caller may be told that nothing ran.
@@ -445,30 +421,9 @@ class RpcServer:
         """
         self.counters.calls[name, outcome.status.name] += 1
         try:
-            return await self._let_finish(stream, encode_end(outcome, None))
+            return await self._lingering.let_finish(stream, encode_end(outcome, None))
         except ConnectionLostError:
             return False  # and counted already
-
-    async def _let_finish(self, stream: Stream, last: bytes | None = None) -> bool:
-        """Send the last frame, if that was not done, and drop what the caller sends until it has closed its side.
-
-        Returns:
-            Whether it did so, in time and in bounds.
-
-        Raises:
-            ConnectionLostError: the caller has left.
-        """
-        if self._lingering >= self._book.limits.max_lingering:
-            return False
-        self._lingering += 1
-        try:
-            with trio.move_on_after(self._book.limits.linger_timeout_s):
-                if last is not None:
-                    await stream.send(last, end=True)
-                return await drain(stream, _LINGER_BYTES)
-        finally:
-            self._lingering -= 1
-        return False
 
     def _violate(self, service: Service) -> None:
         self.counters.violations[service.name] += 1
@@ -489,6 +444,11 @@ class _Door:
     def take(self, stream: Stream, place: StreamPlace) -> bool:
         """See :class:`hostmesh.net.stream.StreamTaker`."""
         return self._server.take(self._service, stream, place)
+
+
+def _good_end(method: AnyMethod, response: Any) -> bytes:
+    """Return the last frame of a call whose handler gave this; those of a stream were sent before."""
+    return encode_last(method, OK, None if method.gives_stream else response)
 
 
 async def _serve_alone(call: PlainCall) -> None:

@@ -16,6 +16,7 @@ import trio
 
 from hostmesh.net.deadlines import Deadlines
 from hostmesh.net.stream import Stream, StreamPlace
+from hostmesh.rpc.outcome import outer_part
 from hostmesh.rpc.plain import PlainCall
 from hostmesh.rpc.routes import Service
 
@@ -166,10 +167,3 @@ async def _fail(error: Exception) -> None:
 
 def _go_on(serving: Awaitable[None], _: Stream) -> Awaitable[None]:
     return serving
-
-
-def outer_part(error: BaseException) -> BaseException:
-    """Return what of an error is no handler's: where the node ends, a handler's own must not come out of it as well."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(Exception)[1] or error
-    return error

@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from hostmesh.errors import SchemaError
@@ -21,6 +22,8 @@ MAX_DESCRIPTORS = 200_000
 WELL_KNOWN = "google/protobuf/"
 """protobuf's own files: not compared, and found where a set lacks them."""
 OPTIONS = "hostmesh/v1/options.proto"
+MESSAGE_ATTRIBUTES = frozenset(dir(Empty))
+"""What a message of Python's has besides its fields: a field of such a name would hide it."""
 
 
 def checked_files(files: FileDescriptorSet, source: str) -> list[FileDescriptorProto]:

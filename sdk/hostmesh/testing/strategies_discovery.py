@@ -143,6 +143,7 @@ def candidates() -> SearchStrategy[Candidate]:
         addresses=address_lists(),
         source=st.sampled_from(SOURCE_NAMES),
         origin=st.sampled_from(AddressOrigin),
+        named_by=st.none() | peer_ids(),
     )
 
 

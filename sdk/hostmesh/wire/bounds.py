@@ -22,6 +22,9 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 MAX_DEPTH = 16
 """Messages inside messages. Ours have four; protobuf itself stops parsing at 100."""
+MAX_PLANS = 1024
+"""Message types whose bounds are remembered; then all are read anew. Each keeps its file alive, and those of a peer's
+reflection come with every question. Ours are some sixty."""
 
 
 def check_bounds(message: Message, size_bytes: int | None = None) -> None:
@@ -43,6 +46,8 @@ def check_bounds(message: Message, size_bytes: int | None = None) -> None:
     if plan is None:
         made: dict[object, _Plan] = {}
         plan = _plan(message.DESCRIPTOR, made)
+        if len(_plans) >= MAX_PLANS:
+            _plans.clear()
         _plans.update(made)
     if plan.levels > MAX_DEPTH + 1:
         # It may nest too deeply, which its size does not tell.

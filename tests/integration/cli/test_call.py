@@ -207,6 +207,17 @@ def test_a_line_that_is_no_request_is_named_and_ends_the_call(club: Club, tmp_pa
     assert club.end_of("sound") == "Cancelled"
 
 
+def test_a_line_that_is_no_request_comes_too_late_to_say_that_nothing_ran(club: Club, tmp_path: Path) -> None:
+    caller = Caller(tmp_path, club.address, "ClubService.Shout", "--json")
+    caller.say(text="heard")
+    caller.hear()
+    caller.say(word="unsound")
+    _, out, _ = caller.end()
+    assert club.end_of("heard") == "Cancelled", "a handler ran"
+    error = json.loads(out)["error"]
+    assert (error["code"], error["may_have_executed"]) == ("USAGE", True)
+
+
 def test_a_unary_request_from_standard_input(club: Club, tmp_path: Path) -> None:
     caller = Caller(tmp_path, club.address, "ClubService.Echo", "-")
     caller.say(text="piped")

@@ -128,9 +128,11 @@ class _JudgedCall:
             over_s = run.ends[0].at_s
             if self.begin.timeout_s is not None and over_s > run.began_s + self.begin.timeout_s + 0.01:
                 yield f"its handler ran for {over_s - run.began_s:.2f} s of {self.begin.timeout_s} s"
-            if self.calm and deadline is not None and over_s > deadline + self.margin_s:
+            # Where the line stalled before the request was there, the handler has all of the call's time from then.
+            was_calm = self.account.was_calm(call.began_s, over_s)
+            if was_calm and deadline is not None and over_s > deadline + self.margin_s:
                 yield f"its handler ran {over_s - deadline:.2f} s beyond the deadline"
-            if over_s > end.at_s + self.margin_s and self.account.was_calm(call.began_s, over_s):
+            if was_calm and over_s > end.at_s + self.margin_s:
                 yield f"its handler ran {over_s - end.at_s:.2f} s longer than the call"
         # A caller that reads waits all the time, and one whose requests have an end does once they have gone.
         waits = Side.CALLER not in call.was_paused and self.begin.shape is not Shape.UP

@@ -106,6 +106,11 @@ class Begin:
     unavailable: int = 0
     """So many runs of the handler answer UNAVAILABLE at once."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its header says nothing but the method, as that of nearly every call: its text has its number."""
+        return self.shape is Shape.ONE and self.attempts == 1
+
 
 @dataclass(frozen=True)
 class Send:
@@ -203,3 +208,8 @@ class Setting:
 def text_of(side: Side, call: int, index: int, size: int) -> str:
     """Return what the message of a side, with this number, says: so that none is taken for another."""
     return f"{side.value} {call} {index} ".ljust(size, "x")
+
+
+def call_of(text: str) -> int:
+    """Return the number of the call that a message is of."""
+    return int(text.split(" ", 2)[1])

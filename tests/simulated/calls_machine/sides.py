@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 from tests.simulated.calls_machine.account import Call, CallerEnd, HandlerEnd, Run
-from tests.simulated.calls_machine.program import METHODS, Shape, Side, When, text_of
+from tests.simulated.calls_machine.program import METHODS, Shape, Side, When, call_of, text_of
 from tests.simulated.calls_machine.taps import Tap
 
 from hostmesh.errors import HostmeshError, RpcError, StatusCode, UsageError
@@ -87,7 +87,9 @@ class Handler:
         await self._serve(context, None, requests, send)
 
     async def _serve(self, context: Any, request: TextDelta | None, requests: Any, send: Any) -> TextDelta:
-        call = self._calls[int(context.metadata["call"])]
+        call = self._calls[
+            int(context.metadata["call"]) if request is None or context.metadata else call_of(request.text)
+        ]
         run = Run(self._life, trio.current_time())
         call.runs.append(run)
         end = HandlerEnd("returned", 0.0)
@@ -196,7 +198,10 @@ class Caller:
 
     async def _make(self, call: Call) -> None:
         begin, method = call.begin, METHODS[call.begin.shape]
-        options: dict[str, Any] = {"timeout_s": begin.timeout_s, "metadata": {"call": str(begin.call)}}
+        options: dict[str, Any] = {
+            "timeout_s": begin.timeout_s,
+            "metadata": {} if begin.is_plain else {"call": str(begin.call)},
+        }
         request = TextDelta(text=text_of(Side.CALLER, begin.call, 0, begin.request_bytes))
         match begin.shape:
             case Shape.ONE:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+from tests.simulated.calls_machine.program import call_of
+from tests.support.wire_frames import split_frames
 
 from hostmesh.errors import StatusCode
 from hostmesh.net.stream import Stream
+from hostmesh.v1.job_pb2 import TextDelta
 from hostmesh.v1.rpc_pb2 import Frame
 
 
@@ -101,23 +104,11 @@ class Tap:
             for entry in frame.header.metadata:
                 if entry.key == "call":
                     return int(entry.value)
+            if frame.HasField("message"):
+                return call_of(TextDelta.FromString(frame.message).text)
         return None
 
 
 def frames(data: bytes | bytearray) -> list[Frame]:
     """Return the whole frames at the beginning of what was sent."""
-    found, at = [], 0
-    while at < len(data):
-        size = shift = 0
-        while at < len(data):
-            byte = data[at]
-            at += 1
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        if at + size > len(data):
-            break
-        found.append(Frame.FromString(bytes(data[at : at + size])))
-        at += size
-    return found
+    return [Frame.FromString(payload) for payload in split_frames(bytes(data))]

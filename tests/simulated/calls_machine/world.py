@@ -314,7 +314,7 @@ class World:
             "calls of the service": sum(each.bucket.active for each in server._book.table._services.values()),
             "bytes of unfinished requests": server._unfinished.total_bytes,
             "calls with a handler": len(server._book.handled),
-            "callers that are waited for": server._lingering,
+            "callers that are waited for": server._lingering.callers,
             "further tasks": max(0, trio.lowlevel.current_statistics().tasks_living - tasks - server.idle_workers),
         }
         left.extend(f"{count} {what}" for what, count in counts.items() if count)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
+from tests.support.peer_files import NAME as ECHO
+from tests.support.peer_files import add_service, echo_file
 
 from hostmesh.cli.describe import enum_object, service_text, types_of, types_text
+from hostmesh.errors import MalformedMessageError
 from hostmesh.reflection.comments import comments_of
 from hostmesh.reflection.peer_schema import PeerSchema, read_schema_of
-from hostmesh.schema.model import read_schema
+from hostmesh.v1 import options_pb2
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "hostmesh.v1.JobService"
@@ -62,7 +66,7 @@ def test_a_hostile_comment_cannot_act(schema: PeerSchema) -> None:
 
 
 def test_messages_enums_and_bounds(schema: PeerSchema) -> None:
-    messages, enums = types_of(read_schema(schema.file_set()), schema.methods[NAME]["Run"])
+    messages, enums = types_of(schema.definitions(), schema.methods[NAME]["Run"])
     texts = {
         text.split()[1].removeprefix("hostmesh.v1."): text.splitlines()[1:-1] for text in types_text(messages, enums)
     }
@@ -78,3 +82,27 @@ def test_messages_enums_and_bounds(schema: PeerSchema) -> None:
         assert [f"  {name} = {number};" for name, number in values.items()] == texts[
             enum.full_name.removeprefix("hostmesh.v1.")
         ]
+
+
+def test_an_enum_of_protobufs_own_is_left_out_as_its_messages_are() -> None:
+    file = echo_file()
+    file.dependency.append("google/protobuf/struct.proto")
+    file.message_type[0].field.add(
+        name="nothing",
+        number=2,
+        label=FieldDescriptorProto.LABEL_OPTIONAL,
+        type=FieldDescriptorProto.TYPE_ENUM,
+        type_name=".google.protobuf.NullValue",
+    )
+    schema = read_schema_of([file.SerializeToString()], [ECHO])
+    (text,) = types_text(*types_of(schema.definitions(), schema.methods[ECHO]["Say0"]))
+    assert "  google.protobuf.NullValue nothing = 2;" in text
+
+
+def test_what_a_peer_states_beside_the_service_is_its_fault_and_not_the_callers() -> None:
+    file = echo_file()
+    add_service(file, "OtherService")
+    file.service[1].options.Extensions[options_pb2.calls_per_peer].calls_per_s = math.nan
+    schema = read_schema_of([file.SerializeToString()], [ECHO])
+    with pytest.raises(MalformedMessageError, match=r"the peer's answer: acme\.v1\.OtherService: calls_per_s of nan"):
+        schema.definitions()

@@ -159,6 +159,25 @@ async def test_a_peer_that_says_anything_is_not_silent(autojump_clock, start_mux
     assert not rig.muxer.is_closed
 
 
+async def test_silence_counts_from_when_the_line_took_the_last_of_what_waited(autojump_clock, start_muxer):
+    """The answer to a ping comes behind what the line still holds; nothing was heard all the time."""
+    rig = await start_muxer(buffer_bytes=60_000)
+    rig.send(rig.open(), bytes(250_000))
+    began = trio.current_time()
+    while sum(map(len, rig.link.writes)) < 250_000:
+        await trio.sleep(SILENCE_S - 6)
+        rig.peer.link.receive_nowait()
+        await wait_all_tasks_blocked()
+        rig.muxer.tick(trio.current_time())
+        assert not rig.muxer.is_closed
+    taken = trio.current_time()
+    assert taken - began > 2 * SILENCE_S
+    while not rig.muxer.is_closed:
+        await trio.sleep(1)
+        rig.muxer.tick(trio.current_time())
+    assert SILENCE_S < trio.current_time() - taken <= SILENCE_S + 1
+
+
 # --- the end ---
 
 

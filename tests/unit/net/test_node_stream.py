@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 from tests.support.wire_peer import proposal
-from tests.support.yamux_wire import ACK, DATA, FIN, RST, WINDOW, WINDOW_UPDATE, Frame, data, update
+from tests.support.yamux_wire import ACK, DATA, FIN, RST, WINDOW, WINDOW_UPDATE, Frame, FrameReader, data, update
 from tests.unit.net.conftest import Rig
 from trio.testing import wait_all_tasks_blocked
 
@@ -176,6 +176,30 @@ async def test_many_senders_put_no_more_than_a_piece_on_top_of_a_full_queue(auto
     frames = await rig.peer.arrived()
     for number in range(50):
         assert payload(frames, 3 + 2 * number) == BIG[:200_000]
+
+
+async def test_who_comes_later_does_not_keep_a_waiting_sender_waiting(autojump_clock, open_stream, nursery):
+    """The line takes a little at a time, and another stream puts in more as soon as there is room."""
+    rig, patient = await open_stream(buffer_bytes=16_384)
+    pushy = await open_sibling(rig, 3)
+    await rig.peer.send(update(3, 1 << 30))
+    await rig.settle()
+
+    def push() -> None:
+        while pushy.send_nowait(bytes(32_768)):
+            pass
+
+    push()
+    nursery.start_soon(patient.send, b"my turn")
+    await wait_all_tasks_blocked()
+    assert rig.connection.muxer.is_congested
+    reader, came = FrameReader(), b""
+    for _ in range(0, 4 * CONGESTED_BYTES, 16_384):
+        for text in rig.peer.channel.open(rig.peer.link.receive_nowait()):
+            came += payload([*reader.feed(text)])
+        await wait_all_tasks_blocked()
+        push()
+    assert came == b"my turn"
 
 
 async def test_a_send_that_is_cancelled_on_entry_sends_nothing_and_resets(autojump_clock, open_stream):

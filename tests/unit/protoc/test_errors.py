@@ -210,6 +210,25 @@ def test_a_message_that_is_a_word_of_python(tmp_path: Path) -> None:
     assert "Talk.Get: the name of its message None is a word of Python's; rename the message None" in errors[0]
 
 
+@pytest.mark.parametrize("name", ["DESCRIPTOR", "Outer.DESCRIPTOR", "__Line"])
+def test_a_message_that_the_generated_class_could_not_name(name: str, tmp_path: Path) -> None:
+    """A module or message has a DESCRIPTOR of its own, and Python mangles two underscores inside a class."""
+    outer, _, inner = name.rpartition(".")
+    message = f"message {inner} {{}}"
+    text = HEAD + service(f"rpc Get({name}) returns (Nothing) {SIZES}")
+    text += f"message {outer} {{ {message} }}" if outer else message
+    (error,) = errors_of(tmp_path, {"s.proto": text})
+    assert f"Talk.Get: in Python the name of its message {name} is another's; rename the message {inner}" in error
+
+
+@pytest.mark.parametrize("name", ["SerializeToString", "DESCRIPTOR", "HasField", "__class__", "ListFields"])
+def test_a_field_that_hides_what_pythons_messages_need(name: str, tmp_path: Path) -> None:
+    inner = f"message Inner {{ bool {name} = 1; }}"
+    text = HEAD + service(rpc("Get")).replace("Nothing {}", "Nothing { Inner inner = 1; }") + inner
+    (error,) = errors_of(tmp_path, {"s.proto": text})
+    assert error == f"s.proto:5: Inner.{name}: the field hides what a message of Python needs; rename the field"
+
+
 def test_a_folder_that_is_a_word_of_python(tmp_path: Path) -> None:
     errors = errors_of(tmp_path, {"class/s.proto": HEAD + service(rpc("Get"))})
     assert errors == [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from tests.support.peer_files import NAME, echo_file
 
 from hostmesh.errors import (
     ConnectionLostError,
@@ -88,6 +90,16 @@ def test_a_method_constant_with_wrong_types_is_refused() -> None:
         method(SERVICE, "Ping", status_pb2.PingRequest, status_pb2.StatusSnapshot)
     with pytest.raises(TypeError):
         method(SERVICE, "Pong", status_pb2.PingRequest, status_pb2.PingResponse)
+
+
+def test_two_methods_of_one_name_are_refused() -> None:
+    """protoc refuses them, a pool does not: one of the two would be served under the name of both."""
+    file = echo_file()
+    file.service[0].method.add().CopyFrom(file.service[0].method[0])
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    with pytest.raises(TypeError, match=r"acme\.v1\.EchoService has two methods of one name"):
+        methods_of(pool.FindServiceByName(NAME))
 
 
 # --- the caller's end ---

@@ -522,6 +522,25 @@ async def test_several_tasks_of_a_handler_may_send(autojump_clock: MockClock, nu
         assert sorted([response.active_jobs async for response in stream]) == list(range(1, 21))
 
 
+async def test_what_is_still_being_sent_comes_before_the_status(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """A handler may return while a task that it does not wait for sends a response, which comes whole."""
+    pair = Pair(nursery, window_bytes=7)
+
+    async def hasty(request: object, context: CallContext, send: SendResponse) -> None:
+        for number in range(3):
+            model = status_pb2.ModelStatus(model_id="x" * 50)
+            nursery.start_soon(send, status_pb2.StatusSnapshot(active_jobs=number, models=[model]))
+        await wait_all_tasks_blocked()
+
+    pair.replace("watch_status", hasty)
+    async with pair.watch(0) as stream:
+        await trio.sleep(1.0)
+        assert sorted([response.active_jobs async for response in stream]) == [0, 1, 2]
+    await pair.settle()
+
+
 # --- what was sent and what not ---
 
 

@@ -25,7 +25,7 @@ from hostmesh.rpc.server import RpcServer
 from hostmesh.system import System
 from hostmesh.testing import make_service
 from hostmesh.v1 import rpc_pb2
-from hostmesh.wire.framing import FrameDecoder
+from hostmesh.wire.framing import FrameDecoder, encode_length
 
 SHAPES = make_service(
     "shapes",
@@ -45,6 +45,8 @@ class Handler:
     def __init__(self) -> None:
         self.contexts: list[CallContext] = []
         self.waits = False
+        self.response: Int64Value | None = None
+        """None = the request."""
         self.cancelled_at_s = math.nan
 
     async def get(self, request: Int64Value, context: CallContext) -> Int64Value:
@@ -54,7 +56,7 @@ class Handler:
                 await trio.sleep_forever()
         finally:
             self.cancelled_at_s = trio.current_time()
-        return request
+        return request if self.response is None else self.response
 
     async def watch(self, *arguments: Any) -> None:
         raise AssertionError("no handler starts")
@@ -179,6 +181,21 @@ async def test_a_server_that_is_stopped_tells_the_caller_that_its_call_may_have_
     (error,) = errors
     assert isinstance(error, RpcError)
     assert (error.status, error.reason, error.may_have_executed) == (StatusCode.ABORTED, "OUTCOME_UNKNOWN", True)
+
+
+@pytest.mark.parametrize("key", [b"", b"key"], ids=["no key", "a key"])
+async def test_a_response_over_its_size_is_an_error_of_the_handler(
+    autojump_clock: MockClock, nursery: trio.Nursery, pair: Pair, key: bytes
+) -> None:
+    await nursery.start(pair.server.run)
+    # All of it is a field that the type does not know.
+    pair.handler.response = Int64Value.FromString(b"\x12" + encode_length(1 << 20) + bytes(1 << 20))
+    with pytest.raises(RpcError) as caught:
+        await pair.get(idempotency_key=key)
+    error = caught.value
+    assert (error.status, error.message, error.reason) == (StatusCode.INTERNAL, "internal error", "")
+    assert error.may_have_executed
+    assert pair.server.counters.handler_failures == {"ShapesService.Get": 1}
 
 
 async def test_interceptors_stand_before_what_is_kept(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

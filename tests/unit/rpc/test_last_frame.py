@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import trio
-from tests.unit.rpc.test_calls import PING, PROTOCOL, Pair
+from tests.unit.rpc.test_calls import PING, PROTOCOL, WATCH, Pair
 from trio.testing import MockClock
 
 from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
-from hostmesh.rpc.call import CallEnded, ClientCall
+from hostmesh.rpc.call import CallEnded, ClientCall, encode_response
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.server import CallContext, SendResponse
 from hostmesh.v1 import status_pb2
@@ -168,6 +168,29 @@ async def test_a_slow_reader_of_a_stream_hears_how_it_ended(
         await read_slowly()
     assert (caught.value.status, caught.value.reason) == (StatusCode.ABORTED, "MINE")
     assert received == list(range(10))
+    await pair.settle()
+
+
+@pytest.mark.parametrize("timeout_s", [None, 300.0])
+async def test_a_heartbeat_that_has_no_room_takes_no_error_with_it(
+    autojump_clock: MockClock, nursery: trio.Nursery, timeout_s: float | None
+) -> None:
+    snapshot = status_pb2.StatusSnapshot(active_jobs=7)
+    pair = Pair(nursery, window_bytes=sum(map(len, encode_response(WATCH, snapshot))))
+
+    async def fill_and_fail(request: object, context: CallContext, send: SendResponse) -> None:
+        await send(snapshot)
+        await trio.sleep(60)
+        await fail()
+
+    pair.replace("watch_status", fill_and_fail)
+    await nursery.start(pair.server.run)
+    async with pair.watch(0, timeout_s=timeout_s) as responses:
+        await trio.sleep(120)
+        assert (await anext(responses)).active_jobs == 7
+        with pytest.raises(RpcError) as caught:
+            await anext(responses)
+    assert (caught.value.status, caught.value.reason) == (StatusCode.ABORTED, "MINE")
     await pair.settle()
 
 

@@ -14,10 +14,11 @@ from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import CallEnded, ClientCall, ServerCall
 from hostmesh.rpc.client import RpcClient
+from hostmesh.rpc.frames import encode_end, encode_header_frame, encode_message_head
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.limits import BUSY_RETRY_MS, CallLimits, RpcLimits
 from hostmesh.rpc.method import method, methods_of
-from hostmesh.rpc.outcome import Outcome
+from hostmesh.rpc.outcome import OK, Outcome
 from hostmesh.rpc.server import RpcServer
 from hostmesh.rpc.shapes import RequestStream
 from hostmesh.system import System
@@ -283,3 +284,39 @@ async def test_a_stream_that_is_refused_later_may_have_run(autojump_clock: MockC
     assert taken == before
     expected = (StatusCode.UNKNOWN, True) if before else (StatusCode.RESOURCE_EXHAUSTED, False)
     assert (caught.value.status, caught.value.may_have_executed, caught.value.reason) == (*expected, "BUSY")
+
+
+@pytest.mark.parametrize("how", ["the caller leaves", "the handler leaves"])
+async def test_what_was_unfinished_of_a_stream_is_given_back(autojump_clock: MockClock, nursery, how: str) -> None:
+    service = make_service("uploads", request_streams=["Put"], Put=(job_pb2.RunResponse, job_pb2.RunResponse))
+
+    class Uploads:
+        async def put(self, requests: RequestStream[job_pb2.RunResponse], _: object) -> job_pb2.RunResponse:
+            with trio.move_on_after(1 if how == "the handler leaves" else 60):
+                async for _request in requests:
+                    pass
+            return job_pb2.RunResponse()
+
+    network, system = MemoryNetwork(nursery), System(monotonic_s=trio.current_time)
+    server = RpcServer(prefix="/hostmesh", system=system, limits=RpcLimits(max_unfinished_peer_bytes=20 * KIB))
+    server.add_service(service, Uploads())
+    host, peer = network.node(1), network.node(2)
+    host.serve(server.stream_handlers())
+    request = job_pb2.RunResponse(text=job_pb2.TextDelta(text="x" * 15 * KIB)).SerializeToString()
+    first_part = encode_message_head(len(request)) + request[:-1]
+
+    async def begin() -> Stream:
+        stream = await peer.open_stream(host.peer_id, "/hostmesh/uploads/1.0.0")
+        for part in (encode_header_frame(b"\x0a\x03Put"), first_part):
+            await stream.send(part)
+            await wait_all_tasks_blocked()
+        return stream
+
+    for _ in range(3):
+        stream = await begin()
+        await trio.sleep(5)
+        await stream.reset()
+        await trio.sleep(5)
+    stream = await begin()
+    await stream.send(request[-1:], end=True)
+    assert await stream.receive() == encode_end(OK, b"")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 import tracemalloc
+import weakref
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -14,7 +16,7 @@ from google.protobuf.message import Message
 import hostmesh.v1
 from hostmesh.errors import FrameTooLargeError, MalformedMessageError
 from hostmesh.v1 import discovery_pb2, envelope_pb2, job_pb2, options_pb2, rpc_pb2, session_pb2, status_pb2
-from hostmesh.wire.bounds import MAX_DEPTH, check_bounds, parse
+from hostmesh.wire.bounds import MAX_DEPTH, MAX_PLANS, check_bounds, parse
 
 
 def all_descriptors() -> list[Descriptor]:
@@ -213,3 +215,20 @@ def test_depth_is_bounded() -> None:
     check_bounds(nested(MAX_DEPTH))
     with pytest.raises(MalformedMessageError, match="nested deeper"):
         check_bounds(nested(MAX_DEPTH + 1))
+
+
+def test_the_types_of_a_strange_schema_are_not_kept_for_ever() -> None:
+    file = descriptor_pb2.FileDescriptorProto(name="t/strange.proto", package="t", syntax="proto3")
+    file.message_type.add(name="Strange")
+
+    def check_strange() -> weakref.ref[type[Message]]:
+        pool = descriptor_pool.DescriptorPool()
+        pool.Add(file)
+        strange = message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Strange"))
+        check_bounds(strange())
+        return weakref.ref(strange)
+
+    seen = [check_strange() for _ in range(2 * MAX_PLANS)]
+    gc.collect()
+    assert sum(each() is not None for each in seen) <= MAX_PLANS
+    check_bounds(price())
