@@ -73,6 +73,7 @@ def test_zero_is_a_value() -> None:
         ("accept_unmeasured", 1),
         ("strict_uptime", None),
         ("any_models", [""]),
+        ("any_models", ["x" * 129]),
         ("quantisation", "Q4_K_M"),
         ("quantisation", ["x" * 33]),
         ("min_context_tokens", -1),
@@ -94,6 +95,7 @@ def test_a_wrong_value_is_refused_under_its_name(field: str, value: Any) -> None
     with pytest.raises(ConfigError) as caught:
         HostCriteria(**{field: value})
     assert caught.value.name == field
+    assert caught.value.source == "argument"
     assert caught.value.code == "CONFIG_INVALID"
 
 
@@ -158,15 +160,15 @@ def test_the_last_value_of_its_range_is_taken(field: str, value: Any) -> None:
 def test_a_wrong_value_is_refused_with_what_to_do() -> None:
     with pytest.raises(ConfigError, match="beside required_models") as both:
         HostCriteria(required_models=["a"], any_models=["b"])
-    assert both.value.name == "any_models"
+    assert (both.value.name, both.value.source) == ("any_models", "argument")
     assert "either" in both.value.remedy
-    with pytest.raises(ConfigError) as price:
+    with pytest.raises(ConfigError, match="^max_price is not a Price$") as price:
         HostCriteria(max_price=5)  # type: ignore[arg-type]
     assert "Price(" in price.value.remedy
-    with pytest.raises(ConfigError) as latency:
+    with pytest.raises(ConfigError, match="^max_latency_ms is -1$") as latency:
         HostCriteria(max_latency_ms=-1)
     assert "milliseconds" in latency.value.remedy
-    with pytest.raises(ConfigError) as path:
+    with pytest.raises(ConfigError, match="^path is 'any'$") as path:
         HostCriteria(path="any")  # type: ignore[arg-type]
     assert "Path.DIRECT" in path.value.remedy
 
