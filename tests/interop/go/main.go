@@ -1,6 +1,7 @@
 // Command peer is a go-libp2p peer for hostmesh's interoperability tests and benchmarks.
 //
-// It speaks Noise and Yamux over TCP on 127.0.0.1 and nothing else: no relay, no NAT, no mDNS, no QUIC.
+// It speaks Noise and Yamux over TCP on 127.0.0.1 and nothing else: no relay, no NAT, no QUIC;
+// as `peer mdns` on all addresses, with mDNS.
 package main
 
 import (
@@ -16,6 +17,7 @@ const usage = `usage:
   peer dial ADDRESS SCENARIO        run one scenario against a peer that serves them
   peer autonat serve                dial others back (AutoNAT v2) until stdin ends
   peer autonat check SERVER [ADDRESS ...]  have a server dial the addresses, or one's own
+  peer mdns                         announce itself on the link and tell whom it finds there until stdin ends
   peer bench-server [-coalesce]     serve the benchmark protocols; answers JSON lines on stdin
   peer bench-client ADDRESS         run benchmark commands, JSON lines on stdin
 `
@@ -42,6 +44,8 @@ func run(args []string, stdin io.Reader, stdout io.Writer) int {
 		err = autonatServe(stdin, stdout)
 	case len(args) >= 3 && args[0] == "autonat" && args[1] == "check":
 		err = autonatCheck(args[2], args[3:], stdout)
+	case len(args) == 1 && args[0] == "mdns":
+		err = mdnsServe(stdin, stdout)
 	case len(args) >= 1 && args[0] == "bench-server":
 		flags := flag.NewFlagSet("bench-server", flag.ExitOnError)
 		coalesce := flags.Bool("coalesce", false, "gather burst messages into 64 KiB writes")

@@ -1,6 +1,7 @@
 import { benchClient } from './bench_client.mjs'
 import { benchServer } from './bench_server.mjs'
 import { errorText, printLine } from './json_lines.mjs'
+import { mdnsUntilEof } from './mdns.mjs'
 import { createNode } from './node.mjs'
 import { runScenario } from './scenarios.mjs'
 import { serve } from './services.mjs'
@@ -33,6 +34,7 @@ async function dial (address, scenario) {
 const COMMANDS = {
   serve: { parameters: 0, run: serveUntilEof },
   dial: { parameters: 2, run: dial },
+  mdns: { parameters: 0, run: mdnsUntilEof },
   'bench-server': { parameters: 0, run: benchServer },
   'bench-client': { parameters: 1, run: benchClient }
 }
@@ -40,7 +42,7 @@ const COMMANDS = {
 const [name, ...parameters] = process.argv.slice(2)
 const command = COMMANDS[name]
 if (command === undefined || command.parameters !== parameters.length) {
-  console.error('usage: peer.mjs serve | dial ADDRESS SCENARIO | bench-server | bench-client ADDRESS')
+  console.error('usage: peer.mjs serve | dial ADDRESS SCENARIO | mdns | bench-server | bench-client ADDRESS')
   process.exitCode = 2
 } else {
   await command.run(...parameters)
