@@ -11,10 +11,12 @@ from hostmesh.cli import config, proto, wallet
 from hostmesh.cli.bootstrap import bootstrap
 from hostmesh.cli.call import call
 from hostmesh.cli.demo import demo
+from hostmesh.cli.doctor import doctor
 from hostmesh.cli.find import find
 from hostmesh.cli.options import invocation
 from hostmesh.cli.run import run
 from hostmesh.cli.sim import sim
+from hostmesh.cli.topology import topology
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +31,8 @@ app.command()(find)
 app.command()(run)
 app.command()(bootstrap)
 app.command()(call)
+app.command()(doctor)
+app.command()(topology)
 app.command()(sim)
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(config.app, name="config")

@@ -76,7 +76,7 @@ class Diagnosis:
         node = self._running.node
         self._tell(diagnostics.on_listening(node.listen_addresses()))
         self._tell(diagnostics.on_bootstrap(node.bootstrap_outcomes()))
-        spoken = {peer_id: node.protocols_of(peer_id) for peer_id in node.connected_peers()}
+        spoken: dict[str, Sequence[str]] = {peer_id: node.protocols_of(peer_id) for peer_id in node.connected_peers()}
         self._tell(diagnostics.on_peers(spoken, prefix=self._running.protocol_prefix))
         self._tell([diagnostics.on_dht(self._dht_health())])
         record = self._running.publisher.current()
