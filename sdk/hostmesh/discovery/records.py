@@ -16,7 +16,7 @@ from hostmesh.discovery.events import DiscoveryEvent, RecordDecided, RecordDecis
 from hostmesh.discovery.record import HostInfo, VerifyBinding, verify_record
 from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.table import HostTable, KnownHost, Merge
-from hostmesh.errors import RemoteProtocolError, StoreError
+from hostmesh.errors import RecordExpiredError, RemoteProtocolError, StoreError
 from hostmesh.net.event_feed import EventFeed
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
@@ -126,7 +126,9 @@ class RecordBook:
             # Counters are bounded: a field's index is left out, and fields are those of the schema.
             why = field.split("[")[0] or error.code
             self._counts[f"refused:{why}"] += 1
-            self._tell(RecordDecision.REFUSED, expected_peer_id, introducer=introducer, reason=why)
+            is_late = isinstance(error, RecordExpiredError)
+            decision = RecordDecision.EXPIRED if is_late else RecordDecision.REFUSED
+            self._tell(decision, expected_peer_id, introducer=introducer, reason=why)
             raise
         if introducer == info.peer_id:
             introducer = None
