@@ -31,6 +31,7 @@ from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.roster import HostEvent, LeaveReason, Roster
 from hostmesh.discovery.view import HostView, ProbeResult
 from hostmesh.net.peer_id import PeerId
+from hostmesh.rpc.outcome import sole_error
 from hostmesh.system import System
 
 MIN_PAUSE_S = 2.0
@@ -149,7 +150,7 @@ class HostWatch:
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - raised again in the reader
-            self.end(error)
+            self.end(sole_error(error))
 
     async def _search_often(self) -> None:
         pause_s = MIN_PAUSE_S
