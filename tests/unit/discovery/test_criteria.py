@@ -162,13 +162,13 @@ def test_a_wrong_value_is_refused_with_what_to_do() -> None:
         HostCriteria(required_models=["a"], any_models=["b"])
     assert (both.value.name, both.value.source) == ("any_models", "argument")
     assert "either" in both.value.remedy
-    with pytest.raises(ConfigError, match="^max_price is not a Price$") as price:
+    with pytest.raises(ConfigError, match=r"^max_price is not a Price$") as price:
         HostCriteria(max_price=5)  # type: ignore[arg-type]
     assert "Price(" in price.value.remedy
-    with pytest.raises(ConfigError, match="^max_latency_ms is -1$") as latency:
+    with pytest.raises(ConfigError, match=r"^max_latency_ms is -1$") as latency:
         HostCriteria(max_latency_ms=-1)
     assert "milliseconds" in latency.value.remedy
-    with pytest.raises(ConfigError, match="^path is 'any'$") as path:
+    with pytest.raises(ConfigError, match=r"^path is 'any'$") as path:
         HostCriteria(path="any")  # type: ignore[arg-type]
     assert "Path.DIRECT" in path.value.remedy
 

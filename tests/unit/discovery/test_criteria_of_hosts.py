@@ -323,3 +323,12 @@ def test_half_a_limit_is_a_smaller_change_than_a_word() -> None:
     found = smallest_relaxation([other, near], criteria)
     assert found is not None
     assert found.text == "min_uptime_s 60 -> 30"
+
+
+def test_the_nearest_price_in_the_wanted_currency_is_told() -> None:
+    eur = ModelOffer(model_id="e", price=Price(micros_per_mtok=200, currency="EUR"))
+    dollars = [ModelOffer(model_id=str(amount), price=usd(amount)) for amount in (900, 500)]
+    detail = ("price", "price 500 > 100 micro-USD/Mtok")
+    assert said(host(eur, *dollars), max_price=usd(100)) == detail
+    assert said(host(*reversed(dollars), eur), max_price=usd(100)) == detail
+    assert said(host(eur), max_price=usd(100)) == ("price", "priced in EUR, not USD")
