@@ -332,3 +332,12 @@ def test_the_nearest_price_in_the_wanted_currency_is_told() -> None:
     assert said(host(eur, *dollars), max_price=usd(100)) == detail
     assert said(host(*reversed(dollars), eur), max_price=usd(100)) == detail
     assert said(host(eur), max_price=usd(100)) == ("price", "priced in EUR, not USD")
+
+
+def test_hosts_that_fail_twice_do_not_hide_those_that_fail_once() -> None:
+    twice, dear, near = host(MODELS[2], claimed_s=1), host(claimed_s=1), host(claimed_s=50)
+    criteria = HostCriteria(min_uptime_s=60, kind=ModelKind.CHAT)
+    for views in ([twice, dear, near], [near, dear, twice]):
+        found = smallest_relaxation(views, criteria)
+        assert found is not None
+        assert found.text == "min_uptime_s 60 -> 50"
