@@ -1,0 +1,243 @@
+"""Probes between whole nodes: the price that is quoted, the place that is refuted, and what it costs the host."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import trio
+from tests.simulated.world import MODEL, PRICE, World, join, offer, world_of
+from tests.support.simulated import simulated
+
+from hostmesh import HostCriteria, JobError, NoHostFoundError, Price
+from hostmesh.discovery.measurement import Origin, QuotedPrice
+from hostmesh.discovery.probe import ProbeConfig, Prober
+from hostmesh.errors import RpcError, StatusCode
+from hostmesh.hosting import HEALTH_CHECK_S
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.rpc.limits import BUILT_IN_LIMITS
+from hostmesh.sessions.authorization import ModelPrice
+from hostmesh.status.server import STATUS_LIMITS
+from hostmesh.testing import FakeEngine, SimNetwork
+
+ROUND_TRIP_S = 0.04
+"""Between two machines, by default."""
+
+
+def prober_of(world: World) -> Prober:
+    """Return the client's prober, as one that remembers nothing."""
+    running = world.client.get_discovery_manager()._life.require()
+    return Prober.over(running, system=world.client._system, config=ProbeConfig(max_age_s=0.0))
+
+
+@simulated(world_of)
+async def test_a_search_finds_the_price_that_the_host_signs(world: World) -> None:
+    async with world.host.get_host_manager().serve(offer(), world.engine):
+        choice = await world.find()
+        assert choice.quote is not None
+        assert choice.quote.model_id == MODEL
+        assert choice.price == choice.quote.price == Price(micros_per_mtok=PRICE, currency="USD")
+        assert choice.origins["price"] is Origin.MEASURED
+
+
+@simulated(world_of)
+async def test_a_host_that_quotes_more_than_its_record_says_is_not_chosen(world: World) -> None:
+    async with world.host.get_host_manager().serve(offer(), world.engine) as serving:
+        serving._jobs.set_prices({MODEL: ModelPrice(micros_per_mtok=PRICE + 1, currency="USD")})
+        with pytest.raises(NoHostFoundError) as caught:
+            await world.find()
+        assert caught.value.rejected == {"price": 1}
+        assert not caught.value.relaxation
+        explained = await world.client.get_discovery_manager().explain(HostCriteria(required_models=[MODEL]))
+        assert [each.detail for each in explained.funnel.rejections] == [
+            "quotes 0.250001 USD/Mtok, its record says 0.25 USD/Mtok"
+        ]
+
+
+@simulated(world_of)
+async def test_a_quote_that_another_key_signed_is_none(world: World) -> None:
+    async with world.host.get_host_manager().serve(offer(), world.engine) as serving:
+        serving._jobs._key = PeerKey(b"\x05" * 32)
+        with pytest.raises(NoHostFoundError) as caught:
+            await world.find()
+        assert caught.value.rejected == {"price": 1}
+
+
+@simulated(world_of)
+async def test_a_host_that_drains_gives_no_quote(world: World) -> None:
+    """Its status still says that it is free."""
+    async with world.host.get_host_manager().serve(offer(), world.engine) as serving:
+        serving._jobs.begin_drain()
+        with pytest.raises(NoHostFoundError) as caught:
+            await world.find()
+        assert caught.value.rejected == {"ready": 1}
+
+
+@simulated(world_of)
+async def test_a_price_that_rises_while_clients_search_never_looks_like_a_lie(world: World) -> None:
+    """The new record is pushed over a slow line; whoever asks meanwhile holds the old one, or the new."""
+    prices = [100, 900, 100, 900]
+    probes: list[tuple[int, int]] = []
+    discovery = world.client.get_discovery_manager()
+    async with world.host.get_host_manager().serve(offer(prices[-1]), world.engine) as serving:
+        is_over = trio.Event()
+
+        async def change() -> None:
+            for price in prices:
+                await serving.announce(offer(price))
+                await trio.sleep(0.3)
+            is_over.set()
+
+        prober = prober_of(world)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(change)
+            while not is_over.is_set():
+                (choice,) = await discovery.find_all_hosts(HostCriteria(required_models=[MODEL]), timeout_s=1.0)
+                assert choice.offer.price is not None
+                result = await prober.probe(world.host_id, offer=choice.offer)
+                assert result.quote is not None
+                probes.append((choice.offer.price.micros_per_mtok, result.quote.price.micros_per_mtok))
+                discovery.forget_measurements(world.host_id)
+        assert {100, 900} <= {claimed for claimed, _ in probes}
+
+
+# --- what it costs the host ---
+
+
+class CountingEngine(FakeEngine):
+    """Counts what it is asked for."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        super().__init__(engine.models(), load_s=3600.0)
+        self.asked = {"ready": 0, "count": 0, "generate": 0}
+
+    async def ready(self) -> Mapping[str, bool]:
+        self.asked["ready"] += 1
+        return await super().ready()
+
+    async def count_prompt_tokens(self, work: object) -> int | None:
+        self.asked["count"] += 1
+        return await super().count_prompt_tokens(work)  # type: ignore[arg-type]
+
+    def generate(self, work: object) -> AbstractAsyncContextManager[object]:  # type: ignore[override]
+        self.asked["generate"] += 1
+        return super().generate(work)  # type: ignore[arg-type]
+
+
+@simulated(world_of)
+async def test_a_thousand_probes_load_nothing_and_take_no_slot(world: World) -> None:
+    engine = CountingEngine(world.engine)
+    async with world.host.get_host_manager().serve(offer(), engine) as serving:
+        prober, wanted = prober_of(world), offer().models[0]
+        before, began_s = dict(engine.asked), trio.current_time()
+        for _ in range(1000):
+            result = await prober.probe(world.host_id, offer=wanted)
+            assert isinstance(result.quote, QuotedPrice)
+            assert result.readiness is not None
+            assert (result.readiness.free_slots, result.readiness.ready_models) == (2, frozenset())
+            assert result.latency is not None
+            assert result.latency.value == pytest.approx(ROUND_TRIP_S * 1000)
+            assert serving.stats().active_jobs == serving.stats().queued_jobs == 0
+        checks = engine.asked["ready"] - before["ready"]
+        assert checks <= (trio.current_time() - began_s) / HEALTH_CHECK_S + 1, "its own checks, and no more"
+        assert (engine.asked["count"], engine.asked["generate"], engine.counts.started) == (0, 0, 0)
+        assert serving.stats().accepted == 0
+        # Quotes that nobody uses are bounded, too.
+        assert len(serving._jobs._quoter.book) <= 64
+
+
+async def flood(call: Callable[[], object], calls: int, at_once: int) -> list[RpcError | JobError]:
+    """Make so many calls, some at once; return how they were refused."""
+    refused: list[RpcError | JobError] = []
+    left = iter(range(calls))
+
+    async def caller() -> None:
+        for _ in left:
+            try:
+                await call()  # type: ignore[misc]
+            except (RpcError, JobError) as error:
+                refused.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(at_once):
+            nursery.start_soon(caller)
+    return refused
+
+
+@simulated(world_of)
+async def test_a_flood_of_snapshots_is_refused_and_jobs_go_on(world: World) -> None:
+    async with world.host.get_host_manager().serve(offer(), world.engine):
+        status, limits = world.client.get_status_client(), STATUS_LIMITS.per_peer
+        began_s = trio.current_time()
+        refused = await flood(lambda: status.get_snapshot(world.host_id), limits.burst + 500, limits.max_concurrent)
+        passed_s = trio.current_time() - began_s
+        assert len(refused) >= 500 - passed_s * limits.calls_per_s > 0
+        for error in refused:
+            assert isinstance(error, RpcError)
+            assert (error.status, error.reason) == (StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+            assert error.retry_after_ms
+        # Counted apart: the same peer's quotes are as good as before.
+        assert (await world.client.get_job_manager().request_quote(world.host_id, MODEL)).price_micros_per_mtok == PRICE
+        await trio.sleep(refused[-1].retry_after_ms / 1000)
+        assert (await status.get_snapshot(world.host_id)).free_slots == 2
+
+
+@simulated(world_of)
+async def test_a_flood_of_quotes_is_refused(world: World) -> None:
+    async with world.host.get_host_manager().serve(offer(), world.engine) as serving:
+        jobs, limits = world.client.get_job_manager(), BUILT_IN_LIMITS.per_peer
+        began_s = trio.current_time()
+        refused = await flood(
+            lambda: jobs.request_quote(world.host_id, MODEL), limits.burst + 500, limits.max_concurrent
+        )
+        passed_s = trio.current_time() - began_s
+        assert len(refused) >= 500 - passed_s * limits.calls_per_s > 0
+        assert {error.reason for error in refused} == {"RATE_LIMITED"}
+        assert all(error.retry_after_ms for error in refused)
+        assert len(serving._jobs._quoter.book) <= 64
+        # A probe that is turned away says so; it is no answer.
+        result = await prober_of(world).probe(world.host_id, offer=offer().models[0])
+        assert result.unquoted is None or result.unquoted.reason == "RATE_LIMITED"
+
+
+# --- places ---
+
+
+@asynccontextmanager
+async def placed_world(net: SimNetwork) -> AsyncIterator[World]:
+    """As :func:`world_of`; the client's settings say that it is in Germany."""
+    host_machine, client_machine = net.machine("host"), net.machine("client")
+    async with (
+        host_machine.open_sdk(ephemeral_key=True, enable_dht=False) as host,
+        client_machine.open_sdk(ephemeral_key=True, enable_dht=False, location="DE/berlin") as client,
+    ):
+        address = await join(host, host_machine)
+        await join(client, client_machine)
+        host_id = await client.get_discovery_manager().connect_to_peer(address)
+        yield World(net, host, client, host_id, address, FakeEngine([MODEL]))
+
+
+@pytest.mark.parametrize(("country", "is_refuted"), [("AU", True), ("JP", True), ("FR", False), ("US", False)])
+@simulated(placed_world)
+async def test_a_place_that_light_cannot_reach_in_time_is_refuted(world: World, country: str, is_refuted: bool) -> None:
+    """40 ms there and back: from Maine, perhaps, but neither from Japan nor from Australia."""
+    discovery = world.client.get_discovery_manager()
+    async with world.host.get_host_manager().serve(replace(offer(), location=country), world.engine):
+        choice = await discovery.find_host()
+        assert bool(choice.place_refuted) is is_refuted
+        wanted = HostCriteria(location=country)
+        if is_refuted:
+            with pytest.raises(NoHostFoundError) as caught:
+                await discovery.find_host(wanted)
+            assert caught.value.rejected == {"location": 1}
+            assert caught.value.relaxation == "no location"
+        else:
+            assert (await discovery.find_host(wanted)).peer_id == world.host_id
+
+
+@simulated(world_of)
+async def test_who_does_not_say_where_it_is_refutes_nothing(world: World) -> None:
+    async with world.host.get_host_manager().serve(replace(offer(), location="AU"), world.engine):
+        assert (await world.find()).place_refuted == ""
