@@ -32,7 +32,7 @@ from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer, Reachability
 from hostmesh.discovery.funnel import Funnel, Rejection
-from hostmesh.discovery.measurement import Measurement, Origin, Path
+from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal
 from hostmesh.discovery.protocol_range import ProtocolRange
 from hostmesh.discovery.ranking import Anchors, Score, ScorePart, WeightedStrategy, Weights
 from hostmesh.discovery.record import HostInfo
@@ -182,6 +182,8 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         ProbeResult: choices.probe_results,
         ProtocolRange: choices.protocol_ranges,
         QuoteOffer: jobs.quote_offers,
+        QuoteRefusal: choices.quote_refusals,
+        QuotedPrice: choices.quoted_prices,
         Readiness: choices.readinesses,
         Rejection: choices.rejections,
         Relaxation: choices.relaxations,

@@ -13,7 +13,7 @@ from hostmesh.discovery.criteria import MAX_REPUTATION, HostCriteria
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.funnel import Funnel, Rejection, sift
 from hostmesh.discovery.matching import CRITERIA
-from hostmesh.discovery.measurement import Path
+from hostmesh.discovery.measurement import Path, QuotedPrice, QuoteRefusal
 from hostmesh.discovery.protocol_range import ProtocolRange
 from hostmesh.discovery.ranking import AUTO, SCALE, Anchors, Score, ScorePart, WeightedStrategy, Weights, rank
 from hostmesh.discovery.relaxation import Relaxation
@@ -95,10 +95,29 @@ def readinesses() -> SearchStrategy[Readiness]:
     )
 
 
+def quoted_prices() -> SearchStrategy[QuotedPrice]:
+    """Draw what a host asked for a job, at once first."""
+    moments = st.floats(0, 2**32)
+    return st.builds(QuotedPrice, model_id=model_ids(), price=prices(), jobs_ahead=counts(), at_unix_s=moments)
+
+
+def quote_refusals() -> SearchStrategy[QuoteRefusal]:
+    """Draw why a host gave no quote, because it serves no jobs first."""
+    reasons = (QuoteRefusal.NOT_SERVED, QuoteRefusal.UNPRICED, QuoteRefusal.BROKEN, "BUSY")
+    return st.builds(QuoteRefusal, reason=st.sampled_from(reasons))
+
+
 def probe_results() -> SearchStrategy[ProbeResult]:
     """Draw what came of probing a host."""
+    quotes = quoted_prices().map(lambda quote: (quote, None))
+    refusals = quote_refusals().map(lambda refusal: (None, refusal))
+
+    def build(asked: tuple[QuotedPrice | None, QuoteRefusal | None], **others: object) -> ProbeResult:
+        return ProbeResult(quote=asked[0], unquoted=asked[1], **others)  # type: ignore[arg-type]
+
     return st.builds(
-        ProbeResult,
+        build,
+        asked=st.just((None, None)) | quotes | refusals,
         latency=st.none() | measurements(),
         readiness=st.none() | readinesses(),
         unreachable=st.sampled_from(("", "dial")),
