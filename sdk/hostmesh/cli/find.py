@@ -10,6 +10,7 @@ import typer
 from hostmesh.cli import options
 from hostmesh.cli.boundary import print_json
 from hostmesh.cli.options import invocation, listed
+from hostmesh.errors import UsageError
 
 
 def find(
@@ -39,6 +40,7 @@ def find(
     max_per_operator: options.MaxPerOperator = None,
     max_per_subnet: options.MaxPerSubnet = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Most hosts shown.")] = 20,
+    watch: options.Watch = False,
     bootstrap: options.Bootstrap = None,
     listen: options.Listen = None,
     dht: options.EnableDht = None,
@@ -92,6 +94,15 @@ def find(
     ranking = strategy_called(strategy)
     diversity = Diversity(max_per_operator=max_per_operator, max_per_subnet=max_per_subnet)
 
+    async def follow() -> None:
+        from hostmesh.cli.watch import watch_hosts
+
+        async with client_sdk(loaded, fresh_wallet()) as sdk:
+            await watch_hosts(sdk, criteria, ranking, timeout_s=timeout_s, as_json=as_json)
+
+    if watch and diversity != Diversity():
+        raise UsageError("--watch tells of every host", remedy="leave out --max-per-operator and --max-per-subnet")
+
     async def search() -> None:
         async with client_sdk(loaded, fresh_wallet()) as sdk:
             found = await sdk.get_discovery_manager().explain(
@@ -108,4 +119,4 @@ def find(
             print_choices(choices)
             print_funnel(found.funnel, sys.stderr)
 
-    state.interrupts.run(search)
+    state.interrupts.run(follow if watch else search)

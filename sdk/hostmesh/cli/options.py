@@ -18,6 +18,8 @@ Verbose = Annotated[
     typer.Option("-v", "--verbose", count=True, show_default=False, help="Log more; -vv: everything, and tracebacks."),
 ]
 
+Watch = Annotated[bool, typer.Option("--watch", help="Go on, and print who joins, changes and leaves, until Ctrl-C.")]
+
 Bootstrap = Annotated[
     list[str] | None,
     typer.Option("--bootstrap", metavar="MULTIADDR", help="Join the network here: /ip4/.../tcp/.../p2p/ID. Repeat."),
