@@ -19,8 +19,19 @@ if TYPE_CHECKING:
         ModelOffer,
         Reachability,
     )
+    from hostmesh.discovery.events import (
+        HostProbed,
+        ListingChange,
+        ListingChanged,
+        OutcomeRecorded,
+        RecordDecided,
+        RecordDecision,
+        SearchEnded,
+        SearchStarted,
+    )
     from hostmesh.discovery.manager import DiscoveryManager
     from hostmesh.discovery.measurement import Measurement, Path
+    from hostmesh.discovery.metrics import ConnectionMetrics
     from hostmesh.discovery.ranking import (
         AUTO,
         CHEAPEST,
@@ -35,6 +46,12 @@ if TYPE_CHECKING:
         Weights,
     )
     from hostmesh.discovery.record import HostInfo
+    from hostmesh.discovery.roster import (
+        HostChanged,
+        HostJoined,
+        HostLeft,
+        LeaveReason,
+    )
     from hostmesh.discovery.selection import Diversity
     from hostmesh.discovery.source import (
         Advert,
@@ -44,6 +61,7 @@ if TYPE_CHECKING:
     )
     from hostmesh.discovery.terms import Price
     from hostmesh.discovery.view import HostView
+    from hostmesh.discovery.watch import HostWatch
     from hostmesh.errors import (
         AlreadyRunningError,
         BadSignatureError,
@@ -79,6 +97,7 @@ if TYPE_CHECKING:
         StatusCode,
         StoreError,
         StoreTooNewError,
+        TooManyLookupsError,
         TransportError,
         UsageError,
     )
@@ -113,6 +132,17 @@ if TYPE_CHECKING:
     )
     from hostmesh.jobs.job import Job
     from hostmesh.model_kind import ModelKind
+    from hostmesh.net.event_feed import EventWatch
+    from hostmesh.net.events import (
+        CloseCause,
+        ConnectionClosed,
+        ConnectionOpened,
+        DialEnded,
+        DialStarted,
+        NetworkChanged,
+        RetryPlanned,
+        RetryReason,
+    )
     from hostmesh.net.ledger import NodeUsage
     from hostmesh.net.network import Network
     from hostmesh.net.peer_id import (
@@ -200,32 +230,44 @@ __all__ = [
     "ClientStreamCall",
     "ClientTracing",
     "ClockSkewError",
+    "CloseCause",
     "ConfigError",
+    "ConnectionClosed",
     "ConnectionLostError",
+    "ConnectionMetrics",
+    "ConnectionOpened",
     "ContextExceededError",
     "DeadlineExceededError",
+    "DialEnded",
     "DialError",
+    "DialStarted",
     "DiscoveryManager",
     "Diversity",
     "EmbeddingWork",
     "Engine",
     "EngineError",
     "EngineEvent",
+    "EventWatch",
     "Explanation",
     "FinishReason",
     "Finished",
     "FrameTooLargeError",
     "Gpu",
     "Hardware",
+    "HostChanged",
     "HostChoice",
     "HostCriteria",
     "HostDescription",
     "HostInfo",
+    "HostJoined",
+    "HostLeft",
     "HostManager",
+    "HostProbed",
     "HostState",
     "HostStatus",
     "HostUnfitError",
     "HostView",
+    "HostWatch",
     "HostmeshError",
     "IncomingCall",
     "InvalidAddressError",
@@ -235,6 +277,9 @@ __all__ = [
     "JobManager",
     "KeyFileError",
     "KeyInUseError",
+    "LeaveReason",
+    "ListingChange",
+    "ListingChanged",
     "MalformedMessageError",
     "Measurement",
     "Method",
@@ -243,10 +288,12 @@ __all__ = [
     "ModelNotReadyError",
     "ModelOffer",
     "Network",
+    "NetworkChanged",
     "NoHostFoundError",
     "NodeNotRunningError",
     "NodeUsage",
     "NotAuthenticatedError",
+    "OutcomeRecorded",
     "OutgoingCall",
     "ParameterError",
     "Path",
@@ -256,6 +303,8 @@ __all__ = [
     "RateLimit",
     "Reachability",
     "ReadyTimeoutError",
+    "RecordDecided",
+    "RecordDecision",
     "RecordExpiredError",
     "RecordInvalidError",
     "RemoteProtocolError",
@@ -263,7 +312,9 @@ __all__ = [
     "RequirePeers",
     "RequireToken",
     "ResponseStream",
+    "RetryPlanned",
     "RetryPolicy",
+    "RetryReason",
     "Role",
     "RpcCaller",
     "RpcClient",
@@ -271,6 +322,8 @@ __all__ = [
     "SchemaError",
     "Score",
     "ScorePart",
+    "SearchEnded",
+    "SearchStarted",
     "SendResponse",
     "ServerInterceptor",
     "ServerMetrics",
@@ -291,6 +344,7 @@ __all__ = [
     "Strategy",
     "System",
     "TextPiece",
+    "TooManyLookupsError",
     "TransportError",
     "UsageError",
     "Vector",
@@ -311,6 +365,30 @@ __all__ = [
 ]
 
 _HOMES = {
+    "HostProbed": "hostmesh.discovery.events",
+    "ListingChange": "hostmesh.discovery.events",
+    "ListingChanged": "hostmesh.discovery.events",
+    "OutcomeRecorded": "hostmesh.discovery.events",
+    "RecordDecided": "hostmesh.discovery.events",
+    "RecordDecision": "hostmesh.discovery.events",
+    "SearchEnded": "hostmesh.discovery.events",
+    "SearchStarted": "hostmesh.discovery.events",
+    "ConnectionMetrics": "hostmesh.discovery.metrics",
+    "HostChanged": "hostmesh.discovery.roster",
+    "HostJoined": "hostmesh.discovery.roster",
+    "HostLeft": "hostmesh.discovery.roster",
+    "LeaveReason": "hostmesh.discovery.roster",
+    "HostWatch": "hostmesh.discovery.watch",
+    "EventWatch": "hostmesh.net.event_feed",
+    "CloseCause": "hostmesh.net.events",
+    "ConnectionClosed": "hostmesh.net.events",
+    "ConnectionOpened": "hostmesh.net.events",
+    "DialEnded": "hostmesh.net.events",
+    "DialStarted": "hostmesh.net.events",
+    "NetworkChanged": "hostmesh.net.events",
+    "RetryPlanned": "hostmesh.net.events",
+    "RetryReason": "hostmesh.net.events",
+    "TooManyLookupsError": "hostmesh.errors",
     "HostChoice": "hostmesh.discovery.choice",
     "HostCriteria": "hostmesh.discovery.criteria",
     "Gpu": "hostmesh.discovery.description",
