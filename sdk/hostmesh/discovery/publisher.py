@@ -138,6 +138,7 @@ class HostPublisher:
         self._info: HostInfo | None = None
         self._record: pb.SignedHostRecord | None = None
         self._problem: HostmeshError | None = None
+        self._is_stale = False
         self._changed = trio.Event()
         self._changing = trio.Lock()
 
@@ -181,12 +182,18 @@ class HostPublisher:
     async def _keep_renewed(self) -> None:
         while True:
             self._changed = trio.Event()
-            with trio.move_on_after(self._pause_s()):
+            with trio.move_on_after(0.0 if self._is_stale else self._pause_s()):
                 await self._changed.wait()
                 continue
+            self._is_stale = False
             async with self._changing:
                 if self._description is not None:
                     await self._renew()
+
+    def renew_now(self) -> None:
+        """Renew what is published as soon as may be: this node may be elsewhere now. Never waits."""
+        self._is_stale = True
+        self._changed.set()
 
     async def announce(self, description: HostDescription) -> HostInfo:
         """Publish this node as a host, or replace what was published.
@@ -297,6 +304,7 @@ class HostPublisher:
             addresses = None if self._info is None else self._info.addresses
             if self._sign(self._description, self._state).addresses != addresses:
                 await self._advertise(self._description)
+                await self._push_record()
         except HostmeshError as error:
             if self._problem is None or self._problem.code != error.code:
                 _log.error("the host record is not renewed: %s", error.message)
