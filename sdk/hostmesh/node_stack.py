@@ -311,6 +311,8 @@ async def run_stack(
             system=system,
         ),
     )
+    # Whether or not an address changed: after a sleep the record has expired.
+    node.on_network_change(lambda change: stack.publisher.renew_now() if change.changes_reach else None)
     stack.serve(DiscoveryServer(records, stack.publisher.current, secret=system.random_bytes(16)))
     stack.serve(stack.status_server, limits=STATUS_LIMITS)
     stack.serve(stack.messenger.inbox)
