@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ModelOffer,
         Reachability,
     )
+    from hostmesh.discovery.diagnostics import Finding, Severity
     from hostmesh.discovery.events import (
         HostProbed,
         ListingChange,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         SourceQuery,
     )
     from hostmesh.discovery.terms import Price
+    from hostmesh.discovery.topology import NetworkTopology
     from hostmesh.discovery.view import HostView
     from hostmesh.discovery.watch import HostWatch
     from hostmesh.errors import (
@@ -249,6 +251,7 @@ __all__ = [
     "EngineEvent",
     "EventWatch",
     "Explanation",
+    "Finding",
     "FinishReason",
     "Finished",
     "FrameTooLargeError",
@@ -289,6 +292,7 @@ __all__ = [
     "ModelOffer",
     "Network",
     "NetworkChanged",
+    "NetworkTopology",
     "NoHostFoundError",
     "NodeNotRunningError",
     "NodeUsage",
@@ -334,6 +338,7 @@ __all__ = [
     "SessionError",
     "SessionManager",
     "Settings",
+    "Severity",
     "Source",
     "SourceQuery",
     "StartFailedError",
@@ -397,7 +402,10 @@ _HOMES = {
     "HostState": "hostmesh.discovery.description",
     "ModelOffer": "hostmesh.discovery.description",
     "Reachability": "hostmesh.discovery.description",
+    "Finding": "hostmesh.discovery.diagnostics",
+    "Severity": "hostmesh.discovery.diagnostics",
     "DiscoveryManager": "hostmesh.discovery.manager",
+    "NetworkTopology": "hostmesh.discovery.topology",
     "Explanation": "hostmesh.discovery.choice",
     "Measurement": "hostmesh.discovery.measurement",
     "AUTO": "hostmesh.discovery.ranking",

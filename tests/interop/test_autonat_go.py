@@ -14,7 +14,7 @@ import trio
 from tests.interop.go_peer import build_go_peer
 from tests.interop.peer_process import Server, serving
 
-from hostmesh.net.autonat_report import Outcome, ReachState
+from hostmesh.net.autonat_report import DialBackOutcome, ReachState
 from hostmesh.net.node import Node, NodeConfig
 from hostmesh.net.peer_key import PeerKey
 
@@ -56,7 +56,7 @@ async def test_go_dials_hostmesh_back(go_server: Server) -> None:
         await node.wait_connected(1, 10)
         report = await node.check_reachability()
         assert report.state is ReachState.PUBLIC
-        assert [answer.outcome for answer in report.answers] == [Outcome.REACHED]
+        assert [answer.outcome for answer in report.answers] == [DialBackOutcome.REACHED]
 
 
 async def test_go_finds_nobody(go_server: Server) -> None:
@@ -65,7 +65,7 @@ async def test_go_finds_nobody(go_server: Server) -> None:
         await node.wait_connected(1, 10)
         report = await node.check_reachability()
         assert report.state is ReachState.UNREACHABLE
-        assert [answer.outcome for answer in report.answers] == [Outcome.FAILED]
+        assert [answer.outcome for answer in report.answers] == [DialBackOutcome.FAILED]
 
 
 async def test_go_is_paid_for_another_address(go_server: Server) -> None:
@@ -75,7 +75,7 @@ async def test_go_is_paid_for_another_address(go_server: Server) -> None:
         await node.wait_connected(1, 10)
         report = await node.check_reachability()
         assert report.state is ReachState.PUBLIC
-        assert [answer.outcome for answer in report.answers] == [Outcome.REACHED]
+        assert [answer.outcome for answer in report.answers] == [DialBackOutcome.REACHED]
 
 
 # --- hostmesh dials back ---

@@ -25,7 +25,7 @@ from hostmesh.net.autonat_message import (
 )
 from hostmesh.net.autonat_policy import MAX_DATA_BYTES as MOST_PAID
 from hostmesh.net.autonat_policy import MIN_DATA_BYTES
-from hostmesh.net.autonat_report import Outcome, ReachState
+from hostmesh.net.autonat_report import DialBackOutcome, ReachState
 from hostmesh.net.dht_server import read_frame
 from hostmesh.net.node import Node
 from hostmesh.net.stream import Stream
@@ -37,7 +37,7 @@ async def a_server(nodes: Nodes) -> Node:
     return await nodes.start(serve_dial_back=True)
 
 
-def outcomes(client: Node) -> list[Outcome]:
+def outcomes(client: Node) -> list[DialBackOutcome]:
     assert client.reachability is not None
     return [answer.outcome for answer in client.reachability.answers]
 
@@ -69,7 +69,7 @@ async def test_an_address_that_leads_nowhere(nodes: Nodes) -> None:
     await client.wait_connected(1, 10)
     report = await client.check_reachability()
     assert report.state is ReachState.UNREACHABLE
-    assert outcomes(client) == [Outcome.FAILED]
+    assert outcomes(client) == [DialBackOutcome.FAILED]
 
 
 @simulated(nodes_on)
@@ -112,7 +112,7 @@ async def test_two_strangers_must_agree_that_a_node_cannot_be_reached(nodes: Nod
     client = await nodes.start(announce_addresses=("/ip4/20.9.9.9/tcp/4001",))
     await client.connect(servers[0].peer_id, servers[0].peer_addresses())
     assert (await client.check_reachability()).state is None
-    assert outcomes(client) == [Outcome.FAILED]
+    assert outcomes(client) == [DialBackOutcome.FAILED]
     await client.connect(servers[1].peer_id, servers[1].peer_addresses())
     assert (await client.check_reachability()).state is ReachState.UNREACHABLE
 
@@ -176,7 +176,7 @@ async def test_a_word_without_a_dial_back_proves_nothing(nodes: Nodes) -> None:
     liar.set_stream_handler(DIAL_REQUEST_ID, lie)
     await client.connect(liar.peer_id, liar.peer_addresses())
     assert (await client.check_reachability()).state is None
-    assert outcomes(client) == [Outcome.UNPROVEN]
+    assert outcomes(client) == [DialBackOutcome.UNPROVEN]
 
 
 @simulated(nodes_on)
@@ -253,7 +253,7 @@ async def test_nobody_is_paid_more_than_the_specification_says(nodes: Nodes) -> 
     server.set_stream_handler(DIAL_REQUEST_ID, greedy)
     await client.connect(server.peer_id, server.peer_addresses())
     assert (await client.check_reachability()).state is None
-    assert (outcomes(client), received) == ([Outcome.NO_ANSWER], 0)
+    assert (outcomes(client), received) == ([DialBackOutcome.NO_ANSWER], 0)
 
 
 @simulated(nodes_on)

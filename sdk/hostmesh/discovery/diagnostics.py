@@ -12,7 +12,7 @@ from enum import Enum
 from hostmesh.discovery.clock import ClockReading
 from hostmesh.discovery.record import MAX_SKEW_S
 from hostmesh.net.address import AddressScope, scope_of
-from hostmesh.net.autonat_report import Outcome, ReachabilityReport, ReachState
+from hostmesh.net.autonat_report import DialBackOutcome, ReachabilityReport, ReachState
 
 BINDING_SOON_S = 86_400.0
 """A binding that ends within a day is told of."""
@@ -136,7 +136,7 @@ def on_reachability(report: ReachabilityReport, *, is_host: bool) -> list[Findin
         about = [answer for answer in report.answers if answer.address == each.address]
         said = "; ".join(f"{answer.peer_id}: {answer.outcome.value}" for answer in about)
         if each.is_reachable:
-            by = [answer.peer_id for answer in about if answer.outcome is Outcome.REACHED]
+            by = [answer.peer_id for answer in about if answer.outcome is DialBackOutcome.REACHED]
             found.append(finding("REACHABLE", f"dialled back by {', '.join(by)}", subject=each.address))
         elif each.is_reachable is False:
             # Another address that works is enough for those who know both.

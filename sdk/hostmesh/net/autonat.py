@@ -36,7 +36,7 @@ from hostmesh.net.autonat_message import (
     encode_request,
 )
 from hostmesh.net.autonat_policy import MAX_DATA_BYTES as MAX_PAID_BYTES
-from hostmesh.net.autonat_report import DialBackAnswer, Outcome, ReachabilityReport, can_judge, judge
+from hostmesh.net.autonat_report import DialBackAnswer, DialBackOutcome, ReachabilityReport, can_judge, judge
 from hostmesh.net.dht_server import read_frame
 from hostmesh.net.dial_policy import target_network
 from hostmesh.net.peer_id import PeerId
@@ -192,28 +192,28 @@ class AutonatClient:
                 continue
             outcome = await self._ask(peer_id, address)
             answers.append(DialBackAnswer(peer_id=peer_id, address=address, outcome=outcome, is_trusted=is_trusted))
-            if outcome in (Outcome.BUSY, Outcome.NO_ANSWER):
+            if outcome in (DialBackOutcome.BUSY, DialBackOutcome.NO_ANSWER):
                 return
 
-    async def _ask(self, peer_id: PeerId, address: str) -> Outcome:
+    async def _ask(self, peer_id: PeerId, address: str) -> DialBackOutcome:
         nonce = int.from_bytes(self._system.random_bytes(8), "big")
         expected = self._expected[nonce] = _Expected(trio.current_time(), _ip_version(address))
-        outcome = Outcome.NO_ANSWER
+        outcome = DialBackOutcome.NO_ANSWER
         try:
             with trio.move_on_after(QUESTION_TIMEOUT_S):
                 response = await self._converse(peer_id, address, nonce)
                 outcome = _OUTCOMES[response.status]
                 if response.status is ResponseStatus.OK:
-                    outcome = Outcome.FAILED
+                    outcome = DialBackOutcome.FAILED
                     if response.dial_status is not DialStatus.DIAL_ERROR:
-                        outcome = Outcome.UNPROVEN
+                        outcome = DialBackOutcome.UNPROVEN
                         with trio.move_on_after(ARRIVAL_S):
                             await expected.arrived.wait()
         except HostmeshError:
-            outcome = Outcome.NO_ANSWER
+            outcome = DialBackOutcome.NO_ANSWER
         finally:
             del self._expected[nonce]
-        return Outcome.REACHED if expected.arrived.is_set() else outcome
+        return DialBackOutcome.REACHED if expected.arrived.is_set() else outcome
 
     async def _converse(self, peer_id: PeerId, address: str, nonce: int) -> DialResponse:
         stream = await self._node.open_stream(peer_id, DIAL_REQUEST_ID, timeout_s=QUESTION_TIMEOUT_S)
@@ -228,10 +228,10 @@ class AutonatClient:
 
 
 _OUTCOMES = {
-    ResponseStatus.INTERNAL_ERROR: Outcome.NO_ANSWER,
-    ResponseStatus.REJECTED: Outcome.BUSY,
-    ResponseStatus.REFUSED: Outcome.REFUSED,
-    ResponseStatus.OK: Outcome.UNPROVEN,
+    ResponseStatus.INTERNAL_ERROR: DialBackOutcome.NO_ANSWER,
+    ResponseStatus.REJECTED: DialBackOutcome.BUSY,
+    ResponseStatus.REFUSED: DialBackOutcome.REFUSED,
+    ResponseStatus.OK: DialBackOutcome.UNPROVEN,
 }
 
 

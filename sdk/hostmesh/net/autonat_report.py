@@ -28,7 +28,7 @@ class ReachState(Enum):
     UNREACHABLE = "unreachable"
 
 
-class Outcome(Enum):
+class DialBackOutcome(Enum):
     """What came of asking one peer about one address."""
 
     REACHED = "reached"
@@ -50,7 +50,7 @@ class DialBackAnswer:
 
     peer_id: PeerId
     address: str
-    outcome: Outcome
+    outcome: DialBackOutcome
     is_trusted: bool = False
     """The peer stands in our configuration."""
 
@@ -140,9 +140,9 @@ def judge(
 
 def _is_reachable(address: str, answers: Sequence[DialBackAnswer]) -> bool | None:
     about = [each for each in answers if each.address == address]
-    if any(each.outcome is Outcome.REACHED for each in about):
+    if any(each.outcome is DialBackOutcome.REACHED for each in about):
         return True
-    failed = {each.peer_id: each.is_trusted for each in about if each.outcome is Outcome.FAILED}
+    failed = {each.peer_id: each.is_trusted for each in about if each.outcome is DialBackOutcome.FAILED}
     return False if any(failed.values()) or len(failed) >= MIN_STRANGERS else None
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import hostmesh.testing.strategies_adversaries as adversaries
 import hostmesh.testing.strategies_basic as basic
 import hostmesh.testing.strategies_choices as choices
+import hostmesh.testing.strategies_diagnosis as diagnosis
 import hostmesh.testing.strategies_discovery as discovery
 import hostmesh.testing.strategies_events as events
 import hostmesh.testing.strategies_faults as faults
@@ -31,6 +32,7 @@ import hostmesh.testing.strategies_node as node
 from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer, Reachability
+from hostmesh.discovery.diagnostics import Finding, Severity
 from hostmesh.discovery.funnel import Funnel, Rejection
 from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal
 from hostmesh.discovery.protocol_range import ProtocolRange
@@ -41,6 +43,14 @@ from hostmesh.discovery.selection import Diversity
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
 from hostmesh.discovery.stats import DiscoveryStats, SourceStats
 from hostmesh.discovery.terms import Place, Price
+from hostmesh.discovery.topology import (
+    NetworkTopology,
+    PeerKind,
+    Relation,
+    RelationKind,
+    TopologyHost,
+    TopologyPeer,
+)
 from hostmesh.discovery.view import HostView, ProbeResult, Readiness
 from hostmesh.errors import StatusCode, UsageError
 from hostmesh.jobs.admission import JobLimits
@@ -64,6 +74,14 @@ from hostmesh.jobs.usage import Usage
 from hostmesh.messaging.direct import Ack, Message
 from hostmesh.model_kind import ModelKind
 from hostmesh.net.address import AddressOrigin, AddressScope
+from hostmesh.net.autonat_report import (
+    AddressReach,
+    DialBackAnswer,
+    DialBackOutcome,
+    ReachabilityReport,
+    ReachState,
+)
+from hostmesh.net.connection_view import ConnectionView
 from hostmesh.net.dht import DhtStatistics
 from hostmesh.net.events import (
     CloseCause,
@@ -113,10 +131,15 @@ _ENUMS: tuple[type[Enum], ...] = (
     Origin,
     Path,
     Reachability,
+    DialBackOutcome,
+    PeerKind,
     PingLie,
+    ReachState,
+    RelationKind,
     RetryReason,
     Role,
     ServingState,
+    Severity,
     SlowKind,
     StatusCode,
 )
@@ -151,6 +174,15 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         EmbeddingWork: jobs.embedding_works,
         EngineEvent: jobs.engine_events,
         Explanation: choices.explanations,
+        AddressReach: diagnosis.address_reaches,
+        DialBackAnswer: diagnosis.dial_back_answers,
+        ReachabilityReport: diagnosis.reachability_reports,
+        ConnectionView: diagnosis.connection_views,
+        Finding: diagnosis.findings,
+        NetworkTopology: diagnosis.network_topologies,
+        Relation: diagnosis.relations,
+        TopologyHost: diagnosis.topology_hosts,
+        TopologyPeer: diagnosis.topology_peers,
         Finished: jobs.finishes,
         Funnel: choices.funnels,
         HostChoice: choices.host_choices,

@@ -10,7 +10,8 @@ import pytest
 from hostmesh.discovery import diagnostics
 from hostmesh.discovery.clock import ClockReading, ClockSample, clock_skew_s
 from hostmesh.discovery.diagnostics import CODES, DhtHealth, Finding, LinkProbe, Severity, finding
-from hostmesh.net.autonat_report import DialBackAnswer, Outcome, judge
+from hostmesh.net.autonat_report import DialBackAnswer, judge
+from hostmesh.net.autonat_report import DialBackOutcome as Outcome
 from hostmesh.testing import make_peer_key
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "troubleshooting.md").read_text()

@@ -16,7 +16,8 @@ from hostmesh.net.autonat_policy import (
     DialBackLimiter,
     choose_address,
 )
-from hostmesh.net.autonat_report import DialBackAnswer, Outcome, ReachState, can_judge, judge
+from hostmesh.net.autonat_report import DialBackAnswer, ReachState, can_judge, judge
+from hostmesh.net.autonat_report import DialBackOutcome as Outcome
 from hostmesh.net.peer_id import PeerId
 from hostmesh.testing import make_peer_key
 
