@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -11,7 +11,7 @@ import trio
 from tests.simulated.world import MODEL, PRICE, World, join, offer, world_of
 from tests.support.simulated import simulated
 
-from hostmesh import HostCriteria, JobError, NoHostFoundError, Price
+from hostmesh import CHEAPEST, SDK, HostCriteria, JobError, NoHostFoundError, Price
 from hostmesh.discovery.measurement import Origin, QuotedPrice
 from hostmesh.discovery.probe import ProbeConfig, Prober
 from hostmesh.errors import RpcError, StatusCode
@@ -101,6 +101,46 @@ async def test_a_price_that_rises_while_clients_search_never_looks_like_a_lie(wo
                 probes.append((choice.offer.price.micros_per_mtok, result.quote.price.micros_per_mtok))
                 discovery.forget_measurements(world.host_id)
         assert {100, 900} <= {claimed for claimed, _ in probes}
+
+
+# --- the time that it takes ---
+
+WAYS_S = (0.020, 0.050, 0.079)
+"""One way to each of three hosts."""
+
+
+@asynccontextmanager
+async def three_hosts(net: SimNetwork) -> AsyncIterator[SDK]:
+    """A client that is connected with three hosts at work; the farthest is the cheapest."""
+    client_machine = net.machine("client")
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(client_machine.open_sdk(ephemeral_key=True, enable_dht=False))
+        await join(client, client_machine)
+        for number, way_s in enumerate(WAYS_S):
+            machine = net.machine(f"host-{number}")
+            net.link(client_machine, machine).latency_s = way_s
+            host = await stack.enter_async_context(machine.open_sdk(ephemeral_key=True, enable_dht=False))
+            address = await join(host, machine)
+            engine = FakeEngine([MODEL])
+            await stack.enter_async_context(host.get_host_manager().serve(offer(PRICE // (number + 1)), engine))
+            await client.get_discovery_manager().connect_to_peer(address)
+        yield client
+
+
+@simulated(three_hosts)
+async def test_a_warm_find_ends_with_the_slowest_probe(client: SDK) -> None:
+    """Every probe is sent anew, with a quote in each: five round trips to the host that is farthest away."""
+    discovery, wanted = client.get_discovery_manager(), HostCriteria(required_models=[MODEL])
+    await discovery.find_host(wanted, strategy=CHEAPEST)
+    await trio.sleep(31)
+    swept, began_s, began_unix_s = discovery.stats().searches["swept"], trio.current_time(), client._system.unix_s()
+    choice = await discovery.find_host(wanted, strategy=CHEAPEST)
+    assert trio.current_time() - began_s <= 5 * 2 * WAYS_S[-1] + 0.010
+    assert discovery.stats().searches["swept"] == swept
+    assert choice.latency is not None
+    assert choice.quote is not None
+    assert choice.latency.value == pytest.approx(2000 * WAYS_S[-1])
+    assert min(choice.latency.at_unix_s, choice.quote.at_unix_s) >= began_unix_s
 
 
 # --- what it costs the host ---
