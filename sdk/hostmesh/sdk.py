@@ -442,6 +442,7 @@ class SDK:
                         max_connections=config.max_connections,
                         quotes=stack.quotes,
                         place=place,
+                        address_of=stack.node.remote_address,
                     )
                 finally:
                     self._stack = self._sessions = self._jobs = None

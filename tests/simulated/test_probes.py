@@ -40,6 +40,7 @@ async def test_a_search_finds_the_price_that_the_host_signs(world: World) -> Non
         assert choice.quote.model_id == MODEL
         assert choice.price == choice.quote.price == Price(micros_per_mtok=PRICE, currency="USD")
         assert choice.origins["price"] is Origin.MEASURED
+        assert choice.address == world.host_address.partition("/p2p/")[0]
 
 
 @simulated(world_of)

@@ -224,6 +224,8 @@ class RunningNode:
     """Asks hosts what a job would cost; None = nobody is asked, and prices stay claims."""
     place: Place | None = None
     """Where this node is, by its settings; None = not said, and no host's place is refuted."""
+    address_of: Callable[[PeerId], str] = lambda peer_id: ""
+    """Says which multiaddr the connection to a peer goes to, by number; empty = not known."""
 
 
 class NodeFactory(Protocol):

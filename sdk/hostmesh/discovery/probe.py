@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -114,6 +115,10 @@ class Connections(Protocol):
         ...
 
 
+_Quoted: TypeAlias = tuple[str, Price] | None
+"""A model and what the record names for it: a host that names another price is asked anew. None: no quote."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Memory:
     """What was measured of one host."""
@@ -121,8 +126,8 @@ class _Memory:
     taken_at_s: float
     place: Place | None
     """Where the host claimed to be."""
-    results: dict[str, ProbeResult] = field(default_factory=dict)
-    """By the model that a quote was asked for; under the empty name without a quote."""
+    results: dict[_Quoted, ProbeResult] = field(default_factory=dict)
+    """By the offer that a quote was asked for; None: without a quote."""
 
 
 class Prober:
@@ -133,6 +138,7 @@ class Prober:
         connections: what was measured over a connection that is gone is not used again.
         quotes: asks for quotes; None = none are asked for.
         own_place: where this node is, by its settings; None = no host's place is refuted.
+        address_of: says where the connection to a peer goes; empty = not known.
         system: the clock that measurements are stamped with.
         config: samples, times and bounds.
     """
@@ -144,6 +150,7 @@ class Prober:
         *,
         quotes: QuoteProbe | None = None,
         own_place: Place | None = None,
+        address_of: Callable[[PeerId], str] = lambda peer_id: "",
         system: System | None = None,
         config: ProbeConfig | None = None,
     ) -> None:
@@ -151,6 +158,7 @@ class Prober:
         self._connections = connections
         self._quotes = quotes
         self._own_place = own_place
+        self._address_of = address_of
         self._system = system or System()
         self.config = config or ProbeConfig()
         self._remembered: OrderedDict[PeerId, _Memory] = OrderedDict()
@@ -165,6 +173,7 @@ class Prober:
             running.node,
             quotes=running.quotes,
             own_place=running.place,
+            address_of=running.address_of,
             system=system,
             config=config,
         )
@@ -232,34 +241,38 @@ class Prober:
         self._misses += 1
         allowed_s = self.config.timeout_s if timeout_s is None else min(timeout_s, self.config.timeout_s)
         deadline = trio.current_time() + max(allowed_s, 0.001)
-        model_id = self._to_quote(offer)
+        quoted = self._to_quote(offer)
+        model_id = "" if quoted is None else quoted[0]
         measured = self.recall(peer_id, place=place)
         if measured is None:
-            result = self._judged(await self._measure(peer_id, model_id, deadline), place)
+            measured_now = await self._measure(peer_id, model_id, deadline)
+            result = self._judged(replace(measured_now, address=self._address_of(peer_id)), place)
         else:
             result = await self._quoted(measured, peer_id, model_id, deadline)
         if result.unreachable:
             self.forget(peer_id)
         else:
-            self._remember(peer_id, model_id, result, place, is_new=measured is None)
+            self._remember(peer_id, quoted, result, place, is_new=measured is None)
         return result
 
-    def _to_quote(self, offer: ModelOffer | None) -> str:
-        """Return the model to ask a quote for; empty = none. Who claims no price has none to be held to."""
-        return "" if self._quotes is None or offer is None or offer.price is None else offer.model_id
+    def _to_quote(self, offer: ModelOffer | None) -> _Quoted:
+        """Return what to ask a quote for; None = nothing. Who claims no price has none to be held to."""
+        if self._quotes is None or offer is None or offer.price is None:
+            return None
+        return offer.model_id, offer.price
 
     def _remember(
-        self, peer_id: PeerId, model_id: str, result: ProbeResult, place: Place | None, *, is_new: bool
+        self, peer_id: PeerId, quoted: _Quoted, result: ProbeResult, place: Place | None, *, is_new: bool
     ) -> None:
         memory = None if is_new else self._remembered.get(peer_id)
         if memory is None:
             memory = _Memory(taken_at_s=self._system.monotonic_s(), place=place)
             self.forget(peer_id)
             self._remembered[peer_id] = memory
-        memory.results.setdefault("", replace(result, quote=None, unquoted=None) if model_id else result)
-        memory.results[model_id] = result
+        memory.results.setdefault(None, result if quoted is None else replace(result, quote=None, unquoted=None))
+        memory.results[quoted] = result
         if len(memory.results) > MAX_QUOTES_PER_HOST + 1:
-            del memory.results[next(name for name in memory.results if name)]
+            del memory.results[next(each for each in memory.results if each is not None)]
         while len(self._remembered) > self.config.max_remembered:
             self._remembered.popitem(last=False)
 

@@ -347,6 +347,11 @@ class Node:
             if not each.is_closed
         )
 
+    def remote_address(self, peer_id: PeerId) -> str:
+        """Return the multiaddr at the other end of the connection to a peer, by number; empty when there is none."""
+        connection = self._pool.get(peer_id)
+        return "" if connection is None else _address_of(connection.remote) or ""
+
     def remote_ip(self, peer_id: PeerId) -> str | None:
         """Return the IP address at the other end of the connection to a peer; None when there is none."""
         connection = self._pool.get(peer_id)
