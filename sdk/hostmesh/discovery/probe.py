@@ -6,14 +6,14 @@ import statistics
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import trio
 
 from hostmesh.discovery.description import HostState, ModelOffer
 from hostmesh.discovery.geography import refutes
 from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal
-from hostmesh.discovery.terms import Place
+from hostmesh.discovery.terms import Place, Price
 from hostmesh.discovery.view import ProbeResult, Readiness
 from hostmesh.errors import (
     DeadlineExceededError,
