@@ -43,6 +43,7 @@ from hostmesh.system import System
 MAX_REMEMBERED_SWEEPS = 64
 NO_ANSWER = "no answer in time"
 NOT_ASKED = "not asked: others that looked better were asked first"
+HEARSAY = "another peer handed its record over; the host itself did not answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,14 +285,17 @@ class _Search:
         )
 
     def _views(self) -> list[HostView]:
-        late = ProbeResult(latency=None, readiness=None, unreachable=NO_ANSWER)
-        skipped = ProbeResult(latency=None, readiness=None, unreachable=NOT_ASKED)
+        late, skipped, hearsay = (
+            ProbeResult(latency=None, readiness=None, unreachable=why) for why in (NO_ANSWER, NOT_ASKED, HEARSAY)
+        )
         views = []
         for known in self._searcher.records.live():
             peer_id = known.info.peer_id
             if peer_id == self._own:
                 continue
             probe = late if peer_id in self._in_flight else self._probed.get(peer_id, self._left_alone.get(peer_id))
+            if probe is None and known.introducer is not None:
+                probe = hearsay
             answers_at_s = self._began_s if probe is not None and not probe.unreachable else None
             view = self._searcher.observer.view(known, probe, answers_at_s=answers_at_s)
             # The one host that is chosen has answered; a record alone may be of a host that is gone, or never was.

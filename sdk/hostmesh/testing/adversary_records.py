@@ -46,6 +46,10 @@ class RecordPeer:
         """Take what others push, and keep nothing."""
         return pb.AnnounceResponse()
 
+    async def query(self, _request: pb.QueryRequest, _context: CallFrom) -> pb.QueryResponse:
+        """Tell of nobody."""
+        return pb.QueryResponse()
+
     async def fetch(self, target: PeerId, address: str) -> pb.SignedHostRecord:
         """Ask a host for its record, to replay it later.
 
