@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path as FilePath
+
 import pytest
 import trio
 from discovery_world import make_description, make_key, make_operator, make_record
@@ -23,6 +25,9 @@ from hostmesh.discovery.finder import DiscoveryConfig
 from hostmesh.discovery.lookups import LookupLimit
 from hostmesh.discovery.measurement import Path
 from hostmesh.discovery.ranking import AUTO, CHEAPEST
+from hostmesh.discovery.record import GRACE_S, MAX_LIFE_S
+from hostmesh.discovery.roster import LATENCY_MS, LATENCY_SHARE, LeaveReason
+from hostmesh.discovery.watch import MIN_PAUSE_S
 from hostmesh.errors import (
     InvalidAddressError,
     NodeNotRunningError,
@@ -30,9 +35,11 @@ from hostmesh.errors import (
     RemoteProtocolError,
     TooManyLookupsError,
 )
-from hostmesh.net.event_feed import EventWatch
+from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventWatch
 from hostmesh.net.events import DialStarted
+from hostmesh.reputation.standing import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_LISTINGS, MAX_PRIORITY, TRIAL_S
 
+GUIDE = (FilePath(__file__).resolve().parents[3] / "docs" / "discovery.md").read_text(encoding="utf-8")
 M = HostCriteria(required_models=["m-3"])
 
 
@@ -296,3 +303,29 @@ async def test_a_strategy_that_cannot_be_compared_shares_nothing(autojump_clock:
     host = world.host("host", "m-3")
     async with world.client() as discovery:
         assert (await discovery.find_host(M, strategy=Unhashable())).peer_id == host.peer_id
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("pauses the host for {} s, each", FIRST_PAUSE_S),
+        ("twice as long, up to {} s.", LAST_PAUSE_S),
+        ("or after {} s without one", TRIAL_S),
+        ("hold, {} of each kind at most", MAX_LISTINGS),
+        ("`priority` (1 to {})", MAX_PRIORITY),
+        ("{} s after the last at the earliest", MIN_PAUSE_S),
+        ("moved by a quarter and by {} ms", LATENCY_MS),
+        ("begins {} searches at once", LookupLimit().burst),
+        ("at once and {} a second", LookupLimit().per_s),
+        ("{} events wait for a reader", MAX_WAITING_EVENTS),
+        ("{} s after its last record at the latest", MAX_LIFE_S + 2 * GRACE_S),  # its clock may be ahead
+    ],
+)
+def test_the_page_says_what_the_code_does(text: str, value: float) -> None:
+    page = " ".join(GUIDE.replace(",", "").split())
+    assert text.format(f"{value:.0f}").replace(",", "") in page
+
+
+def test_the_page_names_every_reason_to_leave() -> None:
+    assert all(f"`{reason.value}`" in GUIDE for reason in LeaveReason)
+    assert LATENCY_SHARE == 0.25
