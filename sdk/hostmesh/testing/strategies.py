@@ -29,16 +29,29 @@ import hostmesh.testing.strategies_events as events
 import hostmesh.testing.strategies_faults as faults
 import hostmesh.testing.strategies_jobs as jobs
 import hostmesh.testing.strategies_node as node
+import hostmesh.testing.strategies_watch as watch
 from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer, Reachability
 from hostmesh.discovery.diagnostics import Finding, Severity
+from hostmesh.discovery.events import (
+    HostProbed,
+    ListingChange,
+    ListingChanged,
+    OutcomeRecorded,
+    RecordDecided,
+    RecordDecision,
+    SearchEnded,
+    SearchStarted,
+)
 from hostmesh.discovery.funnel import Funnel, Rejection
 from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal
+from hostmesh.discovery.metrics import ConnectionMetrics
 from hostmesh.discovery.protocol_range import ProtocolRange
 from hostmesh.discovery.ranking import Anchors, Score, ScorePart, WeightedStrategy, Weights
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.relaxation import Relaxation
+from hostmesh.discovery.roster import HostChanged, HostJoined, HostLeft, LeaveReason
 from hostmesh.discovery.selection import Diversity
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
 from hostmesh.discovery.stats import DiscoveryStats, SourceStats
@@ -127,6 +140,8 @@ _ENUMS: tuple[type[Enum], ...] = (
     HostState,
     JobLie,
     JobOutcome,
+    LeaveReason,
+    ListingChange,
     ModelKind,
     Origin,
     Path,
@@ -136,6 +151,7 @@ _ENUMS: tuple[type[Enum], ...] = (
     PingLie,
     ReachState,
     RelationKind,
+    RecordDecision,
     RetryReason,
     Role,
     ServingState,
@@ -161,6 +177,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         ChatMessage: jobs.chat_messages,
         ChatWork: jobs.chat_works,
         ConnectionClosed: events.connections_closed,
+        ConnectionMetrics: watch.connection_metrics,
         ConnectionEvent: node.connection_events,
         ConnectionOpened: events.connections_opened,
         DialEnded: events.dials_ended,
@@ -185,7 +202,16 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         TopologyPeer: diagnosis.topology_peers,
         Finished: jobs.finishes,
         Funnel: choices.funnels,
+        HostChanged: watch.hosts_changed,
         HostChoice: choices.host_choices,
+        HostJoined: watch.hosts_joined,
+        HostLeft: watch.hosts_left,
+        HostProbed: watch.hosts_probed,
+        ListingChanged: watch.listings_changed,
+        OutcomeRecorded: watch.outcomes_recorded,
+        RecordDecided: watch.records_decided,
+        SearchEnded: watch.searches_ended,
+        SearchStarted: watch.searches_started,
         HostCriteria: choices.host_criteria,
         Gpu: discovery.gpus,
         Hardware: discovery.hardware,
