@@ -109,4 +109,5 @@ async def main(wanted: dict) -> None:
     tell("stopped")
 
 
-trio.run(main, json.loads(sys.argv[1]))
+if __name__ == "__main__":
+    trio.run(main, json.loads(sys.argv[1]))

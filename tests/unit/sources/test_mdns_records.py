@@ -123,10 +123,12 @@ def test_a_peer_lives_as_long_as_its_ttl_and_longer_when_heard_again():
     assert peers.peers(180.0) == {}
 
 
-def test_a_ttl_of_years_is_cut():
+@pytest.mark.parametrize("ttl_s", [3_200, 4_000_000_000])
+def test_a_long_ttl_is_cut_to_two_unanswered_questions(ttl_s):
     peers = HeardPeers(OWN)
-    heard(peers, "a", "/ip4/10.0.0.1/tcp/1", ttl_s=4_000_000_000)
-    assert peers.peers(4500.0) == {}
+    heard(peers, "a", "/ip4/10.0.0.1/tcp/1", ttl_s=ttl_s)
+    assert set(peers.peers(119.9)) == {ALICE}
+    assert peers.peers(120.0) == {}
 
 
 def test_a_record_with_the_flush_bit_replaces_those_older_than_a_second():

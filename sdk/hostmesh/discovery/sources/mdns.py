@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ SETTLE_S = 2.0
 """After the start a find waits so long for answers: a responder may take its 500 ms twice (RFC 6762, section 6)."""
 ANSWER_S = 1.5
 """A find that knows nobody asks once more and waits so long."""
+MIN_ASK_INTERVAL_S = 1.0
+"""Finds that come sooner after another's question wait for its answers (RFC 6762, section 5.2)."""
 RESCAN_S = 15.0
 """Interfaces that came or went are noticed after so long, if nobody calls :meth:`MdnsSource.rescan` before."""
 STOP_TIMEOUT_S = 5.0
@@ -114,6 +117,7 @@ class _Link(RecordUpdateListener):
         self._rescan_now = asyncio.Event()
         self._zeroconf: Zeroconf | None = None
         self._unexplained: dict[str, None] = {}
+        self._goodbye: Awaitable[object] | None = None
 
     def announce(self, wanted: Announcement | None) -> None:
         """Announce this and nothing else, or say goodbye (None)."""
@@ -177,6 +181,10 @@ class _Link(RecordUpdateListener):
             for task in done:
                 task.result()
         finally:
+            # A goodbye that was begun is said to its end; close says one for what is still announced.
+            if self._goodbye is not None:
+                await self._goodbye
+            _forget_answers(zeroconf.zeroconf)
             await zeroconf.async_close()
 
     def _open(self) -> AsyncZeroconf:
@@ -222,7 +230,9 @@ class _Link(RecordUpdateListener):
             wanted = self._wanted
             if wanted is None:
                 if current is not None:
-                    await (await zeroconf.async_unregister_service(current))
+                    _forget_answers(zeroconf.zeroconf)
+                    self._goodbye = await zeroconf.async_unregister_service(current)
+                    await asyncio.shield(self._goodbye)
                 current = None
                 continue
             info = self._service(wanted)
@@ -276,6 +286,12 @@ class _Link(RecordUpdateListener):
                     _send_question(self._zeroconf, DNSQuestion(name, _TXT, _IN))
 
 
+def _forget_answers(zeroconf: Zeroconf) -> None:
+    """Drop the answers that wait for their random delay: after a goodbye they would call the name back to life."""
+    for queue in (zeroconf.out_queue, zeroconf.out_delay_queue):
+        queue.queue.clear()
+
+
 def _send_question(zeroconf: Zeroconf, question: DNSQuestion) -> None:
     out = DNSOutgoing(_QUERY)
     out.add_question(question)
@@ -299,6 +315,7 @@ class MdnsSource:
         self._peers = HeardPeers(peer_id)
         self._link: _Link | None = None
         self._ready_at: float | None = None
+        self._asked_at = -math.inf
         self._news = trio.Event()
         self._wanted: Announcement | None = None
         self._pause = trio.CancelScope()
@@ -399,7 +416,9 @@ class MdnsSource:
                 return
             if now >= deadline and self._link is not None:
                 asked, deadline = True, now + ANSWER_S
-                self._link.ask()
+                if now - self._asked_at >= MIN_ASK_INTERVAL_S:
+                    self._asked_at = now
+                    self._link.ask()
             with trio.move_on_after(deadline - now):
                 await self._news.wait()
 

@@ -20,8 +20,9 @@ SERVICE = "_p2p._udp.local."
 MAX_ADDRESSES = 16
 MAX_PEERS = 512
 """Names kept; the one that would end first gives way."""
-MAX_LIFETIME_S = 4500.0
-"""Longest life of what was heard, whatever TTL it came with: RFC 6762's for records that are not of a host."""
+MAX_LIFETIME_S = 120.0
+"""Longest life of what was heard, whatever TTL it came with (go-libp2p's is 53 minutes): we ask every 45 s, and who
+leaves two questions unanswered is gone (RFC 6762, section 10.5)."""
 MAX_TXT_BYTES = 1100
 """Most TXT bytes that a host sends: with the other records the answer stays within one Ethernet frame."""
 LABEL_CHARS = 32
