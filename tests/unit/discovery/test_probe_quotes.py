@@ -181,6 +181,16 @@ async def test_memory_answers_by_model_and_asks_for_what_it_lacks_alone(autojump
     assert bench.prober.recall(bench.peer.peer_id) is None
 
 
+async def test_a_host_that_names_another_price_is_asked_for_another_quote(autojump_clock: MockClock) -> None:
+    bench = Bench(FakeQuotes(m=quoted("m", 100)))
+    assert bench.quotes is not None
+    await bench.probe(offer("m", 100))
+    pinged = bench.peer.pinged
+    bench.quotes.answers["m"] = quoted("m", 70)
+    assert (await bench.probe(offer("m", 70))).quote == quoted("m", 70)
+    assert (bench.quotes.asked, bench.peer.pinged) == (["m", "m"], pinged)
+
+
 async def test_memory_of_quotes_is_bounded(autojump_clock: MockClock) -> None:
     names = [f"m{index}" for index in range(MAX_QUOTES_PER_HOST + 5)]
     bench = Bench(FakeQuotes(**{name: quoted(name) for name in names}))
