@@ -197,13 +197,6 @@ class LyingHost:
         self, _request: discovery_pb2.GetRecordRequest, _context: CallFrom
     ) -> discovery_pb2.GetRecordResponse:
         """Serve the record, signed anew each minute."""
-        return discovery_pb2.GetRecordResponse(record=self._current_record())
-
-    async def query(self, _request: discovery_pb2.QueryRequest, _context: CallFrom) -> discovery_pb2.QueryResponse:
-        """Name itself, and nobody else, to whoever asks for hosts."""
-        return discovery_pb2.QueryResponse(records=[self._current_record()])
-
-    def _current_record(self) -> discovery_pb2.SignedHostRecord:
         now = self.adversary.machine.system.unix_s()
         if self._record is None or now - self._issued_at_unix_s > _RENEW_S:
             self._issued_at_unix_s = int(now)
@@ -218,17 +211,13 @@ class LyingHost:
                 started_at_unix_s=max(self._began_unix_s - self.lies.extra_uptime_s, 1),
                 addresses=(self.adversary.address,),
             )
-        return self._record
+        return discovery_pb2.GetRecordResponse(record=self._record)
 
     async def announce(
         self, _request: discovery_pb2.AnnounceRequest, _context: CallFrom
     ) -> discovery_pb2.AnnounceResponse:
         """Take what others push, and keep nothing."""
         return discovery_pb2.AnnounceResponse()
-
-    async def query(self, _request: discovery_pb2.QueryRequest, _context: CallFrom) -> discovery_pb2.QueryResponse:
-        """Tell of nobody."""
-        return discovery_pb2.QueryResponse()
 
     # --- status ---
 
