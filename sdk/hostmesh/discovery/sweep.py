@@ -194,8 +194,11 @@ class Sweep:
         """Ask one candidate; return why another address might help, or nothing when it would not."""
         known = self._records.known(peer_id)
         # What others handed over is no answer of the host's.
-        is_own = known is not None and known.introducer is None
-        if is_own and self._system.unix_s() - known.received_at_unix_s < self._config.fresh_s:
+        if (
+            known is not None
+            and known.introducer is None
+            and self._system.unix_s() - known.received_at_unix_s < self._config.fresh_s
+        ):
             self._counts.fetches["fresh"] += 1
             self._on_record(peer_id)
             return ""

@@ -21,7 +21,7 @@ from hostmesh.discovery.source import Advert, Candidate, SourceQuery
 from hostmesh.errors import StoreError
 from hostmesh.net.address import AddressOrigin, AddressScope, scope_of
 from hostmesh.net.event_feed import EventWatch
-from hostmesh.net.events import ConnectionClosed, ConnectionOpened
+from hostmesh.net.events import ConnectionClosed, ConnectionOpened, NodeEvent
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
@@ -57,7 +57,7 @@ class CacheNode(Protocol):
         """Return the protocols that a connected peer said it speaks."""
         ...
 
-    def watch_events(self) -> AbstractContextManager[EventWatch]:
+    def watch_events(self) -> AbstractContextManager[EventWatch[NodeEvent]]:
         """Return a block that yields every event of the node."""
         ...
 
@@ -173,7 +173,7 @@ class CacheSource:
     async def advertise(self, advert: Advert | None) -> None:
         """Do nothing: nobody asks us by this way."""
 
-    async def _listen(self, events: EventWatch) -> None:
+    async def _listen(self, events: EventWatch[NodeEvent]) -> None:
         async for event in events:
             if isinstance(event, ConnectionOpened):
                 if event.address is not None:
