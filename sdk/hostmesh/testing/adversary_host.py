@@ -219,6 +219,10 @@ class LyingHost:
         """Take what others push, and keep nothing."""
         return discovery_pb2.AnnounceResponse()
 
+    async def query(self, _request: discovery_pb2.QueryRequest, _context: CallFrom) -> discovery_pb2.QueryResponse:
+        """Tell of nobody."""
+        return discovery_pb2.QueryResponse()
+
     # --- status ---
 
     async def check_engine(self) -> None:
