@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 MAX_KEPT_EVENTS = 200_000
@@ -42,6 +42,8 @@ class Trace:
         self.total_bytes = 0
         self.last_s = 0.0
         """When the last event happened."""
+        self.listener: Callable[[str, str, str, int], None] | None = None
+        """Is told of each event: kind, source, target, bytes. For those who count what is too much to keep."""
         self._max_events = max_events
         self._events: list[TraceEvent] = []
         self._digest = hashlib.sha256()
@@ -55,6 +57,8 @@ class Trace:
         self.counts[kind] += 1
         self.total_bytes += size
         self.last_s = time_s
+        if self.listener is not None:
+            self.listener(kind, source, target, size)
         self._unhashed.append(f"{time_s:.9f} {sent:.9f} {kind} {source} {target} {size}\n")
         if len(self._unhashed) >= _HASHED_AT_ONCE:
             self._hash_rest()

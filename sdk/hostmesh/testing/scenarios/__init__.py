@@ -8,7 +8,7 @@ from pathlib import Path
 from hostmesh.errors import UsageError
 from hostmesh.testing.scenario import Scenario, read_scenario
 
-NAMES = ("churn", "partition", "wan-find", "eclipse", "liars")
+NAMES = ("churn", "partition", "wan-find", "eclipse", "liars", "scale")
 """Each is ``SCENARIO`` of the module of its name here, with _ for -."""
 
 
