@@ -20,11 +20,13 @@ from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.method import AnyMethod, methods_of
 from hostmesh.rpc.server import CallContext, RpcServer
 from hostmesh.system import System
-from hostmesh.v1 import discovery_pb2, status_pb2
+from hostmesh.v1 import discovery_pb2, message_pb2, status_pb2
 
 STATUS = status_pb2.DESCRIPTOR.services_by_name["StatusService"]
 PING = methods_of(STATUS)["Ping"]
 GET_RECORD = methods_of(discovery_pb2.DESCRIPTOR.services_by_name["DiscoveryService"])["GetRecord"]
+SEND = methods_of(message_pb2.DESCRIPTOR.services_by_name["MessageService"])["Send"]
+SENT = message_pb2.SendRequest(message_id=bytes(16), data=b"x")
 NODE = peer_number(1)
 
 
@@ -39,7 +41,10 @@ class Wire:
     def start_stream(self, *_: object) -> None:
         return None
 
-    async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
+    async def open_stream(
+        self, peer_id: PeerId, protocol_ids: str | tuple[str, ...], *, timeout_s: float | None = None
+    ) -> Stream:
+        protocol_id = protocol_ids if isinstance(protocol_ids, str) else protocol_ids[0]
         near, far = memory_stream_pair(self._peer_id, peer_id, protocol_id)
         self._nursery.start_soon(self._handlers[protocol_id], far)
         return near
@@ -52,13 +57,14 @@ async def calls_until_refused(server: RpcServer, number: int, methods: list[AnyM
         for count in range(most):
             method = methods[count % len(methods)]
             try:
-                await client.unary(NODE, method, method.request_type(), timeout_s=30.0)
+                request = SENT if method is SEND else method.request_type()
+                await client.unary(NODE, method, request, timeout_s=30.0)
             except RpcError as error:
                 if error.reason == "RATE_LIMITED":
                     return count
-                if error.status is not StatusCode.NOT_FOUND:
+                if error.status is not StatusCode.NOT_FOUND and error.reason != "NO_HANDLER":
                     raise
-                # There is no record, which is an answer like any other here.
+                # There is no record, and nobody takes messages: answers like any other here.
         return most
 
 
@@ -87,10 +93,17 @@ async def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 async def test_the_services_of_a_node_share_a_thousand_calls_of_a_peer(stack: NodeStack) -> None:
     # A thousand in a burst, and what 200 a second make of the time that this takes.
-    count = await calls_until_refused(stack.server, 2, [PING, GET_RECORD], 4000)
+    count = await calls_until_refused(stack.server, 2, [GET_RECORD, SEND], 4000)
     assert 1000 <= count < 3000
     # Another peer is not touched by that.
-    assert await calls_until_refused(stack.server, 3, [PING], 10) == 10
+    assert await calls_until_refused(stack.server, 3, [GET_RECORD], 10) == 10
+
+
+async def test_the_status_service_is_counted_apart(stack: NodeStack) -> None:
+    """Who floods it with pings has as many calls to the other services as before, and the other way round."""
+    count = await calls_until_refused(stack.server, 2, [PING], 4000)
+    assert 1000 <= count < 3000
+    assert await calls_until_refused(stack.server, 2, [GET_RECORD], 900) == 900
 
 
 async def test_a_service_without_limits_of_its_own_is_not_held_up() -> None:
