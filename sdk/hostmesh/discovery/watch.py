@@ -89,7 +89,7 @@ class HostWatch:
         self._stir = trio.Event()
         self._newcomer = trio.Event()
         self._news = trio.Event()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def __aiter__(self) -> AsyncIterator[HostEvent]:
         return self
@@ -133,7 +133,7 @@ class HostWatch:
         self._stirred.setdefault(peer_id)
         self._stir.set()
 
-    def end(self, error: Exception) -> None:
+    def end(self, error: BaseException) -> None:
         """Raise an error in the reader once he has read what there is."""
         self._error = self._error or error
         self._news.set()
