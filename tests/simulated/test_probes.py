@@ -11,9 +11,10 @@ import trio
 from tests.simulated.world import MODEL, PRICE, World, join, offer, world_of
 from tests.support.simulated import simulated
 
-from hostmesh import CHEAPEST, SDK, HostCriteria, JobError, NoHostFoundError, Price
+from hostmesh import CHEAPEST, SDK, HostCriteria, HostDescription, JobError, NoHostFoundError, Price, UsageError
 from hostmesh.discovery.measurement import Origin, QuotedPrice
 from hostmesh.discovery.probe import ProbeConfig, Prober
+from hostmesh.discovery.record import HostInfo
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.hosting import HEALTH_CHECK_S
 from hostmesh.net.peer_key import PeerKey
@@ -77,31 +78,33 @@ async def test_a_host_that_drains_gives_no_quote(world: World) -> None:
 
 
 @simulated(world_of)
-async def test_a_price_that_rises_while_clients_search_never_looks_like_a_lie(world: World) -> None:
-    """The new record is pushed over a slow line; whoever asks meanwhile holds the old one, or the new."""
-    prices = [100, 900, 100, 900]
-    probes: list[tuple[int, int]] = []
-    discovery = world.client.get_discovery_manager()
-    async with world.host.get_host_manager().serve(offer(prices[-1]), world.engine) as serving:
-        is_over = trio.Event()
+async def test_while_an_offer_changes_the_lower_price_is_quoted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks meanwhile holds the old record or the new one; a dearer quote would look like a lie."""
+    meanwhile: list[int] = []
+    async with world.host.get_host_manager().serve(offer(500), world.engine) as serving:
+        announce = serving._stack.publisher.announce
 
-        async def change() -> None:
-            for price in prices:
-                await serving.announce(offer(price))
-                await trio.sleep(0.3)
-            is_over.set()
+        async def watched(description: HostDescription) -> HostInfo:
+            info = await announce(description)
+            quote = await world.client.get_job_manager().request_quote(world.host_id, MODEL)
+            meanwhile.append(quote.price_micros_per_mtok)
+            if description == refused:
+                raise UsageError("not published")
+            return info
 
-        prober = prober_of(world)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(change)
-            while not is_over.is_set():
-                (choice,) = await discovery.find_all_hosts(HostCriteria(required_models=[MODEL]), timeout_s=1.0)
-                assert choice.offer.price is not None
-                result = await prober.probe(world.host_id, offer=choice.offer)
-                assert result.quote is not None
-                probes.append((choice.offer.price.micros_per_mtok, result.quote.price.micros_per_mtok))
-                discovery.forget_measurements(world.host_id)
-        assert {100, 900} <= {claimed for claimed, _ in probes}
+        monkeypatch.setattr(serving._stack.publisher, "announce", watched)
+        refused = None
+        for price in (900, 100):
+            await serving.announce(offer(price))
+            quote = await world.client.get_job_manager().request_quote(world.host_id, MODEL)
+            assert quote.price_micros_per_mtok == price
+        assert meanwhile == [500, 100]
+        # What was not published is not quoted.
+        refused = serving._complete(offer(50))
+        with pytest.raises(UsageError):
+            await serving.announce(offer(50))
+        quote = await world.client.get_job_manager().request_quote(world.host_id, MODEL)
+        assert (meanwhile[-1], quote.price_micros_per_mtok) == (50, 100)
 
 
 # --- the time that it takes ---
