@@ -35,10 +35,11 @@ def plain_errors() -> Iterator[None]:
         _, others = group.split(HostmeshError)
         if others is not None:
             raise
-        raise _first_leaf(group) from group
+        raise first_leaf(group) from group
 
 
-def _first_leaf(error: Exception) -> Exception:
+def first_leaf(error: Exception) -> Exception:
+    """Return the first error inside a group that nurseries made; any other error as it is."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
