@@ -41,6 +41,11 @@ class LoopbackLink:
         header = struct.pack("!HHHHHH", 0, 0x8400, 0, len(records), 0, 0)
         await self.socket.sendto(header + b"".join(records), (GROUP, PORT))
 
+    async def ask(self) -> None:
+        """Ask for the service, as a peer that has just come."""
+        question = name_bytes(SERVICE) + struct.pack("!HH", PTR, 1)
+        await self.socket.sendto(struct.pack("!HHHHHH", 0, 0, 1, 0, 0, 0) + question, (GROUP, PORT))
+
     async def announce(self, label: str, txt: bytes, *, ttl: int = 120) -> None:
         name = f"{label}.{SERVICE}"
         await self.respond(record(SERVICE, PTR, ttl, name_bytes(name)), record(name, TXT, ttl, txt, flush=True))

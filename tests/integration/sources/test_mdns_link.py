@@ -215,6 +215,36 @@ async def test_advertise_none_says_goodbye_and_the_next_advert_comes_back(nurser
         await link.packet(lambda data: mine in data and (120).to_bytes(4, "big") in data)
 
 
+@pytest.mark.parametrize("is_withdrawn", [True, False], ids=["withdrawn", "cut-off"])
+async def test_a_goodbye_is_the_last_word_and_said_three_times(link, is_withdrawn):
+    """An answer waits up to 120 ms, or 1.5 s after an announcement: one that was due must not follow the goodbye."""
+    host_id = new_peer_id()
+    host = source_of(host_id)
+    await host.advertise(advert_of(ADDRESS))
+
+    async def next_ttl():
+        packet = await link.packet(lambda data: host_id.encode() in data)
+        return int.from_bytes(packet.split(b"\x00\x10\x80\x01")[1][:4], "big")
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as inner:
+            await inner.start(host.run)
+            for _ in range(3 if is_withdrawn else 1):
+                assert await next_ttl() == 120
+            await link.ask()
+            if is_withdrawn:
+                await host.advertise(None)
+                while await next_ttl():
+                    pass
+            inner.cancel_scope.cancel()
+    ttls = []
+    with trio.move_on_after(2):
+        while True:
+            ttls.append(await next_ttl())
+    assert ttls[-3 + is_withdrawn :] == [0] * (3 - is_withdrawn)
+    assert ttls == sorted(ttls, reverse=True)
+
+
 async def test_questions_go_on_and_name_no_known_answers(nursery, link, txt, monkeypatch):
     """Known answers would keep their holders silent, and their TTLs would end."""
     monkeypatch.setattr(mdns, "ASK_INTERVALS_S", (0.05, 0.05))
