@@ -70,7 +70,7 @@ async def test_a_host_is_found_through_a_third_node_and_gone_when_it_withdraws(n
             )
             choice = await _find_soon(discovery, wanted)
             assert choice.record == info
-            assert choice.sources == ("dht",)
+            assert choice.sources == ("dht", "exchange")
             assert choice.latency is not None
             assert choice.latency.value == pytest.approx(40, abs=1)
             assert choice.operator == info.operator

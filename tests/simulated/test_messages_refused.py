@@ -24,6 +24,7 @@ from hostmesh.messaging.body import decode_body
 from hostmesh.messaging.deliveries import DeliveryLimits
 from hostmesh.messaging.direct import DirectMessenger
 from hostmesh.messaging.inbox import Message
+from hostmesh.net.autonat_message import DIAL_BACK_ID
 from hostmesh.net.identify import IDENTIFY_ID, PUSH_ID
 from hostmesh.net.ping import PING_ID
 from hostmesh.rpc.client import RpcClient
@@ -63,7 +64,7 @@ async def test_another_protocol(world: World) -> None:
     with pytest.raises(ProtocolNotSupportedError) as caught:
         await other.send(world.to, b"x")
     assert caught.value.needed == "/fabstir-llm/message/1.0.0"
-    assert set(caught.value.offered) - {IDENTIFY_ID, PUSH_ID, PING_ID} == {PROTOCOL}
+    assert set(caught.value.offered) - {IDENTIFY_ID, PUSH_ID, PING_ID, DIAL_BACK_ID} == {PROTOCOL}
     assert world.took_s <= 1.01 * ROUND_TRIP_S
 
 

@@ -101,7 +101,9 @@ async def a_network(net: SimNetwork) -> AsyncIterator[tuple[str, SDK]]:
 
 @simulated()
 async def test_dht_off(net: SimNetwork) -> None:
-    async with a_network(net) as (address, _):
+    async with a_network(net) as (known, _), an_sdk(net.machine("other"), known, serve_dht=True) as other:
+        address = address_of(other)  # it never met the host
+        await other.get_discovery_manager().wait_ready(timeout_s=10)
         for enable_dht, seen in ((False, 0), (True, 1)):
             async with an_sdk(net.machine(f"client-{seen}"), address, enable_dht=enable_dht) as sdk:
                 discovery = sdk.get_discovery_manager()

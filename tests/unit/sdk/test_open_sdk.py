@@ -66,7 +66,7 @@ def source() -> Silent:
 def open_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Silent) -> Open:
     monkeypatch.setenv("HOSTMESH_HOME", str(tmp_path / "home"))
 
-    def sources(node: Node) -> Sequence[Silent]:
+    def sources(_node: Node, _rpc: object) -> Sequence[Silent]:
         return [source]
 
     def make(**overrides: object) -> AbstractAsyncContextManager[SDK]:
