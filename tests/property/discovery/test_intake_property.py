@@ -125,6 +125,21 @@ def test_no_other_source_keeps_out_whom_a_source_names(junk: list[Named], data: 
         assert is_in or each not in honest
 
 
+@given(flood=st.integers(PLACES, 4 * PLACES), flooding=st.sampled_from(SOURCES))
+def test_a_flood_takes_what_is_anybodys_and_the_rest_once_the_others_have_ended(flood: int, flooding: str) -> None:
+    intake = Intake(SOURCES, max_candidates=PLACES)
+    crowd = [named(flooding, make_key(f"flood {number}").peer_id) for number in range(flood)]
+    taken = sum(intake.offer(_candidate(each), flooding) for each in crowd)
+    assert taken == PLACES // 2 + OWN
+    others = [source for source in SOURCES if source != flooding]
+    for source in others:
+        assert intake.offer(_candidate(named(source, make_key(f"of {source}").peer_id)), source)
+    for source in others:
+        taken += len(intake.end(source))
+    assert taken + len(others) == PLACES
+    assert intake.dropped == flood - taken
+
+
 @given(
     crowd=st.integers(0, 200),
     late=st.integers(1, PLACES // 8),
