@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -311,7 +311,8 @@ class Node:
     def _came_by(self, stream: Stream, since_s: float) -> str | None:
         """Return our IP address at which a peer made the connection of a stream, if it did so since a time."""
         for connection in self._pool.of(stream.peer_id):
-            if stream in connection.streams:
+            streams: Collection[object] = connection.streams
+            if stream in streams:
                 is_fresh = not connection.is_outbound and connection.began_s >= since_s
                 return connection.local_host if is_fresh else None
         return None
