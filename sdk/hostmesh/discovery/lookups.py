@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import trio
 
+from hostmesh.discovery.supervise import first_leaf
 from hostmesh.errors import NodeNotRunningError, TooManyLookupsError
 
 ResultT = TypeVar("ResultT")
@@ -158,8 +159,9 @@ class Lookups(Generic[ResultT]):
         try:
             with flight.scope:
                 flight.result = await search(max(0.001, flight.deadline - trio.current_time()))
-        except Exception as error:  # noqa: BLE001 - raised again in those who wait
-            flight.error = error
+        except* Exception as group:  # noqa: BLE001 - raised again in those who wait
+            # The first of them; a cancellation beside them goes on.
+            flight.error = first_leaf(group)
         finally:
             self._forget(key, flight)
             self._running.discard(flight)

@@ -29,9 +29,9 @@ from hostmesh.discovery.ranking import Strategy
 from hostmesh.discovery.record import GRACE_S
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.roster import HostEvent, LeaveReason, Roster
+from hostmesh.discovery.supervise import first_leaf
 from hostmesh.discovery.view import HostView, ProbeResult
 from hostmesh.net.peer_id import PeerId
-from hostmesh.rpc.outcome import sole_error
 from hostmesh.system import System
 
 MIN_PAUSE_S = 2.0
@@ -89,7 +89,7 @@ class HostWatch:
         self._stir = trio.Event()
         self._newcomer = trio.Event()
         self._news = trio.Event()
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     def __aiter__(self) -> AsyncIterator[HostEvent]:
         return self
@@ -133,7 +133,7 @@ class HostWatch:
         self._stirred.setdefault(peer_id)
         self._stir.set()
 
-    def end(self, error: BaseException) -> None:
+    def end(self, error: Exception) -> None:
         """Raise an error in the reader once he has read what there is."""
         self._error = self._error or error
         self._news.set()
@@ -149,8 +149,11 @@ class HostWatch:
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except Exception as error:  # noqa: BLE001 - raised again in the reader
-            self.end(sole_error(error))
+        except* Exception as group:  # noqa: BLE001 - raised again in the reader
+            # The reader meets the first; the rest stands behind it. A cancellation beside them goes on.
+            first = first_leaf(group)
+            first.__cause__ = group
+            self.end(first)
 
     async def _search_often(self) -> None:
         pause_s = MIN_PAUSE_S

@@ -89,6 +89,7 @@ async def test_a_host_that_failed_is_left_alone_for_a_while_and_then_tried_once(
         assert (await discovery.find_host(M)).peer_id == bad.peer_id
         discovery.record_outcome(bad.peer_id, good=False)
         assert world.reputation.outcomes == [(bad.peer_id, False)]
+        assert discovery.connection_metrics(bad.peer_id).latency is None  # it is measured anew
         assert (await discovery.find_host(M)).peer_id == good.peer_id
         await trio.sleep(15)
         # Half-open: the first goes to it, the next ones do not until something is known.

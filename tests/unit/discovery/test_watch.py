@@ -17,6 +17,7 @@ from hostmesh.discovery.description import HostState
 from hostmesh.discovery.ranking import AUTO
 from hostmesh.discovery.roster import HostChanged, HostJoined, HostLeft, LeaveReason
 from hostmesh.discovery.terms import Price
+from hostmesh.discovery.view import ProbeResult
 from hostmesh.discovery.watch import HostWatch
 from hostmesh.errors import ConfigError, NodeNotRunningError
 
@@ -194,8 +195,10 @@ async def test_a_watch_ends_when_the_node_does(autojump_clock: MockClock) -> Non
     async with watching(world) as watch:
         await anext(watch)
         await world.manager.stop()
+        began = trio.current_time()
         with pytest.raises(NodeNotRunningError):
             await anext(watch)
+        assert trio.current_time() == began
 
 
 async def test_without_a_node_there_is_no_watch(autojump_clock: MockClock) -> None:
@@ -266,7 +269,27 @@ async def test_times_out_of_range_are_refused(autojump_clock: MockClock, options
 
 async def test_an_own_record_is_no_host(autojump_clock: MockClock) -> None:
     world = World()
-    async with watching(world, interval_s=2.0):
-        world.records.accept(make_record("client"), introducer=None)
-        await trio.sleep(10)
-        assert make_key("client").peer_id in {known.info.peer_id for known in world.records.live()}
+    async with watching(world, interval_s=2.0) as watch:
+        await trio.sleep(5)
+        push(world, "client")
+        own = make_key("client").peer_id
+        assert own in {known.info.peer_id for known in world.records.live()}
+        watch.probed(own, ProbeResult(latency=None, readiness=None, unreachable="itself"))
+        await trio.sleep(5)
+        assert world.network.peers[own].pinged == 0
+        assert watch.choices == ()
+
+
+async def test_a_host_that_came_nearer_or_filled_up_is_told_at_the_next_search(autojump_clock: MockClock) -> None:
+    world = World()
+    host = world.host("host", "m-3", rtt_s=0.1)
+    async with watching(world) as watch:
+        await anext(watch)
+        host.rtt_s, host.active_jobs = 0.01, 1
+        event = await anext(watch)
+        assert isinstance(event, HostChanged)
+        assert event.changes == ("free_slots", "latency_ms")
+        assert event.choice.latency is not None
+        assert event.choice.latency.value == pytest.approx(10)
+        assert event.choice.free_slots == 1
+        assert trio.current_time() < 40
