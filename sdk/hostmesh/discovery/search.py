@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -32,10 +32,11 @@ from hostmesh.discovery.queries import source_queries
 from hostmesh.discovery.ranking import AUTO, Precedence, Strategy, precedence, promise, rank
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.relaxation import smallest_relaxation
+from hostmesh.discovery.search_config import SearchConfig as SearchConfig
 from hostmesh.discovery.selection import RANDOM_BYTES, choose
 from hostmesh.discovery.slots import Slots, most_at_once
 from hostmesh.discovery.source import SourceQuery
-from hostmesh.discovery.sweep import Sweep, SweepConfig, SweepCounts
+from hostmesh.discovery.sweep import Sweep, SweepCounts
 from hostmesh.discovery.view import HostView, ProbeResult
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
@@ -44,29 +45,6 @@ MAX_REMEMBERED_SWEEPS = 64
 NO_ANSWER = "no answer in time"
 NOT_ASKED = "not asked: others that looked better were asked first"
 HEARSAY = "another peer handed its record over; the host itself did not answer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchConfig:
-    """Times and bounds of a search. Chosen here; see docs/discovery.md."""
-
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    warm_s: float = 60.0
-    """So long after a sweep the table answers by itself, if it has a match. A miss always sweeps."""
-    settle_s: float = 2.0
-    """How long probes may go on, at most, once a measured host matched; with sources, see :meth:`settle_after`."""
-    min_settle_s: float = 0.5
-    """How long sources and probes may go on in any case."""
-
-    def settle_after(self, passed_s: float) -> float:
-        """Return how long a search goes on that had its first match after so many seconds: half as long again.
-
-        What is near answers soon, and others that are as near as well; over slow paths they all take their time.
-
-        >>> SearchConfig().settle_after(0.1), SearchConfig().settle_after(1.5), SearchConfig().settle_after(9.0)
-        (0.5, 0.75, 2.0)
-        """
-        return min(self.settle_s, max(self.min_settle_s, passed_s / 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,23 +121,30 @@ class Searcher:
         Cancellation: safe; probes and fetches in flight end, the record book keeps what it learnt.
         """
         search = _Search(self, criteria, strategy, best=best)
-        narrow = source_queries(criteria, limit=self.config.sweep.max_candidates)
-        broad = replace(narrow[0], model_ids=(), country_code=None)
-        wider = [] if broad in narrow else [broad]
         with trio.move_on_after(timeout_s):
-            if all(map(self._is_warm, [broad] if wide else narrow)):
-                await search.probe_known()
-            if wide or not search.has_match:
-                await self._sweep(search, narrow + wider if wide else narrow)
-            else:
-                self.searches["warm"] += 1
-            if not search.has_match:
-                if not wide and wider:
-                    await self._sweep(search, wider)
-                await search.probe_near_misses()
+            await self._look(search, criteria, wide=wide)
+            # Who matched was caught in a lie or left while others, for its sake, were no longer waited for.
+            while search.has_lost_its_matches():
+                search = _Search(self, criteria, strategy, best=best)
+                await self._look(search, criteria, wide=wide)
         result = search.result()
         self.records.mark_useful(choice.peer_id for choice in result.choices if choice.latency is not None)
         return result
+
+    async def _look(self, search: _Search, criteria: HostCriteria, *, wide: bool) -> None:
+        narrow = source_queries(criteria, limit=self.config.sweep.max_candidates)
+        broad = replace(narrow[0], model_ids=(), country_code=None)
+        wider = [] if broad in narrow else [broad]
+        if all(map(self._is_warm, [broad] if wide else narrow)):
+            await search.probe_known()
+        if wide or not search.has_match:
+            await self._sweep(search, narrow + wider if wide else narrow)
+        else:
+            self.searches["warm"] += 1
+        if not search.has_match:
+            if not wide and wider:
+                await self._sweep(search, wider)
+            await search.probe_near_misses()
 
     def _is_warm(self, query: SourceQuery) -> bool:
         swept_at = self._swept_at.get(query)
@@ -213,6 +198,12 @@ class _Search:
     def has_match(self) -> bool:
         """Whether a host answered that meets everything."""
         return self._has_match
+
+    def has_lost_its_matches(self) -> bool:
+        """Tell whether hosts matched of which none does now."""
+        had_match = self._has_match
+        self._recount()
+        return had_match and not self._has_match
 
     def consider(self, peer_id: PeerId) -> None:
         """Take a host in whose record is known now; it is probed if its record meets the criteria."""

@@ -40,7 +40,7 @@ class TopologyVerdict:
     liars_chosen: Counter[str] = field(default_factory=Counter)
     """By lie: of those that a client can find out without a job, and of those whose job had failed before."""
     liars_listed: Counter[str] = field(default_factory=Counter)
-    """Among all hosts that were said to meet the criteria, by lie."""
+    """By lie: among all hosts that were probed and said to meet the criteria."""
     criteria_broken: Counter[str] = field(default_factory=Counter)
     """By the chosen host, in truth."""
     funnels_wrong: int = 0
@@ -87,7 +87,8 @@ class TopologyVerdict:
         self.funnels_wrong += not adds_up(explained.funnel, len(explained.choices))
         for choice in explained.choices:
             lie = hosts[choice.peer_id].lie
-            if lie not in (None, Lie.JOBS):
+            # A search probes 32 hosts that answer; of more, the rest is listed last, and as not measured.
+            if lie not in (None, Lie.JOBS) and choice.latency is not None:
                 self.liars_listed[lie.value] += 1
 
 

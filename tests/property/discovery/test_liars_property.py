@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import find as find_example
 from hypothesis import given, settings
 
 from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.terms import Price
 from hostmesh.testing import run_sim
-from hostmesh.testing.topologies import CHECKABLE, MODEL, Lie, Topology, draw_topology, topologies
+from hostmesh.testing.topologies import CHECKABLE, MODEL, Claims, Lie, Topology, TopologyHost, draw_topology, topologies
 from hostmesh.testing.topology_play import TopologyVerdict, play_topology
 from hostmesh.testing.topology_world import TopologyWorld
 
@@ -88,3 +90,22 @@ def test_a_host_known_by_hearsay_alone_is_not_listed():
     assert not listed & hearsay
     assert listed >= {host.name for host in topology.fitting}
     assert {turned_away[name] for name in hearsay} == {"reachable"}
+
+
+def test_a_match_that_contradicts_itself_costs_no_find():
+    """It answers first and fits, then its second record comes; the honest host is too far to answer before that."""
+    claims = Claims(
+        price_micros_per_mtok=100_000,
+        country_code="DE",
+        free_slots=1,
+        hardware=None,
+        output_millitokens_per_s=None,
+        capabilities=(),
+        uptime_s=60,
+    )
+    honest = TopologyHost(name="honest", claims=claims, rtt_s=0.5, country_code="DE")
+    liar = replace(honest, name="liar", rtt_s=0.005, lie=Lie.SEQUENCE)
+    criteria = HostCriteria(required_models=[MODEL], max_price=Price(micros_per_mtok=200_000, currency="USD"))
+    verdict = play(Topology(hosts=(honest, liar), criteria=criteria, strategy_name="AUTO"))
+    assert verdict.is_sound
+    assert verdict.answers == 1
