@@ -200,10 +200,10 @@ class _Search:
         return self._has_match
 
     def has_lost_its_matches(self) -> bool:
-        """Tell whether hosts matched of which none does now."""
+        """Tell whether hosts matched, for whose sake others were left out, and none of them does now."""
         had_match = self._has_match
         self._recount()
-        return had_match and not self._has_match
+        return had_match and not self._has_match and self._most_wanted is not None
 
     def consider(self, peer_id: PeerId) -> None:
         """Take a host in whose record is known now; it is probed if its record meets the criteria."""
