@@ -25,11 +25,11 @@ from hostmesh.discovery.choice import HostChoice, choice_of
 from hostmesh.discovery.collaborators import ReputationSource, RunningNode, Standings
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.funnel import Funnel, sift
-from hostmesh.discovery.matching import STATIC_CRITERIA, failing, is_measured
+from hostmesh.discovery.matching import STATIC_CRITERIA, failing
 from hostmesh.discovery.observer import Observer, with_perfect_probe
 from hostmesh.discovery.probe import Prober
 from hostmesh.discovery.queries import source_queries
-from hostmesh.discovery.ranking import AUTO, Precedence, Strategy, precedence, promise, rank
+from hostmesh.discovery.ranking import AUTO, Precedence, Strategy, promise, rank
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.relaxation import smallest_relaxation
 from hostmesh.discovery.search_config import SearchConfig as SearchConfig
@@ -37,6 +37,7 @@ from hostmesh.discovery.selection import RANDOM_BYTES, choose
 from hostmesh.discovery.slots import Slots, most_at_once
 from hostmesh.discovery.source import SourceQuery
 from hostmesh.discovery.sweep import Sweep, SweepCounts
+from hostmesh.discovery.verdicts import Verdicts
 from hostmesh.discovery.view import HostView, ProbeResult
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
@@ -178,6 +179,7 @@ class _Search:
         self._most_wanted = best
         # One moment for all uptimes: a host's bound holds however long its probe takes.
         self._began_s = searcher.system.monotonic_s()
+        self._verdicts = Verdicts(searcher.observer, criteria, strategy, answers_at_s=self._began_s)
         self._own = searcher.running.node.peer_id
         self._heap: list[tuple[Precedence, str]] = []
         """Negated, so that the most promising host is the first."""
@@ -369,12 +371,10 @@ class _Search:
             known = self._searcher.records.known(peer_id)
             if known is None:
                 continue
-            view = self._searcher.observer.view(known, probe, answers_at_s=self._began_s)
-            if failing(view, self._criteria, first_only=True):
-                continue
-            self._has_match = True
-            if is_measured(view, self._criteria):
-                self._matched.append(precedence(view, self._criteria, self._strategy))
+            verdict = self._verdicts.of(known, probe)
+            self._has_match |= verdict.is_match
+            if verdict.precedence is not None:
+                self._matched.append(verdict.precedence)
         self._matched.sort(reverse=True)
         self._arm_settle()
 
