@@ -11,11 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import trio
 
 from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.sources.model_keys import SHARDS
+from hostmesh.discovery.sweep import SweepConfig
 from hostmesh.testing.scenario import Scenario, ScenarioRun, ScenarioSize
 from hostmesh.testing.scenarios.asking import SETTLED_S, percentile
 from hostmesh.testing.scenarios.call_log import CallLog
@@ -31,9 +34,9 @@ COLD_FINDS = 5
 """Clients of each model at each size, one after the other, each new."""
 SMALLEST = 10
 HOURLY_S = 3600.0
-MAX_DECADE_GROWTH = 1.25
-"""A cost grows logarithmically when ten times the hosts add no more than what the tenfold before added, a quarter of
-chance allowed; the bound that the measurement is held against."""
+MOST_PER_TENFOLD = SHARDS * math.log2(10)
+"""Servers that ten times the hosts may add to those that a find asks: one more hop of each lookup for each doubling,
+which is what a logarithm adds. The bound that the records are held against."""
 _START_GAP_S = 0.1
 
 
@@ -72,12 +75,13 @@ async def play(run: ScenarioRun) -> None:
             rows.append(row)
         nursery.cancel_scope.cancel()
     records = [records_cost(size, run.dice("records", size)) for size in RECORD_SIZES if size <= 100 * run.nodes]
+    most_named = SweepConfig().max_candidates
     run.figures = {
         "whole_nodes": rows,
         "records_only": records,
         "growth": _growth(rows, records),
-        "bounds": {"decade_growth": MAX_DECADE_GROWTH},
-        "is_within_bounds": run.misses == 0 and _is_logarithmic(records),
+        "bounds": {"servers_asked_per_tenfold": round(MOST_PER_TENFOLD, 1), "hosts_named": most_named},
+        "is_within_bounds": run.misses == 0 and _is_logarithmic(records, most_named),
     }
 
 
@@ -168,13 +172,11 @@ def _line(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
     return middle_y - slope * middle_x, slope
 
 
-def _is_logarithmic(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether the last tenfold adds no more servers asked than the one before, and no hosts named."""
-    if len(records) < 3:
-        return True
-    first, second, third = (row["servers_asked"] for row in records[-3:])
-    is_steady = third - second <= max(1.0, MAX_DECADE_GROWTH * (second - first))
-    return is_steady and bool(records[-1]["hosts_named"] <= records[-1]["most_named"])
+def _is_logarithmic(records: Sequence[Mapping[str, Any]], most_named: int) -> bool:
+    """Tell whether no tenfold adds more servers asked than a logarithm, from 100 on, and no size more hosts named."""
+    asked = [row["servers_asked"] for row in records if row["hosts"] >= 10 * SMALLEST]
+    steps = [later - earlier for earlier, later in pairwise(asked)]
+    return max(steps, default=0.0) <= MOST_PER_TENFOLD and all(row["hosts_named"] <= most_named for row in records)
 
 
 SCENARIO = Scenario(

@@ -8,7 +8,6 @@ shipped ones.
 from __future__ import annotations
 
 import hashlib
-import math
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
@@ -123,10 +122,8 @@ def records_cost(hosts: int, dice: Random) -> dict[str, object]:
         "hosts": hosts,
         "servers_asked": round(sum(asked for asked, _ in finds) / _FINDS, 1),
         "hosts_named": round(sum(named for _, named in finds) / _FINDS, 1),
-        "most_named": SweepConfig().max_candidates,
         "table_rows": table,
         "page_records": page,
-        "log2_hosts": round(math.log2(hosts), 1),
     }
 
 
