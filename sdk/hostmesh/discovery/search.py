@@ -187,7 +187,7 @@ class _Search:
         self._left_alone: dict[PeerId, ProbeResult] = {}
         """Why hosts are not probed that missed several probes."""
         self._in_flight: set[PeerId] = set()
-        self._has_match = False
+        self._has_match = self._had_match = False
         self._matched: list[Precedence] = []
         """Of the measured hosts that meet everything, best first."""
         self._changed = trio.Event()
@@ -203,9 +203,9 @@ class _Search:
 
     def has_lost_its_matches(self) -> bool:
         """Tell whether hosts matched, for whose sake others were left out, and none of them does now."""
-        had_match = self._has_match
+        self._verdicts.forget()  # standings and reputation may have changed, too
         self._recount()
-        return had_match and not self._has_match and self._most_wanted is not None
+        return self._had_match and not self._has_match and self._most_wanted is not None
 
     def consider(self, peer_id: PeerId) -> None:
         """Take a host in whose record is known now; it is probed if its record meets the criteria."""
@@ -375,6 +375,7 @@ class _Search:
             self._has_match |= verdict.is_match
             if verdict.precedence is not None:
                 self._matched.append(verdict.precedence)
+        self._had_match |= self._has_match
         self._matched.sort(reverse=True)
         self._arm_settle()
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.terms import Price
 from hostmesh.testing import run_sim
+from hostmesh.testing.clock import seeded
 from hostmesh.testing.topologies import CHECKABLE, MODEL, Claims, Lie, Topology, TopologyHost, draw_topology, topologies
 from hostmesh.testing.topology_play import TopologyVerdict, play_topology
 from hostmesh.testing.topology_world import TopologyWorld
@@ -109,3 +110,11 @@ def test_a_match_that_contradicts_itself_costs_no_find():
     verdict = play(Topology(hosts=(honest, liar), criteria=criteria, strategy_name="AUTO"))
     assert verdict.is_sound
     assert verdict.answers == 1
+
+
+@pytest.mark.parametrize("seed", [370, 622, 629, 781, 910])
+def test_hosts_that_were_left_out_for_a_liar_are_asked_after_all(seed):
+    """Found by the scenario: the match was banned while others were still measured, and those were given up for it."""
+    topology = draw_topology(seeded(seed, "scenario", "topology"))
+    assert topology.fitting
+    assert play(topology).is_sound
