@@ -9,7 +9,7 @@ import pytest
 from hostmesh.net.dht_table import RoutingTable, position
 from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.testing import ScenarioSize, load_scenario, play_scenario
-from hostmesh.testing.scenarios.scale import MOST_PER_TENFOLD, counting, fitted, sizes_up_to
+from hostmesh.testing.scenarios.scale import MOST_PER_TENFOLD, counting, fitted, is_steepening, sizes_up_to
 from hostmesh.testing.scenarios.scale_model import RecordNetwork, records_cost
 from hostmesh.testing.topologies import Lie
 from hostmesh.testing.trace import Trace
@@ -52,6 +52,8 @@ def test_sizes_and_fits():
     assert fit is not None
     assert fit["exponent"] == 1.0
     assert fitted([(10, 1.0)]) is None
+    assert is_steepening([(10, 4438), (100, 19_128), (300, 29_854)])
+    assert not is_steepening([(10, 392), (100, 1186), (300, 1238)])
 
 
 def test_counting_sees_what_one_machine_sends_and_gets():

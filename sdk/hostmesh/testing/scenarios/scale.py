@@ -37,6 +37,10 @@ HOURLY_S = 3600.0
 MOST_PER_TENFOLD = SHARDS * math.log2(10)
 """Servers that ten times the hosts may add to those that a find asks: one more hop of each lookup for each doubling,
 which is what a logarithm adds. The bound that the records are held against."""
+MAX_STEEPENING = 1.25
+"""The last tenfold may add so many times what the one before added: finds of a few clients differ by chance."""
+COSTS = tuple((name, unit) for name in ("cold_find", "cold_find_rare", "host_hour") for unit in ("messages", "bytes"))
+"""What whole nodes are measured by."""
 _START_GAP_S = 0.1
 
 
@@ -76,12 +80,14 @@ async def play(run: ScenarioRun) -> None:
         nursery.cancel_scope.cancel()
     records = [records_cost(size, run.dice("records", size)) for size in RECORD_SIZES if size <= 100 * run.nodes]
     most_named = SweepConfig().max_candidates
+    steepening = [f"{name}_{unit}" for name, unit in COSTS if is_steepening(_points(rows, name, unit))]
     run.figures = {
         "whole_nodes": rows,
         "records_only": records,
         "growth": _growth(rows, records),
+        "worse_than_logarithmic": steepening,
         "bounds": {"servers_asked_per_tenfold": round(MOST_PER_TENFOLD, 1), "hosts_named": most_named},
-        "is_within_bounds": run.misses == 0 and _is_logarithmic(records, most_named),
+        "is_within_bounds": run.misses == 0 and not steepening and _is_logarithmic(records, most_named),
     }
 
 
@@ -138,16 +144,28 @@ def counting(trace: Trace, machine: str | None = None) -> Iterator[Counter[str]]
         trace.listener = before
 
 
+def _points(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> list[tuple[float, float]]:
+    return [(row["hosts"], row[name][unit]) for row in rows if row[name][unit]]
+
+
 def _growth(rows: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     """Return the fitted growth of each cost: what ten times the hosts add, and the exponent of a power of them."""
     growth: dict[str, object] = {}
-    for name in ("cold_find", "cold_find_rare", "host_hour"):
-        for unit in ("messages", "bytes"):
-            points = [(row["hosts"], row[name][unit]) for row in rows if row[name][unit]]
-            growth[f"{name}_{unit}"] = fitted(points)
+    for name, unit in COSTS:
+        growth[f"{name}_{unit}"] = fitted(_points(rows, name, unit))
     for name in ("servers_asked", "hosts_named"):
         growth[f"records_{name}"] = fitted([(row["hosts"], row[name]) for row in records])
     return growth
+
+
+def is_steepening(points: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether a tenfold adds more at the end than before, a quarter of chance allowed: worse than a logarithm.
+
+    >>> is_steepening([(10, 1.0), (100, 3.0), (1000, 5.0)]), is_steepening([(10, 1.0), (100, 3.0), (1000, 9.0)])
+    (False, True)
+    """
+    slopes = [(later - earlier) / math.log10(more / fewer) for (fewer, earlier), (more, later) in pairwise(points)]
+    return len(slopes) > 1 and slopes[-1] > max(0.0, MAX_STEEPENING * slopes[-2])
 
 
 def fitted(points: Sequence[tuple[float, float]]) -> dict[str, float] | None:
