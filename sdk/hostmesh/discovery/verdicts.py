@@ -1,7 +1,7 @@
 """What a search thinks of each host that it probed, worked out once for each record and probe.
 
 A search looks at all of them after each answer: worked out anew each time, that would be quadratic in the hosts. What
-changes for another reason meanwhile, such as a host's standing, is seen when the result is put together.
+changes for another reason meanwhile, such as a host's standing, is seen at the search's end.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class Verdicts:
         verdict = self._judge(known, probe)
         self._held[peer_id] = (known, probe, verdict)
         return verdict
+
+    def forget(self) -> None:
+        """Work each out anew the next time."""
+        self._held.clear()
 
     def _judge(self, known: KnownHost, probe: ProbeResult) -> Verdict:
         view = self._observer.view(known, probe, answers_at_s=self._answers_at_s)

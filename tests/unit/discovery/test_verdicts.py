@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from discovery_world import EPOCH, FakeBook, make_description, make_record, make_records
+from discovery_world import EPOCH, FakeBook, make_description, make_info, make_record, make_records
 from find_world import World
 from trio.testing import MockClock
 
@@ -43,14 +43,15 @@ async def test_the_work_of_a_search_grows_with_the_hosts_not_with_their_square(a
     async with world.client() as discovery:
         found = await discovery.find_all_hosts(HostCriteria(required_models=["m"]), limit=HOSTS, strategy=strategy)
     assert len(found) == HOSTS
-    # Once while the others answer, and once for the result.
-    assert HOSTS <= strategy.scores <= 2 * HOSTS
+    # Once while the others answer, once at the end, and once for the result.
+    assert HOSTS <= strategy.scores <= 3 * HOSTS
 
 
 def test_a_newer_record_and_another_probe_are_weighed_anew() -> None:
     records = make_records(System(unix_s=lambda: EPOCH + 1.0, monotonic_s=lambda: 0.0))
-    observer = Observer(records, Any, FakeBook(), System())  # type: ignore[arg-type]
-    verdicts = Verdicts(observer, HostCriteria(), AUTO, answers_at_s=0.0)
+    book = FakeBook()
+    observer = Observer(records, Any, book, System())  # type: ignore[arg-type]
+    verdicts = Verdicts(observer, HostCriteria(min_reputation=50), AUTO, answers_at_s=0.0)
     answered = ProbeResult(latency=None, readiness=None)
     silent = replace(answered, unreachable="no answer")
 
@@ -64,4 +65,10 @@ def test_a_newer_record_and_another_probe_are_weighed_anew() -> None:
     assert verdict_after(answered)
     assert not verdict_after(silent)
     assert verdict_after(answered)
+    book.known[make_info("host").peer_id] = 10
+    assert verdict_after(answered)
+    verdicts.forget()
+    assert not verdict_after(answered)
+    book.known.clear()
+    verdicts.forget()
     assert not verdict_after(answered, sequence=2, state=HostState.DRAINING)
