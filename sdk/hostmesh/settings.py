@@ -86,8 +86,8 @@ class Settings:
     mdns_interfaces: tuple[str, ...] = ()
     """Interfaces, by name or address, for mDNS; empty = all."""
     location: str | None = None
-    """Where this node stands, ``US`` or ``US/california``. A host publishes it; a client tells nobody, and refutes with it
-    places that are too far away for the measured round trip."""
+    """Where this node stands, ``US`` or ``US/california``. A host publishes it; a client tells nobody, and refutes with
+    it places that are too far away for the measured round trip."""
     log: str = "warning"
     """Log filter: a level, or ``area=level`` pairs: ``net=debug,discovery=info``."""
     log_json: bool = False

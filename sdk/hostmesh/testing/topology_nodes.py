@@ -11,6 +11,7 @@ import trio
 from hostmesh.discovery.choice import HostChoice
 from hostmesh.errors import HostmeshError
 from hostmesh.net.address import split_peer_address
+from hostmesh.net.peer_id import PeerId
 from hostmesh.sdk import SDK
 from hostmesh.testing.adversary_host import HostLies, JobLie, PingLie, run_lying_host
 from hostmesh.testing.adversary_node import AdversaryNode, open_adversary_node
@@ -67,11 +68,11 @@ async def play_whole_nodes(topology: Topology, network: SimNetwork) -> TopologyV
         mesh = Mesh(network, nursery)
         await mesh.start_bootstrap("bootstrap")
         client_machine = mesh.machine("client")
-        hosts: dict[str, TopologyHost] = {}
+        hosts: dict[PeerId, TopologyHost] = {}
         for host in topology.hosts:
             machine = mesh.machine(host.name)
             network.link(client_machine, machine).latency_s = host.rtt_s / 2
-            peer_id = await nursery.start(_run_host, machine, host, mesh.bootstrap)
+            peer_id: PeerId = await nursery.start(_run_host, machine, host, mesh.bootstrap)
             hosts[peer_id] = host
         await trio.sleep(_SETTLE_S)
         async with client_machine.open_sdk(ephemeral_key=True, location=OWN_COUNTRY) as sdk:
@@ -82,7 +83,9 @@ async def play_whole_nodes(topology: Topology, network: SimNetwork) -> TopologyV
     return verdict
 
 
-async def _play_finds(sdk: SDK, topology: Topology, hosts: dict[str, TopologyHost], verdict: TopologyVerdict) -> None:
+async def _play_finds(
+    sdk: SDK, topology: Topology, hosts: dict[PeerId, TopologyHost], verdict: TopologyVerdict
+) -> None:
     manager, failed = sdk.get_discovery_manager(), set[str]()
     explained = await manager.explain(topology.criteria, strategy=topology.strategy, timeout_s=FIND_S)
     verdict.note_all(explained, hosts)
@@ -114,7 +117,7 @@ async def _run_job(sdk: SDK, choice: HostChoice) -> bool:
 
 
 async def _run_host(
-    machine: SimMachine, host: TopologyHost, bootstrap: list[str], *, task_status: TaskStatus[str]
+    machine: SimMachine, host: TopologyHost, bootstrap: list[str], *, task_status: TaskStatus[PeerId]
 ) -> None:
     if host.lie is None:
         async with machine.open_sdk(serve_dht=True) as sdk:

@@ -139,7 +139,7 @@ def test_the_demo_finds_a_host_in_the_dht_and_streams_what_its_engine_says(tmp_p
 
     choice = result["choice"]
     assert choice["model"] == MODEL
-    assert choice["sources"] == ["dht"], "the client knew the bootstrap node alone, which is no host"
+    assert "dht" in choice["sources"], "the client knew the bootstrap node alone, which is no host"
     assert choice["price"] == {"price_micros_per_mtok": 50_000, "currency": "USD"}
     assert choice["reputation"] == {"points": 100, "n": 0}
     assert choice["latency_ms"] > 0

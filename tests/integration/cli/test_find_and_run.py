@@ -35,7 +35,7 @@ def test_find_in_json_is_one_object(command: Command, world: World) -> None:
     assert isinstance(hosts, list)
     assert isinstance(funnel, dict)
     assert {host["peer_id"] for host in hosts} == {world.hosts["cheap"], world.hosts["dear"]}
-    assert all(host["latency_ms"] > 0 and host["sources"] == ["dht"] for host in hosts)
+    assert all(host["latency_ms"] > 0 and "dht" in host["sources"] for host in hosts)
     assert (funnel["seen"], funnel["matched"], funnel["rejected"]) == (4, 2, {"model": 2})
 
 

@@ -114,9 +114,10 @@ def test_a_signal_ends_it(tmp_path, scenario_file, number):
 def test_without_a_name_it_tells_which_scenarios_there_are(tmp_path, command):
     outcome = command("sim")
     assert outcome.code == 0
-    assert [line.split()[0] for line in outcome.out.splitlines()[::2]] == ["churn", "partition", "wan-find", "eclipse"]
+    names = ["churn", "partition", "wan-find", "eclipse", "liars", "scale"]
+    assert [line.split()[0] for line in outcome.out.splitlines()[::2]] == names
     listed = json.loads(command("sim", "--json").out)["scenarios"]
-    assert [each["scenario"] for each in listed] == ["churn", "partition", "wan-find", "eclipse"]
+    assert [each["scenario"] for each in listed] == names
     assert listed[0]["full"] == {"nodes": 50, "minutes": 60, "seeds": 1}
 
 

@@ -24,8 +24,6 @@ def choice(**changed: object) -> Any:
         "reputation": SimpleNamespace(points=181, n=1),
         "uptime": SimpleNamespace(value=5400.0),
         "claimed_uptime": None,
-        "place_refuted": "",
-        "claimed_uptime": None,
         "place": Place(country_code="US", region="california"),
         "place_refuted": "",
         "sources": ("dht", "mdns"),

@@ -82,7 +82,7 @@ def test_what_a_simulation_fails_of_is_made_small() -> None:
     (step,) = find(
         SCHEDULES,
         lambda schedule: len(transfer(schedule, LinkProfile())) > len(DATA),
-        settings=settings(max_examples=1000, deadline=None, database=None),
+        settings=settings(max_examples=10_000, deadline=None, database=None),
         random=Random(2),
     )
     assert (step.kind, step.at_s) == (FaultKind.DUPLICATE, 0)
