@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hostmesh.discovery.description import MAX_UINT32
 from hostmesh.discovery.measurement import Path
 from hostmesh.discovery.protocol_range import MAX_RANGE_BYTES, ProtocolRange
 from hostmesh.discovery.terms import ModelKind, Place, Price, check_integer, check_names
@@ -16,14 +17,13 @@ from hostmesh.errors import ConfigError
 
 MAX_NAMES = 64
 MAX_REPUTATION = 1000
-_MAX_UINT32 = 2**32 - 1
 _TEN_YEARS_S = 10 * 366 * 86_400
 _MOST = {
-    "min_context_tokens": _MAX_UINT32,
+    "min_context_tokens": MAX_UINT32,
     "min_vram_mib": 2**40,
     "min_uptime_s": _TEN_YEARS_S,
     "min_reputation": MAX_REPUTATION,
-    "min_free_slots": _MAX_UINT32,
+    "min_free_slots": MAX_UINT32,
 }
 """The integers among the criteria; each from 0."""
 
