@@ -11,12 +11,6 @@ import typer
 from hostmesh.cli import options
 from hostmesh.cli.boundary import print_json
 from hostmesh.cli.options import invocation, listed
-from hostmesh.settings import BOOTSTRAP_CONNECTIONS
-
-LISTEN = ("/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001")
-"""Where a bootstrap node listens that is not told otherwise. Source: seed 002, "Port Requirements"."""
-KEY_FILE_NAME = "bootstrap.key"
-"""Its own, so that a host under the same home can run beside it."""
 
 
 def bootstrap(
@@ -31,11 +25,12 @@ def bootstrap(
         list[str] | None, typer.Option("--bootstrap", metavar="MULTIADDR", help="Another bootstrap node. Repeat.")
     ] = None,
     max_connections: Annotated[int | None, typer.Option("--max-connections", metavar="N")] = None,
+    network: options.Network = None,
     protocol_prefix: options.Prefix = None,
     as_json: options.AsJson = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Run a bootstrap node: others join the network through it, and it answers for the DHT.
+    """Run a bootstrap node: others join the network through it; it serves the DHT and keeps hosts' records.
 
     Its key is made at the first start and kept, so that its id and multiaddr stay. Ends on Ctrl-C and SIGTERM.
     """
@@ -47,39 +42,25 @@ def bootstrap(
         bootstrap_nodes=listed(join),
         key_file=key,
         max_connections=max_connections,
+        network=network,
         protocol_prefix=protocol_prefix,
     )
-    settings, origins = loaded.settings, loaded.origins
-    import trio
+    from hostmesh.bootstrap_node import open_bootstrap_node
 
-    from hostmesh.net.config import NodeConfig
-    from hostmesh.net.node import Node
-    from hostmesh.net.peer_key import open_peer_key
-
-    config = NodeConfig(
-        listen_addresses=LISTEN if origins["listen_addresses"] == "default" else settings.listen_addresses,
-        announce_addresses=settings.announce_addresses,
-        bootstrap_addresses=settings.bootstrap_nodes,
-        enable_dht=True,
-        dht_server=True,
-        protocol_prefix=settings.protocol_prefix,
-        max_connections=BOOTSTRAP_CONNECTIONS if origins["max_connections"] == "default" else settings.max_connections,
-        connection_timeout_s=settings.connection_timeout_s,
-    )
     _allow_open_files()
-    key_file = settings.key_file or loaded.paths.data_dir / KEY_FILE_NAME
 
     async def serve() -> None:
-        with open_peer_key(key_file) as peer_key:
-            node = Node(config, peer_key)
-            async with trio.open_nursery() as nursery:
-                await nursery.start(node.run)
-                addresses = [f"{address}/p2p/{node.peer_id}" for address in node.announced_addresses()]
-                if as_json:
-                    print_json({"event": "ready", "peer_id": node.peer_id, "addresses": addresses, "pid": os.getpid()})
-                else:
-                    print("\n".join(addresses), flush=True)
-                    print(f"bootstrap node {node.peer_id}, key {key_file}; Ctrl-C ends it", file=sys.stderr)
+        import trio
+
+        async with open_bootstrap_node(loaded) as sdk:
+            itself = sdk.get_discovery_manager().network_topology()
+            addresses = [f"{address}/p2p/{itself.peer_id}" for address in itself.addresses]
+            if as_json:
+                print_json({"event": "ready", "peer_id": itself.peer_id, "addresses": addresses, "pid": os.getpid()})
+            else:
+                print("\n".join(addresses), flush=True)
+                print(f"bootstrap node {itself.peer_id}, key {sdk.settings.key_file}; Ctrl-C ends it", file=sys.stderr)
+            await trio.sleep_forever()
 
     state.interrupts.run(serve)
 

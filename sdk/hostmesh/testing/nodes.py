@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.method import Method
 from hostmesh.sdk import SDK
-from hostmesh.settings import BOOTSTRAP_CONNECTIONS
 from hostmesh.testing.machine import DEFAULT_PORT, SimMachine
 from hostmesh.testing.network import SimNetwork
 from hostmesh.testing.wallets import make_wallet
@@ -101,10 +100,14 @@ async def open_nodes(
 async def _live(
     machine: SimMachine, bootstrap: Sequence[str], settings: dict[str, Any], *, task_status: TaskStatus[SimNode]
 ) -> None:
+    wallet = make_wallet(machine.name)
     if not bootstrap:
-        settings = {"max_connections": BOOTSTRAP_CONNECTIONS, **settings}
-    async with machine.open_sdk(serve_dht=not bootstrap, **settings) as sdk:
-        await sdk.authenticate(wallet=make_wallet(machine.name))
-        peer_id = await sdk.get_discovery_manager().create_node(bootstrap=bootstrap)
-        task_status.started(SimNode(machine, sdk, peer_id))
-        await trio.sleep_forever()
+        async with machine.open_bootstrap_node(wallet=wallet, **settings) as sdk:
+            task_status.started(SimNode(machine, sdk, sdk.get_discovery_manager().network_topology().peer_id))
+            await trio.sleep_forever()
+    else:
+        async with machine.open_sdk(**settings) as sdk:
+            await sdk.authenticate(wallet=wallet)
+            peer_id = await sdk.get_discovery_manager().create_node(bootstrap=bootstrap)
+            task_status.started(SimNode(machine, sdk, peer_id))
+            await trio.sleep_forever()

@@ -13,7 +13,6 @@ from hostmesh.discovery.manager import DiscoveryManager
 from hostmesh.node_stack import SourceFactory
 from hostmesh.rpc.interceptors import ClientInterceptor
 from hostmesh.sdk import SDK
-from hostmesh.settings import BOOTSTRAP_CONNECTIONS
 from hostmesh.testing.engine import FakeEngine
 from hostmesh.testing.machine import DEFAULT_PORT, SimMachine
 from hostmesh.testing.network import SimNetwork
@@ -167,8 +166,8 @@ class Mesh:
         return machine
 
     async def _run_bootstrap(self, node: MeshNode, *, task_status: TaskStatus[None]) -> None:
-        async with node.machine.open_sdk(serve_dht=True, max_connections=BOOTSTRAP_CONNECTIONS) as sdk:
-            await self._join(node, sdk)
+        async with node.machine.open_bootstrap_node(bootstrap_nodes=self.bootstrap) as sdk:
+            self._admit(node, sdk)
             self.server_ids.append(node.peer_id)
             task_status.started()
             await trio.sleep_forever()
@@ -203,8 +202,12 @@ class Mesh:
 
     async def _join(self, node: MeshNode, sdk: SDK) -> None:
         await sdk.authenticate(wallet=make_wallet(node.machine.name))
+        await sdk.get_discovery_manager().create_node(bootstrap=self.bootstrap)
+        self._admit(node, sdk)
+
+    def _admit(self, node: MeshNode, sdk: SDK) -> None:
         node.manager = sdk.get_discovery_manager()
-        node.peer_id = await node.manager.create_node(bootstrap=self.bootstrap)
+        node.peer_id = node.manager.network_topology().peer_id
         self._by_peer_id[node.peer_id] = node
 
     def _note(self, node: MeshNode) -> None:
