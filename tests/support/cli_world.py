@@ -70,7 +70,7 @@ class Process:
 
 @dataclass
 class World:
-    """A bootstrap node and hosts. All are found through the DHT only."""
+    """A bootstrap node and hosts. All are found through it: by the DHT, and by the records that it keeps."""
 
     bootstrap: str
     hosts: dict[str, str]

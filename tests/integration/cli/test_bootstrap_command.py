@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_world import Command, Process
+from cli_world import Command, Process, World
 
 LISTEN = ("--listen", "/ip4/127.0.0.1/tcp/0")
 SERVICE = Path(__file__).parents[3] / "examples" / "ops" / "hostmesh-bootstrap.service"
@@ -41,6 +41,17 @@ def test_its_id_stays_and_its_key_is_its_own(node: Process, home: Path, command:
         assert again.stop(signal.SIGINT) == (130, "")
     finally:
         again.kill()
+
+
+def test_a_client_without_dht_and_mdns_finds_hosts_by_what_the_bootstrap_node_tells(
+    command: Command, world: World
+) -> None:
+    found = command(*world.join("find", "--model", "m1", "--no-dht", "--json"))
+    assert found.code == 0
+    hosts = found.json["hosts"]
+    assert isinstance(hosts, list)
+    assert {host["peer_id"] for host in hosts} == {world.hosts["cheap"], world.hosts["dear"]}
+    assert {tuple(host["sources"]) for host in hosts} == {("exchange",)}
 
 
 def test_a_port_in_use_an_address_of_others_and_a_bad_key(command: Command, tmp_path: Path) -> None:
