@@ -8,6 +8,7 @@ from hostmesh.errors import InvalidAddressError, UsageError
 from hostmesh.net.address import AddressScope, parse_address, scope_of_ip, split_peer_address
 from hostmesh.net.backoff import FIRST_RETRY_S, MAX_RETRY_S
 from hostmesh.net.fallback import FallbackPeers
+from hostmesh.net.peer_id import PeerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,3 +77,8 @@ class NodeConfig:
             raise UsageError("max_streams must be at least 1, and max_unread_bytes at least 1 MiB")
         if not 0 < self.max_inbound_share <= 1:
             raise UsageError("max_inbound_share must be above 0 and at most 1")
+
+    def bootstrap_peers(self, own_peer_id: PeerId) -> list[tuple[str, PeerId]]:
+        """Return the bootstrap addresses and who is there, without this node's own."""
+        peers = map(split_peer_address, self.bootstrap_addresses)
+        return [(address, peer_id) for address, peer_id in peers if peer_id is not None and peer_id != own_peer_id]

@@ -15,6 +15,7 @@ MAX_WAITING_EVENTS = 1024
 """Events that wait for a slow watcher, unless it says otherwise; then the oldest give way."""
 
 EventT = TypeVar("EventT")
+KindT = TypeVar("KindT")
 
 
 class EventWatch(Generic[EventT]):
@@ -73,6 +74,15 @@ class EventFeed(Generic[EventT]):
             self._listeners.pop(token, None)
 
         return remove
+
+    def listen_for(self, kind: type[KindT], listener: Callable[[KindT], None]) -> Callable[[], None]:
+        """Call a function with each event of one kind; see :meth:`listen`."""
+
+        def hear(event: EventT) -> None:
+            if isinstance(event, kind):
+                listener(event)
+
+        return self.listen(hear)
 
     @contextmanager
     def watch(self, max_waiting: int = MAX_WAITING_EVENTS) -> Iterator[EventWatch[EventT]]:
