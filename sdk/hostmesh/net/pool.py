@@ -13,12 +13,18 @@ import trio
 
 from hostmesh.errors import DialError
 from hostmesh.net.connection import Connection
+from hostmesh.net.connection_view import ConnectionView
 from hostmesh.net.dial_policy import target_network
 from hostmesh.net.events import CloseCause, ConnectionClosed, ConnectionOpened, NodeEvent
+from hostmesh.net.ledger import Ledger, NodeUsage
 from hostmesh.net.peer_id import PeerId
 
 MAX_PER_PEER = 4
 """Connections of one peer. One is usual, two when both sides dial at once."""
+KEPT_IDLE = 16
+"""Connections that this node made and nobody uses, kept for later: those used last. Each costs a ping every 20 s."""
+IDLE_S = 120.0
+"""An idle connection beyond those is closed. Chosen here: to ping for so long costs what dialling anew does."""
 MAX_WATCHED_PEERS = 4096
 """Peers whose last event waits for a slow watcher; then the oldest is dropped."""
 
@@ -120,6 +126,48 @@ class ConnectionPool:
         """Return all connections to a peer."""
         return tuple(self._connections.get(peer_id, ()))
 
+    def remote_ip(self, peer_id: PeerId) -> str | None:
+        """Return the IP address at the other end of the connection to a peer; None when there is none."""
+        connection = self.get(peer_id)
+        return None if connection is None or connection.remote is None else connection.remote[0]
+
+    def remote_address(self, peer_id: PeerId) -> str:
+        """Return the multiaddr at the other end of the connection to a peer, by number; empty when there is none."""
+        connection = self.get(peer_id)
+        return "" if connection is None else _address_of(connection.remote) or ""
+
+    def views(self) -> tuple[ConnectionView, ...]:
+        """Return the connections as they are now, the oldest peer first."""
+        now = trio.current_time()
+        return tuple(
+            ConnectionView(
+                peer_id=each.peer_id,
+                is_outbound=each.is_outbound,
+                address=each.address or _address_of(each.remote),
+                rtt_ms=None if each.rtt_s is None else 1000 * each.rtt_s,
+                lasted_s=now - each.began_s,
+            )
+            for each in self
+            if not each.is_closed
+        )
+
+    def usage(self, ledger: Ledger) -> NodeUsage:
+        """Return what the connections use now, by the accounts of their node. Cost: linear in the streams of ours."""
+        connections = list(self)
+        outbound: Counter[str] = Counter()
+        for connection in connections:
+            outbound.update(connection.outbound_streams())
+        return NodeUsage(
+            connections=len(connections),
+            inbound_connections=sum(not each.is_outbound for each in connections),
+            inbound_streams=ledger.inbound_streams(),
+            outbound_streams=dict(outbound),
+            unread_bytes=ledger.unread_bytes,
+            unsent_bytes=sum(each.muxer.unsent_bytes for each in connections),
+            refused_streams=ledger.refused_streams,
+            overflowed_streams=ledger.overflowed_streams,
+        )
+
     async def make_room(self) -> None:
         """Close idle connections until one more fits.
 
@@ -137,6 +185,22 @@ class ConnectionPool:
             victim = min(idle, key=lambda each: each.used_at_s)
             self.remove(victim)
             await victim.close()
+
+    def surplus(self, now: float) -> list[Connection]:
+        """Return what this node dialled, nobody uses and it does not keep for later; inbound ones are their dialler's.
+
+        Without it a node would end up connected to all whom it ever asked, and ping them all.
+
+        Args:
+            now: trio's clock.
+        """
+        idle = [
+            each
+            for each in self
+            if each.is_outbound and each.takes_streams and each.is_idle and not self._is_protected(each.peer_id)
+        ]
+        idle.sort(key=lambda each: each.used_at_s, reverse=True)
+        return [each for each in idle[KEPT_IDLE:] if now - each.used_at_s >= IDLE_S]
 
     def _is_protected(self, peer_id: PeerId) -> bool:
         return peer_id in self._protected or self._is_wanted(peer_id)
@@ -229,3 +293,7 @@ def _network_of(connection: Connection) -> str | None:
     if connection.is_outbound or connection.remote is None:
         return None
     return inbound_network(connection.remote[0])
+
+
+def _address_of(remote: tuple[str, int] | None) -> str | None:
+    return None if remote is None else f"/{'ip6' if ':' in remote[0] else 'ip4'}/{remote[0]}/tcp/{remote[1]}"
