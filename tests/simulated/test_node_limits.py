@@ -11,6 +11,9 @@ from tests.support.simulated import eventually, simulated
 
 from hostmesh.errors import ConnectionLostError, DialError
 from hostmesh.net.address import AddressOrigin
+from hostmesh.net.connection import FAREWELL_S
+from hostmesh.net.connection_keeper import TICK_S
+from hostmesh.net.pool import IDLE_S, KEPT_IDLE
 
 CONFIGURED = AddressOrigin.CONFIGURED
 
@@ -65,6 +68,36 @@ async def test_bootstrap_connections_are_kept(nodes: Nodes):
     for _ in range(4):
         await _connect(client, await nodes.start())
     assert client.is_connected(bootstrap.peer_id)
+
+
+@simulated(nodes_on)
+async def test_idle_connections_are_kept_up_to_a_number_for_as_long_as_they_were_used_last(nodes: Nodes):
+    bootstrap = await nodes.start()
+    client = await nodes.start(bootstrap_addresses=bootstrap.peer_addresses())
+    await client.wait_connected(1, 2.0)
+    servers = [await nodes.start() for _ in range(KEPT_IDLE + 4)]
+    for server in servers:
+        await _connect(client, server)
+        await trio.sleep(1)
+    inbound = await nodes.start()
+    await inbound.connect(client.peer_id, client.listen_addresses(), origin=CONFIGURED)
+    held = await client.open_stream(servers[0].peer_id, ECHO)
+    with client.want(servers[1].peer_id):
+        await trio.sleep(IDLE_S + 3 * TICK_S + FAREWELL_S)
+        # Neither what is in use, wanted or a bootstrap node's counts, nor what others dialled.
+        kept = {bootstrap, servers[0], servers[1], inbound, *servers[-KEPT_IDLE:]}
+        assert set(client.connected_peers()) == {node.peer_id for node in kept}
+        assert not servers[2].is_connected(client.peer_id)
+        await trio.sleep(10 * IDLE_S)
+        assert set(client.connected_peers()) == {node.peer_id for node in kept}
+        await held.send(b"x")
+        assert await held.receive() == b"x"
+        # Who is used again stays, and somebody else goes.
+        again = await client.open_stream(servers[2].peer_id, ECHO)
+        await again.close()
+        await trio.sleep(IDLE_S + 3 * TICK_S + FAREWELL_S)
+        assert client.is_connected(servers[2].peer_id)
+        assert not client.is_connected(servers[4].peer_id)
 
 
 @simulated(nodes_on)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,9 @@ def sim(
         int | None, typer.Option("--seeds", metavar="K", help="Play it so often, each time under the next seed.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="S", help="Fixes everything.")] = 0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="J", min=1, help="Processes that play seeds at once; with a trace, one.")
+    ] = 1,
     full: Annotated[bool, typer.Option("--full", help="The size of measurements; it may take long.")] = False,
     trace: Annotated[
         Path | None,
@@ -76,6 +80,8 @@ def sim(
             on_start=hand_over,
             on_progress=_progress(size, is_shown=not as_json),
             on_failure=write_failed,
+            on_played=_seeds_played(size, is_shown=not as_json),
+            jobs=jobs if trace is None else 1,
         )
     if trace is not None:
         _write_trace(report, trace)
@@ -122,6 +128,16 @@ def _progress(size: ScenarioSize, *, is_shown: bool) -> Progress | None:
             file=sys.stderr,
             flush=True,
         )
+
+    return show
+
+
+def _seeds_played(size: ScenarioSize, *, is_shown: bool) -> Callable[[int], None] | None:
+    if size.seeds == 1 or not is_shown or not sys.stderr.isatty():
+        return None
+
+    def show(played: int) -> None:
+        print(f"\r\033[K{played} of {size.seeds} seeds ", end="", file=sys.stderr, flush=True)
 
     return show
 

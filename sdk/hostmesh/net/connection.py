@@ -13,6 +13,7 @@ import trio
 from hostmesh.errors import ConnectionLostError, DialError, MalformedMessageError, RemoteProtocolError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.deadlines import Deadlines
+from hostmesh.net.events import CloseCause
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.muxer import Muxer
 from hostmesh.net.node_stream import NodeStream
@@ -32,6 +33,8 @@ NEGOTIATION_TIMEOUT_S = 10.0
 """How long an inbound stream may take to name its protocol."""
 _LINGER_S = 30.0
 """How long a stream that we closed waits for the peer to close it too."""
+FAREWELL_S = 5.0
+"""How long a retired connection waits for streams that its peer opened before it knew: several round trips."""
 _SPENT_WINDOW_BYTES = 12
 """With so little left of its window a peer waits for more; js-libp2p's Yamux sends nothing below 13."""
 _HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"})
@@ -73,6 +76,7 @@ class Connection:
         """Open streams with a protocol."""
         self.used_at_s = self.began_s
         """When a stream was opened or closed last, in trio's clock."""
+        self._retired_at_s: float | None = None
         self.spoken: frozenset[str] = frozenset()
         """Protocols that the peer said it speaks: no need to wait for its word on each stream."""
         self.deadlines = deadlines
@@ -103,8 +107,8 @@ class Connection:
 
     @property
     def takes_streams(self) -> bool:
-        """Whether streams can be opened: the connection is open, and the peer has not gone away."""
-        return not self.muxer.is_closed and self.muxer.yamux.takes_streams
+        """Whether streams can be opened: the connection is open and not retired, and the peer has not gone away."""
+        return not self.muxer.is_closed and self._retired_at_s is None and self.muxer.yamux.takes_streams
 
     @property
     def last_heard_s(self) -> float:
@@ -156,8 +160,11 @@ class Connection:
                     self.reap(yamux_stream, now)
                 elif now - owner.came_at_s > NEGOTIATION_TIMEOUT_S:
                     owner.refuse("it named no protocol in time")
-        elif not yamux.takes_streams and not self.streams and not muxer.unsent_bytes:
-            muxer.abort()  # the peer has gone away, and nothing is left to do
+        elif not self.streams and not muxer.unsent_bytes:
+            if not yamux.takes_streams:
+                muxer.abort()  # the peer has gone away, and nothing is left to do
+            elif self._retired_at_s is not None and now - self._retired_at_s >= FAREWELL_S:
+                muxer.abort(CloseCause.CLOSED)
         muxer.tick(now)
         if yamux.queued_bytes:
             muxer.flush_soon()
@@ -177,6 +184,18 @@ class Connection:
             self.muxer.yamux.reset(yamux_stream)
             yamux_stream.owner.take_neglect()
             self.muxer.flush_soon()
+
+    def retire(self, now: float) -> None:
+        """Open no stream any more, ask the peer to open none, and close once nothing is left to do.
+
+        A stream that the peer opened before it heard of it is served, so nothing is lost.
+
+        Args:
+            now: trio's clock.
+        """
+        self._retired_at_s = now
+        self.muxer.yamux.go_away()
+        self.muxer.flush_soon()
 
     async def close(self) -> None:
         """Say goodbye, for half a second at most, and close. Idempotent, shielded."""

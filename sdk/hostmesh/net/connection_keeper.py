@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("hostmesh.net")
 
 TICK_S = 4.0
-"""How often connections are looked after: pings, silence, streams that nobody ends."""
+"""How often connections are looked after: pings, silence, streams that nobody ends, idle ones that are too many."""
 GOODBYE_S = 1.0
 """How long ending may take to tell the peers."""
 
@@ -84,6 +84,8 @@ class ConnectionKeeper:
                     now = trio.current_time()
                     for connection in list(self._pool):
                         connection.tick(now)
+                    for connection in self._pool.surplus(now):
+                        connection.retire(now)
                     self._look(now)
 
     async def end(self) -> None:

@@ -21,6 +21,10 @@ from hostmesh.net.peer_id import PeerId
 
 MAX_PER_PEER = 4
 """Connections of one peer. One is usual, two when both sides dial at once."""
+KEPT_IDLE = 16
+"""Connections that this node made and nobody uses, kept for later: those used last. Each costs a ping every 20 s."""
+IDLE_S = 120.0
+"""An idle connection beyond those is closed. Chosen here: to ping for so long costs what dialling anew does."""
 MAX_WATCHED_PEERS = 4096
 """Peers whose last event waits for a slow watcher; then the oldest is dropped."""
 
@@ -181,6 +185,22 @@ class ConnectionPool:
             victim = min(idle, key=lambda each: each.used_at_s)
             self.remove(victim)
             await victim.close()
+
+    def surplus(self, now: float) -> list[Connection]:
+        """Return what this node dialled, nobody uses and it does not keep for later; inbound ones are their dialler's.
+
+        Without it a node would end up connected to all whom it ever asked, and ping them all.
+
+        Args:
+            now: trio's clock.
+        """
+        idle = [
+            each
+            for each in self
+            if each.is_outbound and each.takes_streams and each.is_idle and not self._is_protected(each.peer_id)
+        ]
+        idle.sort(key=lambda each: each.used_at_s, reverse=True)
+        return [each for each in idle[KEPT_IDLE:] if now - each.used_at_s >= IDLE_S]
 
     def _is_protected(self, peer_id: PeerId) -> bool:
         return peer_id in self._protected or self._is_wanted(peer_id)

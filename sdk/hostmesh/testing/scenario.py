@@ -7,8 +7,8 @@ import importlib.util
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -24,6 +24,7 @@ from hostmesh.testing.clock import seeded
 from hostmesh.testing.link import LinkProfile
 from hostmesh.testing.network import SimNetwork
 from hostmesh.testing.run import SimOptions, run_sim
+from hostmesh.testing.side_by_side import can_fork, play_side_by_side
 from hostmesh.testing.trace import MAX_KEPT_EVENTS, Trace
 
 MAX_NODES = 10_000
@@ -201,10 +202,13 @@ def play_scenario(
     on_start: Callable[[Stop], object] | None = None,
     on_progress: Progress | None = None,
     on_failure: Callable[[ScenarioReport], object] | None = None,
+    on_played: Callable[[int], object] | None = None,
+    jobs: int = 1,
 ) -> ScenarioReport:
     """Play a scenario to its end, or until it is stopped: then the report has what was counted by then.
 
-    Where its size has several seeds, it is played under each, from ``seed`` on, and the report is of all of them.
+    Where its size has several seeds, it is played under each, from ``seed`` on, and the report is of all of them: those
+    that were played to their end.
 
     Args:
         scenario: what to play.
@@ -214,13 +218,16 @@ def play_scenario(
         on_start: is given what stops the scenario.
         on_progress: is called each simulated minute.
         on_failure: is given what was counted and traced by then, before this raises.
+        on_played: is given how many seeds were played, after each.
+        jobs: processes that play seeds at once, where the system can fork. The report is the same, without a trace;
+            ``on_progress`` is not called.
 
     Raises:
         trio.TooSlowError: it did not end within an hour after its minutes.
         Whatever the scenario raises, without the groups of nurseries around a single error.
     """
     wanted = size or scenario.size
-    reports: list[ScenarioReport] = []
+    seeds = range(seed, seed + wanted.seeds)
     is_stopped = False
 
     def start(stop: Stop) -> None:
@@ -232,20 +239,38 @@ def play_scenario(
         if on_start is not None:
             on_start(stop_all)
 
-    for number in range(wanted.seeds):
-        report = _play_once(
+    def play_here(number: int) -> ScenarioReport:
+        return _play_once(
             scenario,
             wanted,
-            seed + number,
+            number,
             max_events=max_events,
             on_start=start,
             on_progress=on_progress,
             on_failure=on_failure,
         )
+
+    def play_elsewhere(number: int) -> dict[str, Any]:
+        report = _play_once(scenario, wanted, number, max_events=0)
+        return {each.name: getattr(report, each.name) for each in fields(report) if each.name != "trace"}
+
+    def play_all() -> Iterator[ScenarioReport]:
+        if jobs == 1 or wanted.seeds == 1 or not can_fork():
+            yield from map(play_here, seeds)
+            return
+        start(lambda: None)
+        all_played = play_side_by_side(play_elsewhere, seeds, jobs, lambda: is_stopped)
+        for number, played in zip(seeds, all_played, strict=False):  # fewer where it was stopped
+            yield play_here(number) if played is None else ScenarioReport(**played, trace=Trace(max_events=0))
+
+    reports: list[ScenarioReport] = []
+    for report in play_all():
         reports.append(report)
+        if on_played is not None:
+            on_played(len(reports))
         if is_stopped:
             break
-    return _sum_up(scenario, reports)
+    return _sum_up(scenario, reports) if reports else _nothing(scenario, wanted, seed)
 
 
 def _play_once(
@@ -254,9 +279,9 @@ def _play_once(
     seed: int,
     *,
     max_events: int,
-    on_start: Callable[[Stop], object],
-    on_progress: Progress | None,
-    on_failure: Callable[[ScenarioReport], object] | None,
+    on_start: Callable[[Stop], object] = lambda stop: None,
+    on_progress: Progress | None = None,
+    on_failure: Callable[[ScenarioReport], object] | None = None,
 ) -> ScenarioReport:
     runs: list[ScenarioRun] = []
     began_s = time.perf_counter()
@@ -328,6 +353,27 @@ def _report(scenario: Scenario, run: ScenarioRun, *, sim_s: float, wall_s: float
         miss_reasons=dict(sorted(run.miss_reasons.items())),
         figures=run.figures,
         machines=tuple(run.network.machines),
+        trace=trace,
+    )
+
+
+def _nothing(scenario: Scenario, wanted: ScenarioSize, seed: int) -> ScenarioReport:
+    """Return the report of a scenario that was stopped before one of its seeds was played."""
+    trace = Trace(max_events=0)
+    return ScenarioReport(
+        scenario=scenario.name,
+        nodes=wanted.nodes,
+        minutes=wanted.minutes,
+        seed=seed,
+        finds=0,
+        answers=0,
+        misses=0,
+        sim_s=0.0,
+        wall_s=0.0,
+        trace_hash=trace.hash(),
+        miss_reasons={},
+        figures={},
+        machines=(),
         trace=trace,
     )
 

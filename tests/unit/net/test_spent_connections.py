@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import trio
 from tests.support.wire_peer import proposal
-from tests.support.yamux_wire import ACK, DATA, FIN, PING, RST, SYN, data, go_away, ping, update
+from tests.support.yamux_wire import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, data, go_away, ping, update
 from tests.unit.net.conftest import Rig
 from trio.testing import wait_all_tasks_blocked
 
 from hostmesh.errors import ConnectionLostError
+from hostmesh.net.connection import FAREWELL_S
 from hostmesh.net.connection_keeper import TICK_S
+from hostmesh.net.events import CloseCause
 from hostmesh.net.muxer import MEASURE_S, SILENCE_S, STUCK_S
 from hostmesh.net.pool import ConnectionPool
 from hostmesh.net.stream import Stream
@@ -114,6 +116,37 @@ async def test_streams_of_the_peer_hold_the_connection_too(autojump_clock, start
     await wait_all_tasks_blocked()
     assert served.is_set()
     await tick(rig)
+    assert rig.connection.is_closed
+
+
+async def test_a_retired_connection_says_goodbye_serves_what_crossed_it_and_ends(autojump_clock, start_connection):
+    served = trio.Event()
+
+    async def answer(stream: Stream) -> None:
+        assert await stream.receive() == b"crossed"
+        served.set()
+
+    rig = await start_connection(is_initiator=False, protocols={ECHO: answer})
+    await rig.settle()
+    rig.connection.retire(trio.current_time())
+    assert not rig.connection.takes_streams
+    assert [(frame.kind, frame.length) for frame in await rig.peer.arrived()] == [(GO_AWAY, 0)]
+    await rig.peer.send(data(1, proposal(ECHO), SYN))  # before it heard of it
+    await tick(rig, 10 * FAREWELL_S)
+    assert not rig.connection.is_closed
+    await rig.peer.send(data(1, b"crossed"), update(1, 0, FIN))
+    await wait_all_tasks_blocked()
+    assert served.is_set()
+    await tick(rig)
+    assert rig.connection.muxer.close_cause is CloseCause.CLOSED
+
+
+async def test_a_retired_connection_waits_for_streams_that_cross_it(autojump_clock, start_connection):
+    rig = await start_connection()
+    rig.connection.retire(trio.current_time())
+    await tick(rig, FAREWELL_S - TICK_S)
+    assert not rig.connection.is_closed
+    await tick(rig, 2 * TICK_S)
     assert rig.connection.is_closed
 
 

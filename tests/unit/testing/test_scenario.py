@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -100,6 +104,71 @@ def test_a_scenario_that_is_stopped_reports_what_it_counted():
     report = play_scenario(scenario(miss_and_wait), on_start=lambda stop: stop())
     assert report.misses == 1
     assert report.sim_s < 60
+
+
+# --- several seeds, side by side ---
+
+
+async def _wait_a_while(run: ScenarioRun) -> None:
+    run.network.machine(f"ann-{run.seed}")
+    await trio.sleep(1 + run.seed)
+    run.network.note("kill", f"ann-{run.seed}")
+    run.figures = {"seed": run.seed, "process": os.getpid()}
+
+
+def _of_seeds(play, seeds: int) -> Scenario:
+    return Scenario(
+        name="mine",
+        summary="one of a test",
+        play=play,
+        size=ScenarioSize(nodes=2, minutes=1, seeds=seeds),
+        sum_up=lambda rounds: {"rounds": list(rounds)},
+    )
+
+
+def test_seeds_played_by_several_processes_are_reported_as_those_of_one():
+    told: list[int] = []
+    alone = play_scenario(_of_seeds(_wait_a_while, 5), seed=7)
+    together = play_scenario(_of_seeds(_wait_a_while, 5), seed=7, jobs=3, on_played=told.append)
+    assert told == [1, 2, 3, 4, 5]
+    assert (together.seed, together.sim_s, together.trace_hash) == (7, alone.sim_s, alone.trace_hash)
+    rounds = together.figures["rounds"]
+    assert [each["seed"] for each in rounds] == [7, 8, 9, 10, 11]
+    assert os.getpid() not in {each["process"] for each in rounds}
+    assert together.machines == ("ann-11",)
+
+
+def test_the_error_of_a_seed_comes_out_of_the_process_that_played_it():
+    failed: list[ScenarioReport] = []
+
+    async def fail(run: ScenarioRun) -> None:
+        if run.seed == 3:
+            raise HostmeshError(f"seed {run.seed}", remedy="another seed")
+        await trio.sleep(1)
+
+    with pytest.raises(HostmeshError, match="seed 3") as caught:
+        play_scenario(_of_seeds(fail, 6), seed=1, jobs=2, on_failure=failed.append)
+    assert caught.value.remedy == "another seed"
+    assert [report.seed for report in failed] == [3]
+
+
+def test_processes_that_play_seeds_end_when_it_is_stopped():
+    stops: list[Callable[[], object]] = []
+
+    async def wait_in_all_but_the_first(run: ScenarioRun) -> None:
+        while run.seed:
+            time.sleep(0.01)  # noqa: ASYNC251 - a process that never comes to an end by itself
+
+    report = play_scenario(
+        _of_seeds(wait_in_all_but_the_first, 4), jobs=2, on_start=stops.append, on_played=lambda played: stops[0]()
+    )
+    assert len(report.figures["rounds"]) == 1
+    assert not multiprocessing.active_children()
+
+
+def test_a_scenario_that_is_stopped_before_a_seed_was_played_counts_nothing():
+    report = play_scenario(_of_seeds(_wait_a_while, 3), jobs=2, on_start=lambda stop: stop())
+    assert (report.finds, report.sim_s, report.figures) == (0, 0.0, {})
 
 
 def test_what_a_scenario_raises_comes_out():
