@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, closing
-from functools import partial
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import trio
 from google.protobuf.descriptor import ServiceDescriptor
 
+from hostmesh.data_files import DataFiles
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.manager import DiscoveryManager
-from hostmesh.discovery.peer_cache import PeerCache
-from hostmesh.discovery.peer_cache_store import PeerCacheStore
 from hostmesh.discovery.records import RecordBook
-from hostmesh.discovery.store import BanStore, SequenceStore
-from hostmesh.discovery.terms import Place
 from hostmesh.errors import NodeNotRunningError, NotAuthenticatedError, UsageError
 from hostmesh.hosting import HostManager
 from hostmesh.identity.binding import verify_binding
@@ -26,27 +21,19 @@ from hostmesh.identity.operator import OperatorBinding
 from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.jobs.client import JobManager
-from hostmesh.net.config import NodeConfig
-from hostmesh.net.fallback import MAX_PEERS as MAX_FALLBACK_ADDRESSES
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.network import Network
 from hostmesh.net.peer_id import PeerId
-from hostmesh.net.peer_key import PeerKey, open_peer_key
-from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
-from hostmesh.reputation.book import ReputationBook
-from hostmesh.reputation.standing_book import StandingBook
+from hostmesh.node_runner import NodeRunner
+from hostmesh.node_stack import NodeStack, SourceFactory
+from hostmesh.nursery import open_own_nursery
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
-from hostmesh.rpc.key_store import KeyStore
-from hostmesh.rpc.outcome import sole_error
 from hostmesh.rpc.shapes import ServiceBase
 from hostmesh.sessions.client import SessionManager
 from hostmesh.settings import LoadedSettings, load_settings
 from hostmesh.status.client import StatusClient
 from hostmesh.system import System
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
 
 
 class SDK:
@@ -68,16 +55,10 @@ class SDK:
     ) -> None:
         self.settings = loaded.settings
         """The settings as they were read."""
-        self._data_dir = loaded.paths.data_dir
         self._nursery = nursery
+        self._files = DataFiles(loaded, stores, ephemeral_key=ephemeral_key, system=system)
         self._stores = stores
         self._system = system
-        self._network = network
-        self._make_sources = sources
-        self._ephemeral_key = ephemeral_key
-        self._serve_dht = serve_dht
-        self._client_interceptors = client_interceptors
-        self._server_interceptors = server_interceptors
         self._wallet: Wallet | None = None
         self._binding: OperatorBinding | None = None
         self._stack: NodeStack | None = None
@@ -85,12 +66,19 @@ class SDK:
         self._sessions: SessionManager | None = None
         self._jobs: JobManager | None = None
         self._hosts: HostManager | None = None
-        self._reputation: ReputationBook | None = None
-        self._standings: StandingBook | None = None
-        self._sequences: SequenceStore | None = None
-        self._bans: BanStore | None = None
-        self._cache: tuple[PeerCache, PeerCacheStore] | None = None
         self._records = RecordBook(network=self.settings.network, verify_binding=verify_binding, system=system)
+        self._runner = NodeRunner(
+            settings=self.settings,
+            files=self._files,
+            records=self._records,
+            nursery=nursery,
+            system=system,
+            network=network,
+            make_sources=sources,
+            serve_dht=serve_dht,
+            client_interceptors=client_interceptors,
+            server_interceptors=server_interceptors,
+        )
 
     async def authenticate(
         self,
@@ -163,8 +151,8 @@ class SDK:
                 open_node=self._open_node,
                 nursery=self._nursery,
                 records=self._records,
-                reputation=self._open_reputation(),
-                standings=self._open_standings(),
+                reputation=self._files.reputation,
+                standings=self._files.standings,
                 system=self._system,
             )
         return self._discovery
@@ -330,122 +318,13 @@ class SDK:
             raise NodeNotRunningError("the node does not run", remedy="await discovery.create_node()")
         return self._stack
 
-    def _open_reputation(self) -> ReputationBook:
-        if self._reputation is None:
-            self._reputation = ReputationBook(self._data_dir / "reputation.sqlite3", system=self._system)
-            self._stores.callback(self._reputation.close)
-        return self._reputation
-
-    def _open_standings(self) -> StandingBook:
-        if self._standings is None:
-            self._standings = StandingBook(self._data_dir / "standings.sqlite3", system=self._system)
-            self._stores.callback(self._standings.close)
-        return self._standings
-
-    def _open_sequences(self) -> SequenceStore:
-        if self._sequences is None:
-            # A key that does not last needs no memory of its sequence.
-            path = None if self._ephemeral_key else self._data_dir / "sequence.sqlite3"
-            self._sequences = SequenceStore(path)
-            self._stores.callback(self._sequences.close)
-        return self._sequences
-
-    def _take_up_bans(self) -> None:
-        if self._bans is None:
-            self._bans = BanStore(self._data_dir / "bans.sqlite3")
-            self._stores.callback(self._bans.close)
-            self._records.remember_bans(self._bans)
-
-    def _open_cache(self) -> tuple[PeerCache, PeerCacheStore]:
-        if self._cache is None:
-            store = PeerCacheStore(self._data_dir / "peers.sqlite3")
-            self._stores.callback(store.close)
-            self._cache = PeerCache(store.load(self.settings.network), now=self._system.unix_s()), store
-        return self._cache
-
-    def _fallback_peers(self) -> list[str]:
-        """Return whom to dial where no bootstrap node answers."""
-        static = self.settings.static_hosts[: MAX_FALLBACK_ADDRESSES // 2]
-        cache, _ = self._open_cache()
-        return [*static, *cache.next_to_dial(MAX_FALLBACK_ADDRESSES - len(static))]
-
-    def _open_key(self, held: ExitStack) -> PeerKey:
-        if self._ephemeral_key:
-            return PeerKey.generate(self._system.random_bytes)
-        path = self.settings.key_file or self._data_dir / "peer.key"
-        return held.enter_context(open_peer_key(path, self._system.random_bytes))
-
-    def _open_keys(self, held: ExitStack, peer_id: PeerId) -> KeyStore | None:
-        if self._ephemeral_key:
-            return None
-        # Only who holds the key may: what says there that it runs is then of a process that has ended.
-        path = self._data_dir / "calls.sqlite3"
-        return held.enter_context(closing(KeyStore(path, server=peer_id, now=self._system.unix_s())))
-
     @asynccontextmanager
     async def _open_node(self, options: NodeOptions) -> AsyncIterator[RunningNode]:
-        settings = self.settings
-        config = NodeConfig(
-            listen_addresses=settings.listen_addresses if options.listen is None else options.listen,
-            announce_addresses=settings.announce_addresses if options.announce is None else options.announce,
-            bootstrap_addresses=settings.bootstrap_nodes if options.bootstrap is None else options.bootstrap,
-            fallback_peers=self._fallback_peers,
-            enable_dht=settings.enable_dht,
-            dht_server=self._serve_dht,
-            protocol_prefix=settings.protocol_prefix,
-            max_connections=settings.max_connections,
-            max_streams=settings.max_streams,
-            connection_timeout_s=settings.connection_timeout_s,
-        )
-        binding = self._require_authentication()
-        place = None if settings.location is None else Place.parse(settings.location)
-        make_sources = self._make_sources or partial(
-            default_sources,
-            network=settings.network,
-            records=self._records,
-            system=self._system,
-            enable_mdns=settings.enable_mdns,
-            mdns_interfaces=settings.mdns_interfaces,
-            static_hosts=settings.static_hosts,
-            cache=self._open_cache(),
-            ran_jobs=lambda peer_id: self._open_reputation().of(peer_id).n > 0,
-        )
-        self._take_up_bans()
-        with ExitStack() as held:
-            key = self._open_key(held)
-            async with run_stack(
-                config=config,
-                key=key,
-                network_name=settings.network,
-                records=self._records,
-                store=self._open_sequences(),
-                binding=binding.current,
-                verify=verify_binding,
-                make_sources=make_sources,
-                nursery=self._nursery,
-                system=self._system,
-                network=self._network,
-                client_interceptors=self._client_interceptors,
-                server_interceptors=self._server_interceptors,
-                keys=self._open_keys(held, key.peer_id),
-            ) as stack:
-                self._stack = stack
-                try:
-                    yield RunningNode(
-                        node=stack.node,
-                        caller=stack.rpc,
-                        sources=stack.sources,
-                        status=stack.probe,
-                        messenger=stack.messenger,
-                        publisher=stack.publisher,
-                        protocol_prefix=config.protocol_prefix,
-                        max_connections=config.max_connections,
-                        quotes=stack.quotes,
-                        place=place,
-                        address_of=stack.node.remote_address,
-                    )
-                finally:
-                    self._stack = self._sessions = self._jobs = None
+        async with self._runner.run(options, self._require_authentication()) as (self._stack, node):
+            try:
+                yield node
+            finally:
+                self._stack = self._sessions = self._jobs = None
 
 
 @asynccontextmanager
@@ -486,57 +365,22 @@ async def open_sdk(
     loaded = settings or load_settings(overrides)
     if settings is not None and overrides:
         raise UsageError("open_sdk takes settings or overrides, not both", remedy="load_settings(overrides)")
-    failure: BaseException | None = None
-    crash: BaseException | None = None
-    try:
-        try:
-            async with trio.open_nursery() as outer:
-                nursery: trio.Nursery = await outer.start(_hold_tasks)
-                try:
-                    with ExitStack() as stores:
-                        sdk = SDK(
-                            loaded,
-                            nursery,
-                            stores,
-                            system=system or System(),
-                            network=network,
-                            sources=sources,
-                            ephemeral_key=ephemeral_key,
-                            serve_dht=serve_dht,
-                            client_interceptors=client_interceptors,
-                            server_interceptors=server_interceptors,
-                        )
-                        try:
-                            yield sdk
-                        except trio.Cancelled:
-                            raise  # a scope waits for it
-                        except BaseException as error:  # noqa: BLE001 - raised again below
-                            # Kept aside, so that the caller meets its own error and not a group around it.
-                            failure = error
-                        finally:
-                            with trio.CancelScope(shield=True):
-                                await sdk.close()
-                finally:
-                    # Whatever happened: no cancellation from outside reaches these tasks.
-                    nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            # A task of the SDK itself failed: that is what ended the block.
-            crash = sole_error(group)
-        # Raised out here, so that the group is neither cause nor context.
-        if crash is not None:
-            raise crash
-        if failure is not None:
-            raise failure
-    finally:
-        # An error's traceback holds this frame; the frame is not to hold the error.
-        del failure, crash
-
-
-async def _hold_tasks(*, task_status: TaskStatus[trio.Nursery]) -> None:
-    """Hold the nursery of the SDK's tasks. A cancellation from outside ends the block first, which says goodbye."""
-    # One that came before there is a block finds nobody to end this, and behind the shield it would not be heard of.
-    await trio.lowlevel.checkpoint_if_cancelled()
-    with trio.CancelScope(shield=True):
-        async with trio.open_nursery() as nursery:
-            task_status.started(nursery)
-            await trio.sleep_forever()
+    async with open_own_nursery() as nursery:
+        with ExitStack() as stores:
+            sdk = SDK(
+                loaded,
+                nursery,
+                stores,
+                system=system or System(),
+                network=network,
+                sources=sources,
+                ephemeral_key=ephemeral_key,
+                serve_dht=serve_dht,
+                client_interceptors=client_interceptors,
+                server_interceptors=server_interceptors,
+            )
+            try:
+                yield sdk
+            finally:
+                with trio.CancelScope(shield=True):
+                    await sdk.close()

@@ -190,11 +190,13 @@ class RecordBook:
         return best
 
     def remember_bans(self, store: BanStore) -> None:
-        """Take up the bans of earlier runs, and keep those to come in the same place.
+        """Take up the bans of earlier runs, and keep those to come in the same place. Idempotent.
 
         Raises:
             StoreError: they cannot be read.
         """
+        if self._store is store:
+            return
         noticed_before = self.bans
         for ban in store.load(self._network):
             self._table.bans.add(ban)

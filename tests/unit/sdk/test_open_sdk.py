@@ -269,9 +269,9 @@ async def test_two_in_one_process(open_one: Open) -> None:
 async def test_stores_are_closed_on_leaving(open_one: Open, tmp_path: Path) -> None:
     async with open_one() as sdk:
         await start(sdk)
-        book = sdk._open_reputation()
+        book = sdk._files.reputation
         book.record_outcome(PEER, good=True)
-        sequences = sdk._open_sequences()
+        sequences = sdk._files.sequences
     with pytest.raises(StoreError):
         book.of(PEER)
     with pytest.raises(StoreError):
@@ -281,7 +281,7 @@ async def test_stores_are_closed_on_leaving(open_one: Open, tmp_path: Path) -> N
     # What was counted is there for the next one.
     async with open_one() as sdk:
         await start(sdk)
-        assert sdk._open_reputation().of(PEER).good == 1
+        assert sdk._files.reputation.of(PEER).good == 1
 
 
 async def test_a_node_after_the_block_is_a_typed_error(open_one: Open) -> None:

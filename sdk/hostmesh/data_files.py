@@ -1,0 +1,99 @@
+"""The files of one SDK in its data directory: its peer key, and what its features keep.
+
+``peer.key``; ``reputation.sqlite3`` and ``standings.sqlite3``, what hosts were worth; ``sequence.sqlite3``, the numbers
+of our own records; ``bans.sqlite3``; ``peers.sqlite3``, the peer cache; ``calls.sqlite3``, calls with idempotency keys.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+from hostmesh.discovery.peer_cache import PeerCache
+from hostmesh.discovery.peer_cache_store import PeerCacheStore
+from hostmesh.discovery.store import BanStore, SequenceStore
+from hostmesh.net.fallback import MAX_PEERS as MAX_FALLBACK_ADDRESSES
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_key import PeerKey, open_peer_key
+from hostmesh.reputation.book import ReputationBook
+from hostmesh.reputation.standing_book import StandingBook
+from hostmesh.rpc.key_store import KeyStore
+from hostmesh.settings import LoadedSettings
+from hostmesh.system import System
+
+
+class _Closing(Protocol):
+    def close(self) -> None: ...
+
+
+StoreT = TypeVar("StoreT", bound=_Closing)
+
+
+class DataFiles:
+    """Each file is opened when it is first used; the stores are closed with ``stores``.
+
+    Args:
+        loaded: where the files are, and whose network.
+        stores: closes them.
+        ephemeral_key: the peer key is made anew and kept nowhere, nor is what only its next run would read.
+        system: clocks and random bytes.
+    """
+
+    def __init__(self, loaded: LoadedSettings, stores: ExitStack, *, ephemeral_key: bool, system: System) -> None:
+        self._settings = loaded.settings
+        self._dir = loaded.paths.data_dir
+        self._stores = stores
+        self._ephemeral_key = ephemeral_key
+        self._system = system
+
+    @cached_property
+    def reputation(self) -> ReputationBook:
+        """The outcomes of this client's jobs."""
+        return self._closed_later(ReputationBook(self._dir / "reputation.sqlite3", system=self._system))
+
+    @cached_property
+    def standings(self) -> StandingBook:
+        """Who is blacklisted, preferred or paused."""
+        return self._closed_later(StandingBook(self._dir / "standings.sqlite3", system=self._system))
+
+    @cached_property
+    def sequences(self) -> SequenceStore:
+        """The numbers of our own records; of a key that does not last, in memory."""
+        return self._closed_later(SequenceStore(None if self._ephemeral_key else self._dir / "sequence.sqlite3"))
+
+    @cached_property
+    def bans(self) -> BanStore:
+        """The keys that are banned."""
+        return self._closed_later(BanStore(self._dir / "bans.sqlite3"))
+
+    @cached_property
+    def cache(self) -> tuple[PeerCache, PeerCacheStore]:
+        """The peers of before, and where they are kept."""
+        store = self._closed_later(PeerCacheStore(self._dir / "peers.sqlite3"))
+        return PeerCache(store.load(self._settings.network), now=self._system.unix_s()), store
+
+    def fallback_peers(self) -> list[str]:
+        """Return whom to dial where no bootstrap node answers."""
+        static = self._settings.static_hosts[: MAX_FALLBACK_ADDRESSES // 2]
+        cache, _ = self.cache
+        return [*static, *cache.next_to_dial(MAX_FALLBACK_ADDRESSES - len(static))]
+
+    def open_peer_key(self, held: ExitStack) -> PeerKey:
+        """Return the peer key; its file is locked as long as ``held`` holds it."""
+        if self._ephemeral_key:
+            return PeerKey.generate(self._system.random_bytes)
+        path = self._settings.key_file or self._dir / "peer.key"
+        return held.enter_context(open_peer_key(path, self._system.random_bytes))
+
+    def open_call_keys(self, held: ExitStack, peer_id: PeerId) -> KeyStore | None:
+        """Return what keeps the calls with idempotency keys; None: nothing does, for a key that does not last."""
+        if self._ephemeral_key:
+            return None
+        # Only who holds the key may: what says there that it runs is then of a process that has ended.
+        path = self._dir / "calls.sqlite3"
+        return held.enter_context(closing(KeyStore(path, server=peer_id, now=self._system.unix_s())))
+
+    def _closed_later(self, store: StoreT) -> StoreT:
+        self._stores.callback(store.close)
+        return store
