@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from hostmesh.discovery.source import Advert, SourceQuery
-from hostmesh.discovery.sources import mdns
+from hostmesh.discovery.sources import mdns, mdns_link
 from hostmesh.discovery.sources.mdns import MdnsSource
 from hostmesh.discovery.sources.mdns_records import MAX_PEERS
 from hostmesh.net.address import AddressOrigin
@@ -247,8 +247,8 @@ async def test_a_goodbye_is_the_last_word_and_said_three_times(link, is_withdraw
 
 async def test_questions_go_on_and_name_no_known_answers(nursery, link, txt, monkeypatch):
     """Known answers would keep their holders silent, and their TTLs would end."""
-    monkeypatch.setattr(mdns, "ASK_INTERVALS_S", (0.05, 0.05))
-    monkeypatch.setattr(mdns, "ASK_EVERY_S", 0.05)
+    monkeypatch.setattr(mdns_link, "ASK_INTERVALS_S", (0.05, 0.05))
+    monkeypatch.setattr(mdns_link, "ASK_EVERY_S", 0.05)
     client = source_of(new_peer_id())
     await nursery.start(client.run)
     await listening(client)
@@ -321,14 +321,14 @@ async def test_opening_the_link_does_not_hold_up_the_loop(nursery, monkeypatch):
     """zeroconf's constructor waits for what only this loop can give it: a loop that waited for it would never go on."""
     opening, go_on = trio.Event(), threading.Event()
     token = trio.lowlevel.current_trio_token()
-    genuine = mdns.AsyncZeroconf
+    genuine = mdns_link.AsyncZeroconf
 
     def slow(*args, **kwargs):
         token.run_sync_soon(opening.set)
         assert go_on.wait(20)
         return genuine(*args, **kwargs)
 
-    monkeypatch.setattr(mdns, "AsyncZeroconf", slow)
+    monkeypatch.setattr(mdns_link, "AsyncZeroconf", slow)
     client = source_of(new_peer_id())
     with trio.fail_after(20):
         await nursery.start(client.run)
@@ -342,7 +342,7 @@ async def test_an_interface_that_is_not_there_is_tried_again_until_it_comes(nurs
     monkeypatch.setattr(mdns, "RETRY_S", (0.01, 0.02))
     host_id = new_peer_id()
     names = ["nosuch0"]
-    genuine = mdns.choose_interfaces
+    genuine = mdns_link.choose_interfaces
     tries, tried = [], trio.Event()
     token = trio.lowlevel.current_trio_token()
 
@@ -352,7 +352,7 @@ async def test_an_interface_that_is_not_there_is_tried_again_until_it_comes(nurs
             token.run_sync_soon(tried.set)
         return genuine(["127.0.0.1"] if len(tries) > 3 else names, adapters)
 
-    monkeypatch.setattr(mdns, "choose_interfaces", appearing)
+    monkeypatch.setattr(mdns_link, "choose_interfaces", appearing)
     host, client = source_of(host_id), source_of(new_peer_id(), "nosuch0")
     await host.advertise(advert_of(ADDRESS))
     subscription = Subscription(client)
@@ -367,9 +367,9 @@ async def test_an_interface_that_is_not_there_is_tried_again_until_it_comes(nurs
 async def test_a_rescan_opens_a_link_that_could_not_be_opened_without_a_pause(nursery, monkeypatch, long_finds):
     monkeypatch.setattr(mdns, "RETRY_S", (3600.0, 3600.0))
     host_id = new_peer_id()
-    genuine = mdns.choose_interfaces
+    genuine = mdns_link.choose_interfaces
     there: list[str] = []
-    monkeypatch.setattr(mdns, "choose_interfaces", lambda wanted, adapters: genuine(there or wanted, adapters))
+    monkeypatch.setattr(mdns_link, "choose_interfaces", lambda wanted, adapters: genuine(there or wanted, adapters))
     client = source_of(new_peer_id(), "nosuch0")
     await nursery.start(client.run)
     if client._link is not None:
@@ -390,12 +390,12 @@ async def test_a_rescan_opens_a_link_that_could_not_be_opened_without_a_pause(nu
 
 
 async def test_a_rescan_looks_at_the_interfaces_and_asks(nursery, link, monkeypatch):
-    monkeypatch.setattr(mdns, "RESCAN_S", 3600.0)
-    monkeypatch.setattr(mdns, "ASK_INTERVALS_S", ())
-    monkeypatch.setattr(mdns, "ASK_EVERY_S", 3600.0)
+    monkeypatch.setattr(mdns_link, "RESCAN_S", 3600.0)
+    monkeypatch.setattr(mdns_link, "ASK_INTERVALS_S", ())
+    monkeypatch.setattr(mdns_link, "ASK_EVERY_S", 3600.0)
     looks, looked = [], trio.Event()
     token = trio.lowlevel.current_trio_token()
-    genuine = mdns.choose_interfaces
+    genuine = mdns_link.choose_interfaces
 
     def counted(wanted, adapters):
         looks.append(wanted)
@@ -403,7 +403,7 @@ async def test_a_rescan_looks_at_the_interfaces_and_asks(nursery, link, monkeypa
             token.run_sync_soon(looked.set)
         return genuine(wanted, adapters)
 
-    monkeypatch.setattr(mdns, "choose_interfaces", counted)
+    monkeypatch.setattr(mdns_link, "choose_interfaces", counted)
     source = source_of(new_peer_id())
     source.rescan()  # before there is a link it does nothing
     await nursery.start(source.run)
