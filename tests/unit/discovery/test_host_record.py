@@ -259,6 +259,28 @@ def test_an_oversized_record_is_refused_before_it_is_signed() -> None:
     assert caught.value.name == "models"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": HostState.UNKNOWN},
+        {"life_s": 0},
+        {"life_s": 121},
+        {"addresses": tuple(f"/ip4/192.0.2.{last}/tcp/1" for last in range(17))},
+    ],
+)
+def test_a_record_that_no_reader_would_take_is_not_signed(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^a record needs a state, a life of 1 to 120 s") as caught:
+        real_record(**changes)
+    assert caught.value.name == "record"
+
+
+def test_the_last_value_of_its_range_is_signed() -> None:
+    addresses = tuple(f"/ip4/192.0.2.{last}/tcp/1" for last in range(16))
+    info = verify(real_record(life_s=1, addresses=addresses))
+    assert (info.addresses, info.expires_at_unix_s) == (addresses, EPOCH + 1)
+    assert verify(real_record(life_s=120)).expires_at_unix_s == EPOCH + 120
+
+
 def test_an_oversized_envelope_is_refused_unread() -> None:
     signed = real_record()
     signed.envelope += b"\x00" * 10_752
