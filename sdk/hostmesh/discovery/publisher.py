@@ -19,7 +19,7 @@ from hostmesh.discovery.clock_watch import ClockWatch
 from hostmesh.discovery.description import HostDescription, HostState
 from hostmesh.discovery.probe import StatusProbe
 from hostmesh.discovery.record import MAX_SKEW_S, HostInfo, VerifyBinding, build_record, verify_record
-from hostmesh.discovery.source import Advert, Source
+from hostmesh.discovery.source import Advert, Broadcaster, Source
 from hostmesh.discovery.store import SequenceStore
 from hostmesh.errors import ClockSkewError, HostmeshError, RecordExpiredError, UsageError
 from hostmesh.net.address import MAX_ADDRESSES_PER_PEER
@@ -84,7 +84,7 @@ class HostPublisher:
         key: the peer key, which signs.
         network: the network's name.
         node: addresses and peers.
-        sources: told what to advertise.
+        sources: told what to advertise; those that broadcast get each record as it is signed.
         caller: pushes changes to peers.
         store: hands out sequence numbers.
         binding: returns the operator's current binding of the peer key; asked at every renewal, so that a new one is
@@ -116,6 +116,7 @@ class HostPublisher:
         self._network = network
         self._node = node
         self._sources = tuple(sources)
+        self._broadcasters = [source for source in sources if isinstance(source, Broadcaster)]
         self._caller = caller
         self._store = store
         self._binding = binding
@@ -295,6 +296,8 @@ class HostPublisher:
         )
         self._record, self._info, self._state, self._problem = record, info, state, None
         self._changed.set()
+        for source in self._broadcasters:
+            source.broadcast(record)
         return info
 
     async def _renew(self) -> None:

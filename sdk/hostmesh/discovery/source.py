@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import trio
 
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.peer_id import PeerId
+from hostmesh.v1 import discovery_pb2 as pb
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -70,4 +71,13 @@ class Source(Protocol):
 
     async def advertise(self, advert: Advert | None) -> None:
         """Make this node findable, or no longer (None). Returns once the wish is noted, not once it is done."""
+        ...
+
+
+@runtime_checkable
+class Broadcaster(Protocol):
+    """A source that tells whoever listens of this node's records."""
+
+    def broadcast(self, record: pb.SignedHostRecord) -> None:
+        """Tell of a record or tombstone as soon as may be; it takes the place of the one before. Never waits."""
         ...
