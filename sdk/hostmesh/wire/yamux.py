@@ -25,154 +25,76 @@ Source: hashicorp/yamux, spec.md; libp2p specs, "yamux".
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-
 from hostmesh.errors import MalformedMessageError, RemoteProtocolError
+from hostmesh.wire.yamux_outgoing import MAX_FRAME_BYTES, YamuxOutgoing
+from hostmesh.wire.yamux_stream import (
+    ACK,
+    DATA,
+    FIN,
+    GO_AWAY,
+    HEADER,
+    HEADER_BYTES,
+    INITIAL_WINDOW_BYTES,
+    INTERNAL_ERROR,
+    NORMAL,
+    PING,
+    PROTOCOL_ERROR,
+    RST,
+    SYN,
+    WINDOW_UPDATE,
+    YAMUX_ID,
+    DataReceived,
+    Event,
+    GoneAway,
+    Pong,
+    StreamEnded,
+    StreamLimitError,
+    StreamOpened,
+    StreamReset,
+    WindowOpened,
+    YamuxLimits,
+    YamuxStream,
+)
 
-YAMUX_ID = "/yamux/1.0.0"
-HEADER_BYTES = 12
-INITIAL_WINDOW_BYTES = 256 * 1024
-"""What a side may send on a new stream before it hears more. Source: spec.md."""
-MAX_FRAME_BYTES = 65507
-"""Of data in a frame that we send: with its header, one Noise message."""
+__all__ = [
+    "ACK",
+    "DATA",
+    "FIN",
+    "GO_AWAY",
+    "HEADER_BYTES",
+    "INITIAL_WINDOW_BYTES",
+    "INTERNAL_ERROR",
+    "MAX_CONTROL_BYTES",
+    "MAX_FRAME_BYTES",
+    "NORMAL",
+    "PING",
+    "PROTOCOL_ERROR",
+    "RST",
+    "SYN",
+    "WINDOW_UPDATE",
+    "YAMUX_ID",
+    "DataReceived",
+    "Event",
+    "GoneAway",
+    "Pong",
+    "StreamEnded",
+    "StreamLimitError",
+    "StreamOpened",
+    "StreamReset",
+    "WindowOpened",
+    "Yamux",
+    "YamuxLimits",
+    "YamuxStream",
+]
+
 MAX_CONTROL_BYTES = 256 * 1024
 """Pongs, resets and window updates that wait to be sent. A peer that causes more does not read."""
-
-DATA: Final = 0
-WINDOW_UPDATE: Final = 1
-PING: Final = 2
-GO_AWAY: Final = 3
-
-SYN: Final = 1
-ACK: Final = 2
-FIN: Final = 4
-RST: Final = 8
-
-NORMAL: Final = 0
-PROTOCOL_ERROR: Final = 1
-INTERNAL_ERROR: Final = 2
-
-_HEADER = struct.Struct(">BBHII")
 _MAX_SEND_WINDOW = 2**32 - 1
-_SMALL_BYTES = 4096
-"""Pieces up to this size are put together into one frame while they wait."""
+_LARGE_BYTES = 4096
+"""A larger piece of what was received may be a view of it."""
 
 
-class YamuxStream:
-    """A stream's state. Only :class:`Yamux` changes it; ``owner`` is the driver's."""
-
-    __slots__ = (
-        "flags",
-        "id",
-        "is_discarding",
-        "is_inbound",
-        "is_read_closed",
-        "is_reset",
-        "is_write_closed",
-        "owner",
-        "receive_window",
-        "send_window",
-        "unread_bytes",
-        "window_bytes",
-    )
-
-    def __init__(self, stream_id: int, *, is_inbound: bool) -> None:
-        self.id = stream_id
-        self.is_inbound = is_inbound
-        self.flags = ACK if is_inbound else SYN
-        """What our next frame of this stream carries besides its own."""
-        self.send_window = INITIAL_WINDOW_BYTES
-        """Bytes that we may send."""
-        self.receive_window = INITIAL_WINDOW_BYTES
-        """Bytes that the peer may send."""
-        self.window_bytes = INITIAL_WINDOW_BYTES
-        """What ``receive_window`` is filled up to."""
-        self.unread_bytes = 0
-        """Delivered and not consumed."""
-        self.is_write_closed = False
-        self.is_read_closed = False
-        self.is_reset = False
-        self.is_discarding = False
-        """What still comes is dropped: nobody reads it."""
-        self.owner: Any = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no frame of this stream will be sent or taken any more."""
-        return self.is_reset or (self.is_write_closed and self.is_read_closed)
-
-    def __repr__(self) -> str:
-        return f"<YamuxStream {self.id}{' over' if self.is_over else ''}>"
-
-
-class StreamOpened(NamedTuple):
-    """The peer opened a stream."""
-
-    stream: YamuxStream
-
-
-class DataReceived(NamedTuple):
-    """Bytes of a stream, at least one. Large pieces are views of what was received: nothing is copied."""
-
-    stream: YamuxStream
-    data: bytes | memoryview
-
-
-class StreamEnded(NamedTuple):
-    """The peer closed its side of a stream."""
-
-    stream: YamuxStream
-
-
-class StreamReset(NamedTuple):
-    """A stream was reset: by the peer, or because nobody read it (``is_overflow``)."""
-
-    stream: YamuxStream
-    is_overflow: bool
-
-
-class WindowOpened(NamedTuple):
-    """The peer lets more be sent on a stream."""
-
-    stream: YamuxStream
-
-
-class Pong(NamedTuple):
-    """The peer answered a ping."""
-
-    value: int
-
-
-class GoneAway(NamedTuple):
-    """The peer will take no new streams; its reason code."""
-
-    code: int
-
-
-Event = StreamOpened | DataReceived | StreamEnded | StreamReset | WindowOpened | Pong | GoneAway
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class YamuxLimits:
-    """Bounds of one connection."""
-
-    max_inbound_streams: int = 256
-    max_outbound_streams: int = 256
-    max_window_bytes: int = 4 * 1024 * 1024
-    """Receive window of a stream that moves much."""
-    window_growth_bytes: int = 16 * 1024 * 1024
-    """What all windows together may grow beyond their first size."""
-    max_unread_bytes: int = 64 * 1024 * 1024
-    """Received and not consumed, over all streams."""
-
-
-class StreamLimitError(Exception):
-    """This side has as many streams open as it may, or the peer takes no new ones. Stays below the node."""
-
-
-class Yamux:
+class Yamux(YamuxOutgoing):
     """One side of a connection.
 
     Args:
@@ -184,7 +106,6 @@ class Yamux:
         "_body_flags",
         "_body_left",
         "_body_stream",
-        "_control_bytes",
         "_error",
         "_growth_left",
         "_highest_inbound",
@@ -193,12 +114,8 @@ class Yamux:
         "_limits",
         "_lingering",
         "_next_id",
-        "_out",
         "_partial",
         "_remote_gone",
-        "_tail",
-        "_tail_stream",
-        "queued_bytes",
         "refused_streams",
         "streams",
         "undelivered",
@@ -206,16 +123,13 @@ class Yamux:
     )
 
     def __init__(self, *, is_initiator: bool, limits: YamuxLimits | None = None) -> None:
+        super().__init__()
         self._limits = limits or YamuxLimits()
         self._is_initiator = is_initiator
         self._next_id = 1 if is_initiator else 2
         self._highest_inbound = 0
         self._inbound = 0
         self._growth_left = self._limits.window_growth_bytes
-        self._out: list[bytes | memoryview | bytearray] = []
-        self._tail: bytearray | None = None
-        self._tail_stream: YamuxStream | None = None
-        self._control_bytes = 0
         self._partial = b""
         self._body_left = 0
         self._body_stream: YamuxStream | None = None
@@ -229,8 +143,6 @@ class Yamux:
         """Streams that are not over."""
         self._lingering: dict[YamuxStream, None] = {}
         """Streams that are over and have unread bytes."""
-        self.queued_bytes = 0
-        """Bytes that :meth:`data_to_send` would return, about."""
         self.unread_bytes = 0
         """Delivered and not consumed, over all streams."""
         self.refused_streams = 0
@@ -266,75 +178,6 @@ class Yamux:
         stream = self.streams[self._next_id] = YamuxStream(self._next_id, is_inbound=False)
         self._next_id += 2
         return stream
-
-    def send(self, stream: YamuxStream, data: bytes | memoryview) -> int:
-        """Queue as much of the data as the peer's window takes, and return how much that was.
-
-        ``data`` is kept, not copied: it must not change.
-
-        Raises:
-            ValueError: this side of the stream is closed.
-        """
-        if stream.is_write_closed or stream.is_reset:
-            raise ValueError("the stream is closed for sending")
-        size = len(data)
-        if size > stream.send_window:
-            size = stream.send_window
-            data = memoryview(data)[:size]
-        if not size:
-            return 0
-        stream.send_window -= size
-        if size <= _SMALL_BYTES:
-            self._send_small(stream, data, size)
-            return size
-        view = memoryview(data)
-        if self._tail is not None:
-            if stream is self._tail_stream:
-                # Filled up, so that the frames after it are messages of the channel below as well.
-                room = MAX_FRAME_BYTES + HEADER_BYTES - len(self._tail)
-                self._tail += view[:room]
-                self.queued_bytes += min(room, size)
-                view = view[room:]
-            self._end_tail()
-        for start in range(0, len(view), MAX_FRAME_BYTES):
-            piece = view[start : start + MAX_FRAME_BYTES]
-            self._send_frame(stream, piece, len(piece))
-        return size
-
-    def _send_frame(self, stream: YamuxStream, data: bytes | memoryview, size: int) -> None:
-        self._out += (_HEADER.pack(0, DATA, stream.flags, stream.id, size), data)
-        stream.flags = 0
-        self.queued_bytes += HEADER_BYTES + size
-
-    def _send_small(self, stream: YamuxStream, data: bytes | memoryview, size: int) -> None:
-        tail = self._tail
-        if tail is not None:
-            if stream is self._tail_stream and len(tail) + size <= MAX_FRAME_BYTES + HEADER_BYTES:
-                tail += data
-                self.queued_bytes += size
-                return
-            self._end_tail()
-        tail = self._tail = bytearray(_HEADER.pack(0, DATA, stream.flags, stream.id, 0))
-        tail += data
-        stream.flags = 0
-        self._tail_stream = stream
-        self.queued_bytes += HEADER_BYTES + size
-
-    def _end_tail(self) -> None:
-        tail = self._tail
-        if tail is not None:
-            tail[8:12] = (len(tail) - HEADER_BYTES).to_bytes(4, "big")
-            self._out.append(tail)
-            self._tail = self._tail_stream = None
-
-    def answer(self, stream: YamuxStream, data: bytes) -> None:
-        """Queue what a peer's own words have caused; it counts to what the peer may leave unread.
-
-        Args:
-            stream: one that the peer opened, with room in its window.
-            data: a few hundred bytes at most.
-        """
-        self._control_bytes += HEADER_BYTES + self.send(stream, data)
 
     def close_write(self, stream: YamuxStream) -> None:
         """Half-close a stream. Idempotent."""
@@ -383,31 +226,6 @@ class Yamux:
         stream.flags = 0
         return True
 
-    def ping(self, value: int) -> None:
-        """Ask for a :class:`Pong` with this value, 32 bits."""
-        self._queue(PING, SYN, 0, value)
-
-    def go_away(self, code: int = NORMAL) -> None:
-        """Tell the peer that no new streams are taken."""
-        self._queue(GO_AWAY, 0, 0, code)
-
-    def data_to_send(self) -> bytes:
-        """Return what must be sent and was not taken yet; call it when the connection can take more.
-
-        Cost: one copy.
-        """
-        self._end_tail()
-        data = b"".join(self._out)
-        self._out.clear()
-        self.queued_bytes = self._control_bytes = 0
-        return data
-
-    def _queue(self, kind: int, flags: int, stream_id: int, length: int) -> None:
-        # A frame must not overtake the data before it.
-        self._end_tail()
-        self._out.append(_HEADER.pack(0, kind, flags, stream_id, length))
-        self.queued_bytes += HEADER_BYTES
-
     # --- what the peer does ---
 
     def receive(self, data: bytes) -> list[Event]:
@@ -440,7 +258,7 @@ class Yamux:
             self._partial = b""
         end = len(data)
         streams = self.streams
-        unpack = _HEADER.unpack_from
+        unpack = HEADER.unpack_from
         while end - offset >= HEADER_BYTES:
             version, kind, flags, stream_id, length = unpack(data, offset)
             offset += HEADER_BYTES
@@ -499,7 +317,7 @@ class Yamux:
             piece: bytes | memoryview = data
             if size != len(data):
                 # A small piece is copied: a view would keep all that came with it.
-                whole = memoryview(data) if 2 * size > len(data) > _SMALL_BYTES else data
+                whole = memoryview(data) if 2 * size > len(data) > _LARGE_BYTES else data
                 piece = whole[offset : offset + size]
             events.append(DataReceived(stream, piece))
             if self.unread_bytes > self._limits.max_unread_bytes:
@@ -545,10 +363,6 @@ class Yamux:
             events.append(StreamEnded(stream))
             if stream.is_write_closed:
                 self._forget(stream)
-
-    def _answer(self, kind: int, flags: int, stream_id: int, length: int) -> None:
-        self._queue(kind, flags, stream_id, length)
-        self._control_bytes += HEADER_BYTES
 
     def shed(self, events: list[Event]) -> None:
         """Reset the stream with most unread bytes, and say so. For a driver whose own bound was passed."""
