@@ -71,6 +71,7 @@ class NodeRunner:
             system=self.system,
             enable_mdns=settings.enable_mdns,
             mdns_interfaces=settings.mdns_interfaces,
+            gossip_prefix=settings.protocol_prefix if settings.enable_gossip else None,
             static_hosts=settings.static_hosts,
             cache=self.files.cache,
             ran_jobs=lambda peer_id: self.files.reputation.of(peer_id).n > 0,

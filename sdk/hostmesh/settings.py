@@ -69,6 +69,8 @@ class Settings:
     """Look for hosts in the DHT."""
     enable_mdns: bool = True
     """Look for hosts on the local network."""
+    enable_gossip: bool = False
+    """Hear of hosts, and tell of this one, in the network's gossip. Needs the extra ``hostmesh[libp2p]``."""
     max_connections: int = 100
     """Connections kept, 1 to 100,000."""
     max_streams: int = 256
@@ -395,6 +397,7 @@ _CHECKS: dict[str, tuple[Callable[[object], object], str]] = {
     "static_hosts": (_peer_multiaddrs, 'a list of multiaddrs that end in "/p2p/<peer id>"'),
     "enable_dht": (_flag, "true or false"),
     "enable_mdns": (_flag, "true or false"),
+    "enable_gossip": (_flag, "true or false"),
     "max_connections": (_integer(1, 100_000), "a whole number from 1 to 100000"),
     "max_streams": (_integer(1, 100_000), "a whole number from 1 to 100000"),
     "connection_timeout_ms": (_integer(1, 3_600_000), "milliseconds, a whole number from 1 to 3600000"),

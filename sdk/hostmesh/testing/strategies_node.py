@@ -54,6 +54,7 @@ def settings() -> SearchStrategy[Settings]:
         bootstrap_nodes=bootstrap,
         enable_dht=st.booleans(),
         enable_mdns=st.booleans(),
+        enable_gossip=st.booleans(),
         max_connections=st.integers(1, 100_000),
         max_streams=st.integers(1, 100_000),
         connection_timeout_ms=st.integers(1, 3_600_000),
