@@ -227,6 +227,7 @@ class HostDaemon:
                 "operator": record.operator_address,
                 "location": None if record.place is None else str(record.place),
                 "capabilities": list(record.capabilities),
+                "reachability": None if record.reachability is None else record.reachability.value,
                 "hardware": None if record.hardware is None else record.hardware.to_dict(),
                 "models": [offer.to_dict() for offer in record.models],
             },

@@ -75,6 +75,9 @@ class Serving:
     async def announce(self, description: HostDescription) -> HostInfo:
         """Publish this description, or replace the one that stands: models, prices, place, capacity.
 
+        What the host measures itself takes the place of what the description says: how fast each model answers, by the
+        jobs that ran, and how strangers reach this node. Both come with a later record, once they are known.
+
         Returns:
             The signed record.
 
@@ -90,7 +93,7 @@ class Serving:
         # Whichever of the two records a client holds meanwhile, no quote is dearer: that would pass for a lie.
         self._jobs.set_prices(lower_prices(self._prices, prices))
         try:
-            info = await self._stack.publisher.announce(description)
+            info = await self._stack.publisher.announce(description, measure=self._measured)
             self._prices = prices
         finally:
             self._jobs.set_prices(self._prices)
@@ -150,6 +153,15 @@ class Serving:
             max_queued_jobs=stats.max_queued_jobs,
             protocols=tuple(sorted(self._stack.server.stream_handlers())),
         )
+
+    def _measured(self, description: HostDescription) -> HostDescription:
+        """Add how fast each model was up to now, where any job of it showed that."""
+        speed_of = self._jobs.throughput_of
+        models = tuple(
+            replace(offer, output_millitokens_per_s=speed_of(offer.model_id) or offer.output_millitokens_per_s)
+            for offer in description.models
+        )
+        return replace(description, models=models)
 
     # --- the status service and its upkeep ---
 

@@ -135,13 +135,16 @@ def _show(answer: Mapping[str, Any]) -> None:
         print(f"record    {record['state']}, sequence {record['sequence']}, operator {record['operator']}")
         for address in record["addresses"]:
             print(f"address   {field(address)}")
+        print(f"reached   {record['reachability'] or 'not known'}")
         if record["location"] is not None:
             print(f"location  {field(record['location'])}")
         for offer in record["models"]:
             price = offer["price"]
             cost = "unpriced" if price is None else f"{price['price_micros_per_mtok']} micro-{price['currency']}/Mtok"
             ready = "ready" if answer["engine_ready"].get(offer["model_id"]) else "not ready"
-            print(f"model     {field(offer['model_id'])}, {cost}, {ready}")
+            rate = offer["output_millitokens_per_s"]
+            speed = "" if rate is None else f", {rate / 1000:g} tokens/s"
+            print(f"model     {field(offer['model_id'])}, {cost}, {ready}{speed}")
     print(
         f"jobs      {jobs['active']} of {jobs['max_concurrent']} running, "
         f"{jobs['queued']} of {jobs['max_queued']} waiting, {jobs['accepted']} accepted since the start"

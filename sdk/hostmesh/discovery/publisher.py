@@ -1,15 +1,16 @@
 """Publishes this node as a host: signs its record, renews it, and takes it back.
 
 States: silent -> published (available or draining) -> withdrawn (a tombstone, served until it expires) -> silent. From
-each, ``announce`` leads to published. A renewal that fails (an expired binding, a wrong clock, a full disk) is logged
-and tried again every few seconds; meanwhile the record signed last is served until it expires, and nothing after.
+each, ``announce`` leads to published. What the host finds out about itself goes into the next record that is signed. A
+renewal that fails (an expired binding, a wrong clock, a full disk) is logged and tried again every few seconds;
+meanwhile the record signed last is served until it expires, and nothing after.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -18,6 +19,8 @@ from hostmesh.discovery.bans import Ban
 from hostmesh.discovery.clock_watch import ClockWatch
 from hostmesh.discovery.description import HostDescription, HostState
 from hostmesh.discovery.probe import StatusProbe
+from hostmesh.discovery.pusher import Pusher
+from hostmesh.discovery.reach_watch import ReachNode, ReachWatch
 from hostmesh.discovery.record import MAX_SKEW_S, HostInfo, VerifyBinding, build_record, verify_record
 from hostmesh.discovery.source import Advert, Broadcaster, Source
 from hostmesh.discovery.store import SequenceStore
@@ -28,12 +31,14 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
-from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 _log = logging.getLogger("hostmesh.discovery")
+
+Measure = Callable[[HostDescription], HostDescription]
+"""Returns a description with what the host has measured of itself by now. Neither waits nor raises."""
 
 
 class PublisherNode(Protocol):
@@ -67,6 +72,8 @@ class PublisherConfig:
     life_s: int = 120
     renew_every_s: float = 60.0
     retry_every_s: float = 5.0
+    least_between_s: float = 5.0
+    """Between two renewals that something brought forward: an interface that comes and goes does not set the pace."""
     push_timeout_s: float = 2.0
     """For pushing one record to all peers."""
     max_pushed: int = 64
@@ -91,6 +98,7 @@ class HostPublisher:
             taken up without a restart.
         verify_binding: checks it as everybody else will.
         status: asks peers for their clocks; None = the clock is not compared.
+        dial_backs: finds out whether strangers reach this node; None = nobody looks, and records do not say.
         proofs: proofs of equivocation to hand on to peers, host or not; None = none.
         system: the clock.
         config: times.
@@ -108,6 +116,7 @@ class HostPublisher:
         binding: Callable[[], pb.PeerBinding],
         verify_binding: VerifyBinding,
         status: StatusProbe | None = None,
+        dial_backs: ReachNode | None = None,
         proofs: ProofFeed | None = None,
         system: System | None = None,
         config: PublisherConfig | None = None,
@@ -117,13 +126,14 @@ class HostPublisher:
         self._node = node
         self._sources = tuple(sources)
         self._broadcasters = [source for source in sources if isinstance(source, Broadcaster)]
-        self._caller = caller
         self._store = store
         self._binding = binding
         self._verify_binding = verify_binding
         self._proofs = proofs
         self._system = system or System()
         self._config = config or PublisherConfig()
+        self._pusher = Pusher(node, caller, max_peers=self._config.max_pushed, timeout_s=self._config.push_timeout_s)
+        self._reach = None if dial_backs is None else ReachWatch(dial_backs, self.renew_now, system=self._system)
         self._clock = None
         if status is not None:
             self._clock = ClockWatch(
@@ -134,12 +144,14 @@ class HostPublisher:
                 timeout_s=self._config.clock_timeout_s,
             )
         self._description: HostDescription | None = None
+        self._measure: Measure = _as_stated
         self._state = HostState.WITHDRAWN
         self._started_at = 0
         self._info: HostInfo | None = None
         self._record: pb.SignedHostRecord | None = None
         self._problem: HostmeshError | None = None
         self._is_stale = False
+        self._renewed_s = float("-inf")
         self._changed = trio.Event()
         self._changing = trio.Lock()
 
@@ -177,30 +189,40 @@ class HostPublisher:
         async with trio.open_nursery() as nursery:
             if self._proofs is not None:
                 nursery.start_soon(self._hand_on_proofs)
+            if self._reach is not None:
+                nursery.start_soon(self._reach.run)
             task_status.started()
             await self._keep_renewed()
 
     async def _keep_renewed(self) -> None:
         while True:
             self._changed = trio.Event()
-            with trio.move_on_after(0.0 if self._is_stale else self._pause_s()):
+            with trio.move_on_after(self._hurry_s() if self._is_stale else self._pause_s()):
                 await self._changed.wait()
                 continue
             self._is_stale = False
+            self._renewed_s = trio.current_time()
             async with self._changing:
                 if self._description is not None:
                     await self._renew()
 
     def renew_now(self) -> None:
-        """Renew what is published as soon as may be: this node may be elsewhere now. Never waits."""
+        """Renew what is published as soon as may be, once in :attr:`PublisherConfig.least_between_s`. Never waits."""
         self._is_stale = True
         self._changed.set()
 
-    async def announce(self, description: HostDescription) -> HostInfo:
+    def moved(self) -> None:
+        """Renew what is published and forget how strangers got here: this node may be elsewhere now. Never waits."""
+        if self._reach is not None:
+            self._reach.moved()
+        self.renew_now()
+
+    async def announce(self, description: HostDescription, *, measure: Measure | None = None) -> HostInfo:
         """Publish this node as a host, or replace what was published.
 
         Args:
             description: what the operator states.
+            measure: applied at each renewal, too; None = what is stated stands.
 
         Returns:
             The signed record as others will read it. Peers that are connected get it at once, the DHT and mDNS are
@@ -219,8 +241,11 @@ class HostPublisher:
             await self._check_clock()
             if self._description is None:
                 self._started_at = int(self._system.unix_s())
-            info = self._sign(description, HostState.AVAILABLE)
-            self._description = description
+            measure = measure or _as_stated
+            info = self._sign(measure(description), HostState.AVAILABLE)
+            self._description, self._measure = description, measure
+            if self._reach is not None:
+                self._reach.begin()
             await self._advertise(description)
             await self._push_record()
         return info
@@ -235,7 +260,7 @@ class HostPublisher:
         async with self._changing:
             if self._description is None:
                 raise UsageError("nothing is announced", remedy="call announce() first")
-            info = self._sign(self._description, HostState.DRAINING)
+            info = self._sign(self._measure(self._description), HostState.DRAINING)
             await self._push_record()
         return info
 
@@ -253,6 +278,8 @@ class HostPublisher:
             if description is None:
                 return
             self._changed.set()
+            if self._reach is not None:
+                self._reach.end()
             try:
                 self._sign(description, HostState.WITHDRAWN)
             except HostmeshError:
@@ -265,6 +292,8 @@ class HostPublisher:
     # --- signing ---
 
     def _sign(self, description: HostDescription, state: HostState) -> HostInfo:
+        if self._reach is not None and self._reach.state is not None:
+            description = replace(description, reachability=self._reach.state)
         now = self._system.unix_s()
         binding = self._binding()
         if binding.expires_at_unix_s <= now:
@@ -304,9 +333,10 @@ class HostPublisher:
         assert self._description is not None
         try:
             await self._check_clock()
-            addresses = None if self._info is None else self._info.addresses
-            if self._sign(self._description, self._state).addresses != addresses:
+            before, info = self._info, self._sign(self._measure(self._description), self._state)
+            if before is None or info.addresses != before.addresses:
                 await self._advertise(self._description)
+            if before is None or (info.addresses, info.reachability) != (before.addresses, before.reachability):
                 await self._push_record()
         except HostmeshError as error:
             if self._problem is None or self._problem.code != error.code:
@@ -321,6 +351,9 @@ class HostPublisher:
         age_s = self._system.unix_s() - self._info.issued_at_unix_s
         # The wall clock may have stepped either way.
         return min(max(0.0, self._config.renew_every_s - age_s), self._config.renew_every_s)
+
+    def _hurry_s(self) -> float:
+        return max(0.0, self._renewed_s + self._config.least_between_s - trio.current_time())
 
     # --- peers ---
 
@@ -338,21 +371,7 @@ class HostPublisher:
 
     async def _push_record(self) -> None:
         assert self._record is not None
-        await self._push(pb.AnnounceRequest(record=self._record))
-
-    async def _push(self, request: pb.AnnounceRequest, *, but_not: Collection[PeerId | None] = ()) -> None:
-        peers = [peer_id for peer_id in self._node.connected_peers() if peer_id not in but_not]
-        with trio.move_on_after(self._config.push_timeout_s):
-            async with trio.open_nursery() as nursery:
-                for peer_id in peers[: self._config.max_pushed]:
-                    nursery.start_soon(self._push_to, peer_id, request)
-
-    async def _push_to(self, peer_id: PeerId, request: pb.AnnounceRequest) -> None:
-        try:
-            await DiscoveryServiceClient(self._caller, peer_id).announce(request, timeout_s=self._config.push_timeout_s)
-        except HostmeshError as error:
-            # Best effort: whoever was not told sees the record expire, or meets the proof elsewhere.
-            _log.debug("%s did not take what we announced: %s", peer_id, error.code)
+        await self._pusher.push(pb.AnnounceRequest(record=self._record))
 
     async def _check_clock(self) -> None:
         if self._clock is None:
@@ -374,6 +393,10 @@ class HostPublisher:
             if ban.proof is None:
                 continue
             request = pb.AnnounceRequest(proof=pb.EquivocationProof.FromString(ban.proof))
-            await self._push(request, but_not={ban.peer_id, ban.introducer})
+            await self._pusher.push(request, but_not={ban.peer_id, ban.introducer})
             # A key costs nothing: whoever makes many of them guilty does not set the pace.
             await trio.sleep(self._config.proof_pause_s)
+
+
+def _as_stated(description: HostDescription) -> HostDescription:
+    return description

@@ -10,6 +10,7 @@ import trio
 from hostmesh.errors import EngineError
 from hostmesh.jobs.engine import ChatWork, EmbeddingWork, Engine, EngineEvent, Finished, FinishReason, TextPiece, Vector
 from hostmesh.jobs.parameters import utf8_size
+from hostmesh.jobs.throughput import JobPace
 from hostmesh.jobs.usage import TokenMeter
 from hostmesh.v1 import job_pb2
 
@@ -30,6 +31,7 @@ class Delivery:
         work: what to do.
         meter: counts.
         send: to the client; waits while it does not read.
+        pace: is told the times of the answer.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Delivery:
         work: ChatWork | EmbeddingWork,
         meter: TokenMeter,
         send: Callable[[job_pb2.RunResponse], Awaitable[None]],
+        pace: JobPace,
     ) -> None:
         self._work = work
         self._meter = meter
         self._send = send
+        self._pace = pace
         self._next_index = 0
         self._dimensions: int | None = None
         self._finish: FinishReason | None = None
@@ -96,13 +100,17 @@ class Delivery:
                     # The engine goes over the limit that it was given; leaving its block stops it.
                     self._finish = FinishReason.LENGTH
                     return True
+                came_s = trio.current_time()
+                self._pace.piece(came_s, self._meter.completion_tokens)
                 await self._deliver_text(event.text)
+                self._pace.waited(trio.current_time() - came_s)
             case Vector() if isinstance(self._work, EmbeddingWork):
                 await self._deliver_vector(event, len(self._work.texts))
             case Finished():
                 if isinstance(self._work, EmbeddingWork) and self._next_index != len(self._work.texts):
                     raise EngineError(f"{self._next_index} vectors for {len(self._work.texts)} texts")
                 self._meter.finish(event)
+                self._pace.finish(trio.current_time(), event.completion_tokens)
                 self._finish = event.finish_reason
                 return True
             case _:

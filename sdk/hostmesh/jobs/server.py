@@ -37,6 +37,7 @@ from hostmesh.jobs.pricing import cost_micros
 from hostmesh.jobs.quoter import Quoter
 from hostmesh.jobs.reasons import job_refused, to_status
 from hostmesh.jobs.stats import UNCHARGED_OUTCOMES, JobOutcome, JobStats
+from hostmesh.jobs.throughput import Throughput
 from hostmesh.jobs.usage import TokenMeter, most_tokens
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
@@ -114,6 +115,7 @@ class JobServer(JobServiceBase):
         self._system = system or System()
         self._quoter = Quoter(engine.models(), prices, self._limits)
         self._admission = Admission(self._limits)
+        self._throughput = Throughput()
         self._jobs: dict[bytes, _Job] = {}
         self._job_ended = trio.Event()
         self._watchers: dict[object, Callable[[], None]] = {}
@@ -139,6 +141,10 @@ class JobServer(JobServiceBase):
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
         )
+
+    def throughput_of(self, model_id: str) -> int | None:
+        """Return how fast a model answers a job alone, in thousandths of a token per second; None = not measured."""
+        return self._throughput.of(model_id)
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, in no particular task, whenever load or draining changed.
@@ -312,8 +318,9 @@ class JobServer(JobServiceBase):
                 )
                 await job.turn.wait()
                 job.scope.deadline = trio.current_time() + self._limits.max_job_s
-                delivery = Delivery(job.work, job.meter, send_whole)
-                await delivery.run(self._engine, silence_s=self._limits.engine_silence_s)
+                with self._throughput.time_job(job.work.model_id) as pace:
+                    delivery = Delivery(job.work, job.meter, send_whole, pace)
+                    await delivery.run(self._engine, silence_s=self._limits.engine_silence_s)
                 job.outcome = JobOutcome.SUCCEEDED
         except EngineError as error:
             raise to_status(self._engine_failed(error, executed=True)) from error

@@ -69,6 +69,11 @@ class TokenMeter:
         self._completion_tokens = 0
         self._is_started = False
 
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answer, as the engine counted them up to now."""
+        return self._completion_tokens
+
     def start(self) -> None:
         """Note that the engine begins: a job that only waited costs nothing, one that began costs its prompt."""
         self._is_started = True

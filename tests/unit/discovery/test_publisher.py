@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from discovery_world import (
 )
 from trio.testing import MockClock
 
-from hostmesh.discovery.description import HostState
-from hostmesh.discovery.publisher import HostPublisher
+from hostmesh.discovery.description import HostDescription, HostState, Reachability
+from hostmesh.discovery.publisher import HostPublisher, PublisherConfig
 from hostmesh.discovery.record import HostInfo, verify_record
 from hostmesh.discovery.source import Advert
 from hostmesh.discovery.store import SequenceStore
 from hostmesh.errors import ClockSkewError, RecordExpiredError, StoreError, UsageError
+from hostmesh.net.autonat_report import ReachabilityReport, ReachState
 from hostmesh.system import System
 
 KEY = make_key("client")
@@ -267,4 +269,108 @@ async def test_new_addresses_are_advertised_at_the_next_renewal(autojump_clock: 
         assert len(info.addresses) == 16
         assert source.adverts[-1] == Advert(model_ids=("m",), country_code=None, addresses=info.addresses)
         assert len(source.adverts) == 2
+        nursery.cancel_scope.cancel()
+
+
+# --- what a host finds out about itself ---
+
+
+class DialBacks:
+    """Says how this node is reached."""
+
+    def __init__(self, state: ReachState | None) -> None:
+        self.state = state
+
+    async def check_reachability(self, timeout_s: float = 60.0) -> ReachabilityReport:
+        return ReachabilityReport(state=self.state, addresses=(), answers=(), at_unix_s=0)
+
+
+async def test_how_strangers_reach_the_host_is_said_once_they_did_and_pushed(autojump_clock: MockClock) -> None:
+    publisher, _, source, boot = setup(dial_backs=DialBacks(ReachState.MAPPED))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(publisher.run)
+        first = await publisher.announce(make_description("m"))
+        assert first.reachability is None
+        await trio.sleep(10)
+        info = current(publisher)
+        assert info is not None
+        assert info.reachability is Reachability.MAPPED
+        assert boot.got[-1] == publisher.current()
+        assert len(source.adverts) == 1, "its addresses are the same"
+        publisher.moved()
+        await trio.sleep(1)
+        info = current(publisher)
+        assert info is not None
+        assert info.reachability is None, "it may be elsewhere"
+        assert boot.got[-1] == publisher.current()
+        nursery.cancel_scope.cancel()
+
+
+async def test_where_nobody_can_tell_nothing_is_said(autojump_clock: MockClock) -> None:
+    publisher, _, _, boot = setup(dial_backs=DialBacks(None))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(publisher.run)
+        await publisher.announce(make_description("m"))
+        await trio.sleep(200)
+        info = current(publisher)
+        assert info is not None
+        assert info.reachability is None
+        assert len(boot.got) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_new_addresses_after_a_change_of_the_network_are_pushed_at_once(autojump_clock: MockClock) -> None:
+    publisher, node, source, boot = setup()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(publisher.run)
+        await publisher.announce(make_description("m"))
+        await trio.sleep(20)
+        node.own_addresses = ("/ip4/192.0.2.77/tcp/1",)
+        publisher.moved()
+        await trio.sleep(1)
+        assert boot.got[-1] == publisher.current()
+        assert source.adverts[-1] == Advert(model_ids=("m",), country_code=None, addresses=node.own_addresses)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_interface_that_comes_and_goes_does_not_set_the_pace(autojump_clock: MockClock) -> None:
+    publisher, node, _, boot = setup()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(publisher.run)
+        await publisher.announce(make_description("m"))
+        began_s = trio.current_time()
+        for number in range(300):
+            node.own_addresses = (f"/ip4/192.0.2.{1 + number % 250}/tcp/1",)
+            publisher.moved()
+            await trio.sleep(0.1)
+        passed_s = trio.current_time() - began_s
+        assert len(boot.got) <= 2 + passed_s / PublisherConfig().least_between_s
+        await trio.sleep(PublisherConfig().least_between_s + 1)
+        info = current(publisher)
+        assert info is not None
+        assert info.addresses == node.own_addresses, "the last change is not lost"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_measured_is_in_each_renewal_and_not_pushed(autojump_clock: MockClock) -> None:
+    publisher, _, _, boot = setup()
+    speed: list[int | None] = [None]
+
+    def measure(description: HostDescription) -> HostDescription:
+        (offer,) = description.models
+        return replace(description, models=(replace(offer, output_millitokens_per_s=speed[0]),))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(publisher.run)
+        info = await publisher.announce(make_description("m"), measure=measure)
+        assert info.models[0].output_millitokens_per_s is None
+        speed[0] = 12_345
+        await trio.sleep(65)
+        info = current(publisher)
+        assert info is not None
+        assert info.models[0].output_millitokens_per_s == 12_345
+        assert len(boot.got) == 1
+        assert (await publisher.drain()).models[0].output_millitokens_per_s == 12_345
+        again = await publisher.announce(make_description("m"))
+        assert again.models[0].output_millitokens_per_s is None, "of another announcement"
         nursery.cancel_scope.cancel()

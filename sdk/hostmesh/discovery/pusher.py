@@ -1,0 +1,57 @@
+"""Hands announcements to connected peers, as far as they take them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Protocol
+
+import trio
+
+from hostmesh.errors import HostmeshError
+from hostmesh.net.peer_id import PeerId
+from hostmesh.rpc.shapes import RpcCaller
+from hostmesh.v1 import discovery_pb2 as pb
+from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient
+
+_log = logging.getLogger("hostmesh.discovery")
+
+
+class PusherNode(Protocol):
+    """What this needs of the node."""
+
+    def connected_peers(self) -> tuple[PeerId, ...]:
+        """Return the peers with an open connection."""
+        ...
+
+
+class Pusher:
+    """Pushes to the peers that are connected at that moment, side by side.
+
+    Args:
+        node: knows them.
+        caller: makes the calls.
+        max_peers: most peers that one announcement goes to.
+        timeout_s: for all of them.
+    """
+
+    def __init__(self, node: PusherNode, caller: RpcCaller, *, max_peers: int, timeout_s: float) -> None:
+        self._node = node
+        self._caller = caller
+        self._max_peers = max_peers
+        self._timeout_s = timeout_s
+
+    async def push(self, request: pb.AnnounceRequest, *, but_not: Collection[PeerId | None] = ()) -> None:
+        """Push a record or a proof. Best effort: nobody is told who did not take it."""
+        peers = [peer_id for peer_id in self._node.connected_peers() if peer_id not in but_not]
+        with trio.move_on_after(self._timeout_s):
+            async with trio.open_nursery() as nursery:
+                for peer_id in peers[: self._max_peers]:
+                    nursery.start_soon(self._push_to, peer_id, request)
+
+    async def _push_to(self, peer_id: PeerId, request: pb.AnnounceRequest) -> None:
+        try:
+            await DiscoveryServiceClient(self._caller, peer_id).announce(request, timeout_s=self._timeout_s)
+        except HostmeshError as error:
+            # Whoever was not told sees the record expire, or meets the proof elsewhere.
+            _log.debug("%s did not take what we announced: %s", peer_id, error.code)
