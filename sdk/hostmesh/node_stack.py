@@ -24,6 +24,7 @@ from hostmesh.discovery.sources.bootstrap import BootstrapSource
 from hostmesh.discovery.sources.cache import CacheSource
 from hostmesh.discovery.sources.dht import DhtSource
 from hostmesh.discovery.sources.exchange import ExchangeSource
+from hostmesh.discovery.sources.gossip import GossipSource, records_topic
 from hostmesh.discovery.sources.static import StaticSource
 from hostmesh.discovery.store import SequenceStore
 from hostmesh.discovery.terms import Price
@@ -31,6 +32,7 @@ from hostmesh.errors import ConfigError, JobError, ProtocolNotSupportedError, Rp
 from hostmesh.jobs.offer import open_quote
 from hostmesh.messaging.direct import DirectMessenger
 from hostmesh.net.config import NodeConfig
+from hostmesh.net.gossip import OpenGossip
 from hostmesh.net.network import Network
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId
@@ -66,6 +68,7 @@ def default_sources(
     system: System,
     enable_mdns: bool,
     mdns_interfaces: Sequence[str],
+    gossip_prefix: str | None = None,
     static_hosts: Sequence[str] = (),
     cache: tuple[PeerCache, PeerCacheStore] | None = None,
     ran_jobs: Callable[[PeerId], bool] = lambda _: False,
@@ -80,9 +83,13 @@ def default_sources(
         system: clocks and random bytes.
         enable_mdns: look on the local network.
         mdns_interfaces: which ones; empty = all.
+        gossip_prefix: with what the name of the gossip's topic begins, the prefix of protocols; None = no gossip.
         static_hosts: multiaddrs with ``/p2p`` that each find asks.
         cache: the peers of before, and where they are kept; None = nobody is remembered.
         ran_jobs: whether a host ran jobs for this client; such are remembered for longest.
+
+    Raises:
+        ConfigError: gossip is wanted, and py-libp2p is not there.
     """
     sources: list[Source] = [BootstrapSource(node), ExchangeSource(node, rpc, records, system=system)]
     if static_hosts:
@@ -109,7 +116,23 @@ def default_sources(
         mdns = MdnsSource(node.peer_id, interfaces=tuple(mdns_interfaces), system=system)
         node.on_network_change(lambda change: mdns.rescan())
         sources.append(mdns)
+    if gossip_prefix is not None:
+        topic = records_topic(gossip_prefix, network)
+        sources.append(GossipSource(_gossip_on(node), records, topic=topic, system=system))
     return tuple(sources)
+
+
+def _gossip_on(node: Node) -> OpenGossip:
+    """Return what runs GossipSub on a node, with an import that costs about 0.6 s the first time."""
+    try:
+        from hostmesh.net.libp2p_gossip import open_gossip
+    except ImportError as error:
+        raise ConfigError(
+            f"enable_gossip needs py-libp2p, which cannot be imported: {error}",
+            name="enable_gossip",
+            remedy='install the extra, pip install "hostmesh[libp2p]", or set enable_gossip to false',
+        ) from error
+    return partial(open_gossip, node)
 
 
 class StatusCalls:
