@@ -420,6 +420,31 @@ class HostUnfitError(NoHostFoundError):
         self.detail = detail
 
 
+class HostsThrottledError(NoHostFoundError):
+    """Nobody fits, but hosts that perhaps would answered that this client asks them more often than they allow.
+
+    ``rejected["throttled"]`` says how many. Nothing is wrong with them.
+
+    Args:
+        retry_after_ms: when the first of them may be asked again; None = none said it.
+    """
+
+    code = "HOSTS_THROTTLED"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        seen: int,
+        rejected: Mapping[str, int],
+        relaxation: str = "",
+        retry_after_ms: int | None = None,
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message, seen=seen, rejected=rejected, relaxation=relaxation, remedy=remedy)
+        self.retry_after_ms = retry_after_ms
+
+
 class SessionError(HostmeshError):
     """A session could not be opened or used. ``reason`` is a stable word."""
 

@@ -196,7 +196,7 @@ class QuoteCalls:
         except RpcError as error:
             if error.status is StatusCode.UNIMPLEMENTED:
                 return QuoteRefusal(reason=QuoteRefusal.NOT_SERVED)
-            return QuoteRefusal(reason=error.reason or error.status.name)
+            return QuoteRefusal(reason=error.reason or error.status.name, retry_after_ms=error.retry_after_ms)
         except (JobError, ConfigError):
             # A quote of another time, or in a currency that has no name.
             return QuoteRefusal(reason=QuoteRefusal.BROKEN)

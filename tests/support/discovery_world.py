@@ -374,6 +374,9 @@ class FakeBook:
         points = self.known.get(peer_id)
         return FakeReputation() if points is None else FakeReputation(points=points, n=10)
 
+    def snapshot(self) -> FakeBook:
+        return FakeBook(dict(self.known))
+
     def record_outcome(self, peer_id: PeerId, *, good: bool) -> FakeReputation:
         self.outcomes.append((peer_id, good))
         return self.of(peer_id)

@@ -129,10 +129,15 @@ class ExplainedNoHostError(NoHostFoundError):
     """Nobody fits, with the whole funnel for ``--json``."""
 
     def __init__(self, funnel: Funnel) -> None:
+        from hostmesh.discovery.misses import when_to_retry
+
         relaxation = "" if funnel.relaxation is None else funnel.relaxation.text
         if funnel.seen == 0:
             message = "no host was found at all"
             remedy = "check --bootstrap and the network, or try again in a moment; see docs/troubleshooting.md"
+        elif funnel.rejected.get("throttled"):
+            message = f"hosts allow no more calls now: {funnel.describe()}"
+            remedy = when_to_retry(funnel.retry_after_ms)
         else:
             message = f"no host meets the criteria: {funnel.describe()}"
             remedy = f"would find one: {relaxation}" if relaxation else "relax a criterion"

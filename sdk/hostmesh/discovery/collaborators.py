@@ -98,11 +98,19 @@ class DiscoveryNode(Protocol):
         ...
 
 
-class ReputationSource(Protocol):
-    """Knows hosts' reputation with this client; :class:`hostmesh.reputation.book.ReputationBook` is one."""
+class Reputations(Protocol):
+    """Tells hosts' reputation with this client."""
 
     def of(self, peer_id: PeerId) -> ReputationLike:
         """Return a host's reputation; 100 points with n=0 for one never used."""
+        ...
+
+
+class ReputationSource(Reputations, Protocol):
+    """Knows hosts' reputation with this client; :class:`hostmesh.reputation.book.ReputationBook` is one."""
+
+    def snapshot(self) -> Reputations:
+        """Return what tells the reputations as they are now, of any number of hosts at the cost of one look."""
         ...
 
     def record_outcome(self, peer_id: PeerId, *, good: bool) -> ReputationLike:
@@ -139,14 +147,22 @@ class ListingLike(Protocol):
         ...
 
 
-class Standings(Protocol):
+class HostStandings(Protocol):
+    """Tells who is blacklisted, preferred or paused."""
+
+    def of(self, peer_id: PeerId, operator_address: str) -> StandingLike:
+        """Return what is said of a host now; the address is ``0x`` and lower case."""
+        ...
+
+
+class Standings(HostStandings, Protocol):
     """Knows who is blacklisted, preferred or paused; :class:`hostmesh.reputation.standing_book.StandingBook` is one.
 
     Each method raises StoreError when its file cannot be used.
     """
 
-    def of(self, peer_id: PeerId, operator_address: str) -> StandingLike:
-        """Return what is said of a host now; the address is ``0x`` and lower case."""
+    def snapshot(self) -> HostStandings:
+        """Return what tells the standings as they are now, of any number of hosts at the cost of one look."""
         ...
 
     def listings(self) -> Sequence[ListingLike]:

@@ -72,7 +72,7 @@ class HostCriteria:
     max_latency_ms: float | None = None
     """Median round-trip time as measured from here, inclusive."""
     min_free_slots: int | None = None
-    """Jobs that would start at once, as the host said when it was probed (at most 30 s ago)."""
+    """Jobs that would start at once, as the host said when it was probed."""
     path: Path | None = None
     """``Path.DIRECT``: no host that is reached through a relay; None = any."""
     accept_unmeasured: bool = False

@@ -58,6 +58,8 @@ class HostProbed:
     """The median round trip; None = not measured."""
     unreachable: str
     """Why it did not answer; empty = it did."""
+    throttled: str = ""
+    """How it refused to be measured because this client asks too often; empty = it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,11 +124,11 @@ class Finder:
             # Others who shared the search have them all on trial: by now the lists say so.
 
     async def find_all_hosts(
-        self, criteria: HostCriteria, *, strategy: Strategy, diversity: Diversity, timeout_s: float
+        self, criteria: HostCriteria, limit: int, *, strategy: Strategy, diversity: Diversity, timeout_s: float
     ) -> list[HostChoice]:
         """See :meth:`hostmesh.discovery.manager.DiscoveryManager.find_all_hosts`."""
-        result = await self._look_up(criteria, strategy, timeout_s, best=None)
-        return diversify(result.choices, diversity)
+        result = await self._look_up(criteria, strategy, timeout_s, best=None, wanted=limit)
+        return diversify(result.choices, diversity)[:limit]
 
     async def explain(
         self, criteria: HostCriteria, *, strategy: Strategy, diversity: Diversity, timeout_s: float
@@ -156,7 +156,7 @@ class Finder:
 
         async def search() -> SearchResult:
             self._require()
-            return await self._run(searcher, criteria, strategy, timeout_s, best=None)
+            return await self._run(searcher, criteria, strategy, timeout_s, best=None, may_recall=True)
 
         watch = HostWatch(
             criteria,
@@ -209,15 +209,23 @@ class Finder:
     # --- inside ---
 
     async def _look_up(
-        self, criteria: HostCriteria, strategy: Strategy, timeout_s: float, *, best: int | None, wide: bool = False
+        self,
+        criteria: HostCriteria,
+        strategy: Strategy,
+        timeout_s: float,
+        *,
+        best: int | None,
+        wanted: int = 1,
+        wide: bool = False,
     ) -> SearchResult:
         _check_timeout(timeout_s)
         searcher = self._searcher_for(criteria, strategy)
         # Each draw is one of its own: else callers who share a search would all go to one host.
-        key = None if best is not None and best > 1 else _shared_key(searcher, criteria, strategy, best, wide)
+        wanted = max(wanted, self._config.probe.max_probes)
+        key = None if best is not None and best > 1 else _shared_key(searcher, criteria, strategy, best, wanted, wide)
         return await self._lookups.find(
             key,
-            lambda left_s: self._run(searcher, criteria, strategy, left_s, best=best, wide=wide),
+            lambda left_s: self._run(searcher, criteria, strategy, left_s, best=best, wanted=wanted, wide=wide),
             timeout_s=timeout_s,
         )
 
@@ -236,7 +244,9 @@ class Finder:
         timeout_s: float,
         *,
         best: int | None,
+        wanted: int = 1,
         wide: bool = False,
+        may_recall: bool = False,
     ) -> SearchResult:
         self._number += 1
         number, began_s, events = self._number, trio.current_time(), self._records.events
@@ -245,7 +255,15 @@ class Finder:
         result: SearchResult | None = None
         try:
             with plain_errors():
-                result = await searcher.search(criteria, strategy=strategy, timeout_s=timeout_s, best=best, wide=wide)
+                result = await searcher.search(
+                    criteria,
+                    strategy=strategy,
+                    timeout_s=timeout_s,
+                    best=best,
+                    wanted=wanted,
+                    wide=wide,
+                    may_recall=may_recall,
+                )
             return result
         finally:
             if events:
@@ -266,10 +284,13 @@ class Finder:
             watch.probed(peer_id, result)
         events = self._records.events
         if events:
-            latency_ms = None if result.latency is None else result.latency.value
             events.tell(
                 HostProbed(
-                    at_s=trio.current_time(), peer_id=peer_id, latency_ms=latency_ms, unreachable=result.unreachable
+                    at_s=trio.current_time(),
+                    peer_id=peer_id,
+                    latency_ms=None if result.latency is None else result.latency.value,
+                    unreachable=result.unreachable,
+                    throttled="" if result.throttling is None else str(result.throttling),
                 )
             )
 

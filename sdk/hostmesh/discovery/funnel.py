@@ -34,6 +34,8 @@ class Funnel:
     rejections: tuple[Rejection, ...]
     relaxation: Relaxation | None
     """Only when nobody matched."""
+    retry_after_ms: int | None = None
+    """When the first of those may be asked again that were turned away as *throttled*; None = none said it."""
 
     def describe(self) -> str:
         """Return one line in which each number is how many hosts were left.
@@ -56,6 +58,7 @@ class Funnel:
             "rejected": dict(self.rejected),
             "matched": self.matched,
             "relaxation": "" if self.relaxation is None else self.relaxation.text,
+            "retry_after_ms": self.retry_after_ms,
             "hosts": [
                 {"peer_id": each.peer_id, "criterion": each.criterion, "detail": each.detail}
                 for each in self.rejections
@@ -74,11 +77,14 @@ def sift(views: Sequence[HostView], criteria: HostCriteria) -> tuple[list[HostVi
     matched: list[HostView] = []
     rejections: list[Rejection] = []
     counts = dict.fromkeys(CRITERIA, 0)
+    waits_ms: list[int] = []
     for view in views:
         failures = failing(view, criteria, first_only=True)
         if failures:
             criterion, detail = failures[0]
             counts[criterion] += 1
+            if criterion == "throttled" and view.throttling is not None and view.throttling.retry_after_ms is not None:
+                waits_ms.append(view.throttling.retry_after_ms)
             rejections.append(Rejection(peer_id=view.info.peer_id, criterion=criterion, detail=detail))
         else:
             matched.append(view)
@@ -88,4 +94,5 @@ def sift(views: Sequence[HostView], criteria: HostCriteria) -> tuple[list[HostVi
         matched=len(matched),
         rejections=tuple(rejections),
         relaxation=None if matched else smallest_relaxation(views, criteria),
+        retry_after_ms=min(waits_ms, default=None),
     )

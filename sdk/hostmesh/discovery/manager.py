@@ -239,6 +239,7 @@ class DiscoveryManager:
         Raises:
             NoHostFoundError: nobody meets them. ``rejected`` says how many hosts each criterion turned away,
                 ``relaxation`` what to change. Safe to try again.
+            HostsThrottledError: nobody does now, but some refused to be measured, as this client asks them too often.
             HostUnfitError: with SPECIFIC: the host named was not found or fails a criterion, which ``criterion`` names.
             NodeNotRunningError: there is no node, or it was stopped meanwhile.
             TooManyLookupsError: more than 1,000 searches were begun at once, or 100 a second; see ``retry_after_ms``.
@@ -248,8 +249,7 @@ class DiscoveryManager:
         who waits for it.
 
         Cost: a short call to each new candidate (at most 256), probes of at most 32 hosts that answer and 128 in all.
-        For a minute after a search, the same criteria cost the probes only, and no traffic when these are younger than
-        30 s.
+        For a minute after a search, the same criteria cost the probes only, which are sent anew for each search.
 
         Source: seed 002, ``findHost``.
         """
@@ -266,11 +266,11 @@ class DiscoveryManager:
         diversity: Diversity | None = None,
         timeout_s: float = 10.0,
     ) -> list[HostChoice]:
-        """Return the hosts that meet every criterion, best first; an empty list when there are none.
+        """Return hosts that meet every criterion and answered, best first; an empty list when there are none.
 
         Args:
             criteria: all of them must hold; None = any host.
-            limit: most hosts returned, >= 1.
+            limit: most hosts returned, >= 1. Each has answered a probe; at most 128 are asked.
             strategy: which is better; see :meth:`find_host`.
             diversity: how many of those returned may be alike; None = any number.
             timeout_s: seconds for everything, > 0; also the time it takes, unless the sources end sooner.
@@ -279,14 +279,17 @@ class DiscoveryManager:
             NodeNotRunningError, TooManyLookupsError: as :meth:`find_host`.
             ConfigError: ``limit`` or ``timeout_s`` is not positive, or SPECIFIC is not told one host.
 
-        Cancellation, Cost: as :meth:`find_host`.
+        Cancellation, Cost: as :meth:`find_host`; with a ``limit`` above 32, probes of as many hosts as answer.
         """
         if limit < 1:
             raise ConfigError("limit is less than 1", name="limit", source="argument")
-        choices = await self._finder.find_all_hosts(
-            criteria or HostCriteria(), strategy=strategy, diversity=diversity or Diversity(), timeout_s=timeout_s
+        return await self._finder.find_all_hosts(
+            criteria or HostCriteria(),
+            limit,
+            strategy=strategy,
+            diversity=diversity or Diversity(),
+            timeout_s=timeout_s,
         )
-        return choices[:limit]
 
     async def explain(
         self,

@@ -34,7 +34,7 @@ STATIC_CRITERIA = (
     "reputation",
 )
 """Asked of the record; no probe is spent on a host that fails one."""
-PROBED_CRITERIA = ("reachable", "ready", "slots", "path", "latency")
+PROBED_CRITERIA = ("asked", "reachable", "throttled", "ready", "slots", "path", "latency")
 """Asked of the probe."""
 CRITERIA = STATIC_CRITERIA + PROBED_CRITERIA
 
@@ -206,8 +206,16 @@ def _reputation(view: HostView, criteria: HostCriteria) -> str | None:
     return f"reputation {view.reputation.points} (n={view.reputation.n}) < {criteria.min_reputation}"
 
 
+def _asked(view: HostView, _criteria: HostCriteria) -> str | None:
+    return view.probe.unasked or None if view.probe is not None else None
+
+
 def _reachable(view: HostView, _criteria: HostCriteria) -> str | None:
     return view.probe.unreachable or None if view.probe is not None else None
+
+
+def _throttled(view: HostView, _criteria: HostCriteria) -> str | None:
+    return None if view.throttling is None else str(view.throttling)
 
 
 def _ready(view: HostView, criteria: HostCriteria) -> str | None:
@@ -267,7 +275,9 @@ _QUESTIONS: dict[str, Callable[[HostView, HostCriteria], str | None]] = {
     "capabilities": _capabilities,
     "protocols": _protocols,
     "reputation": _reputation,
+    "asked": _asked,
     "reachable": _reachable,
+    "throttled": _throttled,
     "ready": _ready,
     "slots": _slots,
     "path": _path,

@@ -116,6 +116,28 @@ class QuoteRefusal:
     """What it gave proves nothing: signed by another, for another, or no quote at all."""
     OF_PRICE = (UNPRICED, BROKEN)
     """Those that speak of the price. Others say that the host takes no job now."""
+    RATE_LIMITED = "RATE_LIMITED"
+    """This client asks more often than the host allows; nothing is said of jobs."""
 
     reason: str
     """One of the above, or what the host said: ``BUSY``, ``DRAINING``, ``UNSUPPORTED_MODEL``."""
+    retry_after_ms: int | None = None
+    """When to ask again; None = not said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttling:
+    """A host that answered, and refused to be measured: this client asks it more often than it allows.
+
+    >>> str(Throttling(reason="RATE_LIMITED", retry_after_ms=40))
+    'allows this client no more calls now: RATE_LIMITED; again in 40 ms'
+    """
+
+    reason: str
+    """What the host said: ``RATE_LIMITED``, ``BUSY``."""
+    retry_after_ms: int | None = None
+    """When to ask again; None = not said."""
+
+    def __str__(self) -> str:
+        again = "" if self.retry_after_ms is None else f"; again in {self.retry_after_ms} ms"
+        return f"allows this client no more calls now: {self.reason}{again}"

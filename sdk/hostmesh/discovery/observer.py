@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from hostmesh.discovery.collaborators import ReputationSource, Standings
+import trio
+
+from hostmesh.discovery.collaborators import HostStandings, Reputations, ReputationSource, Standings
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import MAX_UINT32, HostState, ModelOffer
 from hostmesh.discovery.measurement import Measurement, Origin, Path
@@ -19,6 +21,27 @@ from hostmesh.discovery.terms import Place
 from hostmesh.discovery.view import NO_STANDING, HostView, ProbeResult, Readiness
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
+
+SILENT_AFTER_S = 1.0
+"""A probe that was cut off so long after it began, without any answer over a connection that stood, has missed its
+host. Chosen here: no round trip takes as long, and a host that froze shall not cost each search its time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinions:
+    """What this client thinks of hosts, looked up once for all of them."""
+
+    reputations: Reputations
+    standings: HostStandings | None
+    """None: nobody is listed or paused."""
+
+
+class _Flight:
+    """A probe under way, for all who want its result."""
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.result: ProbeResult | None = None
 
 
 class Observer:
@@ -51,13 +74,32 @@ class Observer:
         self._on_probed = on_probed
         self._sightings = Sightings()
         self._strikes = Strikes()
+        self._flights: dict[tuple[PeerId, ModelOffer | None, Place | None], _Flight] = {}
 
-    def view(self, known: KnownHost, probe: ProbeResult | None, *, answers_at_s: float | None = None) -> HostView:
+    def opinions(self) -> Opinions:
+        """Look reputations and standings up. Raises StoreError.
+
+        Cost: one look at each file, however many hosts are then viewed with what is returned.
+        """
+        return Opinions(
+            reputations=self._reputation.snapshot(),
+            standings=None if self._standings is None else self._standings.snapshot(),
+        )
+
+    def view(
+        self,
+        known: KnownHost,
+        probe: ProbeResult | None,
+        opinions: Opinions,
+        *,
+        answers_at_s: float | None = None,
+    ) -> HostView:
         """Put together what is known of a host now.
 
         Args:
             known: its record.
             probe: what came of probing it.
+            opinions: of hosts, from :meth:`opinions`.
             answers_at_s: count its uptime to this time of the monotonic clock: it answers then, or is taken to. None =
                 to its last answer.
         """
@@ -84,58 +126,105 @@ class Observer:
             info=info,
             uptime=uptime,
             claimed_uptime=claimed,
-            reputation=self._reputation.of(info.peer_id),
+            reputation=opinions.reputations.of(info.peer_id),
             probe=probe,
             sources=self._records.sources_of(info.peer_id),
             standing=(
-                NO_STANDING if self._standings is None else self._standings.of(info.peer_id, info.operator_address)
+                NO_STANDING
+                if opinions.standings is None
+                else opinions.standings.of(info.peer_id, info.operator_address)
             ),
         )
 
-    async def probe(self, peer_id: PeerId, criteria: HostCriteria | None = None) -> ProbeResult:
+    async def probe(
+        self, peer_id: PeerId, criteria: HostCriteria, opinions: Opinions, *, since_s: float | None = None
+    ) -> ProbeResult:
         """Probe a host, and note whether it answered; what the prober remembers is no new answer.
+
+        A probe of the same host for the same offer that is under way is shared.
 
         Args:
             peer_id: the host.
-            criteria: a quote is asked for, of the model that a job under them would use; None = no quote.
+            criteria: a quote is asked for, of the model that a job under them would use.
+            opinions: of hosts.
+            since_s: what was measured from this time of the monotonic clock on needs no new probe; None = nor does what
+                is young enough.
         """
         known = self._records.known(peer_id)
-        place = None if known is None else known.info.place
-        if known is None or criteria is None:
-            return await self._probe(peer_id, None, place)
-        offer = chosen_offer(self.view(known, None), criteria)
-        result = await self._probe(peer_id, offer, place)
+        if known is None:
+            return await self._probe(peer_id, None, None, since_s)
+        place = known.info.place
+        offer = chosen_offer(self.view(known, None, opinions), criteria)
+        result = await self._probe(peer_id, offer, place, since_s)
         # Where the one that its record makes the choice is not loaded, a job would use another.
-        loaded = chosen_offer(self.view(known, result), criteria)
-        if result.unreachable or loaded == offer:
+        loaded = chosen_offer(self.view(known, result, opinions), criteria)
+        if not result.is_answer or result.throttling is not None or loaded == offer:
             return result
-        return await self._probe(peer_id, loaded, place)
+        return await self._probe(peer_id, loaded, place, since_s)
 
-    def recall(self, known: KnownHost, criteria: HostCriteria) -> ProbeResult | None:
-        """Return what :meth:`probe` would return without asking; None = it would ask."""
+    def recall(self, known: KnownHost, criteria: HostCriteria, opinions: Opinions) -> ProbeResult | None:
+        """Return what was measured a moment ago, with the quote that these criteria need; None = nothing."""
         peer_id, place = known.info.peer_id, known.info.place
-        offer = chosen_offer(self.view(known, None), criteria)
+        offer = chosen_offer(self.view(known, None, opinions), criteria)
         result = self._prober.recall(peer_id, offer=offer, place=place)
         if result is None:
             return None
-        loaded = chosen_offer(self.view(known, result), criteria)
+        loaded = chosen_offer(self.view(known, result, opinions), criteria)
         return result if loaded == offer else self._prober.recall(peer_id, offer=loaded, place=place)
 
-    async def _probe(self, peer_id: PeerId, offer: ModelOffer | None, place: Place | None) -> ProbeResult:
-        remembered = self._prober.recall(peer_id, offer=offer, place=place)
-        result = await self._prober.probe(peer_id, offer=offer, place=place)
-        if result is remembered:
-            return result
+    async def _probe(
+        self, peer_id: PeerId, offer: ModelOffer | None, place: Place | None, since_s: float | None
+    ) -> ProbeResult:
+        name = (peer_id, offer, place)
+        while True:
+            remembered = self._prober.recall(peer_id, offer=offer, place=place, since_s=since_s)
+            if remembered is not None:
+                # The prober counts what its memory answers.
+                return await self._prober.probe(peer_id, offer=offer, place=place, since_s=since_s)
+            flight = self._flights.get(name)
+            if flight is None:
+                break
+            await flight.ended.wait()
+            if flight.result is not None:
+                return flight.result
+            # Whoever sent it left: it is sent anew.
+        flight = self._flights[name] = _Flight()
+        try:
+            flight.result = await self._send(peer_id, offer, place, since_s)
+        finally:
+            del self._flights[name]
+            flight.ended.set()
+        return flight.result
+
+    async def _send(
+        self, peer_id: PeerId, offer: ModelOffer | None, place: Place | None, since_s: float | None
+    ) -> ProbeResult:
+        began_s, answers = self._system.monotonic_s(), 0
+
+        def answered() -> None:
+            nonlocal answers
+            answers += 1
+
+        was_connected = self._prober.is_connected(peer_id)
+        result: ProbeResult | None = None
+        try:
+            result = await self._prober.probe(peer_id, offer=offer, place=place, since_s=since_s, answered=answered)
+        finally:
+            silent_s = self._system.monotonic_s() - began_s
+            if result is None and was_connected and not answers and silent_s >= SILENT_AFTER_S:
+                self._missed(peer_id, f"no answer in {silent_s:.1f} s over the connection that stood")
         if result.unreachable:
-            self._sightings.silent(peer_id)
-            self._strikes.missed(
-                peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s(), why=result.unreachable
-            )
-        else:
+            self._missed(peer_id, result.unreachable)
+        elif result.is_answer:
             self._strikes.answered(peer_id)
             self._sightings.answered(peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s())
-        self._on_probed(peer_id, result)
+        if not result.unasked:
+            self._on_probed(peer_id, result)
         return result
+
+    def _missed(self, peer_id: PeerId, why: str) -> None:
+        self._sightings.silent(peer_id)
+        self._strikes.missed(peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s(), why=why)
 
     def left_alone(self, known: KnownHost) -> ProbeResult | None:
         """Return what stands for a probe of a host that is not probed now, since it missed several; None = probe it."""

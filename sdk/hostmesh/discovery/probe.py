@@ -12,11 +12,12 @@ import trio
 
 from hostmesh.discovery.description import HostState, ModelOffer
 from hostmesh.discovery.geography import refutes
-from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal
+from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal, Throttling
 from hostmesh.discovery.terms import Place, Price
 from hostmesh.discovery.view import ProbeResult, Readiness
 from hostmesh.errors import (
     DeadlineExceededError,
+    DialError,
     HostmeshError,
     ProtocolNotSupportedError,
     RemoteProtocolError,
@@ -63,14 +64,14 @@ class StatusProbe(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeConfig:
-    """How hosts are probed. Chosen here; a probe is six short calls."""
+    """How hosts are probed. Chosen here; a probe is five short calls, and one more where there is no connection."""
 
     samples: int = 3
-    """Round trips that count; one more goes first and is thrown away (it opens the connection)."""
+    """Round trips that count."""
     timeout_s: float = 5.0
     """For the whole probe of one host, the dial included."""
     max_age_s: float = 30.0
-    """A measurement this young is used again while the host stays connected."""
+    """A watch takes a measurement this young for a new one while the host stays connected; a find never does."""
     max_parallel: int = 5
     """Not counting the slow ones."""
     slow_after_s: float = 0.5
@@ -185,7 +186,12 @@ class Prober:
         return self._hits / asked if asked else None
 
     def recall(
-        self, peer_id: PeerId, *, offer: ModelOffer | None = None, place: Place | None = None
+        self,
+        peer_id: PeerId,
+        *,
+        offer: ModelOffer | None = None,
+        place: Place | None = None,
+        since_s: float | None = None,
     ) -> ProbeResult | None:
         """Return a measurement that is still good: young, of a reachable host, over a connection that still stands.
 
@@ -193,12 +199,19 @@ class Prober:
             peer_id: the host.
             offer: what a quote is wanted for; None = none is.
             place: where the host claims to be.
+            since_s: it began at this time of the monotonic clock or later; None = at most ``max_age_s`` ago.
         """
         memory = self._remembered.get(peer_id)
         if memory is None or memory.place != place or not self._connections.is_connected(peer_id):
             return None
-        age_s = self._system.monotonic_s() - memory.taken_at_s
-        return memory.results.get(self._to_quote(offer)) if age_s <= self.config.max_age_s else None
+        oldest_s = self._system.monotonic_s() - self.config.max_age_s
+        if memory.taken_at_s < (oldest_s if since_s is None else max(since_s, oldest_s)):
+            return None
+        return memory.results.get(self._to_quote(offer))
+
+    def is_connected(self, peer_id: PeerId) -> bool:
+        """Tell whether a connection to a peer stands."""
+        return self._connections.is_connected(peer_id)
 
     def last_latency(self, peer_id: PeerId) -> Measurement | None:
         """Return what was measured last of a host that answered, however long ago; None = nothing, or forgotten."""
@@ -216,7 +229,9 @@ class Prober:
         *,
         offer: ModelOffer | None = None,
         place: Place | None = None,
+        since_s: float | None = None,
         timeout_s: float | None = None,
+        answered: Callable[[], None] = lambda: None,
     ) -> ProbeResult:
         """Measure a host, or return what was measured a moment ago.
 
@@ -224,17 +239,21 @@ class Prober:
             peer_id: the host; its addresses are known to the node.
             offer: what a job would use: a quote is asked for, unless the offer names no price. None = no quote.
             place: where the host claims to be, for the measured time to refute; None = nowhere.
+            since_s: what was measured from this time of the monotonic clock on stands for a new measurement; None =
+                what was measured at most ``max_age_s`` ago does.
             timeout_s: seconds for everything; None = as configured, which is also the most.
+            answered: called when the first answer has come; not where memory answers.
 
         Returns:
             What came out; a host that does not answer is a result, not an error.
 
         Cancellation: safe.
 
-        Cost: ``samples + 1`` pings one after another; after the first, one snapshot and one quote at the same time, and
-        nothing beside the pings that count. The quote alone where the rest was measured a moment ago.
+        Cost: one snapshot and one quote at the same time, then ``samples`` pings one after another and nothing beside
+        them. Before it all one more ping where there is no connection yet: it opens one, and does not count. The quote
+        alone where the rest was measured a moment ago.
         """
-        known = self.recall(peer_id, offer=offer, place=place)
+        known = self.recall(peer_id, offer=offer, place=place, since_s=since_s)
         if known is not None:
             self._hits += 1
             return known
@@ -243,16 +262,16 @@ class Prober:
         deadline = trio.current_time() + max(allowed_s, 0.001)
         quoted = self._to_quote(offer)
         model_id = "" if quoted is None else quoted[0]
-        measured = self.recall(peer_id, place=place)
+        measured, began_s = self.recall(peer_id, place=place, since_s=since_s), self._system.monotonic_s()
         if measured is None:
-            measured_now = await self._measure(peer_id, model_id, deadline)
+            measured_now = await self._measure(peer_id, model_id, deadline, answered)
             result = self._judged(replace(measured_now, address=self._address_of(peer_id)), place)
         else:
             result = await self._quoted(measured, peer_id, model_id, deadline)
         if result.unreachable:
             self.forget(peer_id)
-        else:
-            self._remember(peer_id, quoted, result, place, is_new=measured is None)
+        elif not result.unasked and result.throttling is None:
+            self._remember(peer_id, quoted, result, place, began_s=began_s if measured is None else None)
         return result
 
     def _to_quote(self, offer: ModelOffer | None) -> _Quoted:
@@ -262,11 +281,14 @@ class Prober:
         return offer.model_id, offer.price
 
     def _remember(
-        self, peer_id: PeerId, quoted: _Quoted, result: ProbeResult, place: Place | None, *, is_new: bool
+        self, peer_id: PeerId, quoted: _Quoted, result: ProbeResult, place: Place | None, *, began_s: float | None
     ) -> None:
-        memory = None if is_new else self._remembered.get(peer_id)
+        """Keep what was measured from ``began_s`` on; None = it adds a quote to what was measured before."""
+        memory = self._remembered.get(peer_id) if began_s is None else None
         if memory is None:
-            memory = _Memory(taken_at_s=self._system.monotonic_s(), place=place)
+            if began_s is None:
+                return  # forgotten meanwhile
+            memory = _Memory(taken_at_s=began_s, place=place)
             self.forget(peer_id)
             self._remembered[peer_id] = memory
         memory.results.setdefault(None, result if quoted is None else replace(result, quote=None, unquoted=None))
@@ -276,13 +298,18 @@ class Prober:
         while len(self._remembered) > self.config.max_remembered:
             self._remembered.popitem(last=False)
 
-    async def _measure(self, peer_id: PeerId, model_id: str, deadline: float) -> ProbeResult:
+    async def _measure(
+        self, peer_id: PeerId, model_id: str, deadline: float, answered: Callable[[], None]
+    ) -> ProbeResult:
         samples: list[float] = []
-        said: ProbeResult | None = None
+        said = ProbeResult(latency=None, readiness=None)
         try:
-            # The first ping opens the connection; what it took says nothing about a job's round trips.
-            await once_there_is_room(lambda left_s: self._status.ping(peer_id, timeout_s=left_s), _left(deadline))
+            if not self._connections.is_connected(peer_id):
+                # It opens the connection; what it took says nothing about a job's round trips.
+                await once_there_is_room(lambda left_s: self._status.ping(peer_id, timeout_s=left_s), _left(deadline))
+                answered()
             said = await self._ask(peer_id, model_id, deadline)
+            answered()
             if said.unreachable:
                 return said
             for _ in range(self.config.samples):
@@ -291,11 +318,10 @@ class Prober:
         except HostmeshError as error:
             if _is_not_served(error):
                 return ProbeResult(latency=None, readiness=None)
-            if not samples or not isinstance(error, DeadlineExceededError):
-                readiness = None if said is None else said.readiness
-                return ProbeResult(latency=None, readiness=readiness, unreachable=_why(error))
-            # Slow, but it answered some: measured, if thinly.
-        assert said is not None, "samples are taken after it"
+            throttling = _throttling(error)
+            # Slow, or asked too often, but it answered some: measured, if thinly.
+            if not samples or (throttling is None and not isinstance(error, DeadlineExceededError)):
+                return _failed(said, error) if throttling is None else replace(said, throttling=throttling)
         return replace(said, latency=self._latency(samples))
 
     async def _ask(self, peer_id: PeerId, model_id: str, deadline: float) -> ProbeResult:
@@ -329,7 +355,7 @@ class Prober:
         except RemoteProtocolError:
             answer = QuoteRefusal(reason=QuoteRefusal.BROKEN)
         except HostmeshError as error:
-            return replace(known, unreachable=_why(error))
+            return _failed(known, error)
         if isinstance(answer, QuoteRefusal):
             return replace(known, unquoted=answer)
         return _sober(replace(known, quote=answer))
@@ -358,6 +384,20 @@ def _left(deadline: float) -> float:
 
 def _why(error: HostmeshError) -> str:
     return f"{error.code}: {error.status.name if isinstance(error, RpcError) else error.message}"
+
+
+def _failed(known: ProbeResult, error: HostmeshError) -> ProbeResult:
+    """Return what a probe comes to that ended with an error, given what the host had said by then."""
+    result = ProbeResult(latency=None, readiness=known.readiness)
+    # We have no connection or stream left, or dial too often: that is no fault of the host's.
+    is_ours = isinstance(error, DialError) and error.stage == "limit"
+    return replace(result, unasked=_why(error)) if is_ours else replace(result, unreachable=_why(error))
+
+
+def _throttling(error: HostmeshError) -> Throttling | None:
+    if not isinstance(error, RpcError) or error.status is not StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    return Throttling(reason=error.reason or error.status.name, retry_after_ms=error.retry_after_ms)
 
 
 def _is_not_served(error: HostmeshError) -> bool:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hostmesh.discovery.criteria import MAX_REPUTATION, HostCriteria
 from hostmesh.discovery.matching import is_measured
@@ -224,8 +224,18 @@ RELIABLE = WeightedStrategy(weights=Weights(reputation=500, price=50, uptime=400
 SPECIFIC = SpecificStrategy()
 """The host that ``criteria.include`` names: it must answer and meet every criterion."""
 
-Precedence = tuple[int, int, int]
-"""What sorts measured hosts: how far the criteria prefer one, its standing's priority, its total. Higher is better."""
+
+class Precedence(NamedTuple):
+    """What sorts measured hosts; higher is better."""
+
+    credibility: int
+    """0 for one that was caught in a claim that is not true, 1 for others."""
+    preference: int
+    """How far the criteria prefer it."""
+    priority: int
+    """Its standing's."""
+    total: int
+    """Its score's."""
 
 
 def rank(
@@ -233,8 +243,9 @@ def rank(
 ) -> list[tuple[HostView, Score]]:
     """Order hosts, best first.
 
-    Preferred hosts come first, then those of whom everything is known that the criteria ask of a probe; then the total
-    decides, then free slots.
+    Hosts that were caught in a claim that is not true come last, whatever else is said of them, also where nobody asked
+    for what they claim. Among the others preferred ones come first, then those of whom everything is known that the
+    criteria ask of a probe; then the total decides, then free slots.
 
     Args:
         views: hosts that meet the criteria.
@@ -247,7 +258,7 @@ def rank(
     """
     scored = [(view, strategy.score(view, criteria)) for view in views]
 
-    def order(pair: tuple[HostView, Score]) -> tuple[tuple[int, int, bool], int, int, bytes]:
+    def order(pair: tuple[HostView, Score]) -> tuple[tuple[int, int, int, bool], int, int, bytes]:
         view, points = pair
         free_slots = -1 if view.free_slots is None else view.free_slots
         tie = hashlib.sha256(seed + b"\0" + view.info.peer_id.encode()).digest()
@@ -256,9 +267,19 @@ def rank(
     return sorted(scored, key=order)
 
 
-def group_of(view: HostView, criteria: HostCriteria) -> tuple[int, int, bool]:
+def group_of(view: HostView, criteria: HostCriteria) -> tuple[int, int, int, bool]:
     """Return what sorts before any score; hosts of a lower group come first."""
-    return (-preference(view, criteria), -view.standing.priority, not is_measured(view, criteria))
+    return (
+        -credibility(view),
+        -preference(view, criteria),
+        -view.standing.priority,
+        not is_measured(view, criteria),
+    )
+
+
+def credibility(view: HostView) -> int:
+    """Return 0 for a host that cannot be where it claims to be, 1 for one of which nothing was refuted."""
+    return 0 if view.refuted else 1
 
 
 def preference(view: HostView, criteria: HostCriteria) -> int:
@@ -269,12 +290,14 @@ def preference(view: HostView, criteria: HostCriteria) -> int:
 
 def promise(view: HostView, criteria: HostCriteria, strategy: Strategy) -> Precedence:
     """Return the highest precedence that a host can have once it is measured."""
-    return (preference(view, criteria), view.standing.priority, strategy.best_possible(view, criteria))
+    possible = strategy.best_possible(view, criteria)
+    return Precedence(1, preference(view, criteria), view.standing.priority, possible)
 
 
 def precedence(view: HostView, criteria: HostCriteria, strategy: Strategy) -> Precedence:
     """Return the precedence that a measured host has."""
-    return (preference(view, criteria), view.standing.priority, strategy.score(view, criteria).total)
+    total = strategy.score(view, criteria).total
+    return Precedence(credibility(view), preference(view, criteria), view.standing.priority, total)
 
 
 def _observed_uptime_s(view: HostView) -> int:

@@ -39,6 +39,8 @@ class SourceQuery:
     country_code: str | None
     limit: int
     """Most candidates wanted, >= 1."""
+    peer_ids: tuple[PeerId, ...] = ()
+    """Hosts that the criteria name, which are candidates in any case: where they are is what is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,9 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.room import once_there_is_room
 from hostmesh.system import System
 
+NAMED = "named"
+"""What stands for a source where the criteria name hosts."""
+
 _log = logging.getLogger("hostmesh.discovery")
 
 
@@ -82,13 +85,17 @@ class Sweep:
         self._config = config
         self._counts = counts
         self._on_record = on_record
-        self._intake = Intake((source.name for source in running.sources), max_candidates=config.max_candidates)
+        names = (NAMED, *(source.name for source in running.sources))
+        self._intake = Intake(names, max_candidates=config.max_candidates)
         self._asking: Counter[str] = Counter()
         """Questions that each source still answers."""
         self._changed = trio.Event()
 
     async def run(self, queries: Sequence[SourceQuery]) -> None:
         """Ask until the sources have no more and every candidate was asked.
+
+        Hosts that a query names are candidates from the beginning: they are dialled by what the node knows of them, and
+        again when a source knows another address.
 
         A source that fails is counted and takes nothing else down, as is a candidate that does not answer or whose
         record does not hold.
@@ -97,6 +104,9 @@ class Sweep:
         """
         for source in self._running.sources:
             self._asking[source.name] += len(queries)
+        for peer_id in dict.fromkeys(peer_id for query in queries for peer_id in query.peer_ids):
+            self._take(Candidate(peer_id=peer_id, addresses=(), source=NAMED, origin=AddressOrigin.CONNECTED), NAMED)
+        self._intake.end(NAMED)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._fetch_all)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.matching import failing, is_measured
-from hostmesh.discovery.observer import Observer
+from hostmesh.discovery.observer import Observer, Opinions
 from hostmesh.discovery.ranking import Precedence, Strategy, precedence
 from hostmesh.discovery.table import KnownHost
 from hostmesh.discovery.view import ProbeResult
@@ -26,6 +26,11 @@ class Verdict:
     precedence: Precedence | None
     """Of a match that was measured; else None."""
 
+    @property
+    def ends_search(self) -> bool:
+        """Whether others need not be looked for: it matches, and was not caught in a claim that is not true."""
+        return self.is_match and (self.precedence is None or self.precedence.credibility > 0)
+
 
 class Verdicts:
     """The verdicts of one search. It holds as many as hosts were probed.
@@ -34,13 +39,23 @@ class Verdicts:
         observer: sees the hosts.
         criteria: what they must meet.
         strategy: which of them is better.
+        opinions: of hosts.
         answers_at_s: uptimes are counted to this time of the monotonic clock.
     """
 
-    def __init__(self, observer: Observer, criteria: HostCriteria, strategy: Strategy, *, answers_at_s: float) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        criteria: HostCriteria,
+        strategy: Strategy,
+        *,
+        opinions: Opinions,
+        answers_at_s: float,
+    ) -> None:
         self._observer = observer
         self._criteria = criteria
         self._strategy = strategy
+        self._opinions = opinions
         self._answers_at_s = answers_at_s
         self._held: dict[PeerId, tuple[KnownHost, ProbeResult, Verdict]] = {}
 
@@ -54,12 +69,13 @@ class Verdicts:
         self._held[peer_id] = (known, probe, verdict)
         return verdict
 
-    def forget(self) -> None:
-        """Work each out anew the next time."""
+    def reconsider(self, opinions: Opinions) -> None:
+        """Work each out anew the next time, with other opinions."""
+        self._opinions = opinions
         self._held.clear()
 
     def _judge(self, known: KnownHost, probe: ProbeResult) -> Verdict:
-        view = self._observer.view(known, probe, answers_at_s=self._answers_at_s)
+        view = self._observer.view(known, probe, self._opinions, answers_at_s=self._answers_at_s)
         if failing(view, self._criteria, first_only=True):
             return Verdict(is_match=False, precedence=None)
         if not is_measured(view, self._criteria):

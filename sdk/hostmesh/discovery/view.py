@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hostmesh.discovery.description import HostState
-from hostmesh.discovery.measurement import Measurement, QuotedPrice, QuoteRefusal
+from hostmesh.discovery.measurement import Measurement, QuotedPrice, QuoteRefusal, Throttling
 from hostmesh.discovery.record import HostInfo
 
 
@@ -78,6 +78,15 @@ class ProbeResult:
     """What one of its models would have cost; None = it was asked for no quote, or gave none."""
     unquoted: QuoteRefusal | None = None
     """Why it gave no quote; None = it gave one, or was not asked."""
+    unasked: str = ""
+    """Why the host was not asked, which says nothing of it; empty = it was."""
+    throttling: Throttling | None = None
+    """How the host refused to be measured because this client asks too often; None = it did not."""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the host was asked and answered, be it by refusing to be measured."""
+        return not self.unreachable and not self.unasked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +128,16 @@ class HostView:
     def unquoted(self) -> QuoteRefusal | None:
         """Why the host gave no quote when it was asked for one; None = it gave one, or was not asked."""
         return None if self.probe is None else self.probe.unquoted
+
+    @property
+    def throttling(self) -> Throttling | None:
+        """How the host refused to be measured or to quote because this client asks too often; None = it did not."""
+        if self.probe is not None and self.probe.throttling is not None:
+            return self.probe.throttling
+        refusal = self.unquoted
+        if refusal is None or refusal.reason != QuoteRefusal.RATE_LIMITED:
+            return None
+        return Throttling(reason=refusal.reason, retry_after_ms=refusal.retry_after_ms)
 
     def quote_of(self, model_id: str) -> QuotedPrice | None:
         """Return what the host asked for a job of a model when it was probed; None = it was not asked, or gave none."""

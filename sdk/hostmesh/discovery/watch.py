@@ -24,7 +24,7 @@ from hostmesh.discovery.events import (
     RecordDecision,
 )
 from hostmesh.discovery.matching import STATIC_CRITERIA, failing
-from hostmesh.discovery.observer import Observer
+from hostmesh.discovery.observer import Observer, Opinions
 from hostmesh.discovery.ranking import Strategy
 from hostmesh.discovery.record import GRACE_S
 from hostmesh.discovery.records import RecordBook
@@ -173,8 +173,9 @@ class HostWatch:
         while True:
             self._stir = trio.Event()
             stirred, self._stirred = self._stirred, {}
+            opinions = self._observer.opinions()
             for peer_id, decision in stirred.items():
-                self._look_at(peer_id, decision)
+                self._look_at(peer_id, decision, opinions)
             if self._is_all_stirred:
                 self._look_at_all()
             self._news.set()
@@ -184,13 +185,14 @@ class HostWatch:
 
     def _look_at_all(self) -> None:
         self._is_all_stirred = False
+        opinions = self._observer.opinions()
         here = (known.info.peer_id for known in self._records.live())
         gone = (choice.peer_id for choice in self._roster.choices)
         for peer_id in dict.fromkeys((*here, *gone)):
-            self._look_at(peer_id, None)
+            self._look_at(peer_id, None, opinions)
         self._news.set()
 
-    def _look_at(self, peer_id: PeerId, decision: RecordDecision | None) -> None:
+    def _look_at(self, peer_id: PeerId, decision: RecordDecision | None, opinions: Opinions) -> None:
         known = self._records.known(peer_id)
         if known is None:
             self._probes.pop(peer_id, None)
@@ -199,11 +201,11 @@ class HostWatch:
         if peer_id == self._own:
             return
         # What was learnt for these criteria: a probe for others may have a quote for another model.
-        fresh = self._observer.recall(known, self._criteria)
+        fresh = self._observer.recall(known, self._criteria, opinions)
         if fresh is not None:
             self._keep(peer_id, fresh)
         probe = self._probes.get(peer_id)
-        view = self._observer.view(known, probe)
+        view = self._observer.view(known, probe, opinions)
         if probe is None:
             # It is taken in once it has answered.
             is_new = decision is not None

@@ -229,6 +229,28 @@ class Dht:
         harvest.deal_rest()
         return list(harvest.kept.items())
 
+    async def find_peer(
+        self, peer_id: PeerId, *, timeout_s: float, found: Callable[[tuple[str, ...], PeerId], None]
+    ) -> None:
+        """Ask the network where a peer is; of those who serve no DHT it hardly knows.
+
+        ``found`` is told of at most 16 addresses and who named them, for each answer that has any: claims.
+
+        Cancellation: safe. Cost: at most 80 queries, in ``timeout_s``.
+        """
+        key = peer_id_to_bytes(peer_id)
+
+        async def ask(server: PeerId) -> Sequence[PeerId]:
+            answer = await self._ask(server, DhtMessage(kind=MessageKind.FIND_NODE, key=key))
+            for peer in answer.closer:
+                if peer.peer_id == peer_id and peer.addresses:
+                    found(peer.addresses[:MAX_ADDRESSES], server)
+            return self._learn(answer.closer)
+
+        with trio.move_on_after(timeout_s):
+            await self.wait_server()
+            await self._look_up(self._new_lookup(key), ask)
+
     # --- lookups ---
 
     def _new_lookup(self, key: bytes) -> Lookup:

@@ -10,6 +10,23 @@ from hostmesh.reputation.standing_store import StandingStore
 from hostmesh.system import System
 
 
+class Standings:
+    """What is said of hosts, without a look at the file for each.
+
+    Args:
+        standings: of this process; what it changes itself shows at once.
+        system: the clock, by which listings and pauses end.
+    """
+
+    def __init__(self, standings: StandingList, system: System) -> None:
+        self._standings = standings
+        self._system = system
+
+    def of(self, peer_id: PeerId, operator_address: str) -> HostStanding:
+        """Return what is said of a host now; the address is ``0x`` and lower case."""
+        return self._standings.of(peer_id, operator_address, self._system.unix_s())
+
+
 class StandingBook:
     """Keeps standings across restarts, and together with other processes that use the same file.
 
@@ -44,6 +61,13 @@ class StandingBook:
             StoreError: the file cannot be read.
         """
         return self._current().of(peer_id, operator_address, self._system.unix_s())
+
+    def snapshot(self) -> Standings:
+        """Return the standing of every host; what other processes write from now on is not in it. Raises StoreError.
+
+        Cost: microseconds; after another process has written, everything is read once.
+        """
+        return Standings(self._current(), self._system)
 
     def listings(self) -> tuple[Listing, ...]:
         """Return the listings that hold now: the blacklist, then preferences. Raises StoreError."""

@@ -73,6 +73,17 @@ class OutcomeStore:
             row = db.execute("SELECT good, bad FROM outcomes WHERE peer_id = ?", (peer_id,)).fetchone()
         return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
+    def all_counts(self) -> dict[str, tuple[int, int]]:
+        """Return the good and bad outcomes of every host that has any. Raises StoreError."""
+        with self._store.reading() as db:
+            rows = db.execute("SELECT peer_id, good, bad FROM outcomes").fetchall()
+        return {peer_id: (good, bad) for peer_id, good, bad in rows}
+
+    def version(self) -> int:
+        """Return a number that changes whenever another process has written. Raises StoreError. Cost: microseconds."""
+        with self._store.reading() as db:
+            return int(db.execute("PRAGMA data_version").fetchone()[0])
+
     def __len__(self) -> int:
         with self._store.reading() as db:
             return int(db.execute("SELECT count(*) FROM outcomes").fetchone()[0])

@@ -239,7 +239,7 @@ def test_each_criterion(
 
 def test_every_criterion_has_a_case() -> None:
     asked = {expected[0] for _, _, expected, _ in CASES if expected is not None}
-    elsewhere = {"state", "price", "capabilities", "reputation", "reachable", "latency"}
+    elsewhere = {"state", "price", "capabilities", "reputation", "asked", "reachable", "throttled", "latency"}
     assert asked | elsewhere == set(CRITERIA)
 
 

@@ -20,10 +20,12 @@ from hostmesh.discovery.ranking import AUTO, CHEAPEST, FASTEST, RELIABLE, SCALE,
 from hostmesh.discovery.record import GRACE_S, MAX_ENVELOPE_BYTES, MAX_LIFE_S, MAX_RECORD_BYTES
 from hostmesh.discovery.records import MAX_NAMED
 from hostmesh.discovery.search import SearchConfig
+from hostmesh.discovery.sources.dht import MAX_PEERS_SOUGHT
 from hostmesh.discovery.sweep import SweepConfig
 from hostmesh.discovery.table import MAX_PAST_BYTES, MAX_PER_INTRODUCER, MAX_SEQUENCES_PER_ROW
 from hostmesh.discovery.terms import Price
 from hostmesh.reputation.score import points
+from hostmesh.status.server import STATUS_LIMITS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 GUIDE = (DOCS / "discovery.md").read_text(encoding="utf-8")
@@ -64,7 +66,12 @@ def test_the_example_of_a_funnel_is_what_the_code_says() -> None:
         ("at most {} a search", SweepConfig().max_candidates),
         ("For {:.0f} s after a search", SearchConfig().warm_s),
         ("{:.0f} s after a first measured host matched", SearchConfig().settle_s),
-        ("younger than {:.0f} s", ProbeConfig().max_age_s),
+        ("watches](#watching) take one of the last {:.0f} s for new", ProbeConfig().max_age_s),
+        ("(up to {} for a `limit` above 32)", ProbeConfig().max_attempts),
+        ("a host takes [{} a second of one peer]", int(STATUS_LIMITS.per_peer.calls_per_s)),
+        ("may search {:.0f} times a second", STATUS_LIMITS.per_peer.calls_per_s / (ProbeConfig().samples + 1)),
+        ("and {:.0f} times at once", STATUS_LIMITS.per_peer.burst / (ProbeConfig().samples + 1)),
+        ("(the DHT is asked for {:.0f} of them at most)", MAX_PEERS_SOUGHT),
         ("five at a time (not counting the slow ones), at most {} that answer", ProbeConfig().max_probes),
         ("that answer and {} in all", ProbeConfig().max_attempts),
         ("{} after ten failures", points(0, 10)),
@@ -125,7 +132,9 @@ def test_the_guide_lists_every_criterion_in_the_order_of_asking() -> None:
         "capabilities": "`capabilities`",
         "protocols": "`protocols`",
         "reputation": "`min_reputation`",
+        "asked": "*asked*",
         "reachable": "*reachable*",
+        "throttled": "*throttled*",
         "ready": "*ready*",
         "slots": "`min_free_slots`",
         "path": "`path`",

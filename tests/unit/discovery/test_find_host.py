@@ -12,6 +12,7 @@ from discovery_world import (
     make_description,
     make_key,
     make_record,
+    trio_system,
 )
 from find_world import World
 from trio.testing import MockClock
@@ -313,19 +314,18 @@ async def test_a_warm_search_asks_no_source_and_no_record(autojump_clock: MockCl
     peer = world.host("host", "m", rtt_s=0.1)
     async with world.client() as discovery:
         await discovery.find_host()
-        pings, asked, queries = peer.pinged, peer.asked, len(world.source.queries)
-        began = trio.current_time()
-        await discovery.find_host()
-        assert trio.current_time() == began, "a fresh measurement over a standing connection is used again"
-        await trio.sleep(31)
-        began = trio.current_time()
-        await discovery.find_host()
-        # Four pings and a snapshot, one after another: nothing but the probe.
-        assert trio.current_time() - began == pytest.approx(0.5)
-        assert (peer.asked, len(world.source.queries)) == (asked, queries)
-        assert peer.pinged == pings + 4
-        assert discovery.stats().searches["warm"] == 2
-        assert discovery.stats().probe_cache_hit_rate is not None
+        asked, queries = peer.asked, len(world.source.queries)
+        for number in range(1, 4):
+            pings, began, began_unix_s = peer.pinged, trio.current_time(), trio_system().unix_s()
+            choice = await discovery.find_host()
+            # A snapshot and three pings, one after another: nothing but the probe, however young the last one is.
+            assert trio.current_time() - began == pytest.approx(0.4)
+            assert choice.latency is not None
+            assert choice.latency.at_unix_s >= began_unix_s
+            assert (peer.asked, len(world.source.queries)) == (asked, queries)
+            assert peer.pinged == pings + 3
+            assert discovery.stats().searches["warm"] == number
+        assert discovery.stats().probe_cache_hit_rate == 0
 
 
 async def test_after_a_minute_the_sources_are_asked_again(autojump_clock: MockClock) -> None:
@@ -479,11 +479,16 @@ async def test_probes_are_bounded_at_once_and_in_all(
 
         world.node.ping = counted  # type: ignore[method-assign]
         world.node.is_connected = lambda peer_id: is_connected  # type: ignore[method-assign]
-        choices = await discovery.find_all_hosts(limit=50)
-        assert len([choice for choice in choices if choice.latency is not None]) == 7
-        assert len(choices) == 20
-        assert all(choice.latency is not None for choice in choices[:7])
+        choices = await discovery.find_all_hosts(limit=5)
+        assert len(choices) == 5
+        assert all(choice.latency is not None for choice in choices)
         assert most == at_once
+        funnel = (await discovery.explain()).funnel
+        assert (funnel.seen, funnel.rejected, funnel.matched) == (20, {"asked": 13}, 7)
+        assert {each.detail for each in funnel.rejections} == {"others that looked better were asked first"}
+        # Who wants more is given more, up to what is asked in vain at most.
+        assert len(await discovery.find_all_hosts(limit=12)) == 12
+        assert len(await discovery.find_all_hosts(limit=50)) == 20
 
 
 async def test_candidates_are_bounded(autojump_clock: MockClock) -> None:
@@ -574,6 +579,7 @@ async def test_explain_shows_every_host_and_does_not_raise(autojump_clock: MockC
             "rejected": {"model": 1},
             "matched": 1,
             "relaxation": "",
+            "retry_after_ms": None,
             "hosts": [{"peer_id": make_key("other").peer_id, "criterion": "model", "detail": "serves no 'm'"}],
         }
         nothing = await discovery.explain(HostCriteria(required_models=["x"]))

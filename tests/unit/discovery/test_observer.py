@@ -6,6 +6,7 @@ from typing import Any
 
 from discovery_world import EPOCH, FakeBook, make_description, make_info, make_record, make_records
 
+from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.measurement import Origin
 from hostmesh.discovery.observer import Observer, with_perfect_probe
 from hostmesh.discovery.sightings import Sightings
@@ -30,6 +31,9 @@ class FakeProber:
         self.remembered: ProbeResult | None = None
         self.unreachable = ""
 
+    def is_connected(self, _peer_id: PeerId) -> bool:
+        return True
+
     def recall(self, _peer_id: PeerId, **_: Any) -> ProbeResult | None:
         return self.remembered
 
@@ -49,11 +53,11 @@ class Bench:
     def view(self, answers_at_s: float | None = None) -> HostView:
         known = self.records.known(self.peer_id)
         assert known is not None
-        return self.observer.view(known, None, answers_at_s=answers_at_s)
+        return self.observer.view(known, None, self.observer.opinions(), answers_at_s=answers_at_s)
 
     async def probe(self, after_s: float = 0.0) -> None:
         self.clock.now_s += after_s
-        await self.observer.probe(self.peer_id)
+        await self.observer.probe(self.peer_id, HostCriteria(), self.observer.opinions())
 
 
 async def test_uptime_is_observed_from_the_first_answer_to_the_last() -> None:

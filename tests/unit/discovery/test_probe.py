@@ -10,7 +10,7 @@ from discovery_world import FakeNetwork, FakeNode, FakePeer, make_description, t
 from trio.testing import MockClock
 
 from hostmesh.discovery.description import HostState
-from hostmesh.discovery.measurement import Origin, Path
+from hostmesh.discovery.measurement import Origin, Path, Throttling
 from hostmesh.discovery.probe import ProbeConfig, Prober
 from hostmesh.errors import ConnectionLostError, DialError, RpcError, StatusCode
 from hostmesh.v1 import discovery_pb2 as pb
@@ -53,6 +53,15 @@ async def test_the_first_sample_is_thrown_away(autojump_clock: MockClock) -> Non
     assert result.readiness.ready_models == {"m"}
 
 
+async def test_over_a_connection_that_stands_every_sample_counts(autojump_clock: MockClock) -> None:
+    prober, node, peer = setup(samples=3)
+    await node.connect(peer.peer_id)
+    answer_with(node, [0.030, 0.010, 0.020])
+    result = await prober.probe(peer.peer_id)
+    assert result.latency is not None
+    assert (result.latency.value, result.latency.samples) == (pytest.approx(20), 3)
+
+
 async def test_one_slow_sample_does_not_move_the_median(autojump_clock: MockClock) -> None:
     prober, node, peer = setup(samples=5)
     answer_with(node, [9.0, 0.010, 0.010, 8.0, 0.012, 0.011])
@@ -75,6 +84,20 @@ async def test_memory_answers_while_young_and_connected(autojump_clock: MockCloc
     assert await prober.probe(peer.peer_id) is not second
     prober.forget(peer.peer_id)
     assert prober.recall(peer.peer_id) is None
+
+
+async def test_what_began_before_it_was_asked_for_is_measured_anew(autojump_clock: MockClock) -> None:
+    prober, _, peer = setup(max_age_s=30)
+    began_s = trio.current_time()
+    first = await prober.probe(peer.peer_id)
+    ended_s = trio.current_time()
+    assert await prober.probe(peer.peer_id, since_s=began_s) is first
+    assert prober.recall(peer.peer_id, since_s=ended_s) is None
+    second = await prober.probe(peer.peer_id, since_s=ended_s)
+    assert second is not first
+    assert prober.recall(peer.peer_id) is second
+    await trio.sleep(31)
+    assert prober.recall(peer.peer_id, since_s=began_s) is None, "nothing is good for ever"
 
 
 async def test_an_unreachable_host_is_not_remembered(autojump_clock: MockClock) -> None:
@@ -122,10 +145,48 @@ async def test_a_host_that_dies_while_it_is_measured_is_unreachable(autojump_clo
     assert (await prober.probe(peer.peer_id)).unreachable == "CONNECTION_LOST: gone"
 
 
-async def test_a_host_that_refuses_to_be_measured_is_unreachable(autojump_clock: MockClock) -> None:
+def refusal(retry_after_ms: int | None = 40) -> RpcError:
+    return RpcError(
+        "slower", status=StatusCode.RESOURCE_EXHAUSTED, reason="RATE_LIMITED", retry_after_ms=retry_after_ms
+    )
+
+
+async def test_a_host_that_is_asked_too_often_is_throttling_and_not_unreachable(autojump_clock: MockClock) -> None:
+    prober, node, peer = setup(samples=3)
+    measured = await prober.probe(peer.peer_id)
+    ended_s = trio.current_time()
+    answer_with(node, [refusal()])
+    result = await prober.probe(peer.peer_id, since_s=ended_s)
+    assert result.throttling == Throttling(reason="RATE_LIMITED", retry_after_ms=40)
+    assert (result.unreachable, result.latency, result.is_answer) == ("", None, True)
+    assert result.readiness is not None, "what it said before is known"
+    assert prober.recall(peer.peer_id) is measured, "it took nothing away of what was measured before"
+
+
+async def test_what_was_measured_before_it_throttled_counts(autojump_clock: MockClock) -> None:
+    prober, node, peer = setup(samples=3)
+    answer_with(node, [9.0, 0.010, 0.030, refusal()])
+    result = await prober.probe(peer.peer_id)
+    assert result.throttling is None
+    assert result.latency is not None
+    assert (result.latency.value, result.latency.samples) == (pytest.approx(20), 2)
+
+
+async def test_a_host_that_refuses_for_another_reason_is_unreachable(autojump_clock: MockClock) -> None:
     prober, node, peer = setup()
-    answer_with(node, [RpcError("go away", status=StatusCode.RESOURCE_EXHAUSTED)])
-    assert (await prober.probe(peer.peer_id)).unreachable == "RPC: RESOURCE_EXHAUSTED"
+    answer_with(node, [RpcError("go away", status=StatusCode.PERMISSION_DENIED)])
+    assert (await prober.probe(peer.peer_id)).unreachable == "RPC: PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize("attempts", [{}, {"/ip4/192.0.2.1/tcp/1": "limit: dialled too often lately"}])
+async def test_where_we_may_not_dial_the_host_was_not_asked(
+    attempts: dict[str, str], autojump_clock: MockClock
+) -> None:
+    prober, node, peer = setup()
+    answer_with(node, [DialError("all 10 connections are in use", stage="limit", attempts=attempts)] * 9)
+    result = await prober.probe(peer.peer_id)
+    assert (result.unreachable, result.unasked) == ("", "DIAL_FAILED: all 10 connections are in use")
+    assert not result.is_answer
 
 
 async def test_a_host_without_status_is_reachable_and_unmeasured(autojump_clock: MockClock) -> None:

@@ -250,12 +250,12 @@ async def test_the_quote_is_of_the_model_that_a_job_would_use(autojump_clock: Mo
     got = await bench.node.unary(bench.peer.peer_id, DiscoveryServiceMethods.GET_RECORD, None, timeout_s=1)
     records.accept(got.record)
     observer = Observer(records, bench.prober, FakeBook(), trio_system())
-    result = await observer.probe(bench.peer.peer_id, HostCriteria())
+    opinions = observer.opinions()
+    result = await observer.probe(bench.peer.peer_id, HostCriteria(), opinions)
     assert result.quote == quoted("dear", 900)
     assert bench.quotes is not None
     assert bench.quotes.asked == ["cheap", "dear"]
     pinged = bench.peer.pinged
-    named = await observer.probe(bench.peer.peer_id, HostCriteria(required_models=["cheap"]))
+    named = await observer.probe(bench.peer.peer_id, HostCriteria(required_models=["cheap"]), opinions)
     assert named.quote == quoted("cheap", 1)
-    assert (await observer.probe(bench.peer.peer_id)).quote is None
     assert (bench.quotes.asked, bench.peer.pinged) == (["cheap", "dear"], pinged)

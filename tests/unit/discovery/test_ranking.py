@@ -361,6 +361,6 @@ def test_a_promise_is_at_least_the_precedence_that_comes_of_it(strategy: Strateg
     criteria = HostCriteria(preferred=[str(view().info.peer_id)])
     host = replace(view(), standing=Standing(priority=3))
     assert promise(replace(host, probe=None), criteria, strategy) >= precedence(host, criteria, strategy)
-    assert precedence(host, criteria, strategy) == (1, 3, strategy.score(host, criteria).total)
+    assert precedence(host, criteria, strategy) == (1, 1, 3, strategy.score(host, criteria).total)
     perfect = replace(host, probe=view(latency_ms=0.0).probe)
     assert promise(host, criteria, strategy) == precedence(perfect, criteria, strategy)

