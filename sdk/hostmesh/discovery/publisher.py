@@ -9,14 +9,14 @@ meanwhile the record signed last is served until it expires, and nothing after.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from hostmesh.discovery.bans import Ban
-from hostmesh.discovery.clock_watch import ClockWatch
+from hostmesh.discovery.clock_watch import ClockNode, ClockWatch
 from hostmesh.discovery.description import HostDescription, HostState
 from hostmesh.discovery.probe import StatusProbe
 from hostmesh.discovery.pusher import Pusher
@@ -26,7 +26,6 @@ from hostmesh.discovery.source import Advert, Broadcaster, Source
 from hostmesh.discovery.store import SequenceStore
 from hostmesh.errors import ClockSkewError, HostmeshError, RecordExpiredError, UsageError
 from hostmesh.net.address import MAX_ADDRESSES_PER_PEER
-from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.system import System
@@ -41,19 +40,11 @@ Measure = Callable[[HostDescription], HostDescription]
 """Returns a description with what the host has measured of itself by now. Neither waits nor raises."""
 
 
-class PublisherNode(Protocol):
+class PublisherNode(ClockNode, Protocol):
     """What the publisher needs of the node."""
 
     def announced_addresses(self) -> tuple[str, ...]:
         """Return the addresses that a record may carry."""
-        ...
-
-    def connected_peers(self) -> tuple[PeerId, ...]:
-        """Return the peers with an open connection."""
-        ...
-
-    def bootstrap_outcomes(self) -> Mapping[str, str]:
-        """Return what happened last, by bootstrap address with ``/p2p``."""
         ...
 
 
