@@ -10,7 +10,7 @@ from tests.fuzz.target import Choices, Target, cut, promise
 from tests.support.noise_peer import NoisePeer, SealingKey, framed, payload
 
 from hostmesh.errors import MalformedMessageError, RemoteProtocolError
-from hostmesh.wire.noise import MAX_MESSAGE_BYTES, NoiseChannel
+from hostmesh.wire.noise_channel import MAX_MESSAGE_BYTES, NoiseChannel
 
 FILLER = bytes(range(256)) * 800
 
@@ -156,5 +156,8 @@ def seeds() -> Iterable[bytes]:
 
 
 TARGET = Target(
-    run=run, seeds=seeds, code=("hostmesh.wire.noise:NoiseChannel", "hostmesh.wire.noise:_Cipher"), max_bytes=4096
+    run=run,
+    seeds=seeds,
+    code=("hostmesh.wire.noise_channel:NoiseChannel", "hostmesh.wire.noise_channel:Cipher"),
+    max_bytes=4096,
 )

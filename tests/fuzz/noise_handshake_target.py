@@ -10,7 +10,8 @@ from tests.fuzz.target import Choices, Target, cut, promise
 from tests.support.noise_peer import SMALL_ORDER_POINTS, NoisePeer, field, framed, payload
 
 from hostmesh.errors import RemoteProtocolError
-from hostmesh.wire.noise import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES, NoiseHandshake, NoiseIdentity, NoiseResult
+from hostmesh.wire.noise import MAX_PAYLOAD_BYTES, NoiseHandshake, NoiseIdentity, NoiseResult
+from hostmesh.wire.noise_channel import MAX_MESSAGE_BYTES
 
 OUR_SEED, OUR_STATIC, OUR_EPHEMERAL = (bytes((number,)) * 32 for number in (1, 2, 3))
 THEIR_SEED, THEIR_STATIC, THEIR_EPHEMERAL = (bytes((number,)) * 32 for number in (4, 5, 6))
@@ -188,7 +189,7 @@ TARGET = Target(
     code=(
         "hostmesh.wire.noise:NoiseHandshake",
         "hostmesh.wire.noise:_Symmetric",
-        "hostmesh.wire.noise:_Cipher",
+        "hostmesh.wire.noise_channel:Cipher",
         "hostmesh.wire.noise:_derive",
     ),
     max_bytes=8192,

@@ -176,9 +176,9 @@ def seeds() -> Iterable[bytes]:
 TARGET = Target(
     run=run,
     seeds=seeds,
-    code=tuple(
-        f"hostmesh.wire.yamux:Yamux.{name}"
-        for name in ("receive", "_parse", "_take_body", "_open_inbound", "_end", "_answer", "_queue", "data_to_send")
+    code=(
+        *(f"hostmesh.wire.yamux:Yamux.{name}" for name in ("receive", "_parse", "_take_body", "_open_inbound", "_end")),
+        *(f"hostmesh.wire.yamux_outgoing:YamuxOutgoing.{name}" for name in ("_answer", "_queue", "data_to_send")),
     ),
     max_bytes=4096,
 )

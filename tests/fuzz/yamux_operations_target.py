@@ -173,4 +173,9 @@ def seeds() -> Iterable[bytes]:
     yield bytes((0, 0x73, 5, 0, 5, 0x21, 0x0D, 1))
 
 
-TARGET = Target(run=run, seeds=seeds, code=("hostmesh.wire.yamux",), max_bytes=2048)
+TARGET = Target(
+    run=run,
+    seeds=seeds,
+    code=("hostmesh.wire.yamux", "hostmesh.wire.yamux_outgoing", "hostmesh.wire.yamux_stream"),
+    max_bytes=2048,
+)

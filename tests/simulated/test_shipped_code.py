@@ -40,8 +40,10 @@ CALLED = {
     "net/dht_table": "RoutingTable.add",
     "wire/handshake": "Handshake.receive",
     "wire/multistream": "Proposer.receive Responder.receive",
-    "wire/noise": "NoiseHandshake.receive NoiseHandshake._verify NoiseChannel.seal_parts NoiseChannel.open",
-    "wire/yamux": "Yamux.receive Yamux.send",
+    "wire/noise": "NoiseHandshake.receive NoiseHandshake._verify",
+    "wire/noise_channel": "NoiseChannel.seal_parts NoiseChannel.open",
+    "wire/yamux": "Yamux.receive",
+    "wire/yamux_outgoing": "YamuxOutgoing.send",
     "wire/framing": "encode_frame",
     "wire/bounds": "parse check_bounds",
     "rpc/client": "RpcClient.unary RpcClient.server_stream",
@@ -143,7 +145,7 @@ def test_a_function_with_other_code_is_found(monkeypatch: pytest.MonkeyPatch) ->
         pass
 
     monkeypatch.setattr(shipped.Yamux.go_away, "__code__", go_away.__code__)
-    assert "hostmesh.wire.yamux:Yamux.go_away.__code__" in replaced(before, attributes(modules))
+    assert "hostmesh.wire.yamux_outgoing:YamuxOutgoing.go_away.__code__" in replaced(before, attributes(modules))
 
 
 def test_an_object_of_the_kit_inside_a_node_is_found() -> None:

@@ -6,7 +6,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.support.noise_peer import NoisePeer, SealingKey, framed, payload
 
-from hostmesh.wire.noise import SIGNED_PREFIX, NoiseChannel, NoiseHandshake, NoiseIdentity, NoiseResult
+from hostmesh.wire.noise import SIGNED_PREFIX, NoiseHandshake, NoiseIdentity, NoiseResult
+from hostmesh.wire.noise_channel import NoiseChannel
 
 OUR_SEED, OUR_STATIC, OUR_EPHEMERAL = (bytes((number,)) * 32 for number in (1, 2, 3))
 THEIR_SEED, THEIR_STATIC, THEIR_EPHEMERAL = (bytes((number,)) * 32 for number in (4, 5, 6))

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 
 from hostmesh.errors import RemoteProtocolError
 from hostmesh.wire.multistream import Proposer, Responder, proposal
-from hostmesh.wire.noise import NOISE_ID, NoiseChannel, NoiseHandshake, NoiseIdentity, NoiseResult
+from hostmesh.wire.noise import NOISE_ID, NoiseHandshake, NoiseIdentity, NoiseResult
+from hostmesh.wire.noise_channel import NoiseChannel
 from hostmesh.wire.yamux import YAMUX_ID
 
 

@@ -1,4 +1,4 @@
-"""Noise XX as libp2p uses it: a handshake that proves both peers' keys, then sealed messages. Pure.
+"""Noise XX as libp2p uses it: a handshake that proves both peers' keys. Pure.
 
 Participants: an initiator, who dialled, and a responder. Every message has its length before it, two bytes, big-endian.
 
@@ -7,46 +7,38 @@ Participants: an initiator, who dialled, and a responder. Every message has its 
     initiator -> e
     responder -> e, ee, s, es   {identity key, its signature of s, extensions}
     initiator -> s, se          {identity key, its signature of s, extensions}
-    both      -> sealed messages of at most 65,535 bytes, 16 of them the tag
+    both      -> sealed messages: :mod:`hostmesh.wire.noise_channel`
 
 A peer is the Ed25519 key that signed its static Noise key; nothing that it says is looked at before that signature is
-verified. After an error the handshake or channel is dead, and its connection must be closed.
+verified. After an error the handshake is dead, and its connection must be closed.
 
-Bounds: one message is held, 64 KiB. A channel ends before a nonce would be used twice.
+Bounds: one message is held, of at most 4 KiB and its keys.
 
-Source: Noise Protocol Framework, revision 34, sections 5, 7.5, 11.2 and 12; libp2p specs, "noise". Small-order points
+Source: Noise Protocol Framework, revision 34, sections 5, 7.5 and 11.2; libp2p specs, "noise". Small-order points
 are refused as in RFC 7748, section 6.1 (an all-zero shared secret).
 """
 
 from __future__ import annotations
 
 import hmac
-import struct
 from dataclasses import dataclass
 from hashlib import sha256
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from hostmesh.errors import BadSignatureError, MalformedMessageError, RemoteProtocolError
 from hostmesh.v1.noise_pb2 import NoiseHandshakePayload
 from hostmesh.wire.bounds import parse
 from hostmesh.wire.ed25519 import is_signed
+from hostmesh.wire.noise_channel import TAG_BYTES, Cipher, NoiseChannel
 
 NOISE_ID = "/noise"
-MAX_MESSAGE_BYTES = 65535
-TAG_BYTES = 16
-MAX_PLAINTEXT_BYTES = MAX_MESSAGE_BYTES - TAG_BYTES
 MAX_PAYLOAD_BYTES = 4096
 """Of a handshake message. Ours have about 130 bytes; an RSA identity, which is refused by name, has about 600."""
 SIGNED_PREFIX = b"noise-libp2p-static-key:"
 
 _PROTOCOL_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
 _ED25519_KEY_PREFIX = bytes.fromhex("08011220")
-_LAST_NONCE = 2**64 - 2
-"""2^64 - 1 is reserved."""
-_NONCE = struct.Struct("<4xQ")
 _KEY_BYTES = 32
 
 
@@ -89,34 +81,6 @@ class NoiseResult:
     """32 bytes that only these two know to be of this connection (section 11.2)."""
 
 
-class _Cipher:
-    """One direction: a key and a counter."""
-
-    __slots__ = ("_aead", "nonce")
-
-    def __init__(self, key: bytes) -> None:
-        self._aead = ChaCha20Poly1305(key)
-        self.nonce = 0
-
-    def seal(self, plaintext: bytes | memoryview, associated: bytes | None = None) -> bytes:
-        nonce = self.nonce
-        if nonce > _LAST_NONCE:
-            raise RemoteProtocolError("the connection's nonces are used up", remedy="open another connection")
-        self.nonce = nonce + 1
-        return self._aead.encrypt(_NONCE.pack(nonce), plaintext, associated)
-
-    def open(self, sealed: bytes | memoryview, associated: bytes | None = None) -> bytes:
-        nonce = self.nonce
-        if nonce > _LAST_NONCE:
-            raise RemoteProtocolError("the connection's nonces are used up", remedy="open another connection")
-        try:
-            plaintext = self._aead.decrypt(_NONCE.pack(nonce), sealed, associated)
-        except (InvalidTag, ValueError) as error:
-            raise MalformedMessageError("a message that was not sealed for this connection") from error
-        self.nonce = nonce + 1
-        return plaintext
-
-
 class _Symmetric:
     """SymmetricState of the framework, section 5.2."""
 
@@ -124,7 +88,7 @@ class _Symmetric:
 
     def __init__(self) -> None:
         self.hash = self._chaining_key = _PROTOCOL_NAME
-        self._cipher: _Cipher | None = None
+        self._cipher: Cipher | None = None
         self.mix_hash(b"")  # the prologue
 
     def mix_hash(self, data: bytes) -> None:
@@ -136,7 +100,7 @@ class _Symmetric:
         except ValueError as error:
             raise MalformedMessageError("a small-order key in the handshake") from error
         self._chaining_key, key = _derive(self._chaining_key, secret)
-        self._cipher = _Cipher(key)
+        self._cipher = Cipher(key)
 
     def seal(self, plaintext: bytes) -> bytes:
         sealed = plaintext if self._cipher is None else self._cipher.seal(plaintext, self.hash)
@@ -148,9 +112,9 @@ class _Symmetric:
         self.mix_hash(sealed)
         return plaintext
 
-    def split(self) -> tuple[_Cipher, _Cipher]:
+    def split(self) -> tuple[Cipher, Cipher]:
         first, second = _derive(self._chaining_key, b"")
-        return _Cipher(first), _Cipher(second)
+        return Cipher(first), Cipher(second)
 
 
 def _derive(chaining_key: bytes, secret: bytes) -> tuple[bytes, bytes]:
@@ -319,98 +283,3 @@ class NoiseHandshake:
 
     def _send(self, message: bytes) -> None:
         self._output += len(message).to_bytes(2, "big") + message
-
-
-class NoiseChannel:
-    """Seals and opens the messages after a handshake.
-
-    Args:
-        sending: seals.
-        receiving: opens.
-    """
-
-    __slots__ = ("_error", "_partial", "_receiving", "_sending", "undelivered")
-
-    def __init__(self, sending: _Cipher, receiving: _Cipher) -> None:
-        self._sending = sending
-        self._receiving = receiving
-        self._partial = bytearray()
-        self._error: RemoteProtocolError | None = None
-        self.undelivered: list[bytes] = []
-        """Plaintexts of the messages before the bad one, in the piece that :meth:`open` raised at."""
-
-    def seal(self, plaintext: bytes) -> bytes:
-        """Return messages that hold the plaintext, each full but the last; see :meth:`seal_parts`."""
-        return b"".join(self.seal_parts(plaintext))
-
-    def seal_parts(self, plaintext: bytes) -> list[bytes]:
-        """Return messages that hold the plaintext, each full but the last, as parts to be sent one after another.
-
-        Raises:
-            RemoteProtocolError: the nonces are used up.
-
-        Cost: one pass of the cipher; nothing large is copied.
-        """
-        size = len(plaintext)
-        if size <= MAX_PLAINTEXT_BYTES:
-            sealed = self._sending.seal(plaintext)
-            return [len(sealed).to_bytes(2, "big") + sealed]
-        parts: list[bytes] = []
-        view = memoryview(plaintext)
-        for start in range(0, size, MAX_PLAINTEXT_BYTES):
-            sealed = self._sending.seal(view[start : start + MAX_PLAINTEXT_BYTES])
-            parts += (len(sealed).to_bytes(2, "big"), sealed)
-        return parts
-
-    def open(self, data: bytes) -> list[bytes]:
-        """Take received bytes and return the plaintexts of the messages that are complete now.
-
-        Raises:
-            MalformedMessageError: a message that was not sealed for this connection, or is too short. What came
-                before it in ``data`` is in ``undelivered``.
-        """
-        if self._error is not None:
-            raise self._error
-        opened: list[bytes] = []
-        try:
-            self._open(data, opened)
-        except RemoteProtocolError as error:
-            self._error = error
-            self.undelivered = opened
-            self._partial = bytearray()
-            raise
-        return opened
-
-    def _open(self, data: bytes, opened: list[bytes]) -> None:
-        cipher_open = self._receiving.open
-        offset = 0
-        end = len(data)
-        partial = self._partial
-        if partial:
-            # Complete the message that the last piece began; nothing else of this piece is copied.
-            missing = 2 - len(partial)
-            if missing > 0:
-                partial += data[:missing]
-                offset = missing
-                if len(partial) < 2:
-                    return
-            missing = 2 + (partial[0] << 8 | partial[1]) - len(partial)
-            if missing > end - offset:
-                partial += memoryview(data)[offset:]
-                return
-            partial += memoryview(data)[offset : offset + missing]
-            offset += missing
-            with memoryview(partial) as whole, whole[2:] as sealed:
-                # Views: copies of this size that come and go tear holes into the heap.
-                opened.append(cipher_open(sealed))
-            partial.clear()
-        view = memoryview(data)
-        while end - offset >= 2:
-            start = offset + 2
-            stop = start + (data[offset] << 8 | data[offset + 1])
-            if stop > end:
-                break
-            opened.append(cipher_open(view[start:stop]))
-            offset = stop
-        if offset < end:
-            partial += view[offset:]

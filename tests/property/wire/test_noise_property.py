@@ -8,7 +8,7 @@ from tests.support.noise_peer import field, payload
 from tests.support.noise_sides import PROOF, THEIR_KEY, THEIR_SEED, channel_pair, ours, public_of, their_words
 
 from hostmesh.errors import MalformedMessageError, RemoteProtocolError
-from hostmesh.wire.noise import MAX_PLAINTEXT_BYTES
+from hostmesh.wire.noise_channel import MAX_PLAINTEXT_BYTES
 
 roles = st.booleans()
 cuts = st.lists(st.integers(0, 400), max_size=12)

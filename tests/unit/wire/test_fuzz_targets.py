@@ -12,7 +12,7 @@ from tests.fuzz.target import TARGETS, load
 from hostmesh.net import dht_message, envelope
 from hostmesh.rpc import call, frames
 from hostmesh.rpc.outcome import OK
-from hostmesh.wire import bounds, framing, handshake, multistream, noise, yamux
+from hostmesh.wire import bounds, framing, handshake, multistream, noise, noise_channel, yamux
 
 EXECUTIONS = 300
 
@@ -86,7 +86,7 @@ def _delivers_to_nobody(original: Any) -> Any:
 
 
 def _keeps_its_nonce(original: Any) -> Any:
-    def seal(self: noise._Cipher, plaintext: bytes, associated: bytes | None = None) -> bytes:
+    def seal(self: noise_channel.Cipher, plaintext: bytes, associated: bytes | None = None) -> bytes:
         sealed: bytes = original(self, plaintext, associated)
         self.nonce -= associated is None
         return sealed
@@ -97,10 +97,10 @@ def _keeps_its_nonce(original: Any) -> Any:
 def _opens_from_any(original: Any) -> Any:
     """A channel that passes over what it cannot open."""
 
-    def open_(self: noise.NoiseChannel, data: bytes) -> list[bytes]:
+    def open_(self: noise_channel.NoiseChannel, data: bytes) -> list[bytes]:
         try:
             opened: list[bytes] = original(self, data)
-        except noise.MalformedMessageError:
+        except noise_channel.MalformedMessageError:
             return []
         return opened
 
@@ -139,8 +139,8 @@ PLANTS: dict[str, tuple[str, Plant]] = {
     "multistream: no limit of lines": ("multistream", constant(multistream, "MAX_LINE_BYTES", 5000)),
     "noise: a peer is believed": ("noise_handshake", replaced(noise.NoiseHandshake, "_verify", _believes_everybody)),
     "noise: no limit of payloads": ("noise_handshake", constant(noise, "MAX_PAYLOAD_BYTES", 1 << 20)),
-    "noise: the nonce stays": ("noise_channel", replaced(noise._Cipher, "seal", _keeps_its_nonce)),
-    "noise: harm is passed over": ("noise_channel", replaced(noise.NoiseChannel, "open", _opens_from_any)),
+    "noise: the nonce stays": ("noise_channel", replaced(noise_channel.Cipher, "seal", _keeps_its_nonce)),
+    "noise: harm is passed over": ("noise_channel", replaced(noise_channel.NoiseChannel, "open", _opens_from_any)),
     "handshake: another multiplexer": ("handshake", constant(handshake, "YAMUX_ID", "/mplex/6.7.0")),
     "yamux: an end is lost": ("yamux_frames", replaced(yamux.Yamux, "_take_body", _loses_the_end)),
     "yamux: too much credit": ("yamux_operations", replaced(yamux.Yamux, "consume", _gives_credit_twice)),

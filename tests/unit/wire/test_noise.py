@@ -25,7 +25,8 @@ from tests.support.noise_sides import (
 )
 
 from hostmesh.errors import BadSignatureError, FrameTooLargeError, MalformedMessageError, RemoteProtocolError
-from hostmesh.wire.noise import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES, MAX_PLAINTEXT_BYTES
+from hostmesh.wire.noise import MAX_PAYLOAD_BYTES
+from hostmesh.wire.noise_channel import MAX_MESSAGE_BYTES, MAX_PLAINTEXT_BYTES
 
 ROLES = pytest.mark.parametrize("we_dial", [True, False], ids=["initiator", "responder"])
 

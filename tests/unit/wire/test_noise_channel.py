@@ -9,7 +9,7 @@ from tests.support.noise_peer import framed
 from tests.support.noise_sides import channel_pair
 
 from hostmesh.errors import MalformedMessageError, RemoteProtocolError
-from hostmesh.wire.noise import MAX_MESSAGE_BYTES, MAX_PLAINTEXT_BYTES
+from hostmesh.wire.noise_channel import MAX_MESSAGE_BYTES, MAX_PLAINTEXT_BYTES
 
 ROLES = pytest.mark.parametrize("we_dial", [True, False], ids=["initiator", "responder"])
 
