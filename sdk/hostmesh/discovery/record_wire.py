@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from hostmesh.discovery.description import Gpu, Hardware, HostState, ModelOffer, Reachability
 from hostmesh.discovery.terms import ModelKind, Place, Price
 from hostmesh.errors import ConfigError, InvalidAddressError, RecordInvalidError
-from hostmesh.net.address import address_from_bytes, address_to_bytes
+from hostmesh.net.address_bytes import address_from_bytes, address_to_bytes
 from hostmesh.v1 import discovery_pb2 as pb
 
 KINDS = {

@@ -22,18 +22,16 @@ from enum import Enum
 from functools import lru_cache
 
 from hostmesh.errors import InvalidAddressError
-from hostmesh.net.peer_id import PeerId, parse_peer_id, peer_id_from_bytes, peer_id_to_bytes
+from hostmesh.net.peer_id import PeerId, parse_peer_id
 
 MAX_ADDRESSES_PER_PEER = 16
 """Addresses kept or dialled for one peer. Source: issue "find a compute host"."""
 MAX_ADDRESS_CHARS = 512
 """Longest text that is parsed: the longest DNS name (253) with room for the rest."""
 
-_REMEMBERED = 4096
+MAX_REMEMBERED = 4096
 """Forms of addresses that are kept, at most 512 characters each: a network's addresses come again and again."""
 
-_CODES = {"ip4": 4, "tcp": 6, "ip6": 41, "ip6zone": 42, "dns": 53, "dns4": 54, "dns6": 55, "p2p": 421, "ws": 477}
-_NAMES = {code: name for name, code in _CODES.items()}
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*{_LABEL}\.?\Z")
 _ZONE = re.compile(r"[A-Za-z0-9_.:-]{1,32}\Z")
@@ -140,7 +138,7 @@ def _refuse(text: str, why: str) -> InvalidAddressError:
     )
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=MAX_REMEMBERED)
 def parse_address(text: str) -> Endpoint:
     """Parse a multiaddr without ``/p2p``.
 
@@ -190,7 +188,7 @@ def _host(text: str, kind: str, host: str) -> str:
     return str(ip)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=MAX_REMEMBERED)
 def split_peer_address(text: str) -> tuple[str, PeerId | None]:
     """Split ``<address>[/p2p/<peer id>]`` into the address and the peer id.
 
@@ -215,96 +213,6 @@ def split_peer_address(text: str) -> tuple[str, PeerId | None]:
 def join_peer_address(address: str, peer_id: PeerId) -> str:
     """Return ``<address>/p2p/<peer id>``."""
     return f"{address}/p2p/{peer_id}"
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def address_to_bytes(text: str) -> bytes:
-    """Return the binary multiaddr of an address, which may carry ``/p2p``.
-
-    Raises:
-        InvalidAddressError: see :func:`split_peer_address`.
-    """
-    address, peer_id = split_peer_address(text)
-    endpoint = parse_address(address)
-    out = bytearray()
-    if endpoint.zone:
-        out += _varint(_CODES["ip6zone"]) + _sized(endpoint.zone.encode())
-    ip = endpoint.ip
-    out += _varint(_CODES[endpoint.kind]) + (ip.packed if ip is not None else _sized(endpoint.host.encode()))
-    out += _varint(_CODES["tcp"]) + endpoint.port.to_bytes(2, "big")
-    if endpoint.is_websocket:
-        out += _varint(_CODES["ws"])
-    if peer_id is not None:
-        out += _varint(_CODES["p2p"]) + _sized(peer_id_to_bytes(peer_id))
-    return bytes(out)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def address_from_bytes(raw: bytes) -> str:
-    """Return the text of a binary multiaddr, in canonical form; ``/p2p`` is kept.
-
-    Raises:
-        InvalidAddressError: truncated, trailing bytes, or a transport that a node does not speak.
-    """
-    if len(raw) > MAX_ADDRESS_CHARS:
-        raise InvalidAddressError("invalid binary address: too long")
-    text, at = "", 0
-    try:
-        while at < len(raw):
-            code, at = _read_varint(raw, at)
-            name = _NAMES[code]
-            if name == "ws":
-                text += "/ws"
-                continue
-            size = {"ip4": 4, "ip6": 16, "tcp": 2}.get(name)
-            if size is None:
-                size, at = _read_varint(raw, at)
-            value = raw[at : at + size]
-            if len(value) != size or not value:
-                raise InvalidAddressError("invalid binary address: it ends too early")
-            at += size
-            text += f"/{name}/{_value_text(name, value)}"
-    except (KeyError, IndexError, UnicodeDecodeError) as error:
-        raise InvalidAddressError("invalid binary address: unknown protocol or truncated") from error
-    address, peer_id = split_peer_address(text)
-    return address if peer_id is None else join_peer_address(address, peer_id)
-
-
-def _value_text(name: str, value: bytes) -> str:
-    if name in ("ip4", "ip6"):
-        return str(ipaddress.ip_address(value))
-    if name == "tcp":
-        return str(int.from_bytes(value, "big"))
-    if name == "p2p":
-        return peer_id_from_bytes(value)
-    decoded = value.decode("ascii")
-    if "/" in decoded:
-        raise InvalidAddressError("invalid binary address: a slash inside a name")
-    return decoded
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _sized(value: bytes) -> bytes:
-    return _varint(len(value)) + value
-
-
-def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in (0, 7, 14):
-        byte = raw[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise InvalidAddressError("invalid binary address: a number is too long")
 
 
 def _embedded_v4(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

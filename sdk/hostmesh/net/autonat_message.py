@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hostmesh.errors import InvalidAddressError, MalformedMessageError
-from hostmesh.net.address import address_from_bytes, address_to_bytes, split_peer_address
+from hostmesh.net.address import split_peer_address
+from hostmesh.net.address_bytes import address_from_bytes, address_to_bytes
 from hostmesh.v1 import autonat_pb2 as pb
 from hostmesh.wire.bounds import parse
 from hostmesh.wire.framing import encode_frame

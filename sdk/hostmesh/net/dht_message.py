@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hostmesh.errors import InvalidAddressError, MalformedMessageError
-from hostmesh.net.address import address_from_bytes, address_to_bytes, split_peer_address
+from hostmesh.net.address import split_peer_address
+from hostmesh.net.address_bytes import address_from_bytes, address_to_bytes
 from hostmesh.net.peer_id import PeerId, peer_id_from_bytes, peer_id_to_bytes
 from hostmesh.v1 import kad_pb2
 from hostmesh.wire.bounds import parse

@@ -17,13 +17,8 @@ from dataclasses import dataclass
 import trio
 
 from hostmesh.errors import HostmeshError, InvalidAddressError, MalformedMessageError
-from hostmesh.net.address import (
-    MAX_ADDRESSES_PER_PEER,
-    AddressOrigin,
-    address_from_bytes,
-    address_to_bytes,
-    keep_usable,
-)
+from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, AddressOrigin, keep_usable
+from hostmesh.net.address_bytes import address_from_bytes, address_to_bytes
 from hostmesh.net.connection import Connection
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionPool

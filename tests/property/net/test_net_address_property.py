@@ -7,16 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.errors import InvalidAddressError
-from hostmesh.net.address import (
-    AddressOrigin,
-    AddressScope,
-    address_from_bytes,
-    address_to_bytes,
-    keep_usable,
-    may_dial,
-    parse_address,
-    scope_of,
-)
+from hostmesh.net.address import AddressOrigin, AddressScope, keep_usable, may_dial, parse_address, scope_of
+from hostmesh.net.address_bytes import address_from_bytes, address_to_bytes
 
 ips = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6), st.ip_addresses(network="::ffff:0:0/96"))
 

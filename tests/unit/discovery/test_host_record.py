@@ -19,7 +19,7 @@ from hostmesh.errors import (
 )
 from hostmesh.identity.binding import sign_binding, verify_binding
 from hostmesh.identity.wallet import Wallet
-from hostmesh.net.address import address_to_bytes
+from hostmesh.net.address_bytes import address_to_bytes
 from hostmesh.net.envelope import seal_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.v1 import discovery_pb2 as pb

@@ -9,8 +9,6 @@ from hostmesh.errors import InvalidAddressError
 from hostmesh.net.address import (
     AddressOrigin,
     AddressScope,
-    address_from_bytes,
-    address_to_bytes,
     join_peer_address,
     keep_usable,
     may_dial,
@@ -18,6 +16,7 @@ from hostmesh.net.address import (
     scope_of,
     split_peer_address,
 )
+from hostmesh.net.address_bytes import address_from_bytes, address_to_bytes
 
 PEER = "12D3KooWGRUfQVJMaVd4ZHJVFHkQ6GZbYQBLmGrLPSyNu7bKYQqS"
 NOWHERE: frozenset[AddressScope] = frozenset()

@@ -50,7 +50,8 @@ from hostmesh.jobs.stats import JobStats
 from hostmesh.messaging.body import decode_body, encode_body
 from hostmesh.messaging.direct import Message
 from hostmesh.model_kind import ModelKind
-from hostmesh.net.address import address_from_bytes, address_to_bytes, parse_address
+from hostmesh.net.address import parse_address
+from hostmesh.net.address_bytes import address_from_bytes, address_to_bytes
 from hostmesh.settings import LoadedSettings
 from hostmesh.status.snapshot import status_from_proto, status_to_proto
 from hostmesh.testing.adversary_host import HostLies
