@@ -126,7 +126,7 @@ async def test_who_has_not_answered_is_never_chosen_however_short_the_time(world
                 await world.discovery.find_host(criteria, timeout_s=timeout_s)
             rejected = refused.value.rejected
             assert sum(rejected.values()) == refused.value.seen
-            assert rejected["reachable"] == refused.value.seen - rejected.get("listed", 0)
+            assert rejected.get("asked", 0) + rejected["reachable"] == refused.value.seen - rejected.get("listed", 0)
 
 
 @simulated(world_on, network=SimOptions(link=LinkProfile(latency_s=0.1)))

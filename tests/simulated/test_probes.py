@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -96,8 +97,8 @@ async def test_while_an_offer_changes_the_lower_price_is_quoted(world: World, mo
     async with world.host.get_host_manager().serve(offer(500), world.engine) as serving:
         announce = serving._stack.publisher.announce
 
-        async def watched(description: HostDescription) -> HostInfo:
-            info = await announce(description)
+        async def watched(description: HostDescription, **options: Any) -> HostInfo:
+            info = await announce(description, **options)
             quote = await world.client.get_job_manager().request_quote(world.host_id, MODEL)
             meanwhile.append(quote.price_micros_per_mtok)
             if description == refused:

@@ -344,7 +344,19 @@ def test_a_host_that_becomes_preferred_never_falls(
     liked = replace(criteria, preferred=(str(name), *(each for each in criteria.preferred if each != str(name))))
     before = order(crowd, strategy, seed, criteria).index(name)
     assert order(crowd, strategy, seed, liked).index(name) <= before
-    assert order(crowd, strategy, seed, liked).index(name) == 0
+    # Before all but those of whom nothing was refuted, where something was of it.
+    is_liar = next(view for view in crowd if view.info.peer_id == name).refuted
+    honest = sum(not view.refuted for view in crowd)
+    assert order(crowd, strategy, seed, liked).index(name) == (honest if is_liar else 0)
+
+
+@given(crowd=crowds, strategy=strategies, seed=seeds, criteria=criteria_sets)
+def test_who_was_caught_in_a_lie_is_behind_everybody_else(
+    crowd: tuple[HostView, ...], strategy: Strategy, seed: bytes, criteria: HostCriteria
+) -> None:
+    liars = {view.info.peer_id for view in crowd if view.refuted}
+    ranked = order(crowd, strategy, seed, criteria)
+    assert [name in liars for name in ranked] == sorted(name in liars for name in ranked)
 
 
 @given(crowd=crowds, strategy=strategies, seed=seeds, criteria=criteria_sets, data=st.data())

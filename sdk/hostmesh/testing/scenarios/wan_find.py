@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 
 import trio
 
@@ -82,7 +81,7 @@ class _Finds:
                 self._phases[phase].append(max(0.0, until_s - since_s))
                 since_s = max(since_s, until_s)
 
-    async def warm(self, client: MeshNode, log: CallLog, model_id: str, hosts: Sequence[MeshNode]) -> None:
+    async def warm(self, client: MeshNode, log: CallLog, model_id: str) -> None:
         """Look again, with records and connections known: every probe is sent anew."""
         manager = client.manager
         assert manager is not None
@@ -164,7 +163,7 @@ async def play(run: ScenarioRun) -> None:
                     await client.manager.find_all_hosts(HostCriteria(required_models=[model_id]))
                     for _ in range(WARM_FINDS):
                         await trio.sleep(_BETWEEN_WARM_S)
-                        await finds.warm(client, log, model_id, hosts)
+                        await finds.warm(client, log, model_id)
                     is_done.set()
 
                 client = await mesh.start_client(f"client-{place}-{turn}", look, interceptors=[log])
