@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hostmesh.cli import options
-from hostmesh.cli.boundary import print_json
+from hostmesh.cli.boundary import EXIT_CHECK, print_json
 from hostmesh.cli.options import invocation, listed
 from hostmesh.cli.terminal import field
 
 if TYPE_CHECKING:
     from hostmesh.discovery.diagnostics import Finding
-
-EXIT_FAILED = 1
-"""At least one finding is a failure."""
 
 
 def doctor(
@@ -48,7 +45,7 @@ def doctor(
     """Look over ports, key, bootstrap, reachability (peers dial back), clock, mDNS and DHT; each with its remedy.
 
     Runs a node of its own for a moment, where the settings say; the key file is looked at and not used.
-    Exit code 0: nothing failed; 1: something did.
+    Exit code 0: nothing failed; 9: something did.
     """
     state = invocation(context)
     loaded = state.load(
@@ -120,7 +117,7 @@ def doctor(
     else:
         print(f"{len(found)} findings: {failed} failed, {warned} to look at")
     if failed:
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(EXIT_CHECK)
 
 
 def print_finding(each: Finding) -> None:

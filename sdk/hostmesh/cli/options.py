@@ -110,6 +110,8 @@ class Invocation:
     """Whether the command is all that this process does, so that it may execute itself anew."""
     verbosity: int = 0
     log: str | None = None
+    default_log: str | None = None
+    """The log filter where nobody gave one; None: that of the settings."""
     log_json: bool | None = None
     config_file: Path | None = None
 
@@ -130,7 +132,9 @@ class Invocation:
                 env.pop(name, None)
             env["HOSTMESH_HOME"] = str(home)
         loaded = load_settings(given, env, self.config_file)
-        chosen = parse_filter(loaded.settings.log, verbosity=max(verbose, self.verbosity), source=loaded.origins["log"])
+        source = loaded.origins["log"]
+        text = self.default_log if self.default_log and source == "default" else loaded.settings.log
+        chosen = parse_filter(text, verbosity=max(verbose, self.verbosity), source=source)
         configure_logging(chosen, as_json=loaded.settings.log_json)
         return loaded
 

@@ -54,6 +54,8 @@ def sim(
     state = invocation(context)
     if scenario is not None:
         _fix_hash_seed(state)
+    # What nodes warn of is what a scenario of hostile peers is about: thousands of lines.
+    state.default_log = "error"
     state.load(verbose=verbose)
     from hostmesh.testing.scenario import play_scenario
     from hostmesh.testing.scenarios import NAMES, load_scenario

@@ -27,7 +27,7 @@ def test_a_machine_that_is_all_right(command: Command, world: World, home: Path)
     assert not (home / "peer.key").exists()
 
 
-def test_what_fails_is_exit_code_1_with_its_remedy(command: Command, world: World, tmp_path: Path) -> None:
+def test_what_fails_is_exit_code_9_with_its_remedy(command: Command, world: World, tmp_path: Path) -> None:
     key = tmp_path / "peer.key"
     with open_peer_key(key):
         pass
@@ -38,7 +38,7 @@ def test_what_fails_is_exit_code_1_with_its_remedy(command: Command, world: Worl
             "doctor", "--bootstrap", world.bootstrap, "--key", str(key), "--listen", listen,
             "--binding", str(tmp_path / "none.json"), *QUICK,
         )  # fmt: skip
-    assert outcome.code == 1
+    assert outcome.code == 9
     seen = found(outcome.json)
     assert outcome.json["failed"] == 3
     assert seen["KEY_UNUSABLE"]["remedy"] == f"chmod 600 {key}"
@@ -52,7 +52,7 @@ def test_what_fails_is_exit_code_1_with_its_remedy(command: Command, world: Worl
 def test_for_people(command: Command) -> None:
     absent = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWSahP5pFRCEfaziPEba7urXGeif6T1y8jmodzdFUvzBHj"
     outcome = command("doctor", "--bootstrap", absent, "--no-mdns", "--join-s", "0.5", "--timeout-s", "5")
-    assert outcome.code == 1
+    assert outcome.code == 9
     lines = outcome.out.splitlines()
     at = next(index for index, line in enumerate(lines) if line.startswith("fail  BOOTSTRAP_DOWN"))
     assert absent in lines[at]

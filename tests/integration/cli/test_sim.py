@@ -89,6 +89,20 @@ def test_a_users_file_and_its_traces(tmp_path, scenario_file):
     assert "bob" in page
 
 
+@pytest.mark.parametrize(("asked", "warnings"), [(None, 0), ("warning", 1)])
+def test_what_nodes_warn_of_is_not_logged_unless_asked_for(tmp_path, monkeypatch, asked, warnings):
+    warn = "    logging.getLogger('hostmesh.discovery').warning('a key was banned')\n"
+    file = tmp_path / "warns.py"
+    file.write_text("import logging\n" + SCENARIO.replace("    while run", warn + "    while run"))
+    monkeypatch.delenv("HOSTMESH_LOG", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("HOSTMESH_LOG", asked)
+    process = start(tmp_path, str(file))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert err.count("a key was banned") == warnings
+
+
 def test_a_scenario_that_fails_leaves_its_traces(tmp_path):
     file = tmp_path / "fails.py"
     file.write_text(SCENARIO.replace("    while run", "    assert run.figures is None, 'planned'\n    while run"))
