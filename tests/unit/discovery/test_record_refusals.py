@@ -41,18 +41,27 @@ def body_of(signed: pb.SignedHostRecord) -> pb.HostRecord:
 
 def resigned(**fields: Any) -> pb.SignedHostRecord:
     """Return the record with other values, signed anew by its host."""
+
+    def edit(body: pb.HostRecord) -> None:
+        for name, value in fields.items():
+            setattr(body, name, value)
+
+    return changed(edit)
+
+
+def changed(edit: Callable[[pb.HostRecord], None]) -> pb.SignedHostRecord:
     body = body_of(RECORD)
-    for name, value in fields.items():
-        setattr(body, name, value)
+    edit(body)
     return pb.SignedHostRecord(envelope=sealed(body.SerializeToString()), binding=RECORD.binding)
 
 
 def with_models(*model_ids: str) -> pb.SignedHostRecord:
-    body = body_of(RECORD)
-    del body.models[:]
-    for model_id in model_ids:
-        body.models.add(model_id=model_id)
-    return pb.SignedHostRecord(envelope=sealed(body.SerializeToString()), binding=RECORD.binding)
+    def edit(body: pb.HostRecord) -> None:
+        del body.models[:]
+        for model_id in model_ids:
+            body.models.add(model_id=model_id)
+
+    return changed(edit)
 
 
 def bound(binding: pb.PeerBinding | None) -> pb.SignedHostRecord:
@@ -137,6 +146,12 @@ REFUSALS: dict[str, tuple[Callable[[], pb.SignedHostRecord], type[RemoteProtocol
         "the record offers one model twice",
         "models",
     ),
+    "a location that is none": (
+        lambda: changed(lambda body: body.location.CopyFrom(pb.Location(country_code="us"))),
+        RecordInvalidError,
+        "the record's location is wrong",
+        "location",
+    ),
 }
 
 
@@ -197,6 +212,26 @@ def test_the_last_second_of_each_skew_is_taken() -> None:
     ahead = resigned(issued_at_unix_s=EPOCH + SKEW_S, expires_at_unix_s=EPOCH + SKEW_S + 1)
     assert verify(ahead).issued_at_unix_s == EPOCH + SKEW_S
     assert verify(RECORD, now=EPOCH + 150).sequence == 1
+
+
+def test_a_wrong_offer_is_refused_with_which_and_why() -> None:
+    signed = changed(lambda body: body.models.add(model_id="n", weights_sha256=b"short"))
+    with pytest.raises(RecordInvalidError, match=r"^the record's offer is wrong: weights_sha256") as caught:
+        verify(signed)
+    assert caught.value.field == "models[1].weights_sha256"
+
+
+def test_addresses_that_cannot_be_read_are_counted_one_by_one() -> None:
+    info = verify(changed(lambda body: body.addresses.extend([b"junk", b"more junk", b"\x04"])))
+    assert (info.addresses, info.dropped_addresses) == (("/ip4/192.0.2.1/tcp/4001",), 3)
+
+
+def test_an_address_that_is_none_is_not_signed() -> None:
+    with pytest.raises(ConfigError, match="nowhere") as caught:
+        make_record("host", addresses=("/ip4/nowhere/tcp/1",))
+    assert (caught.value.name, caught.value.source) == ("announce_addresses", "argument")
+    assert caught.value.__cause__ is not None
+    assert caught.value.remedy == getattr(caught.value.__cause__, "remedy", None) != ""
 
 
 def _sized(software_bytes: int) -> pb.SignedHostRecord:
