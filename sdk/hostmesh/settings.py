@@ -20,16 +20,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import cast
 
 from hostmesh.errors import ConfigError
+from hostmesh.setting_values import CHECKS
 
 CONFIG_FILE_NAME = "config.toml"
-MAX_ADDRESSES = 64
-"""Most entries of a list. Chosen here."""
 
 BOOTSTRAP_CONNECTIONS = 10_000
 """``max_connections`` of a bootstrap node that is not told otherwise. Source: architecture, decision 10."""
@@ -172,14 +170,14 @@ def load_settings(
     env = os.environ if env is None else env
     paths = Paths.from_environment(env)
     values: dict[str, object] = {}
-    origins = dict.fromkeys(_CHECKS, "default")
+    origins = dict.fromkeys(CHECKS, "default")
     for name, value in _from_toml(_toml_file(toml_path, env, paths)):
         values[name], origins[name] = value
     for name, value in _from_environment(env):
         values[name], origins[name] = value
     for name, given in (overrides or {}).items():
-        if name not in _CHECKS:
-            raise _unknown(name, _CHECKS, source="argument")
+        if name not in CHECKS:
+            raise _unknown(name, CHECKS, source="argument")
         if given is not None:
             values[name], origins[name] = _check(name, given, source="argument"), "argument"
     # Every value went through its check, which returns what the field's annotation says.
@@ -188,7 +186,7 @@ def load_settings(
 
 def setting_names() -> tuple[str, ...]:
     """Return the names of all settings, in the order of the class."""
-    return tuple(_CHECKS)
+    return tuple(CHECKS)
 
 
 def environment_names(name: str) -> tuple[str, ...]:
@@ -248,8 +246,8 @@ def _from_toml(path: Path | None) -> Iterable[tuple[str, tuple[object, str]]]:
             f"{path} is not TOML: {error}", source=source, remedy="see docs/configuration.md for an example"
         ) from error
     for name, value in table.items():
-        if name not in _CHECKS:
-            raise _unknown(name, _CHECKS, source=source)
+        if name not in CHECKS:
+            raise _unknown(name, CHECKS, source=source)
         checked = _check(name, value, source=source)
         if isinstance(checked, Path):
             checked = path.parent / checked  # relative to the file that says it, not to where the command runs
@@ -257,7 +255,7 @@ def _from_toml(path: Path | None) -> Iterable[tuple[str, tuple[object, str]]]:
 
 
 def _from_environment(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[object, str]]]:
-    known = {variable: name for name in _CHECKS for variable in environment_names(name)}
+    known = {variable: name for name in CHECKS for variable in environment_names(name)}
     for variable in env:
         if (
             variable.startswith("HOSTMESH_")
@@ -266,7 +264,7 @@ def _from_environment(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[objec
             and not variable.startswith(_HOST_DAEMON_PREFIX)
         ):
             raise _unknown(variable, (*known, *_NAMED_ELSEWHERE), source="environment")
-    for name in _CHECKS:
+    for name in CHECKS:
         given = [variable for variable in environment_names(name) if env.get(variable)]
         if not given:
             continue
@@ -321,92 +319,8 @@ def _from_text(name: str, text: str, source: str) -> object:
 
 def _check(name: str, value: object, *, source: str) -> object:
     """Return the value in its one form, or refuse it."""
-    accept, wanted = _CHECKS[name]
+    accept, wanted = CHECKS[name]
     try:
         return accept(value)
     except ValueError as error:
         raise _wrong(name, value, source=source, wanted=wanted) from error
-
-
-def _text_list(value: object) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or len(value) > MAX_ADDRESSES:
-        raise ValueError
-    if not all(isinstance(item, str) and item for item in value):
-        raise ValueError
-    return tuple(cast("list[str]", value))
-
-
-def _multiaddrs(value: object) -> tuple[str, ...]:
-    items = _text_list(value)
-    if not all(item.startswith("/") for item in items):
-        raise ValueError
-    return items
-
-
-def _peer_multiaddrs(value: object) -> tuple[str, ...]:
-    items = _multiaddrs(value)
-    if not all("/p2p/" in item for item in items):
-        raise ValueError
-    return items
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError  # noqa: TRY004 - the one error that _check maps
-    return value
-
-
-def _integer(least: int, most: int) -> Callable[[object], int]:
-    def accept(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError
-        return value
-
-    return accept
-
-
-def _path(value: object) -> Path | None:
-    if value is None:
-        return None
-    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
-        raise ValueError
-    return Path(value).expanduser()
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 256 or not value.isprintable():
-        raise ValueError
-    return value
-
-
-def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _prefix(value: object) -> str:
-    text = _text(value)
-    if not (text.startswith("/") and len(text) > 1) or text.endswith("/") or not text.isascii() or " " in text:
-        raise ValueError
-    return text
-
-
-_CHECKS: dict[str, tuple[Callable[[object], object], str]] = {
-    "listen_addresses": (_multiaddrs, 'a list of multiaddrs, such as ["/ip4/0.0.0.0/tcp/4001"]'),
-    "announce_addresses": (_multiaddrs, 'a list of multiaddrs, such as ["/dns4/host.example/tcp/4001"]'),
-    "bootstrap_nodes": (_peer_multiaddrs, 'a list of multiaddrs that end in "/p2p/<peer id>"'),
-    "static_hosts": (_peer_multiaddrs, 'a list of multiaddrs that end in "/p2p/<peer id>"'),
-    "enable_dht": (_flag, "true or false"),
-    "enable_mdns": (_flag, "true or false"),
-    "enable_gossip": (_flag, "true or false"),
-    "max_connections": (_integer(1, 100_000), "a whole number from 1 to 100000"),
-    "max_streams": (_integer(1, 100_000), "a whole number from 1 to 100000"),
-    "connection_timeout_ms": (_integer(1, 3_600_000), "milliseconds, a whole number from 1 to 3600000"),
-    "key_file": (_path, "a file's path"),
-    "wallet_file": (_path, "a file's path"),
-    "protocol_prefix": (_prefix, 'a prefix such as "/hostmesh": a slash first and none last'),
-    "network": (_text, "a printable name of 1 to 256 characters"),
-    "mdns_interfaces": (_text_list, "a list of interface names or addresses"),
-    "location": (_optional_text, 'a place such as "US" or "US/california"'),
-    "log": (_text, "a filter such as info or net=debug,discovery=info"),
-    "log_json": (_flag, "true or false"),
-}
