@@ -30,6 +30,9 @@ PEER_CHECK_BURST = 512
 WANTS_PER_S = 8.0
 WANT_BURST = 64
 """Messages that one peer gets by asking for them."""
+CONTROLS_PER_S = 16.0
+CONTROL_BURST = 64
+"""Offers of messages, and wishes to enter or leave a mesh, of one peer that are heeded."""
 SUBSCRIPTIONS_PER_S = 1.0
 SUBSCRIPTION_BURST = 128
 """Topics that one peer joins or leaves."""
@@ -172,6 +175,7 @@ class Bucket:
 class _Account:
     checks: Bucket = field(default_factory=lambda: Bucket(PEER_CHECKS_PER_S, PEER_CHECK_BURST))
     wants: Bucket = field(default_factory=lambda: Bucket(WANTS_PER_S, WANT_BURST))
+    controls: Bucket = field(default_factory=lambda: Bucket(CONTROLS_PER_S, CONTROL_BURST))
     subscriptions: Bucket = field(default_factory=lambda: Bucket(SUBSCRIPTIONS_PER_S, SUBSCRIPTION_BURST))
     patience: Bucket = field(default_factory=lambda: Bucket(REJECTIONS_FORGOTTEN_PER_S, MAX_REJECTIONS))
     muted_until_s: float = 0.0
@@ -220,6 +224,10 @@ class Gatekeeper:
     def may_want(self, peer_id: PeerId, now_s: float) -> bool:
         """Whether a peer gets one more message that it asks for."""
         return self._account(peer_id).wants.take(now_s)
+
+    def may_control(self, peer_id: PeerId, now_s: float) -> bool:
+        """Whether a peer is heeded when it offers messages, or wishes to enter or leave a mesh."""
+        return self._account(peer_id).controls.take(now_s)
 
     def may_subscribe(self, peer_id: PeerId, now_s: float) -> bool:
         """Whether a peer is heeded when it joins or leaves a topic."""

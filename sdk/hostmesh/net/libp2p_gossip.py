@@ -162,8 +162,15 @@ class _Pubsub(Pubsub):
             _log.debug("a peer's gossip ends: %r", error, extra={"peer_id": str(peer_id)})
             await stream.reset()
         finally:
-            if self._inbound.get(peer_id) is stream:
+            is_last = self._inbound.get(peer_id) is stream
+            if is_last:
                 del self._inbound[peer_id]
+        if is_last and not self._topics.is_muted(peer_id):
+            # It has left, or lost a stream: what it joined is over, and our stream to it is made anew if it takes one.
+            outbound = self.peers.get(peer_id)
+            self._handle_dead_peer(peer_id)
+            if outbound is not None:
+                await outbound.reset()
 
     async def continuously_read_stream(self, stream: INetStream) -> None:
         """Take what a peer sends, at the pace that it is allowed. py-libp2p starts a task for each message instead."""

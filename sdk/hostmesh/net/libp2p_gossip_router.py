@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Container
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ class Router(GossipSub):
                 graylist_threshold=MUTED_SCORE / 2,
             ),
         )
+        # These are the gatekeeper's matter, which logs nothing that a stranger says a thousand times a second.
+        self.max_ihave_messages_per_second = self.max_iwant_requests_per_second = math.inf
         self._topics = topics
         self._greeted: set[ID] = set()
         self._replayed_at_s: dict[tuple[ID, str], float] = {}
@@ -119,10 +122,12 @@ class Router(GossipSub):
         # The node knows its peers' addresses by Identify.
         rpc.ClearField("senderRecord")
         trim(rpc.control, self._topics.joined, self.pubsub.seen_messages)
-        now_s, known_as = trio.current_time(), node_peer_id(sender_peer_id)
+        gate, now_s, known_as = self._topics.gate, trio.current_time(), node_peer_id(sender_peer_id)
         for iwant in rpc.control.iwant:
-            wanted = [each for each in iwant.messageIDs if self._topics.gate.may_want(known_as, now_s)]
-            _replace(iwant.messageIDs, wanted)
+            _keep(iwant.messageIDs, [each for each in iwant.messageIDs if gate.may_want(known_as, now_s)])
+        _keep(rpc.control.iwant, [each for each in rpc.control.iwant if each.messageIDs])
+        for entries in (rpc.control.ihave, rpc.control.graft, rpc.control.prune):
+            _keep(entries, [each for each in entries if gate.may_control(known_as, now_s)])
         await super().handle_rpc(rpc, sender_peer_id)
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
@@ -204,16 +209,17 @@ def trim(control: rpc_pb2.ControlMessage, topics: Container[str], seen: LastSeen
     """Leave of a control message what is about topics of ours, and no more of it than is heeded in reason."""
     for ihave in control.ihave:
         news = [each for each in ihave.messageIDs if _fits(each) and not seen.has(each)]
-        _replace(ihave.messageIDs, news[:MAX_IDS])
+        _keep(ihave.messageIDs, news[:MAX_IDS])
+    _keep(control.ihave, [each for each in control.ihave if each.messageIDs])
     for entries in (control.ihave, control.graft, control.prune):
-        _replace(entries, [each for each in entries if each.topicID in topics][:MAX_CONTROLS])
+        _keep(entries, [each for each in entries if each.topicID in topics][:MAX_CONTROLS])
     for asking in (control.iwant, control.idontwant):
-        _replace(asking, list(asking)[:MAX_CONTROLS])
+        _keep(asking, list(asking)[:MAX_CONTROLS])
         left = MAX_IDS
         for entry in asking:
             ids = [each for each in dict.fromkeys(entry.messageIDs) if _fits(each)][:left]
             left -= len(ids)
-            _replace(entry.messageIDs, ids)
+            _keep(entry.messageIDs, ids)
     for prune in control.prune:
         prune.ClearField("peers")  # whom to dial is not for gossip to say
         prune.backoff = min(prune.backoff, MAX_BACK_OFF_S)
@@ -225,7 +231,7 @@ def _fits(message_id: bytes) -> bool:
     return len(message_id) <= MAX_ID_BYTES
 
 
-def _replace(field: Any, entries: list[Any]) -> None:
+def _keep(field: Any, entries: list[Any]) -> None:
     del field[:]
     field.extend(entries)
 
