@@ -14,7 +14,7 @@ from tests.support.simulated import eventually, simulated
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.dht import QUERY_TIMEOUT_S
 from hostmesh.net.dht_message import content_key
-from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.testing import LinkProfile, SimOptions
 
 
@@ -73,6 +73,25 @@ async def test_find_waits_for_the_first_server(nodes: Nodes):
     assert not found
     await connect(client, server)
     await eventually(lambda: bool(found))
+
+
+@simulated(nodes_on)
+async def test_a_server_is_found_by_its_id(nodes: Nodes):
+    """The client knows one server, which knows another: who asks it hears where that one is."""
+    known, sought = await start(nodes, server=True), await start(nodes, server=True)
+    client, hidden = await start(nodes, server=False), await start(nodes, server=False)
+    await connect(known, sought)
+    await connect(hidden, known)
+    await connect(client, known)
+    await eventually(lambda: client[1].servers() and sought[0].peer_id in known[1].servers())
+    found: list[tuple[tuple[str, ...], PeerId]] = []
+
+    await client[1].find_peer(sought[0].peer_id, timeout_s=10, found=lambda *named: found.append(named))
+    assert (sought[0].listen_addresses(), known[0].peer_id) in found
+
+    found.clear()
+    await client[1].find_peer(hidden[0].peer_id, timeout_s=10, found=lambda *named: found.append(named))
+    assert found == [], "of who serves no DHT it tells nobody"
 
 
 @simulated(nodes_on)

@@ -21,7 +21,7 @@ from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.service import DiscoveryServer
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
 from hostmesh.discovery.store import SequenceStore
-from hostmesh.discovery.terms import ModelKind, Price
+from hostmesh.discovery.terms import ModelKind, Place, Price
 from hostmesh.errors import BadSignatureError, DeadlineExceededError, DialError, ReadyTimeoutError, RpcError, StatusCode
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
@@ -395,6 +395,8 @@ class FakeFactory:
         self.open = 0
         self.error: Exception | None = None
         self.waits = False
+        self.place: Place | None = None
+        """Where the node says that it is."""
         self.publisher = make_publisher(self.node, self.sources)
 
     @asynccontextmanager
@@ -419,6 +421,7 @@ class FakeFactory:
                     status=self.node,
                     messenger=self.messenger,
                     publisher=self.publisher,
+                    place=self.place,
                 )
             finally:
                 self.open -= 1

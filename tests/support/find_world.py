@@ -20,6 +20,7 @@ from discovery_world import (
 )
 
 from hostmesh.discovery.manager import DiscoveryConfig, DiscoveryManager
+from hostmesh.discovery.terms import Place
 from hostmesh.reputation.standing_book import StandingBook
 
 
@@ -34,6 +35,8 @@ class World:
         self.standings = StandingBook(system=trio_system())
         self.config = config
         self.records = make_records()
+        self.place: Place | None = None
+        """Where the client says that it is."""
         self.manager: DiscoveryManager
         self.node: FakeNode
 
@@ -51,6 +54,7 @@ class World:
     async def client(self) -> AsyncIterator[DiscoveryManager]:
         async with trio.open_nursery() as nursery:
             factory = FakeFactory(self.network, self.sources, self.records)
+            factory.place = self.place
             self.node = factory.node
             self.factory = factory
             self.manager = DiscoveryManager(

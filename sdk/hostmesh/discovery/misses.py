@@ -48,7 +48,7 @@ def when_to_retry(retry_after_ms: int | None) -> str:
 def _unfit(funnel: Funnel, peer_id: str, relaxation: str, advice: str) -> HostUnfitError:
     rejection = next((each for each in funnel.rejections if each.peer_id == peer_id), None)
     if rejection is None:
-        criterion, detail = "", "no source named it, or it has no record that holds"
+        criterion, detail = "", "it was not reached at any address that is known, or gave no record that holds"
         advice = "check its peer id, and that the host runs on this network"
     else:
         criterion, detail = rejection.criterion, rejection.detail

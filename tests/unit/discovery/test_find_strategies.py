@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from discovery_world import FakePeer, make_key
+from discovery_world import FakePeer, make_description, make_key
 from find_world import World
 from trio.testing import MockClock
 
@@ -19,7 +19,8 @@ from hostmesh.discovery.ranking import AUTO, CHEAPEST, FASTEST, SPECIFIC, Score,
 from hostmesh.discovery.selection import Diversity
 from hostmesh.discovery.terms import Price
 from hostmesh.discovery.view import HostView
-from hostmesh.errors import ConfigError, HostUnfitError, NoHostFoundError
+from hostmesh.errors import ConfigError, DialError, HostUnfitError, NoHostFoundError
+from hostmesh.net.peer_id import PeerId
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "discovery.md"
 
@@ -152,9 +153,57 @@ async def test_a_specific_host_that_nobody_knows(autojump_clock: MockClock) -> N
         with pytest.raises(HostUnfitError) as caught:
             await discovery.find_host(HostCriteria(include=[stranger]), strategy=SPECIFIC)
         assert (caught.value.criterion, caught.value.peer_id) == ("", stranger)
-        assert "no source named it" in caught.value.message
+        assert "it was not reached at any address that is known" in caught.value.message
         assert "peer id" in caught.value.remedy
         assert await discovery.find_all_hosts(HostCriteria(include=[stranger]), strategy=SPECIFIC) == []
+
+
+async def test_a_host_that_no_source_names_is_found_by_its_id(autojump_clock: MockClock) -> None:
+    """It is dialled by what the node knows of it, and asked for its record like others."""
+    world, cheap, _ = cheap_and_fast()
+    hidden = world.network.add_host("hidden", make_description("m", price=7))
+    named = HostCriteria(include=[str(hidden.peer_id)])
+    async with world.client() as discovery:
+        assert (await discovery.find_host()).peer_id == cheap.peer_id
+        choice = await discovery.find_host(named, strategy=SPECIFIC)
+        assert (choice.peer_id, choice.sources) == (hidden.peer_id, ("named",))
+        assert choice.latency is not None
+        # It is known now; no source is asked for it again, and it is no secret to other searches.
+        queries = len(world.source.queries)
+        assert (await discovery.find_host(named)).peer_id == hidden.peer_id
+        assert len(world.source.queries) == queries
+
+
+async def test_each_of_the_hosts_named_is_looked_for(autojump_clock: MockClock) -> None:
+    """Also beside one that is known and fits, and names that are none or are wallets."""
+    world, cheap, _ = cheap_and_fast()
+    hidden = world.network.add_host("hidden", make_description("m", price=0))
+    wallet = "0x" + "ab" * 20
+    include = [str(cheap.peer_id), str(hidden.peer_id), wallet, "no id of a peer", str(make_key("gone").peer_id)]
+    async with world.client() as discovery:
+        assert (await discovery.find_host()).peer_id == cheap.peer_id
+        found = await discovery.find_all_hosts(HostCriteria(include=include))
+        assert {choice.peer_id for choice in found} == {cheap.peer_id, hidden.peer_id}
+        (query, *_) = [query for query in world.source.queries if query.peer_ids]
+        assert query.peer_ids == (cheap.peer_id, hidden.peer_id, make_key("gone").peer_id)
+
+
+async def test_a_named_host_is_tried_again_at_an_address_that_a_source_knows(autojump_clock: MockClock) -> None:
+    world, _, _ = cheap_and_fast()
+    hidden = world.network.add_host("hidden", make_description("m"))
+    address = "/ip4/192.0.2.44/tcp/4001"
+    world.source.names(hidden, after_s=1.0, addresses=(address,))
+    reach = world.network.reach
+
+    def reach_where_known(peer_id: PeerId) -> FakePeer:
+        if peer_id == hidden.peer_id and not world.node.addresses.get(peer_id):
+            raise DialError("no address is known", stage="address")
+        return reach(peer_id)
+
+    world.network.reach = reach_where_known  # type: ignore[method-assign]
+    async with world.client() as discovery:
+        choice = await discovery.find_host(HostCriteria(include=[str(hidden.peer_id)]), strategy=SPECIFIC)
+        assert (choice.peer_id, choice.sources) == (hidden.peer_id, ("dht", "named"))
 
 
 async def test_specific_needs_one_host(autojump_clock: MockClock) -> None:

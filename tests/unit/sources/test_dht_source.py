@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
 
 from hostmesh.discovery.source import Advert, SourceQuery
-from hostmesh.discovery.sources.dht import DhtSource
+from hostmesh.discovery.sources.dht import MAX_PEERS_SOUGHT, DhtSource
 from hostmesh.discovery.sources.model_keys import EPOCH_S, MAX_LEAD_S, MIN_LEAD_S, epoch_of, model_key, next_turn_s
 from hostmesh.errors import NodeNotRunningError
 from hostmesh.net.address import AddressOrigin
@@ -31,6 +32,8 @@ class ListDht:
         self.provided: list[tuple[float, bytes]] = []
         self.records: dict[bytes, list] = {}
         self.asked: list[bytes] = []
+        self.sought: list = []
+        self.addresses: dict = {}
         self.delay_s: dict[bytes, float] = {}
         self.linger_s = 0.0
         """How long a lookup goes on after it has named its providers."""
@@ -53,6 +56,11 @@ class ListDht:
             found(*provider, SERVER)
         await trio.sleep(self.linger_s)
         return providers
+
+    async def find_peer(self, peer_id, *, timeout_s, found):
+        self.sought.append(peer_id)
+        for address in self.addresses.get(peer_id, ()):
+            found((address,), SERVER)
 
     def servers(self):
         return (PEERS[0],) if self.server.is_set() else ()
@@ -308,3 +316,20 @@ async def test_near_a_turn_both_epochs_are_asked(autojump_clock, after_turn_s, e
         key_of("llama", shard, epoch=first + each) for shard in range(4) for each in epochs
     )
     assert source.statistics.last_find.shards == 4 * len(epochs)
+
+
+async def test_hosts_that_a_query_names_are_looked_for_by_their_ids(autojump_clock):
+    dht = ListDht()
+    named = PEERS[: MAX_PEERS_SOUGHT + 2]
+    dht.addresses = {named[1]: ("/ip4/192.0.2.7/tcp/1", "/ip4/192.0.2.8/tcp/1")}
+    found = []
+    await source_of(dht).find(replace(query("m"), peer_ids=tuple(named)), found.append)
+    assert sorted(dht.sought) == sorted(named[:MAX_PEERS_SOUGHT])
+    assert [(each.peer_id, each.addresses, each.named_by) for each in found] == [
+        (named[1], ("/ip4/192.0.2.7/tcp/1",), SERVER),
+        (named[1], ("/ip4/192.0.2.8/tcp/1",), SERVER),
+    ]
+    assert {each.origin for each in found} == {AddressOrigin.REMOTE}
+    dht.sought.clear()
+    await source_of(dht).find(query("m"), found.append)
+    assert dht.sought == []
