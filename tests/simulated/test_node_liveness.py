@@ -23,8 +23,8 @@ from hostmesh.net.events import (
     RetryPlanned,
     RetryReason,
 )
-from hostmesh.net.muxer import MEASURE_S, PING_S
 from hostmesh.net.node import Node
+from hostmesh.net.pinger import MEASURE_S, PING_S
 from hostmesh.testing import SimMachine, make_peer_key
 
 CONFIGURED = AddressOrigin.CONFIGURED

@@ -17,8 +17,8 @@ from tests.support.yamux_wire import FrameReader
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection_keeper import TICK_S
 from hostmesh.net.links import LinkBrokenError, link_over
-from hostmesh.net.muxer import PING_S
 from hostmesh.net.node import Node
+from hostmesh.net.pinger import PING_S
 from hostmesh.net.upgrade import Upgrader
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import CallContext, RpcServer, SendResponse

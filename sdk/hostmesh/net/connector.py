@@ -12,6 +12,7 @@ from hostmesh.net.address import MAX_ADDRESSES_PER_PEER, AddressOrigin, AddressS
 from hostmesh.net.connection import Connection
 from hostmesh.net.dialer import AttemptFailedError, Dialer
 from hostmesh.net.events import DialEnded, DialStarted, NodeEvent
+from hostmesh.net.failure import same_failure
 from hostmesh.net.links import LinkBrokenError, StreamLink, WebSocketLink, link_over
 from hostmesh.net.network import Network
 from hostmesh.net.peer_id import PeerId
@@ -98,7 +99,7 @@ class Connector:
                 raise DialError(f"{peer_id} could not be reached within {timeout_s:g} s", stage="timeout")
             had_time = trio.current_time() < ongoing.deadline or ongoing.deadline >= deadline
             if ongoing.error is not None and had_time and ongoing.tried.issuperset(each for each, _ in addresses):
-                raise _copy(ongoing.error)
+                raise same_failure(ongoing.error)
 
     async def adopt_stream(self, stream: trio.abc.Stream, peer_id: PeerId | None, timeout_s: float) -> PeerId:
         """Shake hands over a byte stream that somebody else got, a relay's for one, and keep the connection.
@@ -199,8 +200,9 @@ class Connector:
             connection = await self._adopt(opened, address, origin)
         except DialError as error:
             stage, attempts = error.stage, error.attempts
-            dialing.error = _copy(error, prefix=f"{peer_id}: ")
-            raise _copy(dialing.error) from error
+            told = f"{peer_id}: {error.message}"
+            dialing.error = DialError(told, stage=stage, attempts=attempts, remedy=error.remedy)
+            raise same_failure(dialing.error) from error
         else:
             stage, worked = "connected", address
             return connection
@@ -228,8 +230,3 @@ class Connector:
         except BaseException:
             await link.close()
             raise
-
-
-def _copy(error: DialError, *, prefix: str = "") -> DialError:
-    """Return the same failure as a new exception: an exception belongs to one task."""
-    return DialError(prefix + error.message, stage=error.stage, attempts=error.attempts, remedy=error.remedy)

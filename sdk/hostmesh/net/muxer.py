@@ -24,7 +24,7 @@ from hostmesh.errors import RemoteProtocolError
 from hostmesh.net.events import CloseCause
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.links import LinkBrokenError, rest_of
-from hostmesh.net.peer_id import PeerId
+from hostmesh.net.pinger import Pinger
 from hostmesh.net.upgrade import SecuredLink
 from hostmesh.wire.yamux import (
     DataReceived,
@@ -48,12 +48,6 @@ _WOKEN_SENDERS = 64
 _QUIET_S = 150e-6
 """A connection that wrote nothing for so long writes at once: there is nothing to join with, or, in a long pass of the
 scheduler, the peer can be at work while this side still is."""
-PING_S = 20.0
-"""A peer of which nothing was heard for so long is pinged by the side that dialled."""
-PATIENCE_S = 5.0
-"""The other side waits so much longer. The answer to a ping tells both sides that the other lives: one of them asks."""
-MEASURE_S = 180.0
-"""A busy connection is pinged this often, for the round-trip time."""
 SILENCE_S = 36.0
 """A peer that is silent so long, a ping included, is gone."""
 STUCK_S = 120.0
@@ -98,7 +92,7 @@ class Muxer:
     def __init__(
         self, opened: SecuredLink, *, limits: YamuxLimits, ledger: Ledger, accept: Callable[[YamuxStream], None]
     ) -> None:
-        self.peer_id: PeerId = opened.peer_id
+        self.peer_id = opened.peer_id
         self._link = opened.link
         self._channel = opened.secured.channel
         self._early = opened.secured.plaintexts
@@ -119,16 +113,11 @@ class Muxer:
         self._senders = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
         self._reported_unread = 0
-        self._ping_value = 0
-        self._pinged_at_s: float | None = None
-        self._ping_after_s = PING_S if opened.is_initiator else PING_S + PATIENCE_S
-        self._last_ping_s = -math.inf
+        self.pinger = Pinger(is_initiator=opened.is_initiator)
         self.is_closed = False
         """No stream can be opened or written any more."""
         self.close_cause = CloseCause.ENDED
         """Why, once it is."""
-        self.rtt_s: float | None = None
-        """Round-trip time of the last ping; None before the first."""
         self.heard_bytes = 0
         """Bytes that came, of all streams."""
         self._reported_refused = 0
@@ -145,6 +134,11 @@ class Muxer:
         # Where the socket takes what waited, the peer's machine takes it: its answer to a ping comes after that, and
         # news of its windows after megabytes.
         return max(self._link.last_heard_s, self._link.last_sent_s if self._unsent else self._drained_at_s)
+
+    @property
+    def rtt_s(self) -> float | None:
+        """Round-trip time of the last ping; None before the first."""
+        return self.pinger.rtt_s
 
     @property
     def unsent_bytes(self) -> int:
@@ -328,7 +322,7 @@ class Muxer:
                 self._overflow_level = logging.DEBUG
             event.stream.owner.take_reset(is_overflow=event.is_overflow)
         elif isinstance(event, Pong):
-            self._take_pong(event.value)
+            self.pinger.take_answer(event.value, trio.current_time())
 
     def report_unread(self) -> None:
         """Tell the node's accounts what is unread here."""
@@ -363,26 +357,13 @@ class Muxer:
         elif self._unsent and now - self._link.last_sent_s > STUCK_S:
             _log.info("peer %s reads nothing; closing the connection", self.peer_id)
             self.abort(CloseCause.STUCK)
-        elif (
-            now - max(self._last_ping_s, self._link.last_heard_s) >= self._ping_after_s
-            or now - self._last_ping_s >= MEASURE_S
-        ):
+        elif self.pinger.is_due(now, self._link.last_heard_s):
             self.ping(now)
 
     def ping(self, now: float) -> None:
         """Measure the round-trip time."""
-        self._last_ping_s = now
-        if self._pinged_at_s is None:
-            self._ping_value = (self._ping_value + 1) & 0xFFFFFFFF
-            self._pinged_at_s = now
-        # An unanswered one is sent again under its number: the first answer counts.
-        self.yamux.ping(self._ping_value)
+        self.yamux.ping(self.pinger.next_value(now))
         self.flush_soon()
-
-    def _take_pong(self, value: int) -> None:
-        if self._pinged_at_s is not None and value == self._ping_value:
-            self.rtt_s = trio.current_time() - self._pinged_at_s
-            self._pinged_at_s = None
 
     def abort(self, cause: CloseCause = CloseCause.ENDED) -> None:
         """End the connection without a goodbye."""

@@ -14,7 +14,8 @@ from hostmesh.errors import (
     ProtocolNotSupportedError,
     RemoteProtocolError,
 )
-from hostmesh.net.stream_life import StreamLife, same_failure
+from hostmesh.net.failure import same_failure
+from hostmesh.net.stream_life import StreamLife
 from hostmesh.wire.multistream import Proposer
 from hostmesh.wire.versions import refusal
 from hostmesh.wire.yamux import MAX_FRAME_BYTES, YamuxStream
@@ -397,11 +398,3 @@ class NodeStream(StreamLife):
             self._chunks.clear()
             self._is_ended = False
         self._fail(self._lost("too much of it was unread" if is_overflow else "the peer reset it"))
-
-    def take_neglect(self) -> None:
-        """Note that the stream was reset because the peer did not close its side after ours."""
-        self._fail(self._lost("the peer did not close it in time"))
-
-    def take_connection_end(self) -> None:
-        """Note that the connection is no more; what came before can still be read."""
-        self._fail(self._lost("the connection ended"))

@@ -140,6 +140,14 @@ class StreamLife:
                 self._was_reset = trio.Event()
             await self._was_reset.wait()
 
+    def take_neglect(self) -> None:
+        """Note that the stream was reset because the peer did not close its side after ours."""
+        self._fail(self._lost("the peer did not close it in time"))
+
+    def take_connection_end(self) -> None:
+        """Note that the connection is no more; what came before can still be read."""
+        self._fail(self._lost("the connection ended"))
+
     def _fail(self, failure: HostmeshError) -> None:
         if self._failure is not None:
             return
@@ -173,10 +181,3 @@ class StreamLife:
                 self._connection.deadlines.remove(self, self._deadline_key)
                 self._deadline_key = None
             self._connection.release(self)
-
-
-def same_failure(error: HostmeshError) -> HostmeshError:
-    """Return the same failure as a new exception: one belongs to one task, and keeps the frames it went through."""
-    again = type(error).__new__(type(error), *error.args)
-    again.__dict__.update(error.__dict__)
-    return again

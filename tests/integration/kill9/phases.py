@@ -101,9 +101,9 @@ class Scene:
         await self.node.connect(peer_id, [self.server.address], origin=AddressOrigin.CONFIGURED)
         (connection,) = self.node._pool.of(peer_id)
         muxer = connection.muxer
-        await _until(lambda: PROTOCOL in connection.spoken and muxer._pinged_at_s is None)
+        await _until(lambda: PROTOCOL in connection.spoken and muxer.pinger.asked_at_s is None)
         muxer.ping(trio.current_time())
-        await _until(lambda: muxer._pinged_at_s is None)
+        await _until(lambda: muxer.pinger.asked_at_s is None)
         return connection
 
     async def call(self, node: WatchedNode | None = None, **request: Any) -> HostmeshError | None:

@@ -10,7 +10,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.links import LinkBrokenError
-from hostmesh.net.muxer import MEASURE_S, PATIENCE_S, PING_S, SILENCE_S, STUCK_S, Muxer
+from hostmesh.net.muxer import SILENCE_S, STUCK_S, Muxer
+from hostmesh.net.pinger import MEASURE_S, PATIENCE_S, PING_S
 from hostmesh.wire.yamux import StreamLimitError, YamuxLimits
 
 BIG = bytes(range(256)) * 1024

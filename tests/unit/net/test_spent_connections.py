@@ -13,7 +13,8 @@ from hostmesh.errors import ConnectionLostError
 from hostmesh.net.connection import FAREWELL_S
 from hostmesh.net.connection_keeper import TICK_S
 from hostmesh.net.events import CloseCause
-from hostmesh.net.muxer import MEASURE_S, SILENCE_S, STUCK_S
+from hostmesh.net.muxer import SILENCE_S, STUCK_S
+from hostmesh.net.pinger import MEASURE_S
 from hostmesh.net.pool import ConnectionPool
 from hostmesh.net.stream import Stream
 
