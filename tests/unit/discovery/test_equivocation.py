@@ -81,25 +81,43 @@ def _unnumbered() -> pb.SignedHostRecord:
     return reseal(OTHER, clear, key=HOST)
 
 
-TRIVIAL: dict[str, tuple[Callable[[], pb.SignedHostRecord], str]] = {
-    "the same record": (lambda: ONE, "payload"),
-    "the same body signed again": (lambda: reseal(ONE, lambda body: None, key=HOST), "payload"),
-    "another sequence": (lambda: make_host_record("host", make_description("n"), sequence=8), "sequence"),
-    "another host of one sequence": (_named_after_the_host, "peer_id"),
-    "signed by another": (_by_another_peer, "peer_id"),
-    "another operator": (_of_another_wallet, "operator"),
-    "names another network": (lambda: _renamed("elsewhere"), "network"),
-    "no sequence": (_unnumbered, "sequence"),
+TRIVIAL: dict[str, tuple[Callable[[], pb.SignedHostRecord], str, str]] = {
+    "the same record": (lambda: ONE, "payload", "the two records say the same"),
+    "the same body signed again": (
+        lambda: reseal(ONE, lambda body: None, key=HOST),
+        "payload",
+        "the two records say the same",
+    ),
+    "another sequence": (
+        lambda: make_host_record("host", make_description("n"), sequence=8),
+        "sequence",
+        "the two records have two sequences",
+    ),
+    "another host of one sequence": (_named_after_the_host, "peer_id", "two peers signed the two records"),
+    "signed by another": (
+        _by_another_peer,
+        "peer_id",
+        "the record names another peer than the one that signed it",
+    ),
+    "another operator": (
+        _of_another_wallet,
+        "operator",
+        "the two records are of two operators, each with its own sequence",
+    ),
+    "names another network": (lambda: _renamed("elsewhere"), "network", "the record is of another network"),
+    "no sequence": (_unnumbered, "sequence", "the record has no sequence"),
 }
 
 
-@pytest.mark.parametrize(("second", "field"), TRIVIAL.values(), ids=TRIVIAL)
+@pytest.mark.parametrize(("second", "field", "says"), TRIVIAL.values(), ids=TRIVIAL)
 @pytest.mark.parametrize("swapped", [False, True])
-def test_what_proves_nothing_is_refused(second: Callable[[], pb.SignedHostRecord], field: str, swapped: bool) -> None:
+def test_what_proves_nothing_is_refused(
+    second: Callable[[], pb.SignedHostRecord], field: str, says: str, swapped: bool
+) -> None:
     pair = (second(), ONE) if swapped else (ONE, second())
     with pytest.raises(RecordInvalidError) as caught:
         verify_proof(proof_of(*pair), network=TEST_NETWORK)
-    assert caught.value.field == field
+    assert (caught.value.field, caught.value.message) == (field, says)
     with pytest.raises(RecordInvalidError):
         make_proof(*pair, network=TEST_NETWORK)
 
@@ -118,7 +136,7 @@ def test_two_unnumbered_records_prove_nothing() -> None:
 def test_sizes_are_bounded_before_anything_is_verified() -> None:
     message = pb.EquivocationProof(first_envelope=bytes(MAX_ENVELOPE_BYTES + 1), second_envelope=OTHER.envelope)
     for proof in (message.SerializeToString(), bytes(MAX_PROOF_BYTES + 1), b"", proof_of(ONE, pb.SignedHostRecord())):
-        with pytest.raises(RecordInvalidError):
+        with pytest.raises(RecordInvalidError, match=r"^the (proof|record) is malformed: ."):
             verify_proof(proof, network=TEST_NETWORK)
     longest = pb.EquivocationProof(first_envelope=bytes(MAX_ENVELOPE_BYTES), second_envelope=bytes(MAX_ENVELOPE_BYTES))
     assert len(longest.SerializeToString()) <= MAX_PROOF_BYTES
