@@ -26,8 +26,9 @@ from hostmesh.discovery.supervise import plain_errors
 from hostmesh.discovery.sweep import SweepCounts
 from hostmesh.discovery.terms import check_integer
 from hostmesh.discovery.view import ProbeResult
-from hostmesh.discovery.watch import MIN_PAUSE_S, HostWatch, run_watch
+from hostmesh.discovery.watch import MIN_PAUSE_S, HostWatch
 from hostmesh.errors import ConfigError, NodeNotRunningError
+from hostmesh.net.beside import working_beside
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
@@ -171,7 +172,7 @@ class Finder:
         self._watches[watch] = None
         stop_listening = self._records.events.listen(watch.note)
         try:
-            async with run_watch(watch):
+            async with working_beside(watch.run):
                 yield watch
         finally:
             stop_listening()

@@ -16,6 +16,7 @@ import trio
 
 from hostmesh.discovery.supervise import first_leaf
 from hostmesh.errors import NodeNotRunningError, TooManyLookupsError
+from hostmesh.net.token_bucket import TokenBucket
 
 ResultT = TypeVar("ResultT")
 
@@ -34,32 +35,6 @@ class LookupLimit:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.per_s) and self.per_s > 0 and self.burst >= 1):
             raise ValueError("at least one lookup in some time")
-
-
-class TokenBucket:
-    """Lets ``burst`` through at once and ``per_s`` after that. Pure.
-
-    >>> bucket = TokenBucket(LookupLimit(per_s=2, burst=1))
-    >>> bucket.take(0.0), bucket.take(0.1), bucket.take(0.5)
-    (0.0, 0.4, 0.0)
-    """
-
-    def __init__(self, limit: LookupLimit) -> None:
-        self._limit = limit
-        self._tokens = float(limit.burst)
-        self._at_s: float | None = None
-
-    def take(self, now_s: float) -> float:
-        """Take a token; return 0.0, or in how many seconds there will be one. The clock is monotonic."""
-        if self._at_s is not None:
-            gained = max(0.0, now_s - self._at_s) * self._limit.per_s
-            self._tokens = min(float(self._limit.burst), self._tokens + gained)
-        self._at_s = now_s
-        # A hair less than one will do: waiting as long as was said must be enough.
-        if self._tokens > 1 - 1e-9:
-            self._tokens = max(0.0, self._tokens - 1)
-            return 0.0
-        return (1 - self._tokens) / self._limit.per_s
 
 
 class _Flight(Generic[ResultT]):
@@ -92,7 +67,8 @@ class Lookups(Generic[ResultT]):
     ) -> None:
         self._nursery = nursery
         self._is_answer = is_answer
-        self._bucket = TokenBucket(limit or LookupLimit())
+        limit = limit or LookupLimit()
+        self._bucket = TokenBucket(per_s=limit.per_s, burst=limit.burst)
         self._flights: dict[Hashable, _Flight[ResultT]] = {}
         """Those that may be joined."""
         self._running: set[_Flight[ResultT]] = set()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import trio
 
@@ -239,26 +238,6 @@ class HostWatch:
         ends = [choice.record.expires_at_unix_s + GRACE_S for choice in self._roster.choices]
         left_s = min(ends, default=float("inf")) - self._system.unix_s()
         return min(LOOK_AGAIN_S, max(0.0, left_s) + 0.1)
-
-
-@asynccontextmanager
-async def run_watch(watch: HostWatch) -> AsyncIterator[HostWatch]:
-    """Run a watch for the life of the block, whose own errors pass through as they are."""
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch.run)
-            try:
-                yield watch
-            except trio.Cancelled:
-                raise  # a scope waits for it
-            except BaseException as error:  # noqa: BLE001 - raised again below
-                failure = error
-            nursery.cancel_scope.cancel()
-    finally:
-        if failure is not None:
-            # The caller meets its own error, and not a group that the nursery makes of it.
-            raise failure
 
 
 def _reason_of(view: HostView, criterion: str) -> LeaveReason:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 
+from hostmesh.net.token_bucket import TokenBucket
+
 PORT_BURST = 16
 PORT_PER_S = 2.0
 """Dials to one network and port. Chosen here: some hosts behind one address reconnect at once, a flood cannot."""
@@ -26,7 +28,7 @@ class DialLimiter:
     """Token buckets by target network and port; at most :data:`MAX_TARGETS` of them."""
 
     def __init__(self) -> None:
-        self._buckets: OrderedDict[_Target, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[_Target, TokenBucket] = OrderedDict()
 
     def allow(self, host: str, port: int, *, now: float) -> bool:
         """Say whether a dial may start, and count it if so.
@@ -39,20 +41,23 @@ class DialLimiter:
         Cost: O(1).
         """
         network = target_network(host)
-        wanted = (((network, port), PORT_BURST, PORT_PER_S), ((network, None), NETWORK_BURST, NETWORK_PER_S))
-        tokens = [self._tokens(target, burst, per_s, now) for target, burst, per_s in wanted]
-        if min(tokens) < 1.0:
+        wanted: tuple[tuple[_Target, int, float], ...] = (
+            ((network, port), PORT_BURST, PORT_PER_S),
+            ((network, None), NETWORK_BURST, NETWORK_PER_S),
+        )
+        known = self._buckets
+        buckets = {
+            target: known.get(target) or TokenBucket(per_s=per_s, burst=burst) for target, burst, per_s in wanted
+        }
+        if any(bucket.wait_s(now) for bucket in buckets.values()):
             return False
-        for (target, _, _), left in zip(wanted, tokens, strict=True):
-            self._buckets[target] = (left - 1.0, now)
+        for target, bucket in buckets.items():
+            bucket.take(now)
+            self._buckets[target] = bucket
             self._buckets.move_to_end(target)
         while len(self._buckets) > MAX_TARGETS:
             self._buckets.popitem(last=False)
         return True
-
-    def _tokens(self, target: _Target, burst: int, per_s: float, now: float) -> float:
-        left, since = self._buckets.get(target, (float(burst), now))
-        return min(float(burst), left + max(0.0, now - since) * per_s)
 
     def __len__(self) -> int:
         return len(self._buckets)

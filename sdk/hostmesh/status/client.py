@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 
 from hostmesh.errors import DeadlineExceededError, HostmeshError, MalformedMessageError
+from hostmesh.net.beside import working_beside
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.client import ResponseStream, RpcClient
 from hostmesh.status.snapshot import HostStatus, status_from_proto
@@ -78,28 +79,15 @@ class StatusClient:
         """
         interval_ms = min(max(math.ceil(min_interval_s * 1000), 0), 2**32 - 1)
         request = status_pb2.WatchStatusRequest(min_interval_ms=interval_ms)
-        failure: BaseException | None = None
-        try:
-            async with AsyncExitStack() as stack:
-                with trio.move_on_after(timeout_s) as scope:
-                    call = StatusServiceClient(self._rpc, peer_id).watch_status(request, timeout_s=None)
-                    watch = StatusWatch(await stack.enter_async_context(call))
-                    await watch.read()
-                if scope.cancelled_caught:
-                    raise DeadlineExceededError(f"no status of {peer_id} within {timeout_s} s")
-                nursery = await stack.enter_async_context(trio.open_nursery())
-                nursery.start_soon(watch.follow)
-                try:
-                    yield watch
-                except trio.Cancelled:
-                    raise  # a scope waits for it
-                except BaseException as error:  # noqa: BLE001 - raised again below
-                    failure = error
-                nursery.cancel_scope.cancel()
-        finally:
-            if failure is not None:
-                # The caller meets its own error, and not a group that the nursery makes of it.
-                raise failure
+        async with AsyncExitStack() as stack:
+            with trio.move_on_after(timeout_s) as scope:
+                call = StatusServiceClient(self._rpc, peer_id).watch_status(request, timeout_s=None)
+                watch = StatusWatch(await stack.enter_async_context(call))
+                await watch.read()
+            if scope.cancelled_caught:
+                raise DeadlineExceededError(f"no status of {peer_id} within {timeout_s} s")
+            await stack.enter_async_context(working_beside(watch.follow))
+            yield watch
 
 
 class StatusWatch:
