@@ -255,7 +255,7 @@ class Libp2pNetwork(Service, INetworkService):
         self.check_open()
         taken = Libp2pStream(stream, self.connection_to(stream.peer_id), self._streams.discard)
         self._streams.add(taken)
-        taken.start()
+        taken.start(self._nursery)
         return taken
 
     async def new_stream(self, peer_id: ID) -> INetStream:

@@ -167,9 +167,18 @@ class Libp2pStream(INetStream):
     def __repr__(self) -> str:
         return f"<Libp2pStream {self._protocol} with {self.muxed_conn.peer_id}>"
 
-    def start(self) -> None:
-        """Watch for the loss of the stream. Its owner calls this once it has it on its books."""
-        self._stream.on_lost(self._finish)
+    def start(self, nursery: trio.Nursery) -> None:
+        """Watch for the loss of the stream. Its owner calls this once it has it on its books.
+
+        Args:
+            nursery: resets a stream that is lost, which its peer may not have done: it has refused the protocol, say.
+        """
+
+        def lose() -> None:
+            self._finish()
+            nursery.start_soon(self._stream.reset)
+
+        self._stream.on_lost(lose)
 
     def get_protocol(self) -> TProtocol | None:
         """Return the protocol that was agreed on."""
