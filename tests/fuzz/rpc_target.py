@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from tests.fuzz.target import Target, cut, promise
 
 from hostmesh.errors import ConnectionLostError, RemoteProtocolError
-from hostmesh.rpc.call import CallEnded, CallRefused, CallStarted, ClientCall, ResponseReceived, ServerCall
+from hostmesh.rpc.call import CallEnded, ClientCall, ResponseReceived
 from hostmesh.rpc.frames import encode_end, read_frame
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import MAX_MESSAGE_BYTES, method, methods_of
 from hostmesh.rpc.outcome import OK, Outcome, outcome_from_proto
+from hostmesh.rpc.served_call import CallRefused, CallStarted, ServerCall
 from hostmesh.v1 import rpc_pb2, status_pb2
 from hostmesh.wire.bounds import parse
 from hostmesh.wire.framing import FrameDecoder, encode_frame
@@ -167,10 +168,10 @@ TARGET = Target(
     run=run,
     seeds=seeds,
     code=(
-        "hostmesh.rpc.call:ServerCall.feed",
-        "hostmesh.rpc.call:ServerCall.next_event",
-        "hostmesh.rpc.call:ServerCall.end_of_stream",
-        "hostmesh.rpc.call:ServerCall._start",
+        "hostmesh.rpc.served_call:ServerCall.feed",
+        "hostmesh.rpc.served_call:ServerCall.next_event",
+        "hostmesh.rpc.served_call:ServerCall.end_of_stream",
+        "hostmesh.rpc.served_call:ServerCall._start",
         "hostmesh.rpc.call:ClientCall.feed",
         "hostmesh.rpc.call:ClientCall.next_event",
         "hostmesh.rpc.call:ClientCall.end_of_stream",

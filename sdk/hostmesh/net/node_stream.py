@@ -45,15 +45,7 @@ class NodeStream(StreamLife):
         wanted: every protocol that would have done, the best first; none: ``protocol_id``.
     """
 
-    __slots__ = (
-        "_burst_bytes",
-        "_burst_sends",
-        "_chunks",
-        "_is_ended",
-        "_prefix",
-        "_proposer",
-        "_wanted",
-    )
+    __slots__ = ("_burst_bytes", "_burst_sends", "_chunks", "_is_ended", "_prefix", "_proposer", "_wanted")
 
     def __init__(
         self,

@@ -18,7 +18,6 @@ import trio
 from google.protobuf.message import Message
 
 from hostmesh.errors import StatusCode, StoreError
-from hostmesh.rpc.call import serialized_response
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keys import (
@@ -35,6 +34,7 @@ from hostmesh.rpc.keys import (
 )
 from hostmesh.rpc.method import AnyMethod
 from hostmesh.rpc.outcome import LATE, OK, Outcome, outcome_from_proto, outer_part
+from hostmesh.rpc.served_call import serialized_response
 from hostmesh.system import System
 from hostmesh.v1 import rpc_pb2
 

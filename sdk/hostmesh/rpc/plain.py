@@ -10,10 +10,10 @@ from google.protobuf.message import Message
 from hostmesh.errors import ConnectionLostError
 from hostmesh.net.stream import Stream, StreamPlace
 from hostmesh.rpc.book import CallBook
-from hostmesh.rpc.call import encode_last
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.outcome import LATE, OK, Outcome
 from hostmesh.rpc.routes import Route, Service
+from hostmesh.rpc.served_call import encode_last
 
 
 class PlainCall:

@@ -10,10 +10,10 @@ import trio
 
 from hostmesh.errors import RemoteProtocolError, StatusCode
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import CallRefused, CallStarted, RequestReceived, ServerCall
 from hostmesh.rpc.limits import BUSY_RETRY_MS, UnfinishedRequests
 from hostmesh.rpc.method import RequestT
 from hostmesh.rpc.outcome import Outcome
+from hostmesh.rpc.served_call import CallRefused, CallStarted, RequestReceived, ServerCall
 
 _FRAMES_PER_PASS = 128
 """How many frames a loop may take before others have their turn."""

@@ -12,10 +12,10 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from hostmesh.errors import StatusCode, UsageError
-from hostmesh.rpc.call import encode_response, largest_request_frame
 from hostmesh.rpc.interceptors import ServerInterceptor
 from hostmesh.rpc.limits import ServiceCalls
 from hostmesh.rpc.method import AnyMethod, handler_name, methods_of
+from hostmesh.rpc.served_call import encode_response, largest_request_frame
 
 
 @dataclass(slots=True)

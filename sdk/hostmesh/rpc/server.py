@@ -30,7 +30,7 @@ from hostmesh.errors import (
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler, StreamPlace
 from hostmesh.rpc.book import CallBook
-from hostmesh.rpc.call import HEARTBEAT_FRAME, CallRefused, CallStarted, ServerCall, encode_last
+from hostmesh.rpc.call import HEARTBEAT_FRAME
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.frames import encode_end, whole_request
 from hostmesh.rpc.header import NO_METADATA, Header
@@ -46,6 +46,7 @@ from hostmesh.rpc.plain import PlainCall
 from hostmesh.rpc.requests import ReceivedRequests, read_request
 from hostmesh.rpc.routes import Route, Service, routes_of
 from hostmesh.rpc.sender import MessageSender
+from hostmesh.rpc.served_call import CallRefused, CallStarted, ServerCall, encode_last
 from hostmesh.rpc.shapes import SendResponse as SendResponse
 from hostmesh.rpc.shapes import ServiceBase, service_of
 from hostmesh.rpc.workers import Workers

@@ -17,10 +17,10 @@ from hostmesh.jobs.engine import Engine
 from hostmesh.jobs.pricing import cost_micros
 from hostmesh.jobs.server import JobServer
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import encode_last
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.method import protocol_ids
 from hostmesh.rpc.outcome import OK
+from hostmesh.rpc.served_call import encode_last
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.server import SessionServer
 from hostmesh.status.server import StatusServer

@@ -8,10 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostmesh.errors import RemoteProtocolError, StatusCode
-from hostmesh.rpc.call import ClientCall, ServerCall, encode_last, encode_response
+from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import method, methods_of
 from hostmesh.rpc.outcome import Outcome
+from hostmesh.rpc.served_call import ServerCall, encode_last, encode_response
 from hostmesh.v1 import rpc_pb2, status_pb2
 
 SERVICE = status_pb2.DESCRIPTOR.services_by_name["StatusService"]

@@ -15,19 +15,11 @@ from hostmesh.errors import (
     StatusCode,
     UsageError,
 )
-from hostmesh.rpc.call import (
-    CallEnded,
-    CallRefused,
-    CallStarted,
-    ClientCall,
-    ResponseReceived,
-    ServerCall,
-    encode_last,
-    encode_response,
-)
+from hostmesh.rpc.call import CallEnded, ClientCall, ResponseReceived
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import Cardinality, handler_name, method, methods_of, protocol_ids
 from hostmesh.rpc.outcome import OK, Outcome
+from hostmesh.rpc.served_call import CallRefused, CallStarted, ServerCall, encode_last, encode_response
 from hostmesh.v1 import discovery_pb2, job_pb2, rpc_pb2, session_pb2, status_pb2
 
 SERVICE = status_pb2.DESCRIPTOR.services_by_name["StatusService"]

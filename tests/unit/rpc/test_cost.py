@@ -30,9 +30,10 @@ from tests.benchmarks.rpc_cost import (
 )
 
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError
-from hostmesh.rpc.call import ClientCall, ResponseReceived, ServerCall, encode_response
+from hostmesh.rpc.call import ClientCall, ResponseReceived
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.method import methods_of
+from hostmesh.rpc.served_call import ServerCall, encode_response
 
 
 class Steps(trio.abc.Instrument):

@@ -8,8 +8,9 @@ from tests.unit.rpc.test_calls import PING, PROTOCOL, WATCH, Pair
 from trio.testing import MockClock
 
 from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
-from hostmesh.rpc.call import CallEnded, ClientCall, encode_response
+from hostmesh.rpc.call import CallEnded, ClientCall
 from hostmesh.rpc.header import Header
+from hostmesh.rpc.served_call import encode_response
 from hostmesh.rpc.server import CallContext, SendResponse
 from hostmesh.v1 import status_pb2
 

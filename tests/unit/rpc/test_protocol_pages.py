@@ -11,12 +11,13 @@ import pytest
 from hostmesh.messaging.body import MAX_BODY_BYTES
 from hostmesh.messaging.deliveries import DeliveryLimits
 from hostmesh.rpc import frames, method
-from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall, ServerCall, encode_last
+from hostmesh.rpc.call import HEADER_ALLOWANCE_BYTES, ClientCall
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.keyed import ALONE_S
 from hostmesh.rpc.keys import KEPT_S, MAX_STATUS_BYTES, ROW_BYTES, KeyLimits
 from hostmesh.rpc.limits import BUILT_IN_LIMITS, RpcLimits
 from hostmesh.rpc.outcome import OK
+from hostmesh.rpc.served_call import ServerCall, encode_last
 from hostmesh.status.server import MAX_WATCHERS, MAX_WATCHERS_PER_PEER, MIN_WATCH_INTERVAL_S
 from hostmesh.v1 import status_pb2
 from hostmesh.wire import bounds, framing

@@ -17,7 +17,6 @@ from trio.testing import MockClock
 
 import hostmesh.rpc.server
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, RpcError
-from hostmesh.rpc.call import ServerCall
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.frames import encode_request
 from hostmesh.rpc.limits import (
@@ -31,6 +30,7 @@ from hostmesh.rpc.limits import (
     with_stated,
 )
 from hostmesh.rpc.method import method, methods_of
+from hostmesh.rpc.served_call import ServerCall
 from hostmesh.rpc.server import CallContext, RpcServer
 from hostmesh.system import System
 from hostmesh.testing import make_service

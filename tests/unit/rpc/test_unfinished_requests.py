@@ -12,13 +12,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
 from hostmesh.net.stream import Stream
-from hostmesh.rpc.call import CallEnded, ClientCall, ServerCall
+from hostmesh.rpc.call import CallEnded, ClientCall
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.frames import encode_end, encode_header_frame, encode_message_head
 from hostmesh.rpc.header import Header
 from hostmesh.rpc.limits import BUSY_RETRY_MS, CallLimits, RpcLimits
 from hostmesh.rpc.method import method, methods_of
 from hostmesh.rpc.outcome import OK, Outcome
+from hostmesh.rpc.served_call import ServerCall
 from hostmesh.rpc.server import RpcServer
 from hostmesh.rpc.shapes import RequestStream
 from hostmesh.system import System
