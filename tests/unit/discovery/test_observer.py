@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from discovery_world import EPOCH, FakeBook, make_description, make_info, make_record, make_records
 
 from hostmesh.discovery.criteria import HostCriteria
@@ -135,6 +136,16 @@ def test_sightings_are_bounded_and_who_answered_last_stays() -> None:
     sightings.silent(PeerId("never seen"))
     assert sightings.of(PeerId("a")) is None
     assert len(sightings) == 1
+
+
+def test_one_host_at_least_is_remembered() -> None:
+    with pytest.raises(ValueError, match=r"^at least one host is remembered$"):
+        Sightings(max_hosts=0)
+    smallest = Sightings(max_hosts=1)
+    for name in ("a", "b"):
+        smallest.answered(PeerId(name), now_s=0, unix_s=0)
+    assert (len(smallest), smallest.of(PeerId("a"))) == (1, None)
+    assert smallest.of(PeerId("b")) is not None
 
 
 def test_no_probe_is_better_than_the_perfect_one() -> None:

@@ -19,6 +19,8 @@ from hostmesh.errors import ConfigError
         ("/h/job/1.1.0", "/h/job/1.0.9", False),
         ("/h/job/1.1.0", "/h/job/1.10.0", True),
         ("/h/job/1.1.0", "/h/job/2.0.0", False),
+        ("/h/job/1.2.0", "/h/job/1.3.0", True),
+        ("/h/job/1.2.0", "/h/job/2.3.0", False),
         ("/h/job/1.1.0..2.0.0", "/h/job/2.0.0", True),
         ("/h/job/1.1.0..2.0.0", "/h/job/2.0.1", False),
         ("/h/job/1.1.0..2.0.0", "/h/job/1.0.0", False),
@@ -46,8 +48,10 @@ def test_nothing_served_is_in_no_range() -> None:
 def test_what_is_no_range_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         HostCriteria(protocols=[text])
-    assert caught.value.name == "protocols"
-    assert "1.0.0..1.4.0" in caught.value.remedy
+    error = caught.value
+    assert error.message == f"not a protocol with a range of versions: {text!r}"
+    assert (error.name, error.source) == ("protocols", "argument")
+    assert error.remedy == "/name/1.1.0 (or later, same major version), /name/1.0.0..1.4.0, or an id without a version"
 
 
 def test_the_examples_hold() -> None:

@@ -1,0 +1,111 @@
+"""Listings: the last value of each range, and what a wrong one is refused with, word for word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hostmesh.errors import ConfigError, UsageError
+from hostmesh.net.peer_id import PeerId, peer_id_from_public_key
+from hostmesh.reputation.standing import Cooldown, Listing, StandingList, listed_name, make_listing
+
+NOW = 1_700_000_000.0
+A, B, C = (peer_id_from_public_key(bytes([number]) * 32) for number in (1, 2, 3))
+WALLET = "0x" + "ab" * 20
+
+
+def listing(name: str = A, **fields: Any) -> Listing:
+    return make_listing(name, **{"priority": None, "ttl_s": None, "now": NOW, **fields})
+
+
+REFUSALS: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"name": "0xab"}, "peer_or_wallet", "'0xab' is no wallet address", "0x and 40 hex digits"),
+    ({"name": WALLET + "0"}, "peer_or_wallet", f"'{WALLET}0' is no wallet address", "0x and 40 hex digits"),
+    ({"priority": 0}, "priority", "priority is 0", "give an integer from 1 to 1000"),
+    ({"priority": 1001}, "priority", "priority is 1001", "give an integer from 1 to 1000"),
+    ({"priority": True}, "priority", "priority is True", "give an integer from 1 to 1000"),
+    ({"priority": 1.0}, "priority", "priority is 1.0", "give an integer from 1 to 1000"),
+    ({"ttl_s": 0}, "ttl_s", "ttl_s is 0", "give seconds, or None for ever"),
+    ({"ttl_s": "1"}, "ttl_s", "ttl_s is '1'", "give seconds, or None for ever"),
+    ({"reason": "é" * 100 + "x"}, "reason", "the reason is too long", "at most 200 bytes"),
+]
+
+
+@pytest.mark.parametrize(("fields", "name", "says", "remedy"), REFUSALS)
+def test_a_wrong_listing_is_refused_with_what_to_do(fields: dict[str, Any], name: str, says: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        listing(**fields)
+    error = caught.value
+    assert (error.message, error.name, error.source, error.remedy) == (says, name, "argument", remedy)
+
+
+def test_the_last_value_of_each_range_is_taken() -> None:
+    assert [listing(priority=number).priority for number in (1, 1000)] == [1, 1000]
+    assert listing(reason="é" * 100).reason == "é" * 100
+    assert listing(reason="a\ud800b").reason == "a?b"
+    assert listing(ttl_s=0.5).until_unix_s == NOW + 0.5
+    assert listed_name("0X" + "AB" * 20) == WALLET
+    assert listed_name(A) == A
+
+
+def test_a_list_holds_at_least_one_of_each() -> None:
+    for sizes in ({"max_listings": 0}, {"max_cooldowns": 0}):
+        with pytest.raises(ValueError, match=r"^at least one listing and one cooldown$"):
+            StandingList(**sizes)
+    smallest = StandingList(max_listings=1, max_cooldowns=1)
+    smallest.put(listing(A))
+    assert smallest.of(A, WALLET, NOW).barred == "blacklisted"
+    with pytest.raises(UsageError, match=r"^1 hosts are listed already$") as caught:
+        smallest.check_room(listing(B), NOW)
+    assert caught.value.remedy == "remove some, or list wallets"
+    smallest.check_room(listing(A), NOW)
+    smallest.check_room(listing(B, priority=1), NOW)
+
+
+def test_a_listing_ends_at_its_time_and_not_before() -> None:
+    kept = StandingList()
+    kept.put(listing(A, priority=7, ttl_s=10))
+    assert [kept.of(A, WALLET, NOW + after_s).priority for after_s in (9.9, 10)] == [7, 0]
+    assert kept.listings(NOW + 10) == ()
+
+
+def test_trials_outlast_another_process_writing_and_end_with_their_cooldown() -> None:
+    kept = StandingList()
+    cooldowns = [Cooldown(peer_id=each, failures=1, failed_at_unix_s=NOW) for each in (A, B)]
+    kept.reload([], cooldowns)
+    assert all(kept.begin_trial(each, NOW + 15) for each in (A, B))
+    kept.reload([], cooldowns[:1])
+    assert not kept.begin_trial(A, NOW + 16)
+    assert kept.of(A, WALLET, NOW + 16).barred == "on trial after a failure"
+    kept.reload([], cooldowns)
+    assert kept.begin_trial(B, NOW + 16), "its trial went with its cooldown"
+
+
+def test_the_host_that_failed_longest_ago_makes_room() -> None:
+    kept = StandingList(max_cooldowns=2)
+    for after_s, peer_id in enumerate((A, B, A, C)):
+        kept.put_cooldown(kept.after_failure(peer_id, NOW + after_s))
+    assert [kept.cooldown(each) is not None for each in (A, B, C)] == [True, False, True]
+    again = kept.cooldown(A)
+    assert again is not None
+    assert (again.failures, again.failed_at_unix_s) == (2, NOW + 2)
+
+
+@pytest.mark.parametrize(
+    ("failures", "says"),
+    [(1, "paused after a failure, for 15 s more"), (2, "paused after 2 failures, for 30 s more")],
+)
+def test_a_pause_says_how_long(failures: int, says: str) -> None:
+    kept = StandingList()
+    kept.put_cooldown(Cooldown(peer_id=PeerId(A), failures=failures, failed_at_unix_s=NOW))
+    assert kept.of(A, WALLET, NOW).barred == says
+    assert kept.of(A, WALLET, NOW + 0.5).barred == says, "rounded up"
+
+
+def test_a_blacklisting_says_whose_and_why() -> None:
+    kept = StandingList()
+    kept.put(listing(WALLET, reason="bills twice"))
+    assert kept.of(A, WALLET, NOW).barred == "its operator is blacklisted: bills twice"
+    kept.put(listing(A))
+    assert kept.of(A, WALLET, NOW).barred == "blacklisted"
