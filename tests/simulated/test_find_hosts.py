@@ -109,7 +109,8 @@ async def test_a_connected_host_is_found_without_dht(nodes: tuple[SDK, SDK]) -> 
     discovery = client.get_discovery_manager()
     await discovery.connect_to_peer(address_of(host))
     choice = await discovery.find_host(HostCriteria(required_models=["m"]))
-    assert choice.sources == ("bootstrap",)
+    # It hands its record over by itself, too: whichever comes first.
+    assert {*choice.sources} - {"announce"} == {"bootstrap"}
     assert (await discovery.find_all_hosts())[0].peer_id == choice.peer_id
 
 
