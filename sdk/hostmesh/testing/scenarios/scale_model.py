@@ -34,8 +34,8 @@ KEYS_OF_A_HOST = 2
 _FINDS = 5
 _ADDRESS = "/ip4/11.22.33.44/tcp/4001"
 _ID_BITS = 256
-_MAX_MERGED = 6_000
-"""Records that are put into one table: half as many again as it holds."""
+_MAX_MERGED = 4_400
+"""Records that are put into one table: more than it holds, 4,096."""
 
 
 @dataclass(slots=True)
