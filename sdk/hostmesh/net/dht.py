@@ -60,7 +60,7 @@ RECHECK_S = 30.0
 """Connected peers that are not in the table are asked again this often, unless they said that they are no servers or
 the table would not take them."""
 REFRESH_S = 600.0
-"""A lookup of our own id and of a random one, so that the table knows its neighbourhood."""
+"""A lookup of our own id or of a random key, in turn, so that the table knows its neighbourhood and the rest."""
 MAX_REMEMBERED_CLIENTS = 4096
 
 
@@ -382,11 +382,13 @@ class Dht:
 
     async def _refresh(self) -> None:
         own_key = peer_id_to_bytes(self._node.peer_id)
+        await self.wait_server()
+        await self._closest_servers(own_key)
         while True:
-            await self.wait_server()
-            for key in (own_key, self._system.random_bytes(32)):
+            for key in (self._system.random_bytes(32), own_key):
+                await self.wait_server()
                 await self._closest_servers(key)
-            await trio.sleep(REFRESH_S)
+                await trio.sleep(REFRESH_S)
 
 
 def _answer_of(kind: MessageKind, frame: bytes | None) -> DhtMessage:

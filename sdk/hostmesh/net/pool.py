@@ -23,8 +23,9 @@ MAX_PER_PEER = 4
 """Connections of one peer. One is usual, two when both sides dial at once."""
 KEPT_IDLE = 16
 """Connections that this node made and nobody uses, kept for later: those used last. Each costs a ping every 20 s."""
-IDLE_S = 120.0
-"""An idle connection beyond those is closed. Chosen here: to ping for so long costs what dialling anew does."""
+IDLE_S = 30.0
+"""An idle connection beyond those is closed. Chosen here: what one lookup needs; to ping for longer costs more than to
+dial anew."""
 MAX_WATCHED_PEERS = 4096
 """Peers whose last event waits for a slow watcher; then the oldest is dropped."""
 

@@ -108,5 +108,11 @@ def test_ten_times_the_hosts_cost_a_find_no_more_than_a_logarithm():
     assert thousand["servers_asked"] - hundred["servers_asked"] <= MOST_PER_TENFOLD
     assert more["servers_asked"] - thousand["servers_asked"] <= MOST_PER_TENFOLD
     assert thousand["hosts_named"] == more["hosts_named"] == 256
+    # A question and an answer each; a full answer names 256 providers of some 70 bytes, and 20 servers.
+    assert thousand["find_dht"]["messages"] == pytest.approx(2 * thousand["servers_asked"], abs=1)
+    assert more["find_dht"]["bytes"] < 1.2 * thousand["find_dht"]["bytes"] < 500_000
+    # 12 rounds an hour, each of a lookup of 20 servers at least and a record to each.
+    assert 12 * (2 * 20 + 20) <= thousand["host_hour_dht"]["messages"] <= 12 * (2 * 80 + 20)
+    assert more["host_hour_dht"]["messages"] < 1.2 * thousand["host_hour_dht"]["messages"]
     assert more["table_rows"] == 4096
     assert more["page_records"] == 16

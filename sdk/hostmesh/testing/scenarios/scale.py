@@ -202,5 +202,5 @@ SCENARIO = Scenario(
     summary="what a cold find and an hour of being a host cost, in networks of more and more hosts of one model",
     play=play,
     size=ScenarioSize(nodes=20, minutes=10),
-    full_size=ScenarioSize(nodes=1000, minutes=20),
+    full_size=ScenarioSize(nodes=1000, minutes=10),
 )

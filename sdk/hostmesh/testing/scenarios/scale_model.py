@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
+from statistics import fmean
 
 from hostmesh.discovery.pages import RecordQuery, page_of
 from hostmesh.discovery.sources.model_keys import SHARDS, model_key
+from hostmesh.discovery.sources.provide_schedule import INTERVAL_S
 from hostmesh.discovery.sweep import SweepConfig
 from hostmesh.discovery.table import HostTable
 from hostmesh.net.dht_lookup import Harvest, Lookup
+from hostmesh.net.dht_message import DhtMessage, MessageKind, PeerAddresses, encode_message
 from hostmesh.net.dht_server import MAX_PROVIDERS_PER_ANSWER
 from hostmesh.net.dht_table import BUCKET_SIZE, ProviderTable, position
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
@@ -26,10 +29,23 @@ from hostmesh.testing.records import EPOCH_UNIX_S, make_description, make_host_i
 
 RECORD_SIZES = (10, 100, 1_000, 10_000, 100_000)
 MODEL = "everybodys-8b"
+KEYS_OF_A_HOST = 2
+"""Under its model, and under any."""
 _FINDS = 5
+_ADDRESS = "/ip4/11.22.33.44/tcp/4001"
 _ID_BITS = 256
-_MAX_MERGED = 6_000
-"""Records that are put into one table: half as many again as it holds."""
+_MAX_MERGED = 4_400
+"""Records that are put into one table: more than it holds, 4,096."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """What lookups cost: the DHT's own messages, without what carries them."""
+
+    servers: int = 0
+    hosts_named: int = 0
+    messages: int = 0
+    bytes: int = 0
 
 
 class RecordNetwork:
@@ -91,40 +107,84 @@ class RecordNetwork:
                 break
         return sorted(named, key=lambda each: self._place_of[each] ^ target)[:BUCKET_SIZE]
 
-    def find(self) -> tuple[int, int]:
-        """Look the model's keys up as a new client does; return how many servers were asked, and hosts named."""
+    def find(self) -> Asked:
+        """Look the model's keys up as a new client does."""
         limit = SweepConfig().max_candidates
         share = max(1, limit // (SHARDS * BUCKET_SIZE))
+        asked, named = Asked(), set[PeerId]()
         own = peer_id_from_public_key(self._dice.randbytes(32))
-        seeds = self.known_to(self._dice.choice(self.peer_ids), position(peer_id_to_bytes(own)))
-        asked, named = 0, set[PeerId]()
         for key in self.keys:
-            lookup, harvest = Lookup(key, own=own, seeds=seeds), Harvest(own, limit=limit, share=share, found=None)
-            for peer_id in _queries(lookup):
-                asked += 1
-                lookup.on_answer(peer_id, self.known_to(peer_id, position(key)))
-                table = self._providers.get(peer_id)
-                if table is not None:
-                    start = self._dice.randrange(2**16)
-                    providers = table.get(key, 0.0, limit=MAX_PROVIDERS_PER_ANSWER, start=start)
-                    harvest.take(providers, named_by=peer_id)
+            harvest = Harvest(own, limit=limit, share=share, found=None)
+            self._look_up(key, own, MessageKind.GET_PROVIDERS, asked, harvest)
             harvest.deal_rest()
             named.update(harvest.kept)
-        return asked, min(len(named), limit)
+        asked.hosts_named = min(len(named), limit)
+        return asked
+
+    def provide(self) -> Asked:
+        """Do what a host does in the DHT for one key and one round: a lookup, and a record to each of the nearest."""
+        own = self._dice.choice(self.peer_ids)
+        asked = Asked()
+        key = self._dice.choice(self.keys)
+        nearest = self._look_up(key, own, MessageKind.FIND_NODE, asked)
+        record = DhtMessage(kind=MessageKind.ADD_PROVIDER, key=key, providers=(_row(own),))
+        asked.messages += len(nearest)
+        asked.bytes += len(nearest) * len(encode_message(record))
+        return asked
+
+    def _look_up(
+        self, key: bytes, own: PeerId, kind: MessageKind, asked: Asked, harvest: Harvest | None = None
+    ) -> list[PeerId]:
+        seeds = self.known_to(self._dice.choice(self.peer_ids), position(peer_id_to_bytes(own)))
+        lookup = Lookup(key, own=own, seeds=seeds)
+        request_bytes = len(encode_message(DhtMessage(kind=kind, key=key)))
+        for peer_id in _queries(lookup):
+            closer = self.known_to(peer_id, position(key))
+            lookup.on_answer(peer_id, closer)
+            providers: list[tuple[PeerId, tuple[str, ...]]] = []
+            table = self._providers.get(peer_id) if harvest is not None else None
+            if table is not None and harvest is not None:
+                start = self._dice.randrange(2**16)
+                providers = table.get(key, 0.0, limit=MAX_PROVIDERS_PER_ANSWER, start=start)
+                harvest.take(providers, named_by=peer_id)
+            answer = DhtMessage(
+                kind=kind,
+                key=key,
+                closer=tuple(map(_row, closer)),
+                providers=tuple(_row(provider) for provider, _ in providers),
+            )
+            asked.servers += 1
+            asked.messages += 2
+            asked.bytes += request_bytes + len(encode_message(answer))
+        return lookup.closest()
 
 
 def records_cost(hosts: int, dice: Random) -> dict[str, object]:
     """Return what a find touches among so many hosts of one model, the mean of some finds."""
     network = RecordNetwork(hosts, dice)
     finds = [network.find() for _ in range(_FINDS)]
+    rounds = [network.provide() for _ in range(_FINDS)]
     table, page = _table_and_page(network.peer_ids[:_MAX_MERGED])
     return {
         "hosts": hosts,
-        "servers_asked": round(sum(asked for asked, _ in finds) / _FINDS, 1),
-        "hosts_named": round(sum(named for _, named in finds) / _FINDS, 1),
+        "servers_asked": round(fmean(find.servers for find in finds), 1),
+        "hosts_named": round(fmean(find.hosts_named for find in finds), 1),
+        "find_dht": _mean(finds, 1),
+        "host_hour_dht": _mean(rounds, KEYS_OF_A_HOST * 3600 / INTERVAL_S),
         "table_rows": table,
         "page_records": page,
     }
+
+
+def _mean(costs: Sequence[Asked], times: float) -> dict[str, int]:
+    return {
+        "messages": round(times * fmean(cost.messages for cost in costs)),
+        "bytes": round(times * fmean(cost.bytes for cost in costs)),
+    }
+
+
+def _row(peer_id: PeerId) -> PeerAddresses:
+    return PeerAddresses(peer_id=peer_id, addresses=(_ADDRESS,))
 
 
 def _table_and_page(peer_ids: list[PeerId]) -> tuple[int, int]:
