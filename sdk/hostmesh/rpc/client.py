@@ -7,8 +7,9 @@ the peer may have done the work. :class:`RpcError` is the peer's own answer.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -16,12 +17,12 @@ from hostmesh.errors import ConnectionLostError, DeadlineExceededError, Hostmesh
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
-from hostmesh.rpc.header import NO_METADATA, Header
-from hostmesh.rpc.interceptors import ClientInterceptor, OutgoingCall, intercepted, swallowed
-from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
+from hostmesh.rpc.interceptors import ClientInterceptor, intercepted, swallowed
+from hostmesh.rpc.method import Method, RequestT, ResponseT
 from hostmesh.rpc.opening import StreamOpener as StreamOpener
-from hostmesh.rpc.opening import leave, not_begun, open_stream, send_slowly
+from hostmesh.rpc.opening import leave, open_stream, send_slowly
 from hostmesh.rpc.outcome import status_for_caller
+from hostmesh.rpc.outgoing import client_call, entering, outgoing_call, start_call
 from hostmesh.rpc.request_streams import BidiStream, ClientStream
 from hostmesh.rpc.responses import ResponseStream as ResponseStream
 from hostmesh.rpc.responses import one_response
@@ -177,10 +178,10 @@ class RpcClient:
         idempotency_key: bytes,
         metadata: Mapping[str, str] | None,
     ) -> tuple[ResponseT, float]:
-        outgoing = _outgoing(peer_id, method, timeout_s, session_id, idempotency_key, metadata)
+        outgoing = outgoing_call(peer_id, method, timeout_s, session_id, idempotency_key, metadata)
         may_have_executed = False
         try:
-            with _entering(peer_id, timeout_s) as scope:
+            with entering(peer_id, timeout_s) as scope:
                 async with intercepted(self._interceptors, outgoing, status_for_caller):
                     left_s, scope.deadline = scope.deadline - trio.current_time(), math.inf
                     try:
@@ -210,7 +211,7 @@ class RpcClient:
         metadata: Mapping[str, str] | None,
     ) -> tuple[ResponseT, float]:
         # Checked before the dial: a request that breaks a bound costs nothing.
-        call = _client_call(method, request, session_id, idempotency_key, metadata)
+        call = client_call(method, request, session_id, idempotency_key, metadata)
         await trio.lowlevel.checkpoint_if_cancelled()
         now = trio.current_time()
         deadline = now + timeout_s
@@ -356,13 +357,14 @@ class RpcClient:
         Yields:
             The stream, the call, its deadline by trio's clock, and when its first frame was sent by the system's.
         """
+        start = partial(start_call, self._node, self._prefix, self._system, peer_id, method, request)
         if self._interceptors:
-            outgoing = _outgoing(peer_id, method, timeout_s, session_id, b"", metadata)
-            with _entering(peer_id, timeout_s) as scope:
+            outgoing = outgoing_call(peer_id, method, timeout_s, session_id, b"", metadata)
+            with entering(peer_id, timeout_s) as scope:
                 async with intercepted(self._interceptors, outgoing, status_for_caller):
                     left_s = None if timeout_s is None else scope.deadline - trio.current_time()
                     scope.deadline = math.inf
-                    async with self._start(peer_id, method, request, left_s, session_id, outgoing.metadata) as started:
+                    async with start(left_s, session_id, outgoing.metadata) as started:
                         call = started[1]
                         try:
                             yield started
@@ -373,86 +375,5 @@ class RpcClient:
                             if call.outcome is not None:
                                 outgoing.status = call.outcome.status
         else:
-            async with self._start(peer_id, method, request, timeout_s, session_id, metadata) as started:
+            async with start(timeout_s, session_id, metadata) as started:
                 yield started
-
-    @asynccontextmanager
-    async def _start(
-        self,
-        peer_id: PeerId,
-        method: Method[RequestT, ResponseT],
-        request: RequestT | None,
-        timeout_s: float | None,
-        session_id: bytes,
-        metadata: Mapping[str, str] | None,
-    ) -> AsyncIterator[tuple[Stream, ClientCall[RequestT, ResponseT], float, float]]:
-        # Checked before the dial: a request that breaks a bound costs nothing.
-        call = _client_call(method, request, session_id, b"", metadata)
-        deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            stream = self._node.start_stream(peer_id, method.ids(self._prefix))
-            if stream is None:
-                stream = await open_stream(self._node, peer_id, method.ids(self._prefix), deadline, timeout_s)
-        except HostmeshError:
-            await trio.lowlevel.cancel_shielded_checkpoint()  # as in unary
-            raise
-        left_s = None if timeout_s is None else deadline - trio.current_time()
-        try:
-            sent_at_s = self._system.monotonic_s()
-            first, end, was_sent = call.start(left_s), not call.takes_stream, True
-            try:
-                was_sent = stream.send_nowait(first, end=end)
-            except ConnectionLostError as error:
-                if not error.may_have_executed:
-                    raise  # else as of a unary call
-            if not was_sent:
-                await send_slowly(stream, first, deadline, end=end)
-            yield stream, call, deadline, sent_at_s
-        finally:
-            await leave(stream, ended=call.ended)
-
-
-@contextmanager
-def _entering(peer_id: PeerId, timeout_s: float | None) -> Iterator[trio.CancelScope]:
-    """Bound the entering of interceptors by the time of their call; who is in takes the deadline away."""
-    with trio.CancelScope(deadline=math.inf if timeout_s is None else trio.current_time() + timeout_s) as scope:
-        yield scope
-    if scope.cancelled_caught:
-        raise not_begun(f"the interceptors of a call to {peer_id} took longer than its {timeout_s} s")
-
-
-def _outgoing(
-    peer_id: PeerId,
-    method: AnyMethod,
-    timeout_s: float | None,
-    session_id: bytes,
-    idempotency_key: bytes,
-    metadata: Mapping[str, str] | None,
-) -> OutgoingCall:
-    return OutgoingCall(
-        peer_id=peer_id,
-        method=method,
-        timeout_s=timeout_s,
-        session_id=session_id,
-        idempotency_key=idempotency_key,
-        metadata=dict(metadata or {}),
-    )
-
-
-def _client_call(
-    method: Method[RequestT, ResponseT],
-    request: RequestT | None,
-    session_id: bytes,
-    idempotency_key: bytes,
-    metadata: Mapping[str, str] | None,
-) -> ClientCall[RequestT, ResponseT]:
-    header: Header | None = None
-    if session_id or idempotency_key or metadata:
-        header = Header(
-            method=method.name,
-            session_id=session_id,
-            idempotency_key=idempotency_key,
-            metadata=metadata or NO_METADATA,
-        )
-    return ClientCall(method, header, request)

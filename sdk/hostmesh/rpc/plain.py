@@ -11,7 +11,7 @@ from hostmesh.errors import ConnectionLostError
 from hostmesh.net.stream import Stream, StreamPlace
 from hostmesh.rpc.book import CallBook
 from hostmesh.rpc.context import CallContext
-from hostmesh.rpc.outcome import LATE, OK, Outcome
+from hostmesh.rpc.outcome import LATE, OK, Outcome, outer_part
 from hostmesh.rpc.routes import Route, Service
 from hostmesh.rpc.served_call import encode_last
 
@@ -122,3 +122,18 @@ class PlainCall:
             book.count(self._route, outcome, stream.peer_id, was_answered=self._sent)
             if self.place is not None:
                 self.place.note_served(stream)
+
+
+async def serve_alone(call: PlainCall) -> None:
+    """Serve a plain call in a scope of its own: what a worker does for many."""
+    failure: Exception | None = None
+    try:
+        with trio.CancelScope(deadline=call.deadline) as scope:
+            await call.serve(scope)
+            return
+    except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
+        failure = error
+    except BaseException as error:  # noqa: BLE001 - raised again, without what is the handler's
+        await call.abandon()
+        raise outer_part(error) from None
+    await call.conclude(failure)

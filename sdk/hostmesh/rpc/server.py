@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,7 @@ from google.protobuf.message import Message
 from hostmesh.errors import (
     ConnectionLostError,
     DeadlineExceededError,
-    HostmeshError,
     RemoteProtocolError,
-    StatusCode,
     UsageError,
 )
 from hostmesh.net.peer_id import PeerId
@@ -33,16 +31,16 @@ from hostmesh.rpc.book import CallBook
 from hostmesh.rpc.call import HEARTBEAT_FRAME
 from hostmesh.rpc.context import CallContext as CallContext
 from hostmesh.rpc.frames import encode_end, whole_request
+from hostmesh.rpc.guarded import GuardedHandlers, good_end
 from hostmesh.rpc.header import NO_METADATA, Header
-from hostmesh.rpc.interceptors import IncomingCall, ServerInterceptor, intercepted, swallowed
+from hostmesh.rpc.interceptors import ServerInterceptor
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.keyed import KeyedCalls
-from hostmesh.rpc.keys import NOT_UNARY
 from hostmesh.rpc.limits import RpcLimits, ServiceLimits, UnfinishedRequests, stated_limits
 from hostmesh.rpc.lingering import Lingering
-from hostmesh.rpc.method import AnyMethod, protocol_ids
-from hostmesh.rpc.outcome import LATE, OK, Outcome, outer_part, status_for_server
-from hostmesh.rpc.plain import PlainCall
+from hostmesh.rpc.method import protocol_ids
+from hostmesh.rpc.outcome import LATE, OK, Outcome, outer_part
+from hostmesh.rpc.plain import PlainCall, serve_alone
 from hostmesh.rpc.requests import ReceivedRequests, read_request
 from hostmesh.rpc.routes import Route, Service, routes_of
 from hostmesh.rpc.sender import MessageSender
@@ -90,6 +88,7 @@ class RpcServer:
         self._lingering = Lingering(self._book.limits)
         self._workers = Workers(self._begin)
         self._keyed = KeyedCalls(system, outcome_of=self._book.outcome_of, store=keys)
+        self._guarded = GuardedHandlers(self._keyed, system)
         self.counters = self._book.counters
 
     def add_service(
@@ -191,7 +190,7 @@ class RpcServer:
         begun = self._begin(service, stream)
         if not isinstance(begun, PlainCall):
             return begun
-        return _serve_alone(begun)
+        return serve_alone(begun)
 
     def take(self, service: Service, stream: Stream, place: StreamPlace) -> bool:
         """Have one of the server's own tasks serve a stream; False where none is free, or no plain call is expected.
@@ -331,7 +330,7 @@ class RpcServer:
                     self._book.handled[stream] = sender
                     handling: Awaitable[Any]
                     if route.interceptors or context.idempotency_key:
-                        handling = self._handle_guarded(route, context, arguments, scope)
+                        handling = self._guarded.handle(route, context, arguments, scope)
                     else:
                         handling = route.handler(*arguments)
                     arguments, request = (), None  # the handler has what it needs of them
@@ -340,7 +339,7 @@ class RpcServer:
                     if sender is not None and sender.is_busy:
                         await sender.wait_idle()
                     if sender is None or not sender.broken:
-                        last = response if route.interceptors else _good_end(method, response)
+                        last = response if route.interceptors else good_end(method, response)
                         answered = True
                         sent = await self._book.send_last(stream, last)
             except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
@@ -367,53 +366,6 @@ class RpcServer:
                 await stream.reset()
         if sent:
             await self._lingering.close(stream, is_ended=call is None or call.requests_ended)
-
-    async def _handle_guarded(
-        self, route: Route, context: CallContext, arguments: tuple[Any, ...], scope: trio.CancelScope
-    ) -> Any:
-        """Call the handler of a call with an idempotency key, or with interceptors around it.
-
-        Returns:
-            What it gave; the last frame where there are interceptors.
-        """
-        handle: Callable[[], Awaitable[Any]] = partial(route.handler, *arguments)
-        if context.idempotency_key:
-            if not route.method.is_unary:
-                raise NOT_UNARY.to_error()
-            request, _ = arguments
-            handle = partial(self._keyed.call, route.method, route.handler, request, context)
-        if not route.interceptors:
-            return await handle()
-        return await self._handle_intercepted(route, IncomingCall(context=context, method=route.method), handle, scope)
-
-    async def _handle_intercepted(
-        self,
-        route: Route,
-        call: IncomingCall,
-        handle: Callable[[], Awaitable[Any]],
-        scope: trio.CancelScope,
-    ) -> bytes:
-        def ending(error: BaseException | None) -> StatusCode:
-            status = status_for_server(error)
-            if status is StatusCode.OK or not (status is StatusCode.CANCELLED or scope.cancel_called):
-                return status
-            # Whatever a handler makes of it: the caller has left, or its time is up.
-            deadline = call.context.deadline
-            is_late = deadline is not None and self._book.system.monotonic_s() >= deadline
-            return StatusCode.DEADLINE_EXCEEDED if is_late else StatusCode.CANCELLED
-
-        has_run = False
-        try:
-            async with intercepted(route.interceptors, call, ending):
-                response = await handle()
-                has_run = True
-                # Here, so that the interceptors know of a response that cannot be sent.
-                return _good_end(route.method, response)
-            raise swallowed(route.method)
-        except HostmeshError as error:
-            # An interceptor's own, when it was left: no caller may be told that nothing ran.
-            error.may_have_executed = has_run or error.may_have_executed
-            raise
 
     async def _refuse(self, name: str, stream: Stream, outcome: Outcome) -> bool:
         """Answer a call whose request was perhaps not read, and let the caller read the answer.
@@ -445,23 +397,3 @@ class _Door:
     def take(self, stream: Stream, place: StreamPlace) -> bool:
         """See :class:`hostmesh.net.stream.StreamTaker`."""
         return self._server.take(self._service, stream, place)
-
-
-def _good_end(method: AnyMethod, response: Any) -> bytes:
-    """Return the last frame of a call whose handler gave this; those of a stream were sent before."""
-    return encode_last(method, OK, None if method.gives_stream else response)
-
-
-async def _serve_alone(call: PlainCall) -> None:
-    """Serve a plain call in a scope of its own: what a worker does for many."""
-    failure: Exception | None = None
-    try:
-        with trio.CancelScope(deadline=call.deadline) as scope:
-            await call.serve(scope)
-            return
-    except Exception as error:  # noqa: BLE001 - the handler boundary: one call fails, and nothing else
-        failure = error
-    except BaseException as error:  # noqa: BLE001 - raised again, without what is the handler's
-        await call.abandon()
-        raise outer_part(error) from None
-    await call.conclude(failure)
