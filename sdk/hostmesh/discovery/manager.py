@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any
 
 import trio
 
 from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.collaborators import (
     ListingLike,
-    MessageHandler,
     NodeFactory,
-    NodeOptions,
     ReputationSource,
     RunningNode,
     Standings,
@@ -25,10 +22,10 @@ from hostmesh.discovery.diagnostics import Finding
 from hostmesh.discovery.events import DiscoveryEvent
 from hostmesh.discovery.finder import DiscoveryConfig as DiscoveryConfig
 from hostmesh.discovery.finder import Finder
-from hostmesh.discovery.inbox import Inbox
-from hostmesh.discovery.life import NodeLife, checked_addresses
+from hostmesh.discovery.life import NodeLife
 from hostmesh.discovery.lists import HostLists
 from hostmesh.discovery.metrics import ConnectionMetrics
+from hostmesh.discovery.node_door import NodeDoor
 from hostmesh.discovery.ranking import AUTO, Strategy
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.records import RecordBook
@@ -38,14 +35,13 @@ from hostmesh.discovery.supervise import plain_errors
 from hostmesh.discovery.topology import NetworkTopology, network_topology
 from hostmesh.discovery.view import ReputationLike
 from hostmesh.discovery.watch import HostWatch
-from hostmesh.errors import ConfigError, InvalidAddressError
-from hostmesh.net.address import AddressOrigin, split_peer_address
+from hostmesh.errors import ConfigError
 from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventWatch
-from hostmesh.net.peer_id import PeerId, parse_peer_id
+from hostmesh.net.peer_id import parse_peer_id
 from hostmesh.system import System
 
 
-class DiscoveryManager:
+class DiscoveryManager(NodeDoor):
     """Finds hosts, publishes this node as one, and speaks with peers.
 
     Made by ``open_sdk()``, one for each SDK. Its node starts with :meth:`create_node` and runs in the SDK's nursery.
@@ -76,8 +72,9 @@ class DiscoveryManager:
         self._records = records
         self._reputation = reputation
         self._system = system or System()
-        self._inbox = Inbox()
-        self._life = NodeLife(nursery, open_node, purge=records.purge, on_start=self._on_start, on_end=self._on_end)
+        super().__init__(
+            NodeLife(nursery, open_node, purge=records.purge, on_start=self._on_start, on_end=self._on_end)
+        )
         self._finder = Finder(
             nursery,
             self._life.require,
@@ -88,132 +85,6 @@ class DiscoveryManager:
             config=config or DiscoveryConfig(),
         )
         self._lists = HostLists(standings, reputation, records.events, forget=self._finder.forget)
-
-    # --- the node's life ---
-
-    async def create_node(
-        self,
-        *,
-        listen: Sequence[str] | None = None,
-        bootstrap: Sequence[str] | None = None,
-        announce: Sequence[str] | None = None,
-    ) -> PeerId:
-        """Start the node.
-
-        Args:
-            listen: multiaddrs to listen on; None = as the settings say, ``/ip4/127.0.0.1/tcp/0`` by default.
-            bootstrap: multiaddrs with ``/p2p/<id>`` to join the network through; None = as the settings say.
-            announce: multiaddrs that others are told instead of those listened on; None = as the settings say.
-
-        Returns:
-            The node's peer id, once it listens. Bootstrap peers are dialled in the background, for as long as it takes;
-            :meth:`wait_ready` waits for them.
-
-        Raises:
-            AlreadyRunningError: it runs already, or is starting; nothing was changed.
-            InvalidAddressError: an address is malformed.
-            StartFailedError: a port is in use, or an address is not this machine's.
-            KeyInUseError: another process runs with the key.
-            KeyFileError: the key file cannot be used. In each case nothing was left running.
-
-        Cancellation: safe; nothing is left running.
-        """
-        options = NodeOptions(
-            listen=checked_addresses(listen, "listen"),
-            bootstrap=checked_addresses(bootstrap, "bootstrap"),
-            announce=checked_addresses(announce, "announce"),
-        )
-        return await self._life.start(options)
-
-    def is_running(self) -> bool:
-        """Tell whether the node listens."""
-        return self._life.current is not None
-
-    async def stop(self) -> None:
-        """Withdraw the record, end every stream and connection, and wait until nothing of the node is left.
-
-        Idempotent; without a node it does nothing. The node can be created again afterwards.
-
-        Cancellation: the stopping goes on.
-        """
-        await self._life.stop()
-
-    async def wait_ready(self, min_peers: int = 1, timeout_s: float = 30.0) -> None:
-        """Wait until so many peers are connected.
-
-        Raises:
-            ReadyTimeoutError: they are not; ``outcomes`` says for each bootstrap address why.
-            NodeNotRunningError: there is no node.
-        """
-        await self._life.require().node.wait_connected(min_peers, timeout_s)
-
-    # --- peers ---
-
-    async def connect_to_peer(self, multiaddr: str, timeout_s: float | None = None) -> PeerId:
-        """Connect to a peer at an address that the caller vouches for.
-
-        Args:
-            multiaddr: ``/ip4/.../tcp/.../p2p/<peer id>``. The peer must prove that id.
-            timeout_s: seconds; None = as the settings say.
-
-        Raises:
-            InvalidAddressError: malformed, or without a peer id.
-            DialError: not reached, or it is another peer; ``stage`` says where it failed.
-            NodeNotRunningError: there is no node.
-        """
-        node = self._life.require().node
-        address, peer_id = split_peer_address(multiaddr)
-        if peer_id is None:
-            raise InvalidAddressError(
-                f"the address {multiaddr} names no peer", remedy="append /p2p/<peer id> of the peer"
-            )
-        await node.connect(peer_id, [address], origin=AddressOrigin.CONFIGURED, timeout_s=timeout_s)
-        return peer_id
-
-    async def disconnect_peer(self, peer_id: str) -> None:
-        """End the connections to a peer. Nothing happens when there is none.
-
-        Raises:
-            InvalidAddressError: not a peer id.
-            NodeNotRunningError: there is no node.
-        """
-        await self._life.require().node.disconnect(parse_peer_id(peer_id))
-
-    def get_connected_peers(self) -> tuple[PeerId, ...]:
-        """Return the connected peers, each once; empty when there is no node."""
-        running = self._life.current
-        return () if running is None else tuple(dict.fromkeys(running.node.connected_peers()))
-
-    def listen_addresses(self) -> tuple[str, ...]:
-        """Return the addresses that the node listens on, each with ``/p2p/<peer id>``; empty when there is no node."""
-        running = self._life.current
-        if running is None:
-            return ()
-        node = running.node
-        return tuple(f"{address}/p2p/{node.peer_id}" for address in node.listen_addresses())
-
-    async def send_message(
-        self, peer_id: str, message: bytes | Mapping[str, Any], *, timeout_s: float = 30.0, retries: int = 3
-    ) -> Any:
-        """Send a message and wait for its acknowledgement; see ``DirectMessenger.send`` for what it can raise.
-
-        Returns:
-            The :class:`hostmesh.messaging.direct.Ack`.
-
-        Raises:
-            NodeNotRunningError: there is no node.
-            DialError, ProtocolNotSupportedError, FrameTooLargeError, DeadlineExceededError: see there.
-        """
-        messenger = self._life.require().messenger
-        return await messenger.send(parse_peer_id(peer_id), message, timeout_s=timeout_s, retries=retries)
-
-    def on_message(self, handler: MessageHandler) -> Callable[[], None]:
-        """Have every message given to ``handler``, before as well as after :meth:`create_node`.
-
-        Returns:
-            A function that removes the handler; calling it again does nothing.
-        """
-        return self._inbox.on_message(handler)
 
     # --- finding ---
 
@@ -481,9 +352,9 @@ class DiscoveryManager:
 
     def _on_start(self, running: RunningNode) -> None:
         self._finder.start(running)
-        self._inbox.attach(running.messenger)
+        self._attach(running)
         running.node.on_event(self._records.events.tell)
 
     def _on_end(self) -> None:
         self._finder.end()
-        self._inbox.detach()
+        self._detach()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from hostmesh.discovery.description import HostState, ModelOffer
 from hostmesh.discovery.geography import refutes
 from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal, Throttling
-from hostmesh.discovery.terms import Place, Price
+from hostmesh.discovery.probe_memory import ProbeMemory, Quoted
+from hostmesh.discovery.terms import Place
 from hostmesh.discovery.view import ProbeResult, Readiness
 from hostmesh.errors import (
     DeadlineExceededError,
@@ -31,9 +31,6 @@ from hostmesh.v1 import discovery_pb2, status_pb2
 
 if TYPE_CHECKING:
     from hostmesh.discovery.collaborators import RunningNode
-
-MAX_QUOTES_PER_HOST = 16
-"""Models of one host whose quotes are remembered."""
 
 _STATES = {
     discovery_pb2.HOST_STATE_AVAILABLE: HostState.AVAILABLE,
@@ -116,21 +113,6 @@ class Connections(Protocol):
         ...
 
 
-_Quoted: TypeAlias = tuple[str, Price] | None
-"""A model and what the record names for it: a host that names another price is asked anew. None: no quote."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Memory:
-    """What was measured of one host."""
-
-    taken_at_s: float
-    place: Place | None
-    """Where the host claimed to be."""
-    results: dict[_Quoted, ProbeResult] = field(default_factory=dict)
-    """By the offer that a quote was asked for; None: without a quote."""
-
-
 class Prober:
     """Probes hosts and remembers what came out, for a short time.
 
@@ -162,7 +144,7 @@ class Prober:
         self._address_of = address_of
         self._system = system or System()
         self.config = config or ProbeConfig()
-        self._remembered: OrderedDict[PeerId, _Memory] = OrderedDict()
+        self._memory = ProbeMemory(max_hosts=self.config.max_remembered)
         self._hits = 0
         self._misses = 0
 
@@ -201,13 +183,11 @@ class Prober:
             place: where the host claims to be.
             since_s: it began at this time of the monotonic clock or later; None = at most ``max_age_s`` ago.
         """
-        memory = self._remembered.get(peer_id)
-        if memory is None or memory.place != place or not self._connections.is_connected(peer_id):
+        if not self._connections.is_connected(peer_id):
             return None
         oldest_s = self._system.monotonic_s() - self.config.max_age_s
-        if memory.taken_at_s < (oldest_s if since_s is None else max(since_s, oldest_s)):
-            return None
-        return memory.results.get(self._to_quote(offer))
+        since_s = oldest_s if since_s is None else max(since_s, oldest_s)
+        return self._memory.recall(peer_id, self._to_quote(offer), place, since_s=since_s)
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """Tell whether a connection to a peer stands."""
@@ -215,13 +195,11 @@ class Prober:
 
     def last_latency(self, peer_id: PeerId) -> Measurement | None:
         """Return what was measured last of a host that answered, however long ago; None = nothing, or forgotten."""
-        memory = self._remembered.get(peer_id)
-        results = () if memory is None else memory.results.values()
-        return next((result.latency for result in results if result.latency is not None), None)
+        return self._memory.last_latency(peer_id)
 
     def forget(self, peer_id: PeerId) -> None:
         """Measure this host anew the next time."""
-        self._remembered.pop(peer_id, None)
+        self._memory.forget(peer_id)
 
     async def probe(
         self,
@@ -271,32 +249,17 @@ class Prober:
         if result.unreachable:
             self.forget(peer_id)
         elif not result.unasked and result.throttling is None:
-            self._remember(peer_id, quoted, result, place, began_s=began_s if measured is None else None)
+            if measured is None:
+                self._memory.remember(peer_id, quoted, result, place, began_s=began_s)
+            else:
+                self._memory.add_quote(peer_id, quoted, result)
         return result
 
-    def _to_quote(self, offer: ModelOffer | None) -> _Quoted:
+    def _to_quote(self, offer: ModelOffer | None) -> Quoted:
         """Return what to ask a quote for; None = nothing. Who claims no price has none to be held to."""
         if self._quotes is None or offer is None or offer.price is None:
             return None
         return offer.model_id, offer.price
-
-    def _remember(
-        self, peer_id: PeerId, quoted: _Quoted, result: ProbeResult, place: Place | None, *, began_s: float | None
-    ) -> None:
-        """Keep what was measured from ``began_s`` on; None = it adds a quote to what was measured before."""
-        memory = self._remembered.get(peer_id) if began_s is None else None
-        if memory is None:
-            if began_s is None:
-                return  # forgotten meanwhile
-            memory = _Memory(taken_at_s=began_s, place=place)
-            self.forget(peer_id)
-            self._remembered[peer_id] = memory
-        memory.results.setdefault(None, result if quoted is None else replace(result, quote=None, unquoted=None))
-        memory.results[quoted] = result
-        if len(memory.results) > MAX_QUOTES_PER_HOST + 1:
-            del memory.results[next(each for each in memory.results if each is not None)]
-        while len(self._remembered) > self.config.max_remembered:
-            self._remembered.popitem(last=False)
 
     async def _measure(
         self, peer_id: PeerId, model_id: str, deadline: float, answered: Callable[[], None]

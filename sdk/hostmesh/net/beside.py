@@ -27,6 +27,9 @@ async def working_beside(work: Callable[[], Awaitable[None]]) -> AsyncIterator[N
                 failure = error
             nursery.cancel_scope.cancel()
     finally:
-        if failure is not None:
-            # The caller meets its own error, and not a group that the nursery makes of it.
-            raise failure
+        try:
+            if failure is not None:
+                # The caller meets its own error, and not a group that the nursery makes of it.
+                raise failure
+        finally:
+            del failure  # its traceback holds this frame

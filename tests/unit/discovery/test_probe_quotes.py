@@ -13,7 +13,8 @@ from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostDescription, ModelOffer
 from hostmesh.discovery.measurement import Origin, QuotedPrice, QuoteRefusal
 from hostmesh.discovery.observer import Observer
-from hostmesh.discovery.probe import MAX_QUOTES_PER_HOST, ProbeConfig, Prober
+from hostmesh.discovery.probe import ProbeConfig, Prober
+from hostmesh.discovery.probe_memory import MAX_QUOTES_PER_HOST
 from hostmesh.discovery.terms import Place, Price
 from hostmesh.errors import BadSignatureError, ConnectionLostError, DeadlineExceededError
 from hostmesh.net.peer_id import PeerId
