@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
-from hostmesh.errors import ConnectionLostError, DialError, MalformedMessageError, RemoteProtocolError
+from hostmesh.errors import ConnectionLostError, DialError, RemoteProtocolError
 from hostmesh.net.address import AddressOrigin
+from hostmesh.net.arrival import Arrival
 from hostmesh.net.deadlines import Deadlines
 from hostmesh.net.events import CloseCause
 from hostmesh.net.ledger import Ledger
@@ -21,7 +21,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream, StreamHandler
 from hostmesh.net.stream_life import StreamLife
 from hostmesh.net.upgrade import SecuredLink
-from hostmesh.wire.multistream import Proposer, Responder, parse_proposal, proposal
+from hostmesh.wire.multistream import Proposer, proposal
 from hostmesh.wire.yamux import StreamLimitError, YamuxLimits, YamuxStream
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Connection:
         if yamux.streams:
             for yamux_stream in list(yamux.streams.values()):
                 owner = yamux_stream.owner
-                if not isinstance(owner, _Arrival):
+                if not isinstance(owner, Arrival):
                     self.reap(yamux_stream, now)
                 elif now - owner.came_at_s > NEGOTIATION_TIMEOUT_S:
                     owner.refuse("it named no protocol in time")
@@ -277,7 +277,7 @@ class Connection:
     # --- streams of the peer's ---
 
     def _accept(self, yamux_stream: YamuxStream) -> None:
-        yamux_stream.owner = _Arrival(yamux_stream, self)
+        yamux_stream.owner = Arrival(yamux_stream, self)
 
     def serves(self, protocol_id: str) -> bool:
         """Whether somebody here serves a protocol."""
@@ -338,79 +338,3 @@ class Connection:
     def note_served(self, stream: Stream) -> None:
         """See :class:`hostmesh.net.stream.StreamPlace`."""
         self._ledger.release(self.peer_id, stream.protocol_id)
-
-
-class _Arrival:
-    """An inbound stream until its protocol is agreed on: no task, and little memory."""
-
-    __slots__ = ("_connection", "_responder", "_yamux_stream", "came_at_s")
-
-    def __init__(self, yamux_stream: YamuxStream, connection: Connection) -> None:
-        self._yamux_stream = yamux_stream
-        self._connection = connection
-        self._responder: Responder | None = None
-        self.came_at_s = trio.current_time()
-
-    def take_data(self, data: bytes | memoryview) -> None:
-        """Read on what the peer proposes."""
-        if self._yamux_stream.is_reset or self._yamux_stream.is_write_closed:
-            return  # what came in one piece with the stream's end, or after we gave it up
-        connection = self._connection
-        data = bytes(data)
-        if self._responder is None:
-            proposed = parse_proposal(data)
-            if proposed is not None and connection.serves(proposed[0]):
-                name, size = sys.intern(proposed[0]), proposed[1]
-                connection.muxer.yamux.consume(self._yamux_stream, size)
-                connection.start_serving(self._yamux_stream, name, data[:size], data[size:])
-                return
-            self._responder = Responder(connection.serves)
-        responder = self._responder
-        try:
-            protocol_id = responder.receive(data)
-        except MalformedMessageError as error:
-            self._give_up(error.message)
-            return
-        muxer = connection.muxer
-        muxer.yamux.consume(self._yamux_stream, len(data) - len(responder.rest))
-        answer = responder.data_to_send()
-        if protocol_id is not None:
-            connection.start_serving(self._yamux_stream, protocol_id, answer, responder.rest)
-        elif answer:
-            # A few lines at most, as many as the peer proposed.
-            muxer.yamux.answer(self._yamux_stream, answer)
-
-    def _give_up(self, why: str) -> None:
-        """End the stream; a peer that sent its payload along with a protocol that is not served here still hears so."""
-        answer = b"" if self._responder is None else self._responder.data_to_send()
-        if not answer:
-            self.refuse(why)
-            return
-        yamux = self._connection.muxer.yamux
-        yamux.answer(self._yamux_stream, answer)
-        yamux.close_write(self._yamux_stream)
-        yamux.discard(self._yamux_stream)
-
-    def refuse(self, why: str) -> None:
-        """Reset the stream."""
-        _log.debug("a stream from %s came to nothing: %s", self._connection.peer_id, why)
-        self._connection.muxer.yamux.reset(self._yamux_stream)
-
-    def take_end(self) -> None:
-        """Give up: nobody will name a protocol any more."""
-        if self._yamux_stream.is_write_closed:
-            return
-        if self._responder is not None and self._responder.was_answered:
-            self._connection.muxer.yamux.close_write(self._yamux_stream)
-        else:
-            self.refuse("it ended before it named a protocol")
-
-    def take_reset(self, *, is_overflow: bool) -> None:
-        """Forget it."""
-        self._connection.muxer.yamux.discard(self._yamux_stream)
-
-    def take_window(self) -> None:
-        """Nothing waits."""
-
-    def take_connection_end(self) -> None:
-        """Forget it."""
