@@ -228,8 +228,10 @@ class Observer:
 
     def left_alone(self, known: KnownHost) -> ProbeResult | None:
         """Return what stands for a probe of a host that is not probed now, since it missed several; None = probe it."""
-        heard = known.received_at_unix_s if known.introducer is None else 0.0
-        strike = self._strikes.standing_out(known.info.peer_id, now_s=self._system.monotonic_s(), heard_unix_s=heard)
+        heard_unix_s = known.heard_at_unix_s or 0.0
+        strike = self._strikes.standing_out(
+            known.info.peer_id, now_s=self._system.monotonic_s(), heard_unix_s=heard_unix_s
+        )
         if strike is None:
             return None
         age_s = max(0.0, self._system.unix_s() - strike.last_unix_s)

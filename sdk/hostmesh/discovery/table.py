@@ -66,6 +66,8 @@ class KnownHost:
 
     info: HostInfo
     received_at_unix_s: float
+    heard_at_unix_s: float | None
+    """When the host itself last handed its record over; None = others did."""
     """When this record came."""
     started_at_unix_s: int | None
     """The latest start that the host ever claimed here: an earlier claim afterwards does not lengthen its uptime."""
@@ -81,6 +83,7 @@ class _Row:
     started_at: int | None
     remember_until: float
     subnets: frozenset[str]
+    heard_at: float | None = None
     useful: bool = False
     digests: dict[int, tuple[bytes, float]] = field(default_factory=dict)
 
@@ -156,6 +159,8 @@ class HostTable:
             self.ban(info.peer_id, now=now, introducer=introducer)
             return Merge.EQUIVOCATION
         self._remember(row, info, now)
+        if introducer is None and info.sequence >= row.info.sequence:
+            row.heard_at = now
         if info.sequence < row.info.sequence:
             self._put_away(info)
             return Merge.OLDER
@@ -218,6 +223,7 @@ class HostTable:
         return KnownHost(
             info=row.info,
             received_at_unix_s=row.received_at,
+            heard_at_unix_s=row.heard_at,
             started_at_unix_s=row.started_at,
             introducer=row.introducer,
         )
@@ -244,7 +250,8 @@ class HostTable:
             self.purge(now)
             if not self._may_introduce(introducer):
                 return Merge.REFUSED
-        row = _Row(info, now, introducer, info.started_at_unix_s, _remember_until(info), frozenset())
+        heard_at = now if introducer is None else None
+        row = _Row(info, now, introducer, info.started_at_unix_s, _remember_until(info), frozenset(), heard_at)
         row.digests[info.sequence] = (info.digest, info.expires_at_unix_s + GRACE_S)
         self._rows.setdefault(info.peer_id, {})[info.operator] = row
         self._size += 1
