@@ -17,6 +17,7 @@ from hostmesh import PeerId
 
 GONE_S = 180.0
 """What the issue allows a dead host to stay in results."""
+PARTITION_S = 60.0
 
 
 # --- hosts that die ---
@@ -175,15 +176,17 @@ async def test_two_halves_of_a_network_are_one_again_a_minute_after_the_partitio
         await took_s(partial(_sees, client, everybody), within_s=60)
     halves = [[bootstraps[half], clients[half], *hosts[half]] for half in range(2)]
     mesh.net.partition([[each.machine for each in half] for half in halves])
+    heals_s = trio.current_time() + PARTITION_S
     await trio.sleep(45)
     for half, client in enumerate(clients):
         choice = await client.find()
         assert choice is not None
         assert choice.peer_id in {host.peer_id for host in hosts[half]}
-    await trio.sleep(5)
+    await trio.sleep_until(heals_s)
     mesh.net.heal()
     for client in clients:
-        await took_s(partial(_sees, client, everybody), within_s=60)
+        # Both of them, from the moment of healing.
+        await took_s(partial(_sees, client, everybody), within_s=heals_s + 60 - trio.current_time())
     newcomer = await mesh.start("newcomer", known[0])
     await took_s(partial(_sees, newcomer, everybody), within_s=30)
 

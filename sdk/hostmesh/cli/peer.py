@@ -95,7 +95,7 @@ async def list_services(client: ReflectionClient, *, timeout_s: float) -> tuple[
             error.remedy = "give its multiaddress: /ip4/ADDRESS/tcp/PORT/p2p/ID; only hosts are found by their id alone"
         raise
     except ProtocolNotSupportedError as error:
-        error.remedy = "it tells nobody what it serves: a bootstrap node, an older version, or another protocol prefix"
+        error.remedy = "it tells nobody what it serves: an older version, or another protocol prefix"
         raise
 
 

@@ -17,6 +17,7 @@ from hostmesh.discovery.misses import no_host
 from hostmesh.discovery.probe import ProbeConfig
 from hostmesh.discovery.publisher import PublisherConfig
 from hostmesh.discovery.ranking import AUTO, CHEAPEST, FASTEST, RELIABLE, SCALE, WeightedStrategy
+from hostmesh.discovery.reach_watch import KEEP_S, SETTLE_S
 from hostmesh.discovery.record import GRACE_S, MAX_ENVELOPE_BYTES, MAX_LIFE_S, MAX_RECORD_BYTES
 from hostmesh.discovery.records import MAX_NAMED
 from hostmesh.discovery.search import SearchConfig
@@ -24,6 +25,7 @@ from hostmesh.discovery.sources.dht import MAX_PEERS_SOUGHT
 from hostmesh.discovery.sweep import SweepConfig
 from hostmesh.discovery.table import MAX_PAST_BYTES, MAX_PER_INTRODUCER, MAX_SEQUENCES_PER_ROW
 from hostmesh.discovery.terms import Price
+from hostmesh.jobs.throughput import LEAST_TOKENS, MAX_JOBS
 from hostmesh.reputation.score import points
 from hostmesh.status.server import STATUS_LIMITS
 
@@ -95,6 +97,11 @@ def test_the_guide_names_the_numbers_of_the_code(text: str, value: float) -> Non
         ("tries again every {:.0f} s", PublisherConfig().retry_every_s),
         ("at most {} connected peers", PublisherConfig().max_pushed),
         ("one proof in {:.0f} s", PublisherConfig().proof_pause_s),
+        ("renewed at once, then at most every {:.0f} s", PublisherConfig().least_between_s),
+        ("dial the host back](reachability.md), {:.0f} s after", SETTLE_S),
+        ("nobody could judge since holds for {:.0f} hours", KEEP_S / 3600),
+        ("had {} tokens after the first piece", LEAST_TOKENS),
+        ("the median of the last {} since the start", MAX_JOBS),
         ("across restarts (`bans.sqlite3` in the data directory): {:,} keys", MAX_BANS),
         ("of which one peer may tell {} in an hour", int(MAX_STRANGERS_PER_INTRODUCER * 3600 / INTRODUCER_WINDOW_S)),
         ("up to {} MiB of superseded ones", MAX_PAST_BYTES // 2**20),
