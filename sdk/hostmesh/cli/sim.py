@@ -17,7 +17,8 @@ from hostmesh.cli.terminal import escape, field
 from hostmesh.errors import UsageError
 
 if TYPE_CHECKING:
-    from hostmesh.testing.scenario import Progress, Scenario, ScenarioReport, ScenarioRun, ScenarioSize
+    from hostmesh.testing.scenario import Scenario, ScenarioReport, ScenarioRun, ScenarioSize
+    from hostmesh.testing.scenario_play import Progress
 
 HASH_SEED = "0"
 """``PYTHONHASHSEED`` of a simulation: the order of a set of texts depends on it."""
@@ -57,7 +58,7 @@ def sim(
     # What nodes warn of is what a scenario of hostile peers is about: thousands of lines.
     state.default_log = "error"
     state.load(verbose=verbose)
-    from hostmesh.testing.scenario import play_scenario
+    from hostmesh.testing.scenario_play import play_scenario
     from hostmesh.testing.scenarios import NAMES, load_scenario
     from hostmesh.testing.trace import MAX_KEPT_EVENTS
 

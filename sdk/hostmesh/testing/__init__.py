@@ -73,7 +73,8 @@ if TYPE_CHECKING:
         read_host_record,
     )
     from hostmesh.testing.run import SimOptions, SimRun, run_sim
-    from hostmesh.testing.scenario import Scenario, ScenarioReport, ScenarioRun, ScenarioSize, play_scenario
+    from hostmesh.testing.scenario import Scenario, ScenarioReport, ScenarioRun, ScenarioSize
+    from hostmesh.testing.scenario_play import play_scenario
     from hostmesh.testing.scenarios import load_scenario
     from hostmesh.testing.scenarios.mesh import Leaving, Mesh, MeshNode
     from hostmesh.testing.services import make_service
@@ -176,7 +177,7 @@ _HOMES = {
     "near_key": "adversary_dht",
     "open_adversary_node": "adversary_node",
     "open_nodes": "nodes",
-    "play_scenario": "scenario",
+    "play_scenario": "scenario_play",
     "play_schedule": "exploration",
     "read_host_record": "records",
     "run_dht_responder": "adversary_dht",
