@@ -157,20 +157,32 @@ def test_the_last_value_of_its_range_is_taken(field: str, value: Any) -> None:
     assert taken == (tuple(value) if isinstance(value, list) else value)
 
 
-def test_a_wrong_value_is_refused_with_what_to_do() -> None:
-    with pytest.raises(ConfigError, match="beside required_models") as both:
-        HostCriteria(required_models=["a"], any_models=["b"])
-    assert (both.value.name, both.value.source) == ("any_models", "argument")
-    assert "either" in both.value.remedy
-    with pytest.raises(ConfigError, match=r"^max_price is not a Price$") as price:
-        HostCriteria(max_price=5)  # type: ignore[arg-type]
-    assert "Price(" in price.value.remedy
-    with pytest.raises(ConfigError, match=r"^max_latency_ms is -1$") as latency:
-        HostCriteria(max_latency_ms=-1)
-    assert "milliseconds" in latency.value.remedy
-    with pytest.raises(ConfigError, match=r"^path is 'any'$") as path:
-        HostCriteria(path="any")  # type: ignore[arg-type]
-    assert "Path.DIRECT" in path.value.remedy
+@pytest.mark.parametrize(
+    ("fields", "name", "says", "remedy"),
+    [
+        (
+            {"required_models": ["a"], "any_models": ["b"]},
+            "any_models",
+            "any_models stands beside required_models",
+            "say either which models the host must all serve, or of which it must serve one",
+        ),
+        ({"kind": "chat"}, "kind", "kind is not a ModelKind", ""),
+        (
+            {"max_price": 5},
+            "max_price",
+            "max_price is not a Price",
+            'Price(micros_per_mtok=150_000, currency="USD")',
+        ),
+        ({"max_latency_ms": -1}, "max_latency_ms", "max_latency_ms is -1", "give milliseconds, 0 or more"),
+        ({"path": "any"}, "path", "path is 'any'", "Path.DIRECT, or None for any"),
+        ({"strict_uptime": 1}, "strict_uptime", "strict_uptime is not a bool", ""),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_to_do(fields: dict[str, Any], name: str, says: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        HostCriteria(**fields)
+    error = caught.value
+    assert (error.message, error.name, error.source, error.remedy) == (says, name, "argument", remedy)
 
 
 def test_the_place_and_the_ranges_are_read_once_for_all() -> None:

@@ -13,7 +13,7 @@ from hostmesh.discovery.criteria import MAX_NAMES, HostCriteria
 from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer
 from hostmesh.discovery.funnel import sift
 from hostmesh.discovery.matching import CRITERIA, failing
-from hostmesh.discovery.measurement import Measurement, Origin, Path
+from hostmesh.discovery.measurement import Measurement, Origin, Path, Throttling
 from hostmesh.discovery.offers import chosen_offer, price_in_question
 from hostmesh.discovery.relaxation import smallest_relaxation
 from hostmesh.discovery.terms import ModelKind, Price
@@ -374,3 +374,28 @@ def test_all_failures_are_told_unless_the_first_is_enough() -> None:
     criteria = HostCriteria(required_models=["x"], location="DE", min_uptime_s=9000)
     assert [name for name, _ in failing(host(), criteria)] == ["model", "location", "uptime"]
     assert [name for name, _ in failing(host(), criteria, first_only=True)] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("probe", "expected"),
+    [
+        (None, None),
+        (ProbeResult(latency=None, readiness=None), None),
+        (ProbeResult(latency=None, readiness=None, unasked="no time was left"), ("asked", "no time was left")),
+        (ProbeResult(latency=None, readiness=None, unreachable="refused"), ("reachable", "refused")),
+        (
+            ProbeResult(latency=None, readiness=None, throttling=Throttling(reason="BUSY", retry_after_ms=40)),
+            ("throttled", "allows this client no more calls now: BUSY; again in 40 ms"),
+        ),
+    ],
+)
+def test_what_came_of_a_probe_is_told(probe: ProbeResult | None, expected: tuple[str, str] | None) -> None:
+    assert said(replace(host(), probe=probe)) == expected
+
+
+def test_what_is_not_said_is_told_in_so_many_words() -> None:
+    unpriced = host(ModelOffer(model_id="m"))
+    assert said(unpriced, max_price=usd(1)) == ("price", "unpriced")
+    unmeasured = host(latency_ms=None)
+    assert said(unmeasured, max_latency_ms=10) == ("latency", "not measured")
+    assert said(unmeasured, max_latency_ms=10, accept_unmeasured=True) is None
