@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import trio
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V12
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
 from tests.simulated.nodes import Nodes
@@ -102,7 +102,7 @@ class Stranger:
 
     async def anew(self) -> Stranger:
         """Return it with another stream."""
-        stream = await self.node.open_stream(self._victim.peer_id, PROTOCOL_ID_V12)
+        stream = await self.node.open_stream(self._victim.peer_id, PROTOCOL_ID_V11)
         return Stranger(self.node, self._victim, stream, self.heard)
 
     async def say(self, *messages: rpc_pb2.Message, **fields: object) -> None:
@@ -143,9 +143,9 @@ async def start_stranger(nodes: Nodes, victim: Member, *, hears: bool = False) -
                 heard.append(rpc_pb2.RPC.FromString(frame))
 
     if hears:
-        node.set_stream_handler(PROTOCOL_ID_V12, hear)
+        node.set_stream_handler(PROTOCOL_ID_V11, hear)
     await node.connect(victim.peer_id, victim.node.peer_addresses())
-    return Stranger(node, victim, await node.open_stream(victim.peer_id, PROTOCOL_ID_V12), heard)
+    return Stranger(node, victim, await node.open_stream(victim.peer_id, PROTOCOL_ID_V11), heard)
 
 
 def message_of(name: str, number: int, data: bytes, *, topic: str = TOPIC) -> rpc_pb2.Message:

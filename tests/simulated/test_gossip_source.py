@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import trio
 from tests.simulated.gossiping import Member, connect, start_member
 from tests.simulated.nodes import nodes_on
 from tests.support.simulated import eventually, simulated
 
+from hostmesh import HostCriteria, RpcClient
 from hostmesh.discovery.description import HostState
-from hostmesh.testing import SimNetwork
+from hostmesh.discovery.source import Source
+from hostmesh.net.node import Node
+from hostmesh.node_stack import default_sources
+from hostmesh.testing import FakeEngine, SimNetwork, make_description, make_wallet
+from hostmesh.testing.machine import NETWORK_NAME
 
 AT_ONCE_S = 2.0
 """A few round trips of the simulated network, and two heartbeats."""
@@ -131,3 +138,58 @@ async def test_a_network_s_gossip_is_not_another_s(net: SimNetwork) -> None:
         await trio.sleep(60)
         assert stranger.hosts() == set()
         assert middle.source.statistics.members == 1
+
+
+@simulated()
+async def test_a_client_finds_hosts_by_gossip_alone_and_forgets_one_that_leaves(net: SimNetwork) -> None:
+    """Whole nodes with the shipped wiring: two hosts, a client, and between them a node that serves nobody's jobs."""
+
+    def gossip_alone(node: Node, rpc: RpcClient) -> tuple[Source, ...]:
+        made = default_sources(
+            node,
+            rpc,
+            network=NETWORK_NAME,
+            records=client._records,
+            system=machines[-1].system,
+            enable_mdns=False,
+            mdns_interfaces=(),
+            gossip_prefix="/hostmesh",
+        )
+        return tuple(source for source in made if source.name == "gossip")
+
+    machines = [net.machine(name) for name in ("middle", "one", "two", "client")]
+    settings = {"ephemeral_key": True, "enable_dht": False}
+    async with AsyncExitStack() as stack:
+        *others, client = [
+            await stack.enter_async_context(
+                machine.open_sdk(
+                    **settings,
+                    enable_gossip=machine is not machines[-1],
+                    sources=gossip_alone if machine is machines[-1] else None,
+                )
+            )
+            for machine in machines
+        ]
+        bootstrap: list[str] = []
+        peer_ids = []
+        for machine, sdk in zip(machines, (*others, client), strict=True):
+            await sdk.authenticate(wallet=make_wallet(machine.name))
+            peer_ids.append(await sdk.get_discovery_manager().create_node(bootstrap=bootstrap))
+            bootstrap = [f"/ip4/{machines[0].address}/tcp/4001/p2p/{peer_ids[0]}"]
+        serving = [
+            await stack.enter_async_context(
+                sdk.get_host_manager().serve(make_description("fake-chat"), FakeEngine(["fake-chat"]))
+            )
+            for sdk in others[1:]
+        ]
+        assert len(serving) == 2
+        manager = client.get_discovery_manager()
+        criteria = HostCriteria(required_models=["fake-chat"])
+        found = await manager.find_all_hosts(criteria)
+        assert {choice.peer_id for choice in found} == set(peer_ids[1:3])
+        assert {choice.sources for choice in found} == {("gossip",)}
+        # Nobody else tells the client: it has no connection to the host that goes.
+        await client._running().node.disconnect(peer_ids[1])
+        await others[1].get_discovery_manager().stop()
+        await eventually(lambda: client._records.known(peer_ids[1]) is None, within_s=AT_ONCE_S)
+        assert [choice.peer_id for choice in await manager.find_all_hosts(criteria)] == [peer_ids[2]]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hostmesh.cli import options
-from hostmesh.cli.options import invocation, listed
+from hostmesh.cli.groups import NodeOptions, grouped
+from hostmesh.cli.options import invocation
 from hostmesh.cli.peer import PeerArgument
 from hostmesh.errors import UsageError
 
@@ -28,11 +29,13 @@ _FindTimeout = Annotated[
 ]
 
 
+@grouped
 def call(
     context: typer.Context,
     peer: PeerArgument,
     target: _Target,
     request: _Request = None,
+    *,
     timeout_s: _CallTimeout = None,
     find_timeout_s: _FindTimeout = 10.0,
     metadata: Annotated[
@@ -42,13 +45,7 @@ def call(
         str, typer.Option("--idempotency-key", metavar="KEY", help="The same key has the same effect once.")
     ] = "",
     session: Annotated[str, typer.Option("--session", metavar="HEX", help="Session id, 16 bytes in hex.")] = "",
-    bootstrap: options.Bootstrap = None,
-    listen: options.Listen = None,
-    dht: options.EnableDht = None,
-    mdns: options.EnableMdns = None,
-    protocol_prefix: options.Prefix = None,
-    network: options.Network = None,
-    key: options.KeyFile = None,
+    node: NodeOptions,
     as_json: options.AsJson = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -58,16 +55,7 @@ def call(
     the call on the peer.
     """
     state = invocation(context)
-    loaded = state.load(
-        verbose=verbose,
-        bootstrap_nodes=listed(bootstrap),
-        listen_addresses=listed(listen),
-        enable_dht=dht,
-        enable_mdns=mdns,
-        protocol_prefix=protocol_prefix,
-        network=network,
-        key_file=key,
-    )
+    loaded = state.load(verbose=verbose, **node.settings())
     from hostmesh.cli.call_shapes import make_call, print_failure
     from hostmesh.cli.peer import find_method, find_service, list_services, parse_peer, peer_sdk
     from hostmesh.errors import HostmeshError

@@ -1,107 +1,18 @@
-"""What ``find``, ``run`` and ``demo`` share: criteria from options, the wallet, and a client's node."""
+"""What ``find``, ``run`` and ``demo`` share: the wallet, a client's node, and what is said when nobody fits."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from hostmesh.errors import ConfigError, NoHostFoundError
+from hostmesh.errors import NoHostFoundError
 
 if TYPE_CHECKING:
-    from hostmesh.discovery.criteria import HostCriteria
     from hostmesh.discovery.funnel import Funnel
-    from hostmesh.discovery.ranking import Strategy
-    from hostmesh.discovery.terms import ModelKind
     from hostmesh.identity.wallet import Wallet
     from hostmesh.sdk import SDK
     from hostmesh.settings import LoadedSettings
-
-ValueT = TypeVar("ValueT")
-
-
-def host_criteria(
-    *,
-    models: list[str] | None = None,
-    any_models: list[str] | None = None,
-    max_price_micros: int | None = None,
-    currency: str = "USD",
-    min_reputation: int | None = None,
-    max_latency_ms: float | None = None,
-    min_uptime_s: int | None = None,
-    location: str | None = None,
-    capabilities: list[str] | None = None,
-    accept_unmeasured: bool = False,
-    kind: ModelKind | str | None = None,
-    quantisation: list[str] | None = None,
-    min_context_tokens: int | None = None,
-    min_vram_mib: int | None = None,
-    strict_uptime: bool = False,
-    protocols: list[str] | None = None,
-    min_free_slots: int | None = None,
-    path: str = "any",
-    include: list[str] | None = None,
-    exclude: list[str] | None = None,
-    preferred: list[str] | None = None,
-) -> HostCriteria:
-    """Return the criteria that the options say.
-
-    Raises:
-        ConfigError: a value out of its range.
-    """
-    from hostmesh.discovery.criteria import HostCriteria
-    from hostmesh.discovery.measurement import Path
-    from hostmesh.discovery.terms import ModelKind, Price
-
-    price = None if max_price_micros is None else Price(micros_per_mtok=max_price_micros, currency=currency)
-    return HostCriteria(
-        required_models=models or (),
-        any_models=any_models or (),
-        kind=_one_of("kind", kind, {each.value: each for each in ModelKind}) if isinstance(kind, str) else kind,
-        max_price=price,
-        min_reputation=min_reputation,
-        max_latency_ms=max_latency_ms,
-        min_uptime_s=min_uptime_s,
-        location=location,
-        capabilities=capabilities or (),
-        accept_unmeasured=accept_unmeasured,
-        quantisation=quantisation or (),
-        min_context_tokens=min_context_tokens,
-        min_vram_mib=min_vram_mib,
-        strict_uptime=strict_uptime,
-        protocols=protocols or (),
-        min_free_slots=min_free_slots,
-        path=_one_of("path", path, {"any": None, "direct": Path.DIRECT}),
-        include=include or (),
-        exclude=exclude or (),
-        preferred=preferred or (),
-    )
-
-
-def strategy_called(name: str) -> Strategy:
-    """Return the strategy of this name, in either case.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    from hostmesh.discovery import ranking
-
-    shipped: dict[str, Strategy] = {
-        "auto": ranking.AUTO,
-        "cheapest": ranking.CHEAPEST,
-        "fastest": ranking.FASTEST,
-        "reliable": ranking.RELIABLE,
-        "specific": ranking.SPECIFIC,
-    }
-    return _one_of("strategy", name.lower(), shipped)
-
-
-def _one_of(option: str, given: str, known: Mapping[str, ValueT]) -> ValueT:
-    if given not in known:
-        raise ConfigError(
-            f"--{option} is {given!r}", name=option, source="argument", remedy=f"one of {', '.join(known)}"
-        )
-    return known[given]
 
 
 @asynccontextmanager

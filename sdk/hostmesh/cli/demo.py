@@ -118,10 +118,12 @@ async def _play(
             verbose=verbose, home=home / "client", bootstrap_nodes=[address], enable_mdns=False, **overrides
         )
         from hostmesh.cli.answer import AnswerWriter, answer
-        from hostmesh.cli.client import ExplainedNoHostError, client_sdk, fresh_wallet, host_criteria
+        from hostmesh.cli.client import ExplainedNoHostError, client_sdk, fresh_wallet
         from hostmesh.cli.show import print_choices, print_funnel
+        from hostmesh.discovery.criteria import HostCriteria
+        from hostmesh.discovery.terms import Price
 
-        criteria = host_criteria(models=[model], max_price_micros=MAX_PRICE, currency=CURRENCY)
+        criteria = HostCriteria(required_models=[model], max_price=Price(micros_per_mtok=MAX_PRICE, currency=CURRENCY))
         async with client_sdk(loaded, fresh_wallet()) as sdk:
             steps.took("client_ready", "client ready; it knows the bootstrap node's address and nothing else")
             found = await _find(

@@ -10,6 +10,7 @@ import typer
 
 from hostmesh.cli import options
 from hostmesh.cli.boundary import EXIT_CHECK, print_json
+from hostmesh.cli.groups import NodeOptions, grouped
 from hostmesh.cli.options import invocation, listed
 from hostmesh.cli.terminal import field
 
@@ -17,19 +18,15 @@ if TYPE_CHECKING:
     from hostmesh.discovery.diagnostics import Finding
 
 
+@grouped
 def doctor(
     context: typer.Context,
-    bootstrap: options.Bootstrap = None,
-    listen: options.Listen = None,
+    *,
+    node: NodeOptions,
     announce: Annotated[
         list[str] | None,
         typer.Option("--announce", metavar="MULTIADDR", help="What others shall dial, behind NAT or a name. Repeat."),
     ] = None,
-    dht: options.EnableDht = None,
-    mdns: options.EnableMdns = None,
-    protocol_prefix: options.Prefix = None,
-    network: options.Network = None,
-    key: options.KeyFile = None,
     binding: Annotated[
         Path | None, typer.Option("--binding", metavar="FILE", help="Of a host: look how long its binding holds.")
     ] = None,
@@ -48,17 +45,7 @@ def doctor(
     Exit code 0: nothing failed; 9: something did.
     """
     state = invocation(context)
-    loaded = state.load(
-        verbose=verbose,
-        bootstrap_nodes=listed(bootstrap),
-        listen_addresses=listed(listen),
-        announce_addresses=listed(announce),
-        enable_dht=dht,
-        enable_mdns=mdns,
-        protocol_prefix=protocol_prefix,
-        network=network,
-        key_file=key,
-    )
+    loaded = state.load(verbose=verbose, announce_addresses=listed(announce), **node.settings())
     import platform
     import time
     from importlib.metadata import version

@@ -10,7 +10,8 @@ import typer
 
 from hostmesh.cli import options
 from hostmesh.cli.boundary import EXIT_CHECK, print_json
-from hostmesh.cli.options import AsJson, Verbose, invocation, listed
+from hostmesh.cli.groups import NodeOptions, grouped
+from hostmesh.cli.options import AsJson, Verbose, invocation
 from hostmesh.cli.peer import PeerArgument
 from hostmesh.cli.terminal import escape
 from hostmesh.errors import UsageError
@@ -65,23 +66,19 @@ def check(
 
 
 @app.command()
+@grouped
 def describe(
     context: typer.Context,
     peer: PeerArgument,
     target: Annotated[
         str | None, typer.Argument(metavar="SERVICE[.METHOD]", help="With or without its package. Default: all.")
     ] = None,
+    *,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write the descriptors here, for proto check."),
     ] = None,
-    bootstrap: options.Bootstrap = None,
-    listen: options.Listen = None,
-    dht: options.EnableDht = None,
-    mdns: options.EnableMdns = None,
-    protocol_prefix: options.Prefix = None,
-    network: options.Network = None,
-    key: options.KeyFile = None,
+    node: NodeOptions,
     timeout_s: options.TimeoutS = 10.0,
     as_json: AsJson = False,
     verbose: Verbose = 0,
@@ -91,16 +88,7 @@ def describe(
     With a METHOD: its messages too, nearly as their .proto has them.
     """
     state = invocation(context)
-    loaded = state.load(
-        verbose=verbose,
-        bootstrap_nodes=listed(bootstrap),
-        listen_addresses=listed(listen),
-        enable_dht=dht,
-        enable_mdns=mdns,
-        protocol_prefix=protocol_prefix,
-        network=network,
-        key_file=key,
-    )
+    loaded = state.load(verbose=verbose, **node.settings())
     from hostmesh.cli.peer import find_method, find_target, list_services, parse_peer, peer_sdk
     from hostmesh.reflection.client import ReflectionClient
 

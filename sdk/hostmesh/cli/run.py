@@ -10,7 +10,8 @@ import typer
 
 from hostmesh.cli import options
 from hostmesh.cli.boundary import print_json
-from hostmesh.cli.options import invocation, listed
+from hostmesh.cli.groups import CriteriaOptions, NodeOptions, grouped
+from hostmesh.cli.options import invocation
 from hostmesh.cli.terminal import field
 from hostmesh.errors import UsageError
 
@@ -33,34 +34,22 @@ _JobTimeout = Annotated[
 ]
 
 
+@grouped
 def run(
     context: typer.Context,
     prompt: _Prompt = None,
+    *,
     prompt_file: _PromptFile = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="ID", help="Exact model id.")] = None,
     system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", metavar="0..2")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, metavar="N", help="Of the answer.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="For an answer that can be repeated.")] = None,
     limit_micros: _Limit = 10_000,
-    max_price_micros: options.MaxPrice = None,
-    currency: options.Currency = "USD",
-    max_latency_ms: options.MaxLatencyMs = None,
-    min_reputation: options.MinReputation = None,
-    min_uptime_s: options.MinUptimeS = None,
-    location: options.Location = None,
-    capability: options.Capabilities = None,
-    accept_unmeasured: options.AcceptUnmeasured = False,
+    criteria: CriteriaOptions,
     wallet: options.WalletFile = None,
     password_file: options.PasswordFile = None,
     password_fd: options.PasswordFd = None,
-    bootstrap: options.Bootstrap = None,
-    listen: options.Listen = None,
-    dht: options.EnableDht = None,
-    mdns: options.EnableMdns = None,
-    protocol_prefix: options.Prefix = None,
-    network: options.Network = None,
-    key: options.KeyFile = None,
+    node: NodeOptions,
     timeout_s: options.TimeoutS = 10.0,
     job_timeout_s: _JobTimeout = None,
     as_json: options.AsJson = False,
@@ -71,40 +60,19 @@ def run(
     Ctrl-C cancels the job on the host. Without a wallet file a fresh wallet signs, which is kept nowhere.
     """
     state = invocation(context)
-    loaded = state.load(
-        verbose=verbose,
-        bootstrap_nodes=listed(bootstrap),
-        listen_addresses=listed(listen),
-        enable_dht=dht,
-        enable_mdns=mdns,
-        protocol_prefix=protocol_prefix,
-        network=network,
-        key_file=key,
-        wallet_file=wallet,
-    )
+    loaded = state.load(verbose=verbose, wallet_file=wallet, **node.settings())
     text = read_prompt(prompt, prompt_file)
     from hostmesh.cli.answer import AnswerWriter, answer, print_report
-    from hostmesh.cli.client import client_sdk, host_criteria
+    from hostmesh.cli.client import client_sdk
     from hostmesh.discovery.terms import ModelKind
 
-    criteria = host_criteria(
-        models=None if model is None else [model],
-        kind=ModelKind.CHAT,
-        max_price_micros=max_price_micros,
-        currency=currency,
-        min_reputation=min_reputation,
-        max_latency_ms=max_latency_ms,
-        min_uptime_s=min_uptime_s,
-        location=location,
-        capabilities=capability,
-        accept_unmeasured=accept_unmeasured,
-    )
+    wanted, ranking = criteria.criteria(ModelKind.CHAT), criteria.ranking()
     parameters = {name: value for name, value in (("temperature", temperature), ("seed", seed)) if value is not None}
     signer = open_wallet(loaded, password_file, password_fd)
 
     async def find_and_run() -> None:
         async with client_sdk(loaded, signer) as sdk:
-            choice = await sdk.get_discovery_manager().find_host(criteria, timeout_s=timeout_s)
+            choice = await sdk.get_discovery_manager().find_host(wanted, strategy=ranking, timeout_s=timeout_s)
             if not as_json:
                 price = "unpriced" if choice.price is None else str(choice.price)
                 print(f"host {choice.peer_id}, {field(choice.model_id)}, {field(price)}", file=sys.stderr)

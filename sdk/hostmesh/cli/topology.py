@@ -10,7 +10,8 @@ import typer
 
 from hostmesh.cli import options
 from hostmesh.cli.boundary import print_json
-from hostmesh.cli.options import invocation, listed
+from hostmesh.cli.groups import NodeOptions, grouped
+from hostmesh.cli.options import invocation
 from hostmesh.cli.terminal import field
 from hostmesh.errors import UsageError
 
@@ -18,18 +19,14 @@ if TYPE_CHECKING:
     from hostmesh.discovery.topology import NetworkTopology
 
 
+@grouped
 def topology(
     context: typer.Context,
+    *,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with a picture here; FILE is replaced.")
     ] = None,
-    bootstrap: options.Bootstrap = None,
-    listen: options.Listen = None,
-    dht: options.EnableDht = None,
-    mdns: options.EnableMdns = None,
-    protocol_prefix: options.Prefix = None,
-    network: options.Network = None,
-    key: options.KeyFile = None,
+    node: NodeOptions,
     timeout_s: Annotated[
         float, typer.Option("--timeout-s", min=0.01, metavar="S", help="Seconds of looking around first.")
     ] = 10.0,
@@ -38,16 +35,7 @@ def topology(
 ) -> None:
     """Join the network, look for every host, and show what this node sees: peers, hosts, and who told of whom."""
     state = invocation(context)
-    loaded = state.load(
-        verbose=verbose,
-        bootstrap_nodes=listed(bootstrap),
-        listen_addresses=listed(listen),
-        enable_dht=dht,
-        enable_mdns=mdns,
-        protocol_prefix=protocol_prefix,
-        network=network,
-        key_file=key,
-    )
+    loaded = state.load(verbose=verbose, **node.settings())
     from hostmesh.cli.client import client_sdk, fresh_wallet
 
     async def look() -> None:

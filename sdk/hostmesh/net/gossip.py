@@ -15,9 +15,11 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from hostmesh.net.peer_id import PeerId
+from hostmesh.net.token_bucket import TokenBucket
 
 ItemT = TypeVar("ItemT")
 
@@ -36,7 +38,7 @@ CONTROL_BURST = 64
 SUBSCRIPTIONS_PER_S = 1.0
 SUBSCRIPTION_BURST = 128
 """Topics that one peer joins or leaves."""
-MAX_REJECTIONS = 16.0
+MAX_REJECTIONS = 16
 """So many messages that do not hold, and a peer is muted: nothing of it is read, and it gets nothing."""
 REJECTIONS_FORGOTTEN_PER_S = 1 / 30
 MUTE_S = 600.0
@@ -71,7 +73,7 @@ class GossipMessage:
 class TopicLimits:
     """What the messages of one topic may cost."""
 
-    max_bytes: int = 65_536
+    max_bytes: int = 12_288
     """Of a message's data; larger ones are rejected."""
     author_per_s: float = 10.0
     author_burst: int = 100
@@ -134,50 +136,40 @@ OpenGossip = Callable[[], AbstractAsyncContextManager[Gossip]]
 """Opens gossip on a node for the life of a block."""
 
 
-@dataclass(slots=True)
-class Bucket:
-    """Lets ``burst`` through at once and ``per_s`` after that.
+class Pace:
+    """Slows down whoever does more than ``per_s``, once that is more than ``burst``.
 
-    >>> bucket = Bucket(per_s=2, burst=1)
-    >>> bucket.take(0.0), bucket.take(0.1), bucket.take(0.6)
-    (True, False, True)
+    >>> pace = Pace(per_s=10, burst=20)
+    >>> pace.owe(0.0, 20), pace.owe(0.0, 5), pace.owe(0.5, 10)
+    (0.0, 0.5, 1.0)
     """
 
-    per_s: float
-    burst: float
-    _left: float = field(init=False)
-    _at_s: float = field(init=False, default=0.0)
-
-    def __post_init__(self) -> None:
-        self._left = self.burst
-
-    def take(self, now_s: float, amount: float = 1.0) -> bool:
-        """Take an amount, if there is as much. The clock is monotonic, in seconds."""
-        if not self.has(now_s, amount):
-            return False
-        self._left -= amount
-        return True
-
-    def has(self, now_s: float, amount: float = 1.0) -> bool:
-        """Whether there is as much."""
-        self._left = min(self.burst, self._left + max(0.0, now_s - self._at_s) * self.per_s)
-        self._at_s = now_s
-        return self._left >= amount
+    def __init__(self, *, per_s: float, burst: float) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._left = burst
+        self._at_s: float | None = None
 
     def owe(self, now_s: float, amount: float) -> float:
-        """Take an amount in any case; return in how many seconds that is made up for."""
-        self.has(now_s)
+        """Note that an amount was done; return how long to wait before more is. The clock is monotonic, in seconds."""
+        if self._at_s is not None:
+            self._left = min(self._burst, self._left + max(0.0, now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
         self._left -= amount
-        return max(0.0, -self._left / self.per_s)
+        return max(0.0, -self._left / self._per_s)
 
 
 @dataclass(slots=True)
 class _Account:
-    checks: Bucket = field(default_factory=lambda: Bucket(PEER_CHECKS_PER_S, PEER_CHECK_BURST))
-    wants: Bucket = field(default_factory=lambda: Bucket(WANTS_PER_S, WANT_BURST))
-    controls: Bucket = field(default_factory=lambda: Bucket(CONTROLS_PER_S, CONTROL_BURST))
-    subscriptions: Bucket = field(default_factory=lambda: Bucket(SUBSCRIPTIONS_PER_S, SUBSCRIPTION_BURST))
-    patience: Bucket = field(default_factory=lambda: Bucket(REJECTIONS_FORGOTTEN_PER_S, MAX_REJECTIONS))
+    checks: TokenBucket = field(default_factory=lambda: TokenBucket(per_s=PEER_CHECKS_PER_S, burst=PEER_CHECK_BURST))
+    wants: TokenBucket = field(default_factory=lambda: TokenBucket(per_s=WANTS_PER_S, burst=WANT_BURST))
+    controls: TokenBucket = field(default_factory=lambda: TokenBucket(per_s=CONTROLS_PER_S, burst=CONTROL_BURST))
+    subscriptions: TokenBucket = field(
+        default_factory=lambda: TokenBucket(per_s=SUBSCRIPTIONS_PER_S, burst=SUBSCRIPTION_BURST)
+    )
+    patience: TokenBucket = field(
+        default_factory=lambda: TokenBucket(per_s=REJECTIONS_FORGOTTEN_PER_S, burst=MAX_REJECTIONS)
+    )
     muted_until_s: float = 0.0
 
 
@@ -189,19 +181,18 @@ class Gatekeeper:
     """
 
     def __init__(self) -> None:
-        self._all = Bucket(CHECKS_PER_S, CHECK_BURST)
+        self._all = TokenBucket(per_s=CHECKS_PER_S, burst=CHECK_BURST)
         self._accounts: OrderedDict[PeerId, _Account] = OrderedDict()
-        self._authors: OrderedDict[tuple[str, PeerId], Bucket] = OrderedDict()
+        self._authors: OrderedDict[tuple[str, PeerId], TokenBucket] = OrderedDict()
 
     def may_check(self, forwarder: PeerId, topic: str, author: PeerId, limits: TopicLimits, now_s: float) -> bool:
         """Whether a message may cost a verification; if so it is charged to its forwarder."""
         account = self._account(forwarder)
-        if now_s < account.muted_until_s or not account.checks.has(now_s) or not self._all.has(now_s):
+        if now_s < account.muted_until_s or self._author(topic, author, limits).wait_s(now_s):
             return False
-        if not self._author(topic, author, limits).has(now_s):
+        if account.checks.wait_s(now_s) or self._all.take(now_s):
             return False
         account.checks.take(now_s)
-        self._all.take(now_s)
         return True
 
     def charge_author(self, topic: str, author: PeerId, limits: TopicLimits, now_s: float) -> None:
@@ -211,7 +202,7 @@ class Gatekeeper:
     def reject(self, forwarder: PeerId, now_s: float) -> bool:
         """Note that a peer forwarded what does not hold; return whether that was once too often: it is muted now."""
         account = self._account(forwarder)
-        if now_s < account.muted_until_s or account.patience.take(now_s):
+        if now_s < account.muted_until_s or not account.patience.take(now_s):
             return False
         account.muted_until_s = now_s + MUTE_S
         return True
@@ -223,21 +214,22 @@ class Gatekeeper:
 
     def may_want(self, peer_id: PeerId, now_s: float) -> bool:
         """Whether a peer gets one more message that it asks for."""
-        return self._account(peer_id).wants.take(now_s)
+        return not self._account(peer_id).wants.take(now_s)
 
     def may_control(self, peer_id: PeerId, now_s: float) -> bool:
         """Whether a peer is heeded when it offers messages, or wishes to enter or leave a mesh."""
-        return self._account(peer_id).controls.take(now_s)
+        return not self._account(peer_id).controls.take(now_s)
 
     def may_subscribe(self, peer_id: PeerId, now_s: float) -> bool:
         """Whether a peer is heeded when it joins or leaves a topic."""
-        return self._account(peer_id).subscriptions.take(now_s)
+        return not self._account(peer_id).subscriptions.take(now_s)
 
     def _account(self, peer_id: PeerId) -> _Account:
         return _kept(self._accounts, peer_id, _Account)
 
-    def _author(self, topic: str, author: PeerId, limits: TopicLimits) -> Bucket:
-        return _kept(self._authors, (topic, author), lambda: Bucket(limits.author_per_s, limits.author_burst))
+    def _author(self, topic: str, author: PeerId, limits: TopicLimits) -> TokenBucket:
+        make = partial(TokenBucket, per_s=limits.author_per_s, burst=limits.author_burst)
+        return _kept(self._authors, (topic, author), make)
 
 
 class Recent(Generic[ItemT]):

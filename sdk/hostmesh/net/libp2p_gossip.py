@@ -28,7 +28,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from hostmesh.errors import UsageError
-from hostmesh.net.gossip import Bucket, Check, GossipStatistics, Recent, TopicLimits, Verdict
+from hostmesh.net.gossip import Check, GossipStatistics, Pace, Recent, TopicLimits, Verdict
 from hostmesh.net.libp2p_gossip_router import MAX_ID_BYTES, Router, Seen, Topic, Topics
 from hostmesh.net.libp2p_host import Libp2pHost, open_libp2p_host
 from hostmesh.net.libp2p_stream import node_peer_id
@@ -112,6 +112,8 @@ class Libp2pGossip:
     async def publish(self, topic: str, data: bytes) -> None:
         """Tell a topic's members. Returns once the message waits to be written to those of the mesh.
 
+        A member that reads slowly misses what is more than 32 messages ahead of it.
+
         Raises:
             UsageError: the node does not take part in the topic, or the data is too large.
         """
@@ -119,6 +121,7 @@ class Libp2pGossip:
         if joined is None or len(data) > joined.limits.max_bytes:
             raise UsageError("that cannot be said there", remedy="join() the topic, and keep to its max_bytes")
         await self._pubsub.publish(topic, data)
+        await trio.lowlevel.checkpoint()  # py-libp2p's has none: nothing is written between two messages
         self._topics.counts["published"] += 1
 
     def members(self, topic: str) -> tuple[PeerId, ...]:
@@ -175,7 +178,7 @@ class _Pubsub(Pubsub):
     async def continuously_read_stream(self, stream: INetStream) -> None:
         """Take what a peer sends, at the pace that it is allowed. py-libp2p starts a task for each message instead."""
         peer_id = stream.muxed_conn.peer_id
-        pace = Bucket(READ_BYTES_PER_S, READ_BURST_BYTES)
+        pace = Pace(per_s=READ_BYTES_PER_S, burst=READ_BURST_BYTES)
         while self.manager.is_running:
             data = await read_varint_prefixed_bytes_limited(stream, MAX_RPC_BYTES)
             await trio.sleep(pace.owe(trio.current_time(), len(data) + _READ_COST_BYTES))

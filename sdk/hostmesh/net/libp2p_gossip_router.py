@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
+from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.score import ScoreParams
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
@@ -22,6 +22,9 @@ from hostmesh.net.libp2p_stream import node_peer_id
 from hostmesh.net.peer_id import PeerId, public_key_of
 from hostmesh.wire.ed25519 import is_signed
 
+PROTOCOLS = [PROTOCOL_ID_V11, PROTOCOL_ID]
+"""1.2 adds IDONTWANT, which spares copies of large messages. py-libp2p sends one for each message, however small; its
+queue for a peer, which holds 32 and drops what is more, then has room for 16 messages."""
 DEGREE, DEGREE_LOW, DEGREE_HIGH = 6, 4, 12
 """Peers of a topic's mesh. Source: libp2p specs, gossipsub v1.0, "Parameters"."""
 HEARTBEAT_S = 1
@@ -92,7 +95,7 @@ class Router(GossipSub):
 
     def __init__(self, topics: Topics) -> None:
         super().__init__(
-            [PROTOCOL_ID_V12, PROTOCOL_ID_V11, PROTOCOL_ID],
+            PROTOCOLS,
             degree=DEGREE,
             degree_low=DEGREE_LOW,
             degree_high=DEGREE_HIGH,

@@ -15,11 +15,12 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.exceptions import StreamClosed, StreamEOF, StreamReset
 from libp2p.peer.peerinfo import PeerInfo
 from multiaddr import Multiaddr
-from tests.integration.libp2p_host.conftest import info_of, reset_errors, stock_host
+from tests.integration.libp2p_host.conftest import info_of, reset_errors, stock_host, until
 
 from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.libp2p_host import open_libp2p_host
+from hostmesh.net.libp2p_stream import libp2p_id
 
 ECHO = "/test/echo/1"
 COUNT = "/test/count/1"
@@ -311,3 +312,17 @@ async def test_a_handler_that_reads_to_the_end_and_returns_leaves_no_stream(star
         with trio.fail_after(5), pytest.raises(StreamEOF):
             await stream.read()
         assert "/test/sink/1" not in node.usage().inbound_streams
+
+
+async def test_a_stream_whose_protocol_is_refused_after_all_takes_up_no_place(start_node):
+    """The peer has said that it speaks the protocol, so that nothing is waited for, and speaks it no longer."""
+    node, peer = await start_node(), await start_node()
+    peer.set_stream_handler(ECHO, echo)
+    await node.connect(peer.peer_id, peer.peer_addresses())
+    await until(lambda: ECHO in node.protocols_of(peer.peer_id))
+    async with open_libp2p_host(node) as host:
+        peer.remove_stream_handler(ECHO)
+        stream = await host.new_stream(libp2p_id(peer.peer_id), [ECHO])
+        await stream.write(b"for nobody")
+        await stream.wait_over()
+        await until(lambda: not node.usage().outbound_streams)

@@ -24,7 +24,7 @@ from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.source import Advert, Candidate, SourceQuery
 from hostmesh.discovery.table import Merge
-from hostmesh.errors import FrameTooLargeError, MalformedMessageError, RecordExpiredError, RemoteProtocolError
+from hostmesh.errors import RecordExpiredError, RemoteProtocolError
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.gossip import Gossip, GossipMessage, GossipStatistics, OpenGossip, TopicLimits, Verdict
 from hostmesh.net.peer_id import PeerId
@@ -49,6 +49,9 @@ MAX_HEARD = 2048
 MAX_PER_NEIGHBOUR = MAX_HEARD // 4
 MAX_TOLD = 4096
 """Hosts of which it is remembered what they published last."""
+_HANGS_ON_READER = frozenset({"issued_at_unix_s", "binding.issued_at_unix_s", "binding.revocation_epoch"})
+"""What one reader refuses a record for and another does not: clocks differ, and what is known. As for one that has
+expired, nobody is to blame: a client whose clock is wrong would mute all its neighbours."""
 _HOLDS = frozenset({Merge.ADDED, Merge.REPLACED, Merge.KNOWN, Merge.REFUSED})
 """Of REFUSED: there was no room for it here, which is no reason to keep it from others."""
 
@@ -252,9 +255,9 @@ class GossipSource:
         try:
             signed = parse(pb.SignedHostRecord, message.data, LIMITS.max_bytes)
             info, merge = self._records.accept(signed, expected_peer_id=message.author, introducer=message.forwarder)
-        except RecordExpiredError:
-            return Verdict.IGNORE  # it was on its way for long, or a clock is wrong: perhaps ours
-        except (MalformedMessageError, FrameTooLargeError, RemoteProtocolError) as error:
+        except RemoteProtocolError as error:
+            if isinstance(error, RecordExpiredError) or getattr(error, "field", "") in _HANGS_ON_READER:
+                return Verdict.IGNORE
             self._refused += 1
             _log.debug("gossip that does not hold: %s", error.code, extra={"peer_id": message.forwarder})
             return Verdict.REJECT
