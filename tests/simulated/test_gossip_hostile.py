@@ -89,7 +89,7 @@ async def test_nothing_that_does_not_hold_reaches_anybody(net: SimNetwork) -> No
         two_topics = message_of("made up", 4, made_up)
         two_topics.topicIDs.append("another")
         no_peer = message_of("made up", 5, made_up)
-        no_peer.from_id = b"nobody"
+        no_peer.from_id, no_peer.key = b"nobody", b"\xff\xff"  # ends the service of stock GossipSub
         large = message_of("made up", 6, bytes(13_000))
         larger = message_of("made up", 7, bytes(16_000))
         other_network = message_of("made up", 8, scene.record_of("made up", network="test-another"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import trio
 from engine_process import RunningEngine
 from host_process import HostProcess, client, command, find
 
-from hostmesh import SDK, HostmeshError, HostState, NoHostFoundError
+from hostmesh import SDK, HostmeshError, HostState, NoHostFoundError, Session
 
 StartHost = Callable[..., HostProcess]
 LISTEN = ("--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--no-dht")
@@ -99,6 +100,40 @@ async def test_the_embedded_engines_are_served(
     assert "is ready" in log
     assert "xyzzyplugh" not in log
     assert text not in log
+
+
+async def test_the_speed_of_an_embedded_engine_is_said_after_a_job(
+    start_host: StartHost, llama: RunningEngine, tmp_path: Path
+) -> None:
+    host = start_host(*LISTEN, "--engine", "smollm2", "--price", "0", "--threads", "1")
+    ready = await host.ready()
+    (offer,) = ready["models"]
+    assert offer["output_millitokens_per_s"] is None
+    speed, seen_from_here = None, 0.0
+    async with client(tmp_path / "client", ready["addresses"][0]) as sdk:
+        choice = await find(sdk, llama.chat_model)
+        async with sdk.get_session_manager().open_session(choice, spending_limit_micros=0) as session:
+            with trio.fail_after(60):
+                # On a machine so busy that the client reads late, a job says nothing, and the next one may.
+                while speed is None:
+                    seen_from_here = await tokens_per_s(sdk, session)
+                    status = json.loads((await command(tmp_path / "host", "register", "--json")).stdout)
+                    (offer,) = status["record"]["models"]
+                    speed = offer["output_millitokens_per_s"]
+    assert speed / 1000 == pytest.approx(seen_from_here, rel=0.5)
+    assert status["record"]["reachability"] is None, "its one peer does not dial back"
+    shown = (await command(tmp_path / "host", "status")).stdout
+    assert "reached   not known" in shown
+    assert f"{speed / 1000:g} tokens/s" in shown
+
+
+async def tokens_per_s(sdk: SDK, session: Session) -> float:
+    """Run a job; return how fast its answer came, as seen from here."""
+    options = {"max_output_tokens": 48, "parameters": {"temperature": 0}}
+    async with sdk.get_job_manager().run(session, prompt="Count from 1 to 100.", **options) as job:
+        came_s = [time.monotonic() async for _ in job]
+    assert job.usage.completion_tokens > 17, "enough to measure"
+    return (job.usage.completion_tokens - 1) / (came_s[-1] - came_s[0])
 
 
 async def test_sigterm_lets_a_job_end_and_withdraws(

@@ -14,7 +14,7 @@ from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostS
 from hostmesh.discovery.funnel import sift
 from hostmesh.discovery.matching import CRITERIA, failing
 from hostmesh.discovery.measurement import Measurement, Origin, Path
-from hostmesh.discovery.offers import chosen_offer
+from hostmesh.discovery.offers import chosen_offer, price_in_question
 from hostmesh.discovery.relaxation import smallest_relaxation
 from hostmesh.discovery.terms import ModelKind, Price
 from hostmesh.discovery.view import NO_STANDING, HostView, ProbeResult, Readiness, Standing
@@ -341,3 +341,36 @@ def test_hosts_that_fail_twice_do_not_hide_those_that_fail_once() -> None:
         found = smallest_relaxation(views, criteria)
         assert found is not None
         assert found.text == "min_uptime_s 60 -> 50"
+
+
+def test_a_host_without_the_model_fails_for_that_alone() -> None:
+    """What else is asked of the model is not held against those that it has instead, nor is it not asked at all."""
+    short = ModelOffer(model_id="short", kind=ModelKind.CHAT, price=usd(900), context_tokens=10)
+    assert said(host(short), required_models=["x"], max_price=usd(1)) == ("model", "serves no 'x'")
+    assert said(host(short), any_models=["x"], kind=ModelKind.CHAT) == ("model", "serves none of 'x'")
+    both = failing(host(short), HostCriteria(any_models=["x"], min_context_tokens=11))
+    assert [criterion for criterion, _ in both] == ["model", "context"]
+
+
+def test_prices_in_two_currencies_are_not_compared() -> None:
+    offers = [ModelOffer(model_id="e", price=Price(micros_per_mtok=2, currency="EUR")), *TWO_PRICED]
+    assert price_in_question(host(*offers), HostCriteria(required_models=["e", "d5"])) is None
+    assert price_in_question(host(*offers), HostCriteria(required_models=["d5", "d9"])) == usd(9)
+    assert price_in_question(host(*offers), HostCriteria()) == Price(micros_per_mtok=2, currency="EUR")
+
+
+TWO_PRICED = [ModelOffer(model_id=f"d{amount}", price=usd(amount)) for amount in (5, 9)]
+
+
+def test_a_host_that_offers_nothing_has_no_model_to_choose() -> None:
+    """A tombstone, which no search gets that far with; the question is answered all the same."""
+    gone = replace(host(), info=replace(host().info, models=()))
+    for criteria in (HostCriteria(), HostCriteria(any_models=["m"]), HostCriteria(required_models=["m"])):
+        assert chosen_offer(gone, criteria) is None
+        assert price_in_question(gone, criteria) is None
+
+
+def test_all_failures_are_told_unless_the_first_is_enough() -> None:
+    criteria = HostCriteria(required_models=["x"], location="DE", min_uptime_s=9000)
+    assert [name for name, _ in failing(host(), criteria)] == ["model", "location", "uptime"]
+    assert [name for name, _ in failing(host(), criteria, first_only=True)] == ["model"]

@@ -328,6 +328,17 @@ async def test_what_a_host_claims_is_told_as_a_claim(autojump_clock: MockClock) 
     assert ahead.value == 0
 
 
+async def test_a_host_that_states_no_start_is_told_as_long_as_it_was_seen(autojump_clock: MockClock) -> None:
+    bench = Bench(started=0)
+    await bench.probe()
+    await trio.sleep(30)
+    await bench.probe()
+    view = bench.view()
+    assert view.claimed_uptime is None
+    assert view.uptime is not None
+    assert view.uptime.value == 30
+
+
 async def test_standings_are_looked_up_once_for_all(autojump_clock: MockClock) -> None:
     book = Book()
     bench = Bench(standings=book)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from discovery_world import EPOCH, make_key
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,27 @@ def test_no_pause_is_longer_than_the_longest(passed: list[float]) -> None:
         miss(strikes, now)
     assert out(strikes, now)
     assert not out(strikes, now + MAX_PAUSE_S)
+
+
+def test_a_record_of_the_same_moment_does_not_end_it() -> None:
+    strikes = Strikes()
+    miss(strikes, 0)
+    miss(strikes, 1)
+    assert out(strikes, 2, heard_s=1)
+    strike = strikes.standing_out(HOST, now_s=2, heard_unix_s=0)
+    assert strike is not None
+    assert (strike.why, strike.misses, strike.last_s, strike.last_unix_s) == ("dial", 2, 1, EPOCH + 1)
+
+
+def test_one_host_at_least_is_remembered() -> None:
+    with pytest.raises(ValueError, match=r"^at least one host is remembered$"):
+        Strikes(max_hosts=0)
+    smallest = Strikes(max_hosts=1)
+    for name in ("a", "host"):
+        for _ in range(STRIKES):
+            smallest.missed(make_key(name).peer_id, now_s=0, unix_s=EPOCH, why="dial")
+    assert len(smallest) == 1
+    assert out(smallest, 0)
 
 
 def test_few_are_remembered() -> None:

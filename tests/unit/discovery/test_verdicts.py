@@ -17,6 +17,7 @@ from hostmesh.discovery.probe import ProbeConfig
 from hostmesh.discovery.ranking import AUTO, Score
 from hostmesh.discovery.verdicts import Verdicts
 from hostmesh.discovery.view import HostView, ProbeResult
+from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
 HOSTS = 30
@@ -72,3 +73,34 @@ def test_a_newer_record_and_another_probe_are_weighed_anew() -> None:
     book.known.clear()
     verdicts.reconsider(observer.opinions())
     assert not verdict_after(answered, sequence=2, state=HostState.DRAINING)
+
+
+async def test_uptimes_are_counted_to_the_time_of_the_search(autojump_clock: MockClock) -> None:
+    """A host that was first seen 10 s ago has been up for 10 s where the search says that it answers now."""
+    records = make_records(System(unix_s=lambda: EPOCH + 1.0, monotonic_s=lambda: 100.0))
+    answer = ProbeResult(latency=None, readiness=None)
+    observer = Observer(records, Answering(answer), FakeBook(), System(monotonic_s=lambda: 100.0))  # type: ignore[arg-type]
+    peer_id = records.accept(make_record("host", make_description("m")))[0].peer_id
+    known, opinions = records.known(peer_id), observer.opinions()
+    assert known is not None
+    await observer.probe(peer_id, HostCriteria(), opinions)
+    criteria = HostCriteria(min_uptime_s=10, strict_uptime=True)
+    for answers_at_s, is_match in ((110.0, True), (109.9, False)):
+        verdicts = Verdicts(observer, criteria, AUTO, opinions=opinions, answers_at_s=answers_at_s)
+        assert verdicts.of(known, answer).is_match is is_match
+
+
+class Answering:
+    """A prober that has one answer for everybody."""
+
+    def __init__(self, answer: ProbeResult) -> None:
+        self._answer = answer
+
+    def is_connected(self, _peer_id: PeerId) -> bool:
+        return True
+
+    def recall(self, _peer_id: PeerId, **_: Any) -> None:
+        return None
+
+    async def probe(self, _peer_id: PeerId, **_: Any) -> ProbeResult:
+        return self._answer

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hostmesh.errors import ConfigError, UsageError
+from hostmesh.errors import ConfigError, StoreError, UsageError
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key
 from hostmesh.reputation.standing import Cooldown, Listing, StandingList, listed_name, make_listing
+from hostmesh.reputation.standing_store import StandingStore
 
 NOW = 1_700_000_000.0
 A, B, C = (peer_id_from_public_key(bytes([number]) * 32) for number in (1, 2, 3))
@@ -109,3 +111,16 @@ def test_a_blacklisting_says_whose_and_why() -> None:
     assert kept.of(A, WALLET, NOW).barred == "its operator is blacklisted: bills twice"
     kept.put(listing(A))
     assert kept.of(A, WALLET, NOW).barred == "blacklisted"
+
+
+def test_the_store_gives_back_what_was_put_in_and_names_itself(tmp_path: Path) -> None:
+    put = [listing(A, reason="bills twice", ttl_s=60), listing(B, priority=3, now=NOW + 1)]
+    store = StandingStore(tmp_path / "standings.sqlite3")
+    for each in put:
+        store.put(each)
+    assert store.listings() == put
+    store.close()
+    broken = tmp_path / "broken.sqlite3"
+    broken.write_bytes(b"no database" * 100)
+    with pytest.raises(StoreError, match="the store of standings"):
+        StandingStore(broken)
