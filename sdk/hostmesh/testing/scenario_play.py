@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -89,22 +90,23 @@ def play_scenario(
         report = _play_once(scenario, wanted, number, max_events=0)
         return {each.name: getattr(report, each.name) for each in fields(report) if each.name != "trace"}
 
-    def play_all() -> Iterator[ScenarioReport]:
+    def play_all() -> Generator[ScenarioReport, None, None]:
         if jobs == 1 or wanted.seeds == 1 or not can_fork():
             yield from map(play_here, seeds)
             return
         start(lambda: None)
-        all_played = play_side_by_side(play_elsewhere, seeds, jobs, lambda: is_stopped)
-        for number, played in zip(seeds, all_played, strict=False):  # fewer where it was stopped
-            yield play_here(number) if played is None else ScenarioReport(**played, trace=Trace(max_events=0))
+        with closing(play_side_by_side(play_elsewhere, seeds, jobs, lambda: is_stopped)) as all_played:
+            for number, played in zip(seeds, all_played, strict=False):  # fewer where it was stopped
+                yield play_here(number) if played is None else ScenarioReport(**played, trace=Trace(max_events=0))
 
     reports: list[ScenarioReport] = []
-    for report in play_all():
-        reports.append(report)
-        if on_played is not None:
-            on_played(len(reports))
-        if is_stopped:
-            break
+    with closing(play_all()) as reported:
+        for report in reported:
+            reports.append(report)
+            if on_played is not None:
+                on_played(len(reports))
+            if is_stopped:
+                break
     return _sum_up(scenario, reports) if reports else _nothing(scenario, wanted, seed)
 
 

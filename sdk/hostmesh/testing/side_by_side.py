@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar, cast
 
 Result = TypeVar("Result")
@@ -22,7 +22,7 @@ def can_fork() -> bool:
 
 def play_side_by_side(
     play: Callable[[int], Result], seeds: Sequence[int], jobs: int, is_stopped: Callable[[], bool]
-) -> Iterator[Result | None]:
+) -> Generator[Result | None, None, None]:
     """Yield what comes of each seed, in their order, until they are played or somebody stops it.
 
     None is yielded for a seed that failed: play it again in this process, and the error comes whole.
@@ -35,21 +35,23 @@ def play_side_by_side(
     """
     global _play
     _play = play
+    pool = multiprocessing.get_context("fork").Pool(min(jobs, len(seeds)), _begin)
     try:
-        with multiprocessing.get_context("fork").Pool(min(jobs, len(seeds)), _begin) as pool:
-            played = pool.imap(_play_here, seeds)
-            for _ in seeds:
-                while True:
-                    if is_stopped():
-                        return
-                    try:
-                        outcome = played.next(_LOOK_S)
-                    except multiprocessing.TimeoutError:
-                        continue
-                    break
-                yield cast("Result | None", outcome)
+        played = pool.imap(_play_here, seeds)
+        for _ in seeds:
+            while True:
+                if is_stopped():
+                    return
+                try:
+                    outcome = played.next(_LOOK_S)
+                except multiprocessing.TimeoutError:
+                    continue
+                break
+            yield cast("Result | None", outcome)
     finally:
         _play = None
+        pool.terminate()
+        pool.join()
 
 
 def _begin() -> None:

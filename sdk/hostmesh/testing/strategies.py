@@ -45,7 +45,7 @@ from hostmesh.discovery.events import (
     SearchStarted,
 )
 from hostmesh.discovery.funnel import Funnel, Rejection
-from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal
+from hostmesh.discovery.measurement import Measurement, Origin, Path, QuotedPrice, QuoteRefusal, Throttling
 from hostmesh.discovery.metrics import ConnectionMetrics
 from hostmesh.discovery.protocol_range import ProtocolRange
 from hostmesh.discovery.ranking import Anchors, Score, ScorePart, WeightedStrategy, Weights
@@ -242,6 +242,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         QuoteOffer: jobs.quote_offers,
         QuoteRefusal: choices.quote_refusals,
         QuotedPrice: choices.quoted_prices,
+        Throttling: choices.throttlings,
         Readiness: choices.readinesses,
         Rejection: choices.rejections,
         Relaxation: choices.relaxations,

@@ -13,7 +13,7 @@ from hostmesh.discovery.criteria import MAX_REPUTATION, HostCriteria
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.funnel import Funnel, Rejection, sift
 from hostmesh.discovery.matching import CRITERIA
-from hostmesh.discovery.measurement import Path, QuotedPrice, QuoteRefusal
+from hostmesh.discovery.measurement import Path, QuotedPrice, QuoteRefusal, Throttling
 from hostmesh.discovery.protocol_range import ProtocolRange
 from hostmesh.discovery.ranking import AUTO, SCALE, Anchors, Score, ScorePart, WeightedStrategy, Weights, rank
 from hostmesh.discovery.relaxation import Relaxation
@@ -107,6 +107,15 @@ def quote_refusals() -> SearchStrategy[QuoteRefusal]:
     return st.builds(QuoteRefusal, reason=st.sampled_from(reasons))
 
 
+def throttlings() -> SearchStrategy[Throttling]:
+    """Draw why a host let itself not be measured, without a time first."""
+    return st.builds(
+        Throttling,
+        reason=st.sampled_from(("RATE_LIMITED", "BUSY")),
+        retry_after_ms=st.none() | st.integers(0, 2**31 - 1),
+    )
+
+
 def probe_results() -> SearchStrategy[ProbeResult]:
     """Draw what came of probing a host."""
     quotes = quoted_prices().map(lambda quote: (quote, None))
@@ -122,6 +131,7 @@ def probe_results() -> SearchStrategy[ProbeResult]:
         readiness=st.none() | readinesses(),
         unreachable=st.sampled_from(("", "dial")),
         refuted=st.sampled_from(("", "too near")),
+        throttling=st.none() | throttlings(),
         address=address_lists().map(lambda addresses: addresses[0] if addresses else ""),
     )
 
