@@ -193,3 +193,26 @@ async def test_a_client_finds_hosts_by_gossip_alone_and_forgets_one_that_leaves(
         await others[1].get_discovery_manager().stop()
         await eventually(lambda: client._records.known(peer_ids[1]) is None, within_s=AT_ONCE_S)
         assert [choice.peer_id for choice in await manager.find_all_hosts(criteria)] == [peer_ids[2]]
+
+
+@simulated()
+async def test_in_a_larger_mesh_everybody_hears_of_every_host_and_of_every_change(net: SimNetwork) -> None:
+    """Each is connected to the first and to the one before it: the first has more neighbours than a mesh takes."""
+    async with nodes_on(net) as nodes:
+        members: list[Member] = []
+        for _ in range(16):
+            near = dict.fromkeys((*members[:1], *members[-1:]))
+            members.append(await start_member(nodes, *near))
+        hosts = members[::3]
+        for round_number in (1, 2):
+            for host in hosts:
+                host.publish()
+
+            def is_told(member: Member, round_number: int = round_number) -> bool:
+                known = [member.records.known(host.peer_id) for host in hosts if host is not member]
+                return all(each is not None and each.info.sequence == round_number for each in known)
+
+            await eventually(lambda is_told=is_told: all(map(is_told, members)), within_s=5.0)
+            await trio.sleep(5)
+        assert sum(member.source.statistics.gossip.rejected for member in members) == 0
+        assert sum(member.source.statistics.gossip.dropped for member in members) == 0
