@@ -105,6 +105,24 @@ def test_a_pause_says_how_long(failures: int, says: str) -> None:
     assert kept.of(A, WALLET, NOW + 0.5).barred == says, "rounded up"
 
 
+def test_a_pause_lasts_to_its_end_and_a_success_before_any_failure_is_none() -> None:
+    kept = StandingList()
+    assert not kept.clear_cooldown(A)
+    kept.put_cooldown(kept.after_failure(A, NOW))
+    assert not kept.begin_trial(A, NOW + 14.5)
+    assert kept.of(A, WALLET, NOW + 14.5).barred == "paused after a failure, for 1 s more"
+    assert kept.begin_trial(A, NOW + 15)
+    assert kept.clear_cooldown(A)
+    assert kept.begin_trial(A, NOW + 15.5)
+
+
+def test_listings_are_told_in_the_order_in_which_they_came() -> None:
+    kept = StandingList()
+    for peer_id, priority in ((A, None), (B, None), (C, 2), (A, None)):
+        kept.put(listing(peer_id, priority=priority))
+    assert [each.name for each in kept.listings(NOW)] == [B, A, C]
+
+
 def test_a_blacklisting_says_whose_and_why() -> None:
     kept = StandingList()
     kept.put(listing(WALLET, reason="bills twice"))
