@@ -2,7 +2,7 @@
 
 A bootstrap node and three hosts run as processes of their own, each with its own home, key and wallet: two serve
 SmolLM2 at different prices and places, one serves an embedding model only. The client is told the bootstrap node's
-address and nothing else; it finds the hosts through the DHT that they form.
+address and nothing else; it finds the hosts through the DHT that they form, and by what the bootstrap node tells.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ HOSTS = {
 }
 SPENDING_LIMIT_MICROS = 1000
 FIND_FOR_S = 20.0
-"""How long to look until the hosts have told the DHT of themselves."""
+"""How long to look until the hosts have told of themselves."""
 _NOT_INHERITED = ("HOSTMESH_", "P2P_")
 
 
@@ -126,9 +126,7 @@ async def _play(
         criteria = HostCriteria(required_models=[model], max_price=Price(micros_per_mtok=MAX_PRICE, currency=CURRENCY))
         async with client_sdk(loaded, fresh_wallet()) as sdk:
             steps.took("client_ready", "client ready; it knows the bootstrap node's address and nothing else")
-            found = await _find(
-                sdk.get_discovery_manager(), criteria, hosts=len(HOSTS), may_wait=loaded.settings.enable_dht
-            )
+            found = await _find(sdk.get_discovery_manager(), criteria, hosts=len(HOSTS))
             steps.took("found", f"{found.funnel.seen} hosts found, {found.funnel.matched} of them fit")
             if not as_json:
                 print_choices(found.choices, sys.stderr)
@@ -189,14 +187,14 @@ async def _start_network(children: Children, loaded: LoadedSettings, steps: Step
     return address
 
 
-async def _find(discovery: DiscoveryManager, criteria: HostCriteria, *, hosts: int, may_wait: bool) -> Explanation:
-    """Look until all hosts were seen: a host's word reaches the DHT a moment after the host is ready."""
+async def _find(discovery: DiscoveryManager, criteria: HostCriteria, *, hosts: int) -> Explanation:
+    """Look until all hosts were seen: what a host says of itself is known to others a moment after it is ready."""
     import trio
 
     deadline = trio.current_time() + FIND_FOR_S
     while True:
         found = await discovery.explain(criteria, timeout_s=10.0)
-        if found.funnel.seen >= hosts or not may_wait or trio.current_time() > deadline:
+        if found.funnel.seen >= hosts or trio.current_time() > deadline:
             return found
         await trio.sleep(0.2)
 

@@ -132,10 +132,10 @@ def test_a_node_that_lies(command: Command, tmp_path: Path, words: tuple[str, st
 
 
 def test_a_node_that_tells_nothing(command: Command, world: World) -> None:
-    refused = command("proto", "describe", world.bootstrap, "--no-mdns")
+    refused = command("proto", "describe", world.bootstrap, "--no-mdns", "--protocol-prefix", "/other")
     assert refused.code == 5
     assert refused.err.startswith("error[PROTOCOL_NOT_SUPPORTED]: ")
-    assert "remedy: it tells nobody what it serves: a bootstrap node" in refused.err
+    assert "remedy: it tells nobody what it serves: an older version" in refused.err
 
 
 def test_an_id_that_nobody_knows(command: Command, world: World) -> None:

@@ -170,12 +170,13 @@ def test_the_demo_for_people_under_another_prefix(tmp_path: Path) -> None:
     assert demo.files_left() == []
 
 
-def test_without_the_dht_nobody_is_found(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, "--no-dht", "--json")
+def test_without_the_dht_the_bootstrap_node_tells_of_the_hosts(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, "--no-dht", "--json", "--max-tokens", "8")
     code, out, _ = demo.end()
-    assert code == 4
-    error = json.loads(out)["error"]
-    assert (error["code"], error["seen"]) == ("NO_HOST_FOUND", 0)
+    assert code == 0
+    result = json.loads(out)
+    assert result["funnel"]["seen"] == 3
+    assert result["choice"]["sources"] == ["exchange"]
     assert demo.left_behind() == []
     assert demo.files_left() == []
 
