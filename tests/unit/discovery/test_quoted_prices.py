@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,3 +137,12 @@ def test_a_quote_of_another_model_says_nothing() -> None:
     shown = view(quotes=usd(60))
     assert shown.quote_of("m") is not None
     assert shown.quote_of("n") is None
+
+
+@pytest.mark.parametrize("models", [[ModelOffer(model_id="n")], [ModelOffer(model_id="m")]])
+def test_a_quote_that_a_newer_record_has_no_price_for_breaks_no_word(models: list[ModelOffer]) -> None:
+    """The host renewed its record after it had quoted: it no longer has the model, or names no price for it."""
+    quoted = view(quotes=usd(10**6))
+    assert failing(quoted, ANY)
+    renewed = replace(quoted, info=make_info("host", HostDescription(models=models)))
+    assert failing(renewed, ANY) == []
