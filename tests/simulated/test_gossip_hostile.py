@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import trio
 from libp2p.peer.id import ID
@@ -14,8 +16,8 @@ from hostmesh.discovery.description import HostState
 from hostmesh.discovery.sources import gossip as source_module
 from hostmesh.net import gossip as gossip_module
 from hostmesh.net.gossip import MAX_REJECTIONS, MUTE_S, WANT_BURST, WANTS_PER_S, GossipStatistics
-from hostmesh.net.libp2p_gossip import MAX_RPC_BYTES, MAX_TOPICS_PER_PEER
-from hostmesh.net.libp2p_gossip_router import MAX_IDS
+from hostmesh.net.libp2p_gossip import MAX_RPC_BYTES, MAX_TOPIC_CHARS, MAX_TOPICS_PER_PEER
+from hostmesh.net.libp2p_gossip_router import MAX_BACK_OFF_S, MAX_ID_BYTES, MAX_IDS
 from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.testing import SimNetwork, make_description, make_host_record
 
@@ -189,26 +191,29 @@ async def test_controls_are_about_topics_that_the_node_has_and_few(net: SimNetwo
         scene = await scene_of(nodes)
         stranger = await scene.stranger()
         topics = [f"made-up-{number}" for number in range(1000)]
-        heard_id = bytes(46)
         ids = [number.to_bytes(100, "big") for number in range(200)]
-        control = rpc_pb2.ControlMessage(
-            prune=[rpc_pb2.ControlPrune(topicID=topic, backoff=2**40) for topic in topics],
-            graft=[rpc_pb2.ControlGraft(topicID=topic) for topic in (*topics, TOPIC)],
-            ihave=[rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids) for topic in (topics[0], TOPIC)],
-            iwant=[rpc_pb2.ControlIWant(messageIDs=[heard_id] * 500)],
-            idontwant=[rpc_pb2.ControlIDontWant(messageIDs=ids)],
-        )
-        await stranger.say(control=control)
-        await stranger.say(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic) for topic in topics])
-        await stranger.say(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid="long" * 1000)])
+        for fields in (
+            {"prune": [rpc_pb2.ControlPrune(topicID=topic, backoff=2**40) for topic in (TOPIC, *topics)]},
+            {"graft": [rpc_pb2.ControlGraft(topicID=topic) for topic in (*topics, TOPIC)]},
+            {"ihave": [rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids) for topic in (topics[0], TOPIC)]},
+            {"iwant": [rpc_pb2.ControlIWant(messageIDs=[bytes(46)] * 500)]},
+            {"idontwant": [rpc_pb2.ControlIDontWant(messageIDs=[bytes(5000), *ids])]},
+        ):
+            await stranger.say(control=rpc_pb2.ControlMessage(**fields))
+        for topic in ("long" * 1000, *topics):
+            await stranger.say(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic)])
         await trio.sleep(0.5)
         pubsub = scene.middle.source._gossip._pubsub
         router = pubsub.router
         assert set(router.mesh) == {TOPIC}
-        assert set(router.back_off) <= {TOPIC}
+        assert set(router.back_off) == {TOPIC}
+        assert max(router.back_off[TOPIC].values()) <= time.time() + MAX_BACK_OFF_S
         assert {topic for peer in router.graft_flood_tracking.values() for topic in peer} <= {TOPIC}
-        assert all(len(asked) <= MAX_IDS for asked in router.dont_send_message_ids.values())
+        unwanted = router.dont_send_message_ids[ID(peer_id_to_bytes(stranger.node.peer_id))]
+        assert len(unwanted) <= MAX_IDS
+        assert max(map(len, unwanted)) <= MAX_ID_BYTES
         assert len(pubsub.peer_topics) <= 1 + MAX_TOPICS_PER_PEER
+        assert max(map(len, pubsub.peer_topics)) <= MAX_TOPIC_CHARS
         # It speaks no GossipSub itself, so that it is in no mesh after the next heartbeat.
         await trio.sleep(1)
         assert router.mesh[TOPIC] == {ID(peer_id_to_bytes(each.peer_id)) for each in (scene.host, scene.client)}
