@@ -10,7 +10,9 @@ import pytest
 from hostmesh.errors import ConfigError, StoreError, UsageError
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key
 from hostmesh.reputation.standing import Cooldown, Listing, StandingList, listed_name, make_listing
+from hostmesh.reputation.standing_book import StandingBook
 from hostmesh.reputation.standing_store import StandingStore
+from hostmesh.system import System
 
 NOW = 1_700_000_000.0
 A, B, C = (peer_id_from_public_key(bytes([number]) * 32) for number in (1, 2, 3))
@@ -142,3 +144,22 @@ def test_the_store_gives_back_what_was_put_in_and_names_itself(tmp_path: Path) -
     broken.write_bytes(b"no database" * 100)
     with pytest.raises(StoreError, match="the store of standings"):
         StandingStore(broken)
+
+
+def test_a_success_is_on_disk_too_and_a_snapshot_knows_whose_and_when(tmp_path: Path) -> None:
+    path, now = tmp_path / "standings.sqlite3", [NOW]
+    system = System(unix_s=lambda: now[0])
+    book = StandingBook(path, system=system)
+    book.record_outcome(A, good=False)
+    book.record_outcome(B, good=False)
+    book.record_outcome(A, good=True)
+    book.prefer(A, ttl_s=10)
+    other = StandingBook(path, system=system)
+    snapshot = other.snapshot()
+    assert [snapshot.of(each, WALLET).barred for each in (A, B)] == ["", "paused after a failure, for 15 s more"]
+    assert [snapshot.of(each, WALLET).priority for each in (A, B)] == [1, 0]
+    now[0] += 10
+    assert snapshot.of(A, WALLET).priority == 0
+    assert snapshot.of(B, WALLET).barred == "paused after a failure, for 5 s more"
+    for each in (book, other):
+        each.close()
