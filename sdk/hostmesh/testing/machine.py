@@ -183,7 +183,8 @@ class SimMachine:
         async with (
             self.process(),
             open_bootstrap_node(
-                self._load(settings),
+                # The key of whatever else runs here: a machine keeps its id.
+                self._load({"key_file": self.folder / "peer.key", **settings}),
                 system=self.system,
                 network=self.network,
                 wallet=wallet,
