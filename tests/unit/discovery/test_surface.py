@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 import trio
@@ -29,10 +30,13 @@ from hostmesh.discovery.record import GRACE_S, MAX_LIFE_S
 from hostmesh.discovery.roster import LATENCY_MS, LATENCY_SHARE, LeaveReason
 from hostmesh.discovery.watch import MIN_PAUSE_S
 from hostmesh.errors import (
+    HostsThrottledError,
     InvalidAddressError,
     NodeNotRunningError,
     NoHostFoundError,
     RemoteProtocolError,
+    RpcError,
+    StatusCode,
     TooManyLookupsError,
 )
 from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventWatch
@@ -330,3 +334,26 @@ def test_the_page_says_what_the_code_does(text: str, value: float) -> None:
 def test_the_page_names_every_reason_to_leave() -> None:
     assert all(f"`{reason.value}`" in GUIDE for reason in LeaveReason)
     assert LATENCY_SHARE == 0.25
+
+
+async def test_a_probe_that_was_throttled_is_told_as_such(autojump_clock: MockClock) -> None:
+    world = World()
+    world.host("host", "m-3")
+    async with world.client() as discovery:
+
+        async def refuse(*_: Any, **__: Any) -> float:
+            await trio.lowlevel.checkpoint()
+            raise RpcError("slower", status=StatusCode.RESOURCE_EXHAUSTED, reason="RATE_LIMITED", retry_after_ms=40)
+
+        world.node.get_snapshot = refuse  # type: ignore[assignment]
+        with discovery.events() as events:
+            with pytest.raises(HostsThrottledError) as caught:
+                await discovery.find_host(M)
+            async for event in events:
+                if isinstance(event, HostProbed):
+                    break
+        assert (event.latency_ms, event.unreachable) == (None, "")
+        assert event.throttled == "allows this client no more calls now: RATE_LIMITED; again in 40 ms"
+        assert caught.value.retry_after_ms == 40
+        assert caught.value.retry_safe
+        assert "search again in 40 ms" in caught.value.remedy
