@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -37,7 +37,7 @@ FAREWELL_S = 5.0
 """How long a retired connection waits for streams that its peer opened before it knew: several round trips."""
 _SPENT_WINDOW_BYTES = 12
 """With so little left of its window a peer waits for more; js-libp2p's Yamux sends nothing below 13."""
-_HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"})
+HOUSEKEEPING = frozenset({"/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"})
 
 
 class Connection:
@@ -51,6 +51,7 @@ class Connection:
         limits: bounds of the streams.
         address: the address that was dialled, or None for an inbound connection.
         origin: who named that address.
+        background: protocols whose streams do not keep the connection in use; asked each time.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Connection:
         limits: YamuxLimits,
         address: str | None,
         origin: AddressOrigin,
+        background: Collection[str] = HOUSEKEEPING,
     ) -> None:
+        self._background = background
         self.peer_id: PeerId = opened.peer_id
         self.address = address
         self.origin = origin
@@ -97,8 +100,8 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody would miss the connection: nothing to send, no streams but the node's own housekeeping."""
-        return not self.muxer.unsent_bytes and all(stream.protocol_id in _HOUSEKEEPING for stream in self.streams)
+        """Whether nobody would miss the connection: nothing to send, no streams but those in the background."""
+        return not self.muxer.unsent_bytes and all(stream.protocol_id in self._background for stream in self.streams)
 
     @property
     def is_closed(self) -> bool:
@@ -160,14 +163,19 @@ class Connection:
                     self.reap(yamux_stream, now)
                 elif now - owner.came_at_s > NEGOTIATION_TIMEOUT_S:
                     owner.refuse("it named no protocol in time")
-        elif not self.streams and not muxer.unsent_bytes:
-            if not yamux.takes_streams:
-                muxer.abort()  # the peer has gone away, and nothing is left to do
-            elif self._retired_at_s is not None and now - self._retired_at_s >= FAREWELL_S:
-                muxer.abort(CloseCause.CLOSED)
+        is_retired = self._retired_at_s is not None and now - self._retired_at_s >= FAREWELL_S
+        if (is_retired or not yamux.takes_streams) and self._is_done:
+            # The peer has gone away or was given time, and nothing is left to do.
+            muxer.abort(CloseCause.CLOSED if yamux.takes_streams else CloseCause.ENDED)
         muxer.tick(now)
         if yamux.queued_bytes:
             muxer.flush_soon()
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether nothing is left to do, on streams that have no protocol yet or wait for their peer's end either."""
+        streams = self.muxer.yamux.streams.values()
+        return self.is_idle and all(getattr(each.owner, "protocol_id", "") in self._background for each in streams)
 
     def reap(self, yamux_stream: YamuxStream, now: float) -> None:
         """Reset a stream that we closed if its peer did not in time, or cannot: it waits for a window we never grant.

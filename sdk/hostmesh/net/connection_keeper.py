@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import trio
 
 from hostmesh.errors import DialError
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.connection import Connection
+from hostmesh.net.connection import HOUSEKEEPING, Connection
 from hostmesh.net.deadlines import Deadlines
 from hostmesh.net.identify import IDENTIFY_ID, Identify
 from hostmesh.net.ledger import Ledger
@@ -41,6 +41,7 @@ class ConnectionKeeper:
         limits: bounds of each connection's streams.
         identify: asks every new peer.
         on_connected: is told of every new connection.
+        background: protocols whose streams do not keep a connection in use; asked each time.
         look: is called every :data:`TICK_S`, with trio's time.
     """
 
@@ -53,8 +54,10 @@ class ConnectionKeeper:
         *,
         ledger: Ledger,
         limits: YamuxLimits,
+        background: Collection[str] = HOUSEKEEPING,
         look: Callable[[float], None] = lambda now: None,
     ) -> None:
+        self._background = background
         self._look = look
         self._pool = pool
         self._protocols = protocols
@@ -119,6 +122,7 @@ class ConnectionKeeper:
             self._ledger,
             deadlines=self._deadlines,
             limits=self._limits,
+            background=self._background,
             address=address,
             origin=origin,
         )
@@ -151,6 +155,7 @@ class ConnectionKeeper:
             self._ledger,
             deadlines=self._deadlines,
             limits=self._limits,
+            background=self._background,
             address=address,
             origin=AddressOrigin.REMOTE,
         )

@@ -29,7 +29,7 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from hostmesh.errors import UsageError
 from hostmesh.net.gossip import Check, GossipStatistics, Pace, Recent, TopicLimits, Verdict
-from hostmesh.net.libp2p_gossip_router import MAX_ID_BYTES, Router, Seen, Topic, Topics
+from hostmesh.net.libp2p_gossip_router import MAX_ID_BYTES, PROTOCOLS, Router, Seen, Topic, Topics
 from hostmesh.net.libp2p_host import Libp2pHost, open_libp2p_host
 from hostmesh.net.libp2p_stream import node_peer_id
 from hostmesh.net.node import Node
@@ -65,6 +65,8 @@ async def open_gossip(node: Node) -> AsyncIterator[Libp2pGossip]:
 
     Cancellation: safe.
     """
+    # There is a stream each way with every neighbour, for ever: those used last are neighbours enough.
+    node.keep_in_background(PROTOCOLS)
     async with open_libp2p_host(node) as host, AsyncExitStack() as services:
         topics = Topics(node.peer_id)
         router = Router(topics)

@@ -10,7 +10,7 @@ Every error that leaves a node is one of :mod:`hostmesh.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -292,6 +292,10 @@ class Node:
         if handler is not None:
             self._identify.announce()
         return handler
+
+    def keep_in_background(self, protocol_ids: Iterable[str]) -> None:
+        """Let open streams of these protocols not count as use: connections that have no others may be trimmed."""
+        self._parts.background.update(protocol_ids)
 
     def start_stream(self, peer_id: PeerId, protocol_ids: Sequence[str]) -> Stream | None:
         """Return a stream as :meth:`open_stream` does, if nothing has to be waited for; else None.

@@ -9,6 +9,7 @@ import trio
 from hostmesh.net.address import AddressOrigin, AddressScope, keep_usable, scope_of
 from hostmesh.net.autonat import AutonatNode
 from hostmesh.net.config import NodeConfig
+from hostmesh.net.connection import HOUSEKEEPING
 from hostmesh.net.connection_keeper import TICK_S, ConnectionKeeper
 from hostmesh.net.connector import Connector
 from hostmesh.net.dht import Dht
@@ -63,6 +64,7 @@ class NodeParts:
             tell=self.events.tell,
             is_wanted=lambda peer_id: self.peering.is_wanted(peer_id),
         )
+        self.background = set(HOUSEKEEPING)
         self.identify = Identify(
             key.public_bytes,
             self.protocols.keys,
@@ -79,6 +81,7 @@ class NodeParts:
             self.identify,
             self._on_connected,
             ledger=self.ledger,
+            background=self.background,
             limits=YamuxLimits(max_inbound_streams=config.max_streams, max_outbound_streams=config.max_streams),
             look=self._liveness.look,
         )

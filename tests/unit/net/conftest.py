@@ -12,7 +12,7 @@ from tests.support.wire_peer import WirePeer, secure
 from trio.testing import wait_all_tasks_blocked
 
 from hostmesh.net.address import AddressOrigin
-from hostmesh.net.connection import Connection
+from hostmesh.net.connection import HOUSEKEEPING, Connection
 from hostmesh.net.deadlines import Deadlines
 from hostmesh.net.ledger import Ledger
 from hostmesh.net.muxer import Muxer
@@ -137,7 +137,7 @@ StartConnection = Callable[..., Awaitable[Rig]]
 def start_connection(nursery: trio.Nursery) -> StartConnection:
     """Start a connection whose first ping has come to the peer, unanswered.
 
-    Keyword arguments: those of :func:`make_line`, ``protocols``, ``spoken``, ``limits`` and ``ledger``.
+    Keyword arguments: those of :func:`make_line`, ``protocols``, ``spoken``, ``background``, ``limits`` and ``ledger``.
     """
 
     async def start(
@@ -149,6 +149,7 @@ def start_connection(nursery: trio.Nursery) -> StartConnection:
         ledger: Ledger | None = None,
         delay_s: float = 0.0,
         buffer_bytes: int = 1 << 20,
+        background: tuple[str, ...] = (),
     ) -> Rig:
         line = await make_line(is_initiator=is_initiator, delay_s=delay_s, buffer_bytes=buffer_bytes)
         ledger = ledger or Ledger()
@@ -161,6 +162,7 @@ def start_connection(nursery: trio.Nursery) -> StartConnection:
             limits=limits or YamuxLimits(),
             address="/ip4/192.0.2.7/tcp/4001" if is_initiator else None,
             origin=AddressOrigin.CONFIGURED,
+            background=HOUSEKEEPING.union(background),
         )
 
         async def greet(_: Connection) -> None:

@@ -142,6 +142,21 @@ async def test_a_retired_connection_says_goodbye_serves_what_crossed_it_and_ends
     assert rig.connection.muxer.close_cause is CloseCause.CLOSED
 
 
+async def test_streams_in_the_background_do_not_keep_a_connection_that_is_retired(autojump_clock, start_connection):
+    rig = await start_connection(spoken=(ECHO,), background=(ECHO,))
+    stream = await rig.connection.open_stream(ECHO)
+    await stream.send(b"x")
+    await wait_all_tasks_blocked()
+    assert rig.connection.is_idle
+    await tick(rig, 10 * FAREWELL_S)
+    assert not rig.connection.is_closed
+    rig.connection.retire(trio.current_time())
+    await tick(rig, 2 * FAREWELL_S)
+    assert rig.connection.is_closed
+    with pytest.raises(ConnectionLostError):
+        await stream.receive()
+
+
 async def test_a_retired_connection_waits_for_streams_that_cross_it(autojump_clock, start_connection):
     rig = await start_connection()
     rig.connection.retire(trio.current_time())
