@@ -335,6 +335,7 @@ async def run_stack(
             system=system,
         ),
     )
+    records.see_peers_at(node.remote_ip)
     # Whether or not an address changed: after a sleep the record has expired.
     node.on_network_change(lambda change: stack.publisher.moved() if change.changes_reach else None)
     stack.serve(DiscoveryServer(records, stack.publisher.current, secret=system.random_bytes(16)))

@@ -1,8 +1,9 @@
 """Proof that a host signed two different records of one sequence. Pure.
 
 Anybody can check a proof, at any time: it needs neither a clock nor a wallet's binding, since it speaks of the peer key
-alone. Both envelopes must verify as records of one network by one key, name one operator and one sequence, and differ
-in the bytes that were signed. Bodies are compared, not envelopes: nobody but the holder of the key can make a proof.
+alone. Both envelopes must verify as records of one network by one key, name one sequence, and differ in the bytes that
+were signed, whichever wallets they name: a key numbers its records, not those of each wallet. Bodies are compared, not
+envelopes: nobody but the holder of the key can make a proof.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ class EquivocationProof:
     """Two envelopes that convict a key; one contradiction has one proof, whichever record came first."""
 
     peer_id: PeerId
-    operator: bytes
-    """The wallet that both records name, 20 bytes."""
     sequence: int
     first: bytes
     """The envelope whose signed bytes have the lower SHA-256."""
@@ -85,17 +84,13 @@ def _prove(first: bytes, second: bytes, network: str) -> EquivocationProof:
     one, other = (_open(envelope, network) for envelope in (first, second))
     if one.peer_id != other.peer_id:
         raise RecordInvalidError("two peers signed the two records", field="peer_id")
-    if one.record.operator != other.record.operator:
-        raise RecordInvalidError("the two records are of two operators, each with its own sequence", field="operator")
     if one.record.sequence != other.record.sequence:
         raise RecordInvalidError("the two records have two sequences", field="sequence")
     if one.digest == other.digest:
         raise RecordInvalidError("the two records say the same", field="payload")
     if one.digest > other.digest:
         first, second = second, first
-    return EquivocationProof(
-        peer_id=one.peer_id, operator=one.record.operator, sequence=one.record.sequence, first=first, second=second
-    )
+    return EquivocationProof(peer_id=one.peer_id, sequence=one.record.sequence, first=first, second=second)
 
 
 def _open(envelope: bytes, network: str) -> RecordBody:

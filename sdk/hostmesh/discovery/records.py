@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from enum import Enum
 
 import trio
@@ -15,8 +16,10 @@ from hostmesh.discovery.equivocation import make_proof, read_proof
 from hostmesh.discovery.events import DiscoveryEvent, RecordDecided, RecordDecision
 from hostmesh.discovery.record import HostInfo, VerifyBinding, verify_record
 from hostmesh.discovery.store import BanStore
+from hostmesh.discovery.subnet import NOWHERE
 from hostmesh.discovery.table import HostTable, KnownHost, Merge
 from hostmesh.errors import RecordExpiredError, RemoteProtocolError, StoreError
+from hostmesh.net.dial_policy import target_network
 from hostmesh.net.event_feed import EventFeed
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
@@ -79,6 +82,7 @@ class RecordBook:
         self._to_hand_on: list[Ban] = []
         self._proof_came = trio.Event()
         self._counts: Counter[str] = Counter()
+        self._remote_ip: Callable[[PeerId], str | None] = lambda peer_id: None
         self.events: EventFeed[DiscoveryEvent] = EventFeed()
         """Is told what becomes of each record; the rest of discovery tells its events here, too."""
 
@@ -133,11 +137,13 @@ class RecordBook:
         if introducer == info.peer_id:
             introducer = None
         other = self._table.seen(info)
-        merge = self._table.merge(info, now=now, introducer=introducer)
+        subnet = self._subnet_of(introducer or info.peer_id)
+        merge = self._table.merge(info, now=now, introducer=introducer, subnet=subnet)
         self._counts[merge.value] += 1
-        if merge is Merge.EQUIVOCATION:
+        ban = self._table.bans.get(info.peer_id) if merge is Merge.EQUIVOCATION else None
+        if ban is not None:
             _log.warning("host %s signed two records of sequence %d; banned", info.peer_id, info.sequence)
-            self._keep_ban(info, other, now)
+            self._keep_ban(ban, info, other)
         decision = _DECISIONS[merge]
         if info.state is HostState.WITHDRAWN and merge in (Merge.ADDED, Merge.REPLACED):
             decision = RecordDecision.WITHDRAWN
@@ -162,7 +168,13 @@ class RecordBook:
             self._counts["proof:invalid"] += 1
             raise
         is_known = read.peer_id in self._table.bans
-        ban = self._table.ban(read.peer_id, now=self._system.unix_s(), introducer=introducer, proof=read.to_bytes())
+        ban = self._table.ban(
+            read.peer_id,
+            now=self._system.unix_s(),
+            introducer=introducer,
+            subnet=self._subnet_of(introducer),
+            proof=read.to_bytes(),
+        )
         if ban is not None:
             self._save(ban)
             self._hand_on(ban)
@@ -198,11 +210,18 @@ class RecordBook:
         if self._store is store:
             return
         noticed_before = self.bans
-        for ban in store.load(self._network):
-            self._table.bans.add(ban)
+        self._table.bans.restore(store.load(self._network))
         self._store = store
         for ban in noticed_before:
             self._save(ban)
+
+    def see_peers_at(self, remote_ip: Callable[[PeerId], str | None]) -> None:
+        """Count what is told against keys by the network that it comes from.
+
+        Args:
+            remote_ip: the address at the other end of a peer's connection; None = there is none.
+        """
+        self._remote_ip = remote_ip
 
     @property
     def bans(self) -> tuple[Ban, ...]:
@@ -270,17 +289,19 @@ class RecordBook:
                 )
             )
 
-    def _keep_ban(self, info: HostInfo, other: bytes | None, now: float) -> None:
+    def _keep_ban(self, ban: Ban, info: HostInfo, other: bytes | None) -> None:
         """Make the proof of a contradiction that was noticed here, keep it and hand it on."""
         if other is not None:
             first, second = (pb.SignedHostRecord.FromString(signed) for signed in (other, info.signed))
-            proof = make_proof(first, second, network=self._network)
             self._counts["proof:made"] += 1
-            self._table.ban(info.peer_id, now=now, proof=proof.to_bytes())
-        ban = self._table.bans.get(info.peer_id)
-        if ban is not None:
-            self._save(ban)
-            self._hand_on(ban)
+            ban = replace(ban, proof=make_proof(first, second, network=self._network).to_bytes())
+            self._table.bans.add(ban)
+        self._save(ban)
+        self._hand_on(ban)
+
+    def _subnet_of(self, peer_id: PeerId) -> str:
+        ip = self._remote_ip(peer_id)
+        return NOWHERE if ip is None else target_network(ip.partition("%")[0])
 
     def _hand_on(self, ban: Ban) -> None:
         if ban.proof is None or ban.familiarity is Familiarity.STRANGER:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostmesh.discovery.bans import MAX_BANS, MAX_STRANGERS, Ban, Familiarity
+from hostmesh.discovery.bans import MAX_BANS, Ban, Familiarity, rooms_of
 from hostmesh.net.peer_id import PeerId
 from hostmesh.store import Store
 
@@ -40,6 +40,7 @@ _BAN_MIGRATIONS = (
         ) STRICT
         """,
     ),
+    ("ALTER TABLE bans ADD COLUMN subnet TEXT NOT NULL DEFAULT 'nowhere'",),
 )
 
 
@@ -102,15 +103,15 @@ class BanStore:
         self._store.close()
 
     def load(self, network: str) -> list[Ban]:
-        """Return the bans of a network, the one that goes first when there is no room first.
+        """Return the bans of a network, the one that was put in first first.
 
         Raises:
             StoreError: the file cannot be read.
         """
         with self._store.reading() as db:
             rows = db.execute(
-                "SELECT peer_id, banned_at_unix_s, familiarity, introducer, proof FROM bans WHERE network = ? "
-                "ORDER BY familiarity, banned_at_unix_s",
+                "SELECT peer_id, banned_at_unix_s, familiarity, introducer, proof, subnet FROM bans "
+                "WHERE network = ? ORDER BY rowid",
                 (network,),
             ).fetchall()
         return [
@@ -120,8 +121,9 @@ class BanStore:
                 familiarity=Familiarity(familiarity),
                 introducer=None if introducer is None else PeerId(introducer),
                 proof=proof,
+                subnet=subnet,
             )
-            for peer_id, banned_at, familiarity, introducer, proof in rows
+            for peer_id, banned_at, familiarity, introducer, proof, subnet in rows
         ]
 
     def put(self, network: str, ban: Ban) -> None:
@@ -132,14 +134,26 @@ class BanStore:
         """
         with self._store.transaction() as db:
             db.execute(
-                "INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, peer_id) DO UPDATE SET "
+                "INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (network, peer_id) DO UPDATE SET "
                 "proof = coalesce(proof, excluded.proof)",
-                (network, ban.peer_id, ban.banned_at_unix_s, int(ban.familiarity), ban.introducer, ban.proof),
+                (
+                    network,
+                    ban.peer_id,
+                    ban.banned_at_unix_s,
+                    int(ban.familiarity),
+                    ban.introducer,
+                    ban.proof,
+                    ban.subnet,
+                ),
             )
-            for most, condition in ((MAX_STRANGERS, f"familiarity = {Familiarity.STRANGER:d}"), (MAX_BANS, "TRUE")):
+            for room in rooms_of(MAX_BANS):
+                inside = "network = :network"
+                if room.is_of_strangers:
+                    inside += f" AND familiarity = {Familiarity.STRANGER:d}"
+                if room.is_of_subnet:
+                    inside += " AND subnet = :subnet"
                 db.execute(
-                    f"DELETE FROM bans WHERE network = ? AND {condition} AND rowid IN (SELECT rowid FROM bans "  # noqa: S608
-                    f"WHERE network = ? AND {condition} ORDER BY familiarity DESC, banned_at_unix_s DESC "
-                    "LIMIT -1 OFFSET ?)",
-                    (network, network, most),
+                    f"DELETE FROM bans WHERE rowid IN (SELECT rowid FROM bans WHERE {inside} "  # noqa: S608
+                    "ORDER BY familiarity DESC, rowid DESC LIMIT -1 OFFSET :most)",
+                    {"network": network, "subnet": ban.subnet, "most": room.most},
                 )

@@ -3,12 +3,16 @@
 Merging is commutative, associative and idempotent at one ``now`` as long as no bound is reached: in whatever order
 records arrive, the table ends the same. Filters run on what is read from it, never on what goes in.
 
-Rules, per (operator, peer id):
+Rules, per peer id, whichever wallet its records name:
 
 - the highest sequence wins, and a lower one never comes back: a row is remembered until every record that it could have
   replaced has expired, also when its own record was a tombstone or had a shorter life;
-- two different signed bodies with one sequence prove equivocation: the peer's rows are dropped and its key is banned.
-  The body is compared, not the envelope around it, so that nobody else can make a host look guilty.
+- two different signed bodies with one sequence prove equivocation: the peer's row is dropped and its key is banned.
+  The body is compared, not the envelope around it, so that nobody else can make a host look guilty. Where there is no
+  room for the ban, the row stays, counts against whoever brought it, and nothing of the key is taken or told until a
+  whole life after its last record.
+
+So a key has one row at most, and one wallet: a host that is bound to another one says so with a higher sequence.
 
 Bounds: ``max_hosts`` rows, bans as :mod:`hostmesh.discovery.bans` says, 8 remembered sequences a row (equivocation on
 older ones goes unnoticed; they lose anyhow) and 8 MiB of superseded records, kept for proofs. When the table is full,
@@ -23,14 +27,14 @@ introducers together a quarter of the table; beyond that they are refused, not e
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from hostmesh.discovery.bans import MAX_BANS, Ban, BanList, Familiarity
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.record import GRACE_S, MAX_LIFE_S, HostInfo
-from hostmesh.discovery.subnet import subnets_of
+from hostmesh.discovery.subnet import NOWHERE, subnets_of
 from hostmesh.net.peer_id import PeerId
 
 MAX_SEQUENCES_PER_ROW = 8
@@ -54,7 +58,7 @@ class Merge(Enum):
     OLDER = "older"
     EXPIRED = "expired"
     EQUIVOCATION = "equivocation"
-    """It contradicts one of the same sequence; the key is banned now."""
+    """It contradicts one of the same sequence; the key is banned now, if there is room for the ban."""
     BANNED = "banned"
     REFUSED = "refused"
     """Its introducer has brought too many, or there is no room for it."""
@@ -85,6 +89,8 @@ class _Row:
     subnets: frozenset[str]
     heard_at: float | None = None
     useful: bool = False
+    is_convicted: bool = False
+    """Its key equivocated, and there was no room for the ban."""
     digests: dict[int, tuple[bytes, float]] = field(default_factory=dict)
 
     def digest_of(self, sequence: int) -> bytes | None:
@@ -115,16 +121,15 @@ class HostTable:
         self._max_per_subnet = max(LEAST_PER_SUBNET, max_hosts // SUBNET_SHARE)
         self.bans = BanList(max_banned)
         """The keys that equivocated."""
-        self._rows: dict[PeerId, dict[bytes, _Row]] = {}
+        self._rows: dict[PeerId, _Row] = {}
         self._by_subnet: dict[str, dict[_Row, None]] = {}
-        self._past: OrderedDict[tuple[PeerId, bytes, int], bytes] = OrderedDict()
+        self._past: OrderedDict[tuple[PeerId, int], bytes] = OrderedDict()
         self._past_bytes = 0
-        self._size = 0
         self._evicted = 0
 
     def __len__(self) -> int:
         """Return how many rows there are, tombstones and expired ones included."""
-        return self._size
+        return len(self._rows)
 
     @property
     def evicted(self) -> int:
@@ -136,13 +141,14 @@ class HostTable:
         """The keys that equivocated."""
         return self.bans.peer_ids
 
-    def merge(self, info: HostInfo, *, now: float, introducer: PeerId | None = None) -> Merge:
+    def merge(self, info: HostInfo, *, now: float, introducer: PeerId | None = None, subnet: str = NOWHERE) -> Merge:
         """Put a verified record in.
 
         Args:
             info: from :func:`hostmesh.discovery.record.verify_record`.
             now: unix seconds.
             introducer: who handed it over, when that was not the host itself.
+            subnet: where the connection to whoever handed it over leads, /24 or /48.
 
         Cost: O(1); O(rows) when the table, or a network's share of it, is full.
         """
@@ -150,13 +156,16 @@ class HostTable:
             return Merge.BANNED
         if not info.is_acceptable(now):
             return Merge.EXPIRED
-        row = self._rows.get(info.peer_id, {}).get(info.operator)
+        row = self._rows.get(info.peer_id)
         if row is None:
             return self._add(info, now, introducer)
+        if row.is_convicted:
+            row.remember_until = max(row.remember_until, _remember_until(info))
+            return Merge.BANNED
         if row.digest_of(info.sequence) not in (None, info.digest):
             if introducer is None:
                 row.introducer = None  # heard of before, now convicted by the host itself
-            self.ban(info.peer_id, now=now, introducer=introducer)
+            self.ban(info.peer_id, now=now, introducer=introducer, subnet=subnet)
             return Merge.EQUIVOCATION
         self._remember(row, info, now)
         if introducer is None and info.sequence >= row.info.sequence:
@@ -178,26 +187,33 @@ class HostTable:
         return Merge.REPLACED if self._make_room(row, now) else Merge.REFUSED
 
     def seen(self, info: HostInfo) -> bytes | None:
-        """Return the record of this one's key, operator and sequence as it came first, if it is still kept."""
-        row = self._rows.get(info.peer_id, {}).get(info.operator)
+        """Return the record of this one's key and sequence as it came first, if it is still kept."""
+        row = self._rows.get(info.peer_id)
         if row is not None and row.info.sequence == info.sequence:
             return row.info.signed
-        return self._past.get((info.peer_id, info.operator, info.sequence))
+        return self._past.get((info.peer_id, info.sequence))
 
     def familiarity(self, peer_id: PeerId) -> Familiarity:
         """Tell how well a key is known here."""
-        rows = self._rows.get(peer_id, {}).values()
-        return max((row.familiarity for row in rows), default=Familiarity.STRANGER)
+        row = self._rows.get(peer_id)
+        return Familiarity.STRANGER if row is None else row.familiarity
 
     def ban(
-        self, peer_id: PeerId, *, now: float, introducer: PeerId | None = None, proof: bytes | None = None
+        self,
+        peer_id: PeerId,
+        *,
+        now: float,
+        introducer: PeerId | None = None,
+        subnet: str = NOWHERE,
+        proof: bytes | None = None,
     ) -> Ban | None:
         """Ban a key: what is known of its host goes, and nothing of it is taken any more.
 
         Args:
             peer_id: the key.
             now: unix seconds.
-            introducer: who told us; None = we noticed ourselves.
+            introducer: who told us; None = the host itself.
+            subnet: where the connection to whoever told us leads, /24 or /48.
             proof: for others.
 
         Returns:
@@ -208,41 +224,37 @@ class HostTable:
             banned_at_unix_s=now,
             familiarity=self.familiarity(peer_id),
             introducer=introducer,
+            subnet=subnet,
             proof=proof,
         )
-        for operator in list(self._rows.get(peer_id, {})):
-            self._drop(peer_id, operator)
-        return self.bans.get(peer_id) if self.bans.add(ban) else None
+        has_changed = self.bans.add(ban)
+        row = self._rows.get(peer_id)
+        if row is not None and peer_id in self.bans:
+            self._drop(row)
+        elif row is not None:
+            row.is_convicted = True
+        return self.bans.get(peer_id) if has_changed else None
 
     def known(self, peer_id: PeerId, now: float) -> KnownHost | None:
         """Return the newest acceptable record of a peer that has not withdrawn, or None."""
-        rows = [row for row in self._rows.get(peer_id, {}).values() if _is_live(row, now)]
-        if not rows:
-            return None
-        row = max(rows, key=lambda row: (row.info.issued_at_unix_s, row.info.sequence, row.info.operator))
-        return KnownHost(
-            info=row.info,
-            received_at_unix_s=row.received_at,
-            heard_at_unix_s=row.heard_at,
-            started_at_unix_s=row.started_at,
-            introducer=row.introducer,
-        )
+        row = self._rows.get(peer_id)
+        return None if row is None or not _is_live(row, now) else _known(row)
 
     def live(self, now: float) -> list[KnownHost]:
         """Return every host whose record is acceptable at ``now`` and no tombstone; one entry a peer id."""
-        found = (self.known(peer_id, now) for peer_id in self._rows)
-        return [host for host in found if host is not None]
+        return [_known(row) for row in self._rows.values() if _is_live(row, now)]
 
     def mark_useful(self, peer_id: PeerId) -> None:
         """Note that this host answered us: it is evicted after all those that never did."""
-        for row in self._rows.get(peer_id, {}).values():
+        row = self._rows.get(peer_id)
+        if row is not None:
             row.useful = True
 
     def purge(self, now: float) -> int:
         """Drop what can no longer matter; return how many rows went. Reads need no purge, it frees memory."""
-        gone = [(row.info.peer_id, row.info.operator) for row in self._all() if now > row.remember_until]
-        for peer_id, operator in gone:
-            self._drop(peer_id, operator)
+        gone = [row for row in self._rows.values() if now > row.remember_until]
+        for row in gone:
+            self._drop(row)
         return len(gone)
 
     def _add(self, info: HostInfo, now: float, introducer: PeerId | None) -> Merge:
@@ -253,8 +265,7 @@ class HostTable:
         heard_at = now if introducer is None else None
         row = _Row(info, now, introducer, info.started_at_unix_s, _remember_until(info), frozenset(), heard_at)
         row.digests[info.sequence] = (info.digest, info.expires_at_unix_s + GRACE_S)
-        self._rows.setdefault(info.peer_id, {})[info.operator] = row
-        self._size += 1
+        self._rows[info.peer_id] = row
         self._place(row, subnets_of(info.addresses))
         return Merge.ADDED if self._make_room(row, now) else Merge.REFUSED
 
@@ -266,21 +277,21 @@ class HostTable:
         for subnet in row.subnets:
             if len(self._by_subnet[subnet]) > self._max_per_subnet and not self._evict(self._by_subnet[subnet], row):
                 return False
-        return self._size <= self._max_hosts or self._evict(self._all(), row)
+        return len(self._rows) <= self._max_hosts or self._evict(self._rows.values(), row)
 
     def _is_within_bounds(self, row: _Row) -> bool:
-        return self._size <= self._max_hosts and all(
+        return len(self._rows) <= self._max_hosts and all(
             len(self._by_subnet[subnet]) <= self._max_per_subnet for subnet in row.subnets
         )
 
     def _evict(self, rows: Iterable[_Row], newest: _Row) -> bool:
         least = min(rows, key=self._worth)
-        self._drop(least.info.peer_id, least.info.operator)
+        self._drop(least)
         self._evicted += 1
         return least is not newest
 
     def _worth(self, row: _Row) -> tuple[Familiarity, bool, int, float]:
-        is_live = row.info.state is not HostState.WITHDRAWN
+        is_live = row.info.state is not HostState.WITHDRAWN and not row.is_convicted
         neighbours = sum(len(self._by_subnet[subnet]) for subnet in row.subnets)
         return (row.familiarity, is_live, -neighbours, row.received_at)
 
@@ -295,14 +306,14 @@ class HostTable:
         row.subnets = subnets
 
     def _put_away(self, info: HostInfo) -> None:
-        place = (info.peer_id, info.operator, info.sequence)
+        place = (info.peer_id, info.sequence)
         self._past_bytes += len(info.signed) - len(self._past.pop(place, b""))
         self._past[place] = info.signed
         while self._past_bytes > MAX_PAST_BYTES:
             self._past_bytes -= len(self._past.popitem(last=False)[1])
 
     def _may_introduce(self, introducer: PeerId) -> bool:
-        hearsay = [row.introducer for row in self._all() if row.introducer is not None]
+        hearsay = [row.introducer for row in self._rows.values() if row.introducer is not None]
         return len(hearsay) < self._max_hosts // 4 and hearsay.count(introducer) < MAX_PER_INTRODUCER
 
     def _remember(self, row: _Row, info: HostInfo, now: float) -> None:
@@ -314,20 +325,24 @@ class HostTable:
         while len(row.digests) > MAX_SEQUENCES_PER_ROW:
             del row.digests[min(row.digests)]
 
-    def _drop(self, peer_id: PeerId, operator: bytes) -> None:
-        rows = self._rows[peer_id]
-        self._place(rows.pop(operator), frozenset())
-        if not rows:
-            del self._rows[peer_id]
-        self._size -= 1
+    def _drop(self, row: _Row) -> None:
+        self._place(row, frozenset())
+        del self._rows[row.info.peer_id]
 
-    def _all(self) -> Iterator[_Row]:
-        for rows in self._rows.values():
-            yield from rows.values()
+
+def _known(row: _Row) -> KnownHost:
+    return KnownHost(
+        info=row.info,
+        received_at_unix_s=row.received_at,
+        heard_at_unix_s=row.heard_at,
+        started_at_unix_s=row.started_at,
+        introducer=row.introducer,
+    )
 
 
 def _is_live(row: _Row, now: float) -> bool:
-    return row.info.state is not HostState.WITHDRAWN and row.info.is_acceptable(now)
+    is_live = row.info.state is not HostState.WITHDRAWN and not row.is_convicted
+    return is_live and row.info.is_acceptable(now)
 
 
 def _remember_until(info: HostInfo) -> float:

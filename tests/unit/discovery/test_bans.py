@@ -1,4 +1,4 @@
-"""Bans: what was known better stays, one peer tells of few strangers, and a restart forgets nothing."""
+"""Bans: what was known better stays, one peer and one network tell of few, and a restart forgets nothing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostmesh.discovery import bans as bans_module
+from hostmesh.discovery import store as store_module
 from hostmesh.discovery.bans import (
     INTRODUCER_WINDOW_S,
+    LEAST_PER_SUBNET,
     MAX_BANS,
-    MAX_STRANGERS,
     MAX_STRANGERS_PER_INTRODUCER,
+    STRANGERS_SHARE,
+    SUBNET_SHARE,
     Ban,
     BanList,
     Familiarity,
 )
 from hostmesh.discovery.store import BanStore
+from hostmesh.discovery.subnet import NOWHERE
 from hostmesh.errors import StoreError, StoreTooNewError
 from hostmesh.net.peer_id import PeerId
 
 NOW = 1_900_000_000.0
 GOSSIP = PeerId("gossip")
+MAX_STRANGERS = MAX_BANS // STRANGERS_SHARE
 
 
 def ban(
@@ -32,9 +38,17 @@ def ban(
     *,
     at: float = NOW,
     by: PeerId | None = None,
+    subnet: str = NOWHERE,
     proof: bytes | None = None,
 ) -> Ban:
-    return Ban(peer_id=PeerId(name), banned_at_unix_s=at, familiarity=familiarity, introducer=by, proof=proof)
+    return Ban(
+        peer_id=PeerId(name),
+        banned_at_unix_s=at,
+        familiarity=familiarity,
+        introducer=by,
+        subnet=subnet,
+        proof=proof,
+    )
 
 
 def test_strangers_have_a_quarter_and_push_out_their_own_like() -> None:
@@ -70,6 +84,63 @@ def test_one_peer_tells_of_few_strangers_an_hour() -> None:
     assert bans.add(ban("of another", by=PeerId("another")))
     assert bans.add(ban("known here", Familiarity.SEEN, by=GOSSIP))
     assert bans.add(ban("later", at=NOW + INTRODUCER_WINDOW_S, by=GOSSIP))
+
+
+@pytest.mark.parametrize("step_s", [-600.0, -3599.0, 3599.0])
+def test_a_clock_that_steps_gives_nobody_another_hour(step_s: float) -> None:
+    bans = BanList()
+    for index in range(MAX_STRANGERS_PER_INTRODUCER):
+        assert bans.add(ban(f"before{index}", by=GOSSIP))
+    assert not bans.may_tell(GOSSIP, NOW + step_s)
+    assert not bans.add(ban("after", at=NOW + step_s, by=GOSSIP))
+
+
+def test_a_clock_that_stepped_back_makes_no_ban_older() -> None:
+    """The newest stays, also where the clock says that it is the oldest."""
+    bans = BanList(8)
+    for index in range(4):
+        assert bans.add(ban(f"junk{index}", at=NOW - 1000 * index))
+    assert bans.peer_ids == ("junk2", "junk3")
+
+
+def test_one_network_takes_an_eighth_of_the_strangers_room() -> None:
+    bans = BanList()
+    share = MAX_STRANGERS // SUBNET_SHARE
+    assert share == 32
+    for index in range(MAX_STRANGERS - share):
+        bans.add(ban(f"of others{index}", by=PeerId(f"peer{index}"), subnet=f"10.0.{index // 16}.0/24"))
+    for index in range(1000):
+        assert bans.add(ban(f"junk{index}", by=PeerId(f"by{index}"), subnet="192.0.2.0/24"))
+    kept = [each.peer_id for each in bans if each.subnet == "192.0.2.0/24"]
+    assert kept == [f"junk{index}" for index in range(1000 - share, 1000)]
+    assert len(bans) == MAX_STRANGERS, "and nobody else's had to go"
+
+
+def test_one_network_takes_an_eighth_of_the_room_with_keys_that_spoke_to_us() -> None:
+    """A peer may connect with a fresh key each time and contradict itself to our face."""
+    bans = BanList()
+    assert bans.add(ban("used", Familiarity.USED, subnet="192.0.2.0/24"))
+    for index in range(MAX_BANS):
+        bans.add(ban(f"junk{index}", Familiarity.SEEN, subnet="192.0.2.0/24"))
+    assert len(bans) == MAX_BANS // SUBNET_SHARE
+    assert "used" in bans
+    assert bans.add(ban("elsewhere", subnet="198.51.100.0/24"))
+
+
+def test_a_small_list_leaves_a_network_some_room() -> None:
+    bans = BanList(32)
+    for index in range(32):
+        bans.add(ban(f"seen{index}", Familiarity.SEEN, subnet="192.0.2.0/24"))
+    assert len(bans) == LEAST_PER_SUBNET
+
+
+def test_what_was_told_before_is_put_in_whoever_told_it() -> None:
+    earlier = [ban(f"earlier{index}", at=NOW + 60 * index, by=GOSSIP) for index in range(30)]
+    bans = BanList()
+    bans.add(ban("now", Familiarity.SEEN))
+    bans.restore(earlier)
+    assert bans.peer_ids == (*(each.peer_id for each in earlier), "now")
+    assert not bans.may_tell(GOSSIP, NOW), "and it counts"
 
 
 def test_a_second_ban_only_brings_a_proof() -> None:
@@ -115,11 +186,11 @@ def test_bans_and_their_proofs_are_kept_without_closing(tmp_path: Path) -> None:
     path = tmp_path / "bans.sqlite3"
     first = BanStore(path)
     kept = [
-        ban("stranger", by=GOSSIP, proof=b"a"),
+        ban("stranger", by=GOSSIP, subnet="192.0.2.0/24", proof=b"a"),
         ban("seen", Familiarity.SEEN),
         ban("used", Familiarity.USED, proof=bytes(21_520)),
     ]
-    for each in reversed(kept):
+    for each in kept:
         first.put("net", each)
     first.put("other", ban("elsewhere"))
     second = BanStore(path)
@@ -144,16 +215,63 @@ def test_the_file_is_bounded_as_the_list_is() -> None:
     store.put("net", ban("used", Familiarity.USED, at=0))
     store.put("other", ban("elsewhere", at=0))
     for index in range(MAX_STRANGERS + 3):
-        store.put("net", ban(f"junk{index}", at=NOW + index))
+        store.put("net", ban(f"junk{index}", at=NOW + index, subnet=f"10.0.{index % 16}.0/24"))
     kept = store.load("net")
     assert len(kept) == MAX_STRANGERS + 1
-    assert kept[0].peer_id == "junk3"
-    assert kept[-1].peer_id == "used"
+    assert [kept[0].peer_id, kept[1].peer_id] == ["used", "junk3"]
     for index in range(MAX_BANS):
-        store.put("net", ban(f"seen{index}", Familiarity.SEEN, at=NOW + index))
+        store.put("net", ban(f"seen{index}", Familiarity.SEEN, at=NOW + index, subnet=f"10.0.{index % 16}.0/24"))
     kept = store.load("net")
-    assert [kept[0].peer_id, kept[-1].peer_id, len(kept)] == ["seen1", "used", MAX_BANS]
+    assert [kept[0].peer_id, kept[1].peer_id, len(kept)] == ["used", "seen1", MAX_BANS]
+    for index in range(MAX_BANS // SUBNET_SHARE + 9):
+        store.put("net", ban(f"late{index}", Familiarity.SEEN, subnet="192.0.2.0/24"))
+    assert sum(each.subnet == "192.0.2.0/24" for each in store.load("net")) == MAX_BANS // SUBNET_SHARE
     assert len(store.load("other")) == 1
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 30),
+            st.sampled_from(Familiarity),
+            st.integers(0, 2),
+            st.integers(0, 3),
+            st.sampled_from([0, 0, 1, -600, 5000]),
+        ),
+        min_size=10,
+        max_size=60,
+    )
+)
+def test_the_file_holds_what_the_list_holds(coming: list[tuple[int, Familiarity, int, int, int]]) -> None:
+    """Whatever the clock does, and also what a new process reads from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "MAX_BANS", 12)
+        patch.setattr(bans_module, "LEAST_PER_SUBNET", 2)
+        bans, store, now = BanList(12), BanStore(None), NOW
+        for name, familiarity, introducer, subnet, step_s in coming:
+            now += step_s
+            new = ban(str(name), familiarity, at=now, by=PeerId(f"by {introducer}"), subnet=f"10.0.{subnet}.0/24")
+            if bans.add(new):
+                store.put("net", new)
+        assert store.load("net") == list(bans)
+        again = BanList(12)
+        again.restore(store.load("net"))
+        assert list(again) == list(bans)
+        store.close()
+
+
+def test_bans_of_a_file_without_networks_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bans.sqlite3"
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_BAN_MIGRATIONS", store_module._BAN_MIGRATIONS[:1])
+        BanStore(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO bans VALUES ('net', 'host', ?, 1, 'gossip', x'70')", (NOW,))
+    database.close()
+    store = BanStore(path)
+    assert store.load("net") == [ban("host", Familiarity.SEEN, by=GOSSIP, proof=b"p")]
+    store.close()
 
 
 def test_a_file_that_is_no_store_or_a_newer_one_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from discovery_world import EPOCH, make_description, make_info, make_key
 
 from hostmesh.discovery import table as table_module
-from hostmesh.discovery.bans import Familiarity
+from hostmesh.discovery.bans import MAX_STRANGERS_PER_INTRODUCER, Familiarity
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.record import GRACE_S
 from hostmesh.discovery.table import LEAST_PER_SUBNET, MAX_PAST_BYTES, MAX_PER_INTRODUCER, HostTable, Merge
@@ -112,13 +112,57 @@ def test_equivocation_is_seen_after_a_newer_record_came() -> None:
     assert table.merge(late, now=EPOCH) is Merge.EQUIVOCATION
 
 
-def test_the_same_sequence_under_two_wallets_is_no_equivocation() -> None:
+def test_one_sequence_under_two_wallets_is_an_equivocation() -> None:
     table = HostTable()
     table.merge(make_info(sequence=3, operator="a"), now=EPOCH)
-    assert table.merge(make_info(sequence=3, operator="b", issued=EPOCH + 1), now=EPOCH + 1) is Merge.ADDED
-    known = table.live(EPOCH + 1)
-    assert len(known) == 1, "one entry a peer"
-    assert known[0].info.issued_at_unix_s == EPOCH + 1
+    assert table.merge(make_info(sequence=3, operator="b"), now=EPOCH) is Merge.EQUIVOCATION
+    assert (table.live(EPOCH), table.banned, len(table)) == ([], (HOST,), 0)
+
+
+def test_a_key_that_is_bound_to_another_wallet_replaces_its_row() -> None:
+    old, new = make_info(sequence=3, operator="a"), make_info(sequence=4, operator="b")
+    for first, second, outcome in ((old, new, Merge.REPLACED), (new, old, Merge.OLDER)):
+        table = HostTable()
+        table.merge(first, now=EPOCH)
+        assert table.merge(second, now=EPOCH) is outcome
+        assert [known.info.operator for known in table.live(EPOCH)] == [new.operator]
+        assert len(table) == 1
+
+
+def test_one_key_has_one_row_whatever_wallets_and_networks_it_names() -> None:
+    """Otherwise one key that was useful once would fill the table with rows that nobody pushes out."""
+    table = HostTable(max_hosts=64)
+    for number in range(200):
+        info = make_info("liar", operator=f"wallet{number}", sequence=number + 1, addresses=at(number))
+        assert table.merge(info, now=EPOCH) in (Merge.ADDED, Merge.REPLACED)
+        table.mark_useful(info.peer_id)
+    assert (len(table), table.evicted) == (1, 0)
+    for number in range(63):
+        assert table.merge(make_info(f"honest{number}", addresses=at(number)), now=EPOCH) is Merge.ADDED
+    assert (len(table), table.evicted) == (64, 0)
+
+
+def test_a_guilty_key_without_room_for_its_ban_is_neither_taken_nor_told() -> None:
+    """Nor may whoever brought it bring another one in its place."""
+    table = HostTable(max_hosts=400)
+    gossip = make_key("gossip").peer_id
+    outcomes = []
+    for index in range(MAX_STRANGERS_PER_INTRODUCER + MAX_PER_INTRODUCER + 2):
+        table.merge(make_info(f"junk{index}"), now=EPOCH, introducer=gossip)
+        outcomes.append(table.merge(make_info(f"junk{index}", make_description("n")), now=EPOCH, introducer=gossip))
+    room = MAX_STRANGERS_PER_INTRODUCER + MAX_PER_INTRODUCER
+    assert outcomes == [Merge.EQUIVOCATION] * room + [Merge.REFUSED] * 2
+    assert len(table.banned) == MAX_STRANGERS_PER_INTRODUCER
+    assert (table.live(EPOCH), len(table)) == ([], MAX_PER_INTRODUCER)
+    last = f"junk{room - 1}"
+    newer = make_info(last, sequence=9, issued=EPOCH + 100)
+    assert table.merge(newer, now=EPOCH + 100) is Merge.BANNED, "from the host itself, too"
+    table.purge(EPOCH + 120 + GRACE_S + 1)
+    assert len(table) == 1, "as long as it is heard of"
+    assert table.live(EPOCH + 120) == []
+    proof = table.ban(newer.peer_id, now=EPOCH + 120, introducer=make_key("another").peer_id, proof=b"proof")
+    assert proof is not None
+    assert (newer.peer_id in table.bans, len(table)) == (True, 0)
 
 
 def test_an_earlier_start_does_not_lengthen_the_uptime() -> None:
@@ -257,7 +301,8 @@ def test_what_a_contradiction_contradicts_is_kept() -> None:
     assert table.seen(late) == old.signed
     table.merge(new, now=EPOCH)
     assert table.seen(late) == old.signed
-    assert table.seen(make_info(sequence=4, operator="another wallet")) is None
+    assert table.seen(make_info(sequence=4, operator="another wallet")) == new.signed
+    assert table.seen(make_info(sequence=5)) is None
 
 
 def test_what_came_too_late_is_kept_too() -> None:
