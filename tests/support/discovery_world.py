@@ -15,6 +15,7 @@ import trio
 
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.description import HostDescription, HostState, ModelOffer
+from hostmesh.discovery.probe import QuoteProbe
 from hostmesh.discovery.publisher import HostPublisher
 from hostmesh.discovery.record import HostInfo, build_record, verify_record
 from hostmesh.discovery.records import RecordBook
@@ -24,6 +25,7 @@ from hostmesh.discovery.store import SequenceStore
 from hostmesh.discovery.terms import ModelKind, Place, Price
 from hostmesh.errors import BadSignatureError, DeadlineExceededError, DialError, ReadyTimeoutError, RpcError, StatusCode
 from hostmesh.net.address import AddressOrigin
+from hostmesh.net.connection_view import ConnectionView
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.system import System
@@ -182,6 +184,11 @@ class FakeNetwork:
         return peer
 
 
+def view_of(peer_id: PeerId, address: str = "/ip4/127.0.0.1/tcp/4001", *, is_outbound: bool = True) -> ConnectionView:
+    """Return a connection to a peer."""
+    return ConnectionView(peer_id=peer_id, is_outbound=is_outbound, address=address, rtt_ms=None, lasted_s=1.0)
+
+
 class FakeNode:
     """A node of the fake network."""
 
@@ -191,6 +198,8 @@ class FakeNode:
         self.connected: dict[PeerId, None] = {}
         self.addresses: dict[PeerId, list[tuple[str, AddressOrigin]]] = {}
         self.outcomes: dict[str, str] = {}
+        self.views: dict[PeerId, ConnectionView] = {}
+        """Connections that are not what :meth:`connections` says."""
         self.became_connected = trio.Event()
         self.waited_s: list[float] = []
         self.pinged_s: dict[PeerId, float] = {}
@@ -218,6 +227,10 @@ class FakeNode:
 
     def is_connected(self, peer_id: PeerId) -> bool:
         return peer_id in self.connected
+
+    def connections(self) -> tuple[ConnectionView, ...]:
+        """Peers are on this machine and were dialled, unless ``views`` says otherwise."""
+        return tuple(self.views.get(peer_id) or view_of(peer_id) for peer_id in self.connected)
 
     def add_addresses(self, peer_id: PeerId, addresses: Sequence[str], origin: AddressOrigin) -> None:
         self.addresses.setdefault(peer_id, []).extend((address, origin) for address in addresses)
@@ -397,6 +410,7 @@ class FakeFactory:
         self.waits = False
         self.place: Place | None = None
         """Where the node says that it is."""
+        self.quotes: QuoteProbe | None = None
         self.publisher = make_publisher(self.node, self.sources)
 
     @asynccontextmanager
@@ -422,6 +436,7 @@ class FakeFactory:
                     messenger=self.messenger,
                     publisher=self.publisher,
                     place=self.place,
+                    quotes=self.quotes,
                 )
             finally:
                 self.open -= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,8 +20,29 @@ from discovery_world import (
 )
 
 from hostmesh.discovery.manager import DiscoveryConfig, DiscoveryManager
-from hostmesh.discovery.terms import Place
+from hostmesh.discovery.measurement import QuotedPrice, QuoteRefusal
+from hostmesh.discovery.terms import Place, Price
+from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.standing_book import StandingBook
+
+
+class FakeQuotes:
+    """Quotes of hosts, each after 10 ms.
+
+    Args:
+        answers: the price in micro-USD that a host quotes, or the reason for which it gives none.
+    """
+
+    def __init__(self, answers: Callable[[PeerId], int | str]) -> None:
+        self._answers = answers
+
+    async def request_quote(self, peer_id: PeerId, model_id: str, *, timeout_s: float) -> QuotedPrice | QuoteRefusal:
+        await trio.sleep(0.01)
+        answer = self._answers(peer_id)
+        if isinstance(answer, str):
+            return QuoteRefusal(reason=answer)
+        price = Price(micros_per_mtok=answer, currency="USD")
+        return QuotedPrice(model_id=model_id, price=price, jobs_ahead=0, at_unix_s=1.0)
 
 
 class World:
@@ -37,6 +58,8 @@ class World:
         self.records = make_records()
         self.place: Place | None = None
         """Where the client says that it is."""
+        self.quotes: FakeQuotes | None = None
+        """What hosts answer who are asked for a quote; None = nobody is asked."""
         self.manager: DiscoveryManager
         self.node: FakeNode
 
@@ -54,7 +77,7 @@ class World:
     async def client(self) -> AsyncIterator[DiscoveryManager]:
         async with trio.open_nursery() as nursery:
             factory = FakeFactory(self.network, self.sources, self.records)
-            factory.place = self.place
+            factory.place, factory.quotes = self.place, self.quotes
             self.node = factory.node
             self.factory = factory
             self.manager = DiscoveryManager(

@@ -10,6 +10,7 @@ import trio
 from hostmesh.discovery.collaborators import HostStandings, Reputations, ReputationSource, Standings
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import MAX_UINT32, HostState, ModelOffer
+from hostmesh.discovery.doubts import Doubts, broken_claim
 from hostmesh.discovery.measurement import Measurement, Origin, Path
 from hostmesh.discovery.offers import chosen_offer
 from hostmesh.discovery.probe import Prober
@@ -74,6 +75,7 @@ class Observer:
         self._on_probed = on_probed
         self._sightings = Sightings()
         self._strikes = Strikes()
+        self._doubts = Doubts()
         self._flights: dict[tuple[PeerId, ModelOffer | None, Place | None], _Flight] = {}
 
     def opinions(self) -> Opinions:
@@ -158,9 +160,22 @@ class Observer:
         result = await self._probe(peer_id, offer, place, since_s)
         # Where the one that its record makes the choice is not loaded, a job would use another.
         loaded = chosen_offer(self.view(known, result, opinions), criteria)
-        if not result.is_answer or result.throttling is not None or loaded == offer:
-            return result
-        return await self._probe(peer_id, loaded, place, since_s)
+        if result.is_answer and result.throttling is None and loaded != offer:
+            result = await self._probe(peer_id, loaded, place, since_s)
+        if result.is_answer and result.throttling is None:
+            has_failed = bool(broken_claim(self.view(known, result, opinions), criteria))
+            self._doubts.note(peer_id, has_failed=has_failed, now_s=self._system.monotonic_s())
+        return result
+
+    def is_last(self, known: KnownHost, criteria: HostCriteria) -> bool:
+        """Tell whether to probe a host after the others.
+
+        It failed a claim a short while ago, or was farther away when it was measured last than these criteria allow.
+        """
+        if self._doubts.holds(known.info.peer_id, now_s=self._system.monotonic_s()):
+            return True
+        last = None if criteria.max_latency_ms is None else self._prober.last_latency(known.info.peer_id)
+        return last is not None and criteria.max_latency_ms is not None and last.value > criteria.max_latency_ms
 
     def recall(self, known: KnownHost, criteria: HostCriteria, opinions: Opinions) -> ProbeResult | None:
         """Return what was measured a moment ago, with the quote that these criteria need; None = nothing."""

@@ -7,7 +7,6 @@ bounds.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,6 +16,7 @@ from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.matching import STATIC_CRITERIA, failing
 from hostmesh.discovery.observer import Observer, with_perfect_probe
 from hostmesh.discovery.probe import ProbeConfig
+from hostmesh.discovery.probe_order import Negated, ProbeOrder
 from hostmesh.discovery.ranking import Precedence, Strategy, promise
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.relaxation import smallest_relaxation
@@ -32,6 +32,8 @@ from hostmesh.system import System
 
 NO_ANSWER = "no answer in time"
 NOT_ASKED = "others that looked better were asked first"
+SHARE = 4
+"""A quarter of as many hosts as a search measures, asked in vain of one owner, and the others of it come last."""
 HEARSAY = "another peer handed its record over; the host itself did not answer"
 
 
@@ -86,13 +88,13 @@ class Probing:
         self._began_s = system.monotonic_s()
         self._opinions = observer.opinions()
         self._verdicts = Verdicts(observer, criteria, strategy, opinions=self._opinions, answers_at_s=self._began_s)
-        self._heap: list[tuple[tuple[int, ...], str]] = []
-        """Negated, so that the most promising host is the first."""
+        self._order = ProbeOrder(share=max(1, limits.max_probes // SHARE))
         self._probed: dict[PeerId, ProbeResult] = {}
         self._left_alone: dict[PeerId, ProbeResult] = {}
         """Why hosts are not probed that missed several probes."""
         self._in_flight: set[PeerId] = set()
         self._has_match = self._had_match = False
+        self._matches = 0
         self._matched: list[Precedence] = []
         """Of the measured hosts that meet everything, best first."""
         self._changed = trio.Event()
@@ -134,7 +136,11 @@ class Probing:
         view = self._view(known, None, answers=True)
         if failing(view, self._criteria, questions=STATIC_CRITERIA, first_only=True):
             return
-        heapq.heappush(self._heap, (_negated(promise(view, self._criteria, self._strategy)), peer_id))
+        self._order.add(
+            known.info,
+            _negated(promise(view, self._criteria, self._strategy)),
+            is_last=self._observer.is_last(known, self._criteria),
+        )
         self._wake()
 
     async def probe_known(self) -> None:
@@ -211,7 +217,8 @@ class Probing:
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
-                slots.most = min(self._most_at_once, limits.max_probes - self._answered)
+                # Who fits not is no reason to look no further: else so many who only seem to would hide all others.
+                slots.most = max(0, min(self._most_at_once, limits.max_probes - self._matches))
                 while slots.most and (peer_id := self._next_worthwhile()) is not None:
                     # Over a connection that is there, a probe is a few small messages: nobody waits for another's.
                     if not (slots.has_place if self._is_connected(peer_id) else slots.has_room):
@@ -219,7 +226,6 @@ class Probing:
                         if slowest is not None:
                             gave_way.append(PeerId(str(slowest)))
                         break
-                    heapq.heappop(self._heap)
                     # Now, not when the task first runs: the loop looks again before that.
                     self._in_flight.add(peer_id)
                     slots.start(nursery, self._probe, peer_id, name=peer_id)
@@ -231,24 +237,16 @@ class Probing:
                     return
                 await self._changed.wait()
 
-    @property
-    def _answered(self) -> int:
-        return sum(probe.is_answer for probe in self._probed.values())
-
     def _next_worthwhile(self) -> PeerId | None:
-        """Return the first of the heap, cleared of who was probed before; None: no probe is worth while now."""
+        """Return whom to probe next; None: no probe is worth while now."""
         if len(self._probed) + len(self._in_flight) >= self._limits.max_attempts:
             return None
-        while self._heap:
-            if self._is_hopeless(self._heap[0][0]):
-                return None
-            peer_id = PeerId(self._heap[0][1])
-            if peer_id not in self._probed and peer_id not in self._in_flight:
-                return peer_id
-            heapq.heappop(self._heap)
-        return None
+        return self._order.next(
+            is_done=lambda peer_id: peer_id in self._probed or peer_id in self._in_flight,
+            is_hopeless=self._is_hopeless,
+        )
 
-    def _is_hopeless(self, negated: tuple[int, ...]) -> bool:
+    def _is_hopeless(self, negated: Negated) -> bool:
         """Tell whether as many hosts as are wanted are better than one can become."""
         most = self._most_wanted
         return most is not None and len(self._matched) >= most and negated > _negated(self._matched[most - 1])
@@ -256,22 +254,25 @@ class Probing:
     async def _probe(self, peer_id: PeerId) -> None:
         self._in_flight.add(peer_id)
         # Cancelled, it stays in flight: it was asked and has not answered.
-        self._probed[peer_id] = await self._observer.probe(
-            peer_id, self._criteria, self._opinions, since_s=self._since_s
-        )
+        result = await self._observer.probe(peer_id, self._criteria, self._opinions, since_s=self._since_s)
+        self._probed[peer_id] = result
         self._in_flight.discard(peer_id)
+        known = self._records.known(peer_id)
+        if known is not None and not result.unasked and not self._verdicts.of(known, result).is_match:
+            self._order.note_in_vain(known.info, result.address)
         self._recount()
         self._wake()
 
     def _recount(self) -> None:
         """Find the best of the probed hosts anew; they are few."""
-        self._has_match, self._matched = False, []
+        self._has_match, self._matches, self._matched = False, 0, []
         for peer_id, probe in self._probed.items():
             known = self._records.known(peer_id)
             if known is None:
                 continue
             verdict = self._verdicts.of(known, probe)
             self._has_match |= verdict.ends_search
+            self._matches += verdict.is_match
             if verdict.precedence is not None:
                 self._matched.append(verdict.precedence)
         self._had_match |= self._has_match
@@ -294,5 +295,5 @@ class Probing:
         self._changed.set()
 
 
-def _negated(precedence: Precedence) -> tuple[int, ...]:
+def _negated(precedence: Precedence) -> Negated:
     return tuple(-each for each in precedence)
