@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
-from discovery_world import EPOCH, NETWORK, FakeNetwork, FakeNode, FakePeer, make_publisher
+from discovery_world import EPOCH, NETWORK, FakeNetwork, FakeNode, FakePeer, make_publisher, trusting_verifier
 from discovery_world import make_description as description
 from discovery_world import make_key as key
 from discovery_world import make_record as record
@@ -18,7 +19,7 @@ from hostmesh.discovery.equivocation import make_proof, verify_proof
 from hostmesh.discovery.records import MAX_HANDED_ON, ProofTaken, RecordBook
 from hostmesh.discovery.service import DiscoveryServer
 from hostmesh.discovery.store import BanStore
-from hostmesh.discovery.table import Merge
+from hostmesh.discovery.table import HostTable, Merge
 from hostmesh.errors import BadSignatureError, RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
@@ -153,6 +154,120 @@ def test_a_ban_holds_where_it_cannot_be_kept() -> None:
     assert equivocate(records) is Merge.EQUIVOCATION
     assert records.accept(record("host", sequence=9))[1] is Merge.BANNED
     assert records.counts["ban_not_kept"] == 1
+
+
+def test_two_wallets_are_no_excuse() -> None:
+    """One price under this wallet here, another one under that wallet there."""
+    records = book()
+    records.accept(record("host", description("m", price=1), operator="one", sequence=5))
+    dear = record("host", description("m", price=999), operator="another", sequence=5)
+    assert records.accept(dear)[1] is Merge.EQUIVOCATION
+    (ban,) = records.bans
+    assert ban.proof is not None
+    assert verify_proof(ban.proof, network=NETWORK) == HOST
+    told = book()
+    told.accept(record("host", sequence=9))
+    assert told.accept_proof(pb.EquivocationProof.FromString(ban.proof), introducer=GOSSIP) is ProofTaken.BANNED
+    assert told.live() == []
+
+
+async def test_a_key_with_many_wallets_takes_no_room_from_others() -> None:
+    """It was useful once; it hands over a record of another wallet and network as often as it likes."""
+    records = RecordBook(
+        network=NETWORK,
+        verify_binding=trusting_verifier,
+        system=System(unix_s=lambda: EPOCH + 1.0),
+        table=HostTable(max_hosts=16),
+    )
+    server = server_of(records)
+    for number in range(40):
+        signed = record(
+            "liar", operator=f"wallet{number}", sequence=number + 1, addresses=(f"/ip4/10.0.{number}.1/tcp/1",)
+        )
+        await server.announce(pb.AnnounceRequest(record=signed), Caller(key("liar").peer_id))
+        records.mark_useful([key("liar").peer_id])
+    for number in range(15):
+        signed = record(f"host{number}", addresses=(f"/ip4/10.1.{number}.1/tcp/1",))
+        await server.announce(pb.AnnounceRequest(record=signed), Caller(key(f"host{number}").peer_id))
+    assert len(records.live()) == 16
+
+
+# --- floods of guilty keys ---
+
+
+def of_others(records: RecordBook) -> set[PeerId]:
+    """Fill the room for keys that nobody here knew with what 32 peers of as many networks tell."""
+    for number in range(256):
+        introducer = key(f"good{number // 8}").peer_id
+        assert records.accept_proof(proof_against(f"real{number}"), introducer=introducer) is ProofTaken.BANNED
+    kept = {ban.peer_id for ban in records.bans}
+    assert len(kept) == 256
+    return kept
+
+
+def where(evil: str) -> Callable[[PeerId], str]:
+    """Whom the test does not name as good is in one network, ``evil``, whatever it says."""
+    good = {key(f"good{number}").peer_id: f"10.0.{number}.1" for number in range(32)}
+    return lambda peer_id: good.get(peer_id, evil)
+
+
+def test_contradicting_records_are_told_as_seldom_as_proofs() -> None:
+    """One peer hands over two records of each of a hundred keys that it made for that."""
+    records, store = book(), BanStore(None)
+    records.remember_bans(store)
+    records.see_peers_at(where("192.0.2.1"))
+    before = of_others(records)
+    for number in range(100):
+        for model in ("m", "n"):
+            records.accept(record(f"junk{number}", description(model), sequence=5), introducer=GOSSIP)
+    assert sum(ban.introducer == GOSSIP for ban in records.bans) == MAX_STRANGERS_PER_INTRODUCER
+    after = {ban.peer_id for ban in records.bans}
+    assert len(before - after) == MAX_STRANGERS_PER_INTRODUCER
+    assert store.load(NETWORK) == list(records.bans)
+    assert records.counts["proof:made"] == MAX_STRANGERS_PER_INTRODUCER, "and the others cost no proof"
+    assert records.live() == []
+
+
+@pytest.mark.parametrize("evil", ["192.0.2.77", "2001:db8:0:7::1", "fe80::1%eth0"])
+def test_many_peers_of_one_network_push_out_their_own_like(evil: str) -> None:
+    records, store = book(), BanStore(None)
+    records.remember_bans(store)
+    records.see_peers_at(where(evil))
+    before = of_others(records)
+    for number in range(100):
+        records.accept_proof(proof_against(f"junk{number}"), introducer=key(f"evil{number}").peer_id)
+    after = {ban.peer_id for ban in records.bans}
+    assert len(before & after) == 256 - 32
+    assert len(after) == 256
+    assert store.load(NETWORK) == list(records.bans)
+
+
+def test_keys_that_contradict_themselves_to_our_face_push_out_their_own_like() -> None:
+    records = book()
+    records.see_peers_at(where("192.0.2.1"))
+    before = of_others(records)
+    for number in range(200):
+        equivocate(records, f"junk{number}")
+    after = {ban.peer_id for ban in records.bans}
+    assert before < after
+    assert len(after - before) == 128
+
+
+def test_bans_outlast_a_clock_that_stepped_back_and_a_restart() -> None:
+    step_s, store = [0], BanStore(None)
+    system = System(unix_s=lambda: EPOCH + step_s[0])
+    records = make_book(system)
+    records.remember_bans(store)
+    taken = []
+    for step_s[0] in (0, -600, -4000):
+        taken += [records.accept_proof(proof_against(f"{step_s[0]} {n}"), introducer=GOSSIP) for n in range(8)]
+    assert taken == [ProofTaken.BANNED] * 8 + [ProofTaken.REFUSED] * 8 + [ProofTaken.BANNED] * 8
+    step_s[0] = -2000  # within the hour of both
+    again = make_book(system)
+    again.remember_bans(store)
+    assert again.bans == records.bans
+    assert len(again.bans) == 16
+    assert again.accept_proof(proof_against(), introducer=GOSSIP) is ProofTaken.REFUSED
 
 
 # --- handing on ---
