@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 import trio
 from tests.simulated.adversary_world import MODEL, OPTIONS, World, start_node, world_on
 from tests.support.simulated import simulated
 
 from hostmesh import HostCriteria, NoHostFoundError, RpcError, StatusCode
+from hostmesh.discovery.equivocation import verify_proof
+from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.table import MAX_PER_INTRODUCER
 from hostmesh.testing import RecordFault, make_broken_record, make_description, make_host_record, make_wallet
 from hostmesh.testing.adversary_records import RecordPeer, by_asker, by_turns, run_record_peer
@@ -193,3 +197,34 @@ async def test_the_key_of_another_wallet_does_not_help_who_is_banned(world: Worl
         peer.choose = by_turns(rebound)
         assert (await world.discovery.explain(only(peer))).funnel.seen == 1
         assert world.discovery.stats().records["banned"] == 1
+
+
+@simulated(world_on, network=OPTIONS)
+async def test_one_sequence_under_two_wallets_is_a_contradiction_kept_with_where_it_came_from(world: World) -> None:
+    async with (
+        run_record_peer(world.net.machine("two-faced"), bootstrap=world.bootstrap) as peer,
+        run_record_peer(world.net.machine("witness"), bootstrap=world.bootstrap) as witness,
+    ):
+        peer.choose = by_turns(peer.record(CHEAP, sequence=7))
+        client = await world.start_client()
+        assert (await world.discovery.explain(only(peer))).funnel.seen == 3, "the witness is one, too"
+        rebound = make_host_record(
+            "two-faced",
+            CHEAP,
+            key=peer.adversary.key,
+            wallet=make_wallet("another operator"),
+            network=NETWORK_NAME,
+            sequence=7,
+            issued_at_unix_s=world.now_unix_s,
+            addresses=(peer.adversary.address,),
+        )
+        await witness.adversary.node.connect(client, [world.address_of("client")])
+        await witness.push(client, rebound)
+        assert (await world.discovery.explain(only(peer))).funnel.seen == 2
+        store = BanStore(world.client.settings.data_dir / "bans.sqlite3")
+        (ban,) = store.load(NETWORK_NAME)
+        store.close()
+        where = ip_network((world.net.machines["witness"].address, 24), strict=False)
+        assert (ban.peer_id, ban.introducer) == (peer.adversary.peer_id, witness.adversary.peer_id)
+        assert ban.subnet == str(where)
+        assert verify_proof(ban.proof or b"", network=NETWORK_NAME) == peer.adversary.peer_id
