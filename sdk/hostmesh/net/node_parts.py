@@ -135,7 +135,7 @@ class NodeParts:
                 try:
                     nursery.start_soon(self.listening.run)
                     await nursery.start(self._liveness.run)
-                    nursery.start_soon(self.peering.run)
+                    await nursery.start(self.peering.run)
                     nursery.start_soon(self.identify.run)
                     if self.dht is not None:
                         nursery.start_soon(self.dht.run)

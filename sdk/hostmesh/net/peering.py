@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -21,6 +22,9 @@ from hostmesh.net.pool import ConnectionPool
 from hostmesh.net.wanted import MAX_WANTED
 from hostmesh.net.wanted_loop import WantedLoop
 from hostmesh.system import System
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 
 class Peering:
@@ -83,13 +87,14 @@ class Peering:
 
     # --- for as long as the node runs ---
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold on to the peers until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._bootstrap.run)
             nursery.start_soon(self._wanted.run)
             if self._fallback is not None:
                 nursery.start_soon(self._fallback.run)
+            task_status.started()
 
     def note(self, event: NodeEvent) -> None:
         """Take in what the node tells of its connections. Never waits or raises."""
