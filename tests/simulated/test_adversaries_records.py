@@ -221,7 +221,8 @@ async def test_one_sequence_under_two_wallets_is_a_contradiction_kept_with_where
         await witness.adversary.node.connect(client, [world.address_of("client")])
         await witness.push(client, rebound)
         assert (await world.discovery.explain(only(peer))).funnel.seen == 2
-        store = BanStore(world.client.settings.data_dir / "bans.sqlite3")
+        (path,) = world.net.machines["client"].folder.rglob("bans.sqlite3")
+        store = BanStore(path)
         (ban,) = store.load(NETWORK_NAME)
         store.close()
         where = ip_network((world.net.machines["witness"].address, 24), strict=False)
