@@ -8,9 +8,10 @@ from discovery_world import EPOCH, make_description, make_info
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostmesh.discovery.bans import LEAST_PER_SUBNET, SUBNET_SHARE
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.record import HostInfo
-from hostmesh.discovery.table import MAX_PER_INTRODUCER, HostTable
+from hostmesh.discovery.table import MAX_PER_INTRODUCER, HostTable, Merge
 from hostmesh.net.peer_id import PeerId
 
 NOW = EPOCH + 60
@@ -164,3 +165,59 @@ def test_junk_never_evicts_a_host_that_answered(
 @given(infos=st.lists(st.sampled_from(GOOD + JUNK[:8]), max_size=20), data=st.data())
 def test_networks_do_not_matter_while_there_is_room(infos: list[HostInfo], data: st.DataObject) -> None:
     assert end_of(infos) == end_of(data.draw(st.permutations(infos)))
+
+
+# What one liar makes up at no cost: networks for each record, and wallets for its one key or keys that it throws away.
+_RENAMED = [
+    make_info(
+        "liar",
+        operator=f"wallet {number}",
+        sequence=number // (2 if contradicts else 1) + 1,
+        addresses=(f"/ip4/11.{contradicts:d}.{number}.1/tcp/1",),
+    )
+    for contradicts in (False, True)
+    for number in range(40)
+]
+_THROWN_AWAY = [
+    make_info(f"thrown away {number}", make_description(model), addresses=(f"/ip4/12.0.{number}.1/tcp/1",))
+    for number in range(60)
+    for model in ("m", "n")
+]
+HONEST = [make_info(f"honest{i}", addresses=(f"/ip4/13.0.{i}.1/tcp/1",)) for i in range(8)]
+GUILTY = [make_info(f"guilty{i}").peer_id for i in range(8)]
+
+
+@settings(max_examples=50)
+@given(
+    flood=st.lists(st.integers(0, len(_RENAMED) - 1), min_size=20, max_size=60).map(
+        lambda picks: [_RENAMED[pick] for pick in picks]
+    )
+    | st.permutations(_RENAMED[:40])
+    | st.permutations(_THROWN_AWAY),
+    introducers=st.lists(st.sampled_from([None, *GOSSIPS]), min_size=1, max_size=4),
+    useful_at=st.sets(st.integers(0, 119)),
+)
+def test_what_one_liar_makes_up_takes_nothing_from_others(
+    flood: list[HostInfo], introducers: list[PeerId | None], useful_at: set[int]
+) -> None:
+    """It comes from one network. It may have answered now and then, so that a row of it would be kept."""
+    table = HostTable(max_hosts=16, max_banned=160)
+    for info in HONEST:
+        table.merge(info, now=EPOCH)
+        table.mark_useful(info.peer_id)
+    for peer_id in GUILTY:
+        table.ban(peer_id, now=EPOCH, introducer=HONEST[0].peer_id, subnet="13.0.0.0/24")
+    for moment, info in enumerate(flood):
+        introducer = introducers[moment % len(introducers)]
+        table.merge(info, now=EPOCH + 1, introducer=introducer, subnet="192.0.2.0/24")
+        if moment in useful_at and info in _RENAMED:
+            table.mark_useful(info.peer_id)
+        assert len(table) <= 16
+    assert all(table.known(info.peer_id, EPOCH + 1) for info in HONEST)
+    assert set(table.banned) >= set(GUILTY)
+    assert len(table.banned) <= len(GUILTY) + LEAST_PER_SUBNET + 160 // SUBNET_SHARE
+    for number in range(6):
+        newcomer = make_info(f"newcomer{number}", addresses=(f"/ip4/14.0.{number}.1/tcp/1",))
+        assert table.merge(newcomer, now=EPOCH + 2) is Merge.ADDED
+        assert table.known(newcomer.peer_id, EPOCH + 2) is not None
+    assert all(table.known(info.peer_id, EPOCH + 2) for info in HONEST)
