@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from hostmesh.net.peer_id import PeerId
 
 LEAST_STRANGERS = 3
-"""So many strangers must have answered before their median counts; one trusted peer is enough."""
+"""So many strangers, each of another network, must have answered before their median is told; one trusted peer is
+enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +42,24 @@ class ClockReading:
     skew_s: float | None
     """How far others are ahead of us; None = too few answered to say. See :func:`clock_skew_s`."""
     samples: tuple[ClockSample, ...]
-    """Every peer that answered."""
+    """Every peer that answered; of strangers one of each network was asked."""
     measured_at_unix_s: float
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether peers of our configuration say so. What strangers say is for people: they may be one liar."""
+        return any(sample.is_trusted for sample in self.samples)
+
+    @property
+    def voters(self) -> int:
+        """How many peers ``skew_s`` is the median of."""
+        return sum(sample.is_trusted for sample in self.samples) or len(self.samples)
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON takes them."""
         return {
             "skew_s": None if self.skew_s is None else round(self.skew_s, 3),
+            "is_trusted": self.is_trusted,
             "samples": [sample.to_dict() for sample in self.samples],
             "measured_at_unix_s": self.measured_at_unix_s,
         }

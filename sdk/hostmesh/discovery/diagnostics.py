@@ -90,7 +90,8 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     # the clock
     "CLOCK_RIGHT": (_OK, ""),
     "CLOCK_OFF": (_FAIL, "set this machine's clock, best by NTP; records and sessions fail meanwhile"),
-    "CLOCK_UNKNOWN": (_WARN, "too few peers told the time: connect to a host or to three peers"),
+    "CLOCK_DOUBTED": (_WARN, "compare this clock with a time server; if it is right, those peers are wrong or lie"),
+    "CLOCK_UNKNOWN": (_WARN, "too few peers told the time: connect to a bootstrap node, or to peers of three networks"),
     # the local link
     "MDNS_OFF": (_OK, ""),
     "MDNS_WORKS": (_OK, ""),
@@ -197,9 +198,11 @@ def on_clock(reading: ClockReading) -> Finding:
         return finding("CLOCK_UNKNOWN", f"{len(reading.samples)} peers told the time")
     seen = (
         f"this clock is {abs(reading.skew_s):.1f} s {'behind' if reading.skew_s > 0 else 'ahead of'} "
-        f"that of {len(reading.samples)} peers"
+        f"that of {reading.voters} {'peers' if reading.is_trusted else 'strangers'}"
     )
-    return finding("CLOCK_OFF" if abs(reading.skew_s) > MAX_SKEW_S else "CLOCK_RIGHT", seen)
+    if abs(reading.skew_s) <= MAX_SKEW_S:
+        return finding("CLOCK_RIGHT", seen)
+    return finding("CLOCK_OFF" if reading.is_trusted else "CLOCK_DOUBTED", seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

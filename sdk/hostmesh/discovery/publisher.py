@@ -21,10 +21,10 @@ from hostmesh.discovery.description import HostDescription, HostState
 from hostmesh.discovery.probe import StatusProbe
 from hostmesh.discovery.pusher import Pusher
 from hostmesh.discovery.reach_watch import ReachNode, ReachWatch
-from hostmesh.discovery.record import MAX_SKEW_S, HostInfo, VerifyBinding, build_record, verify_record
+from hostmesh.discovery.record import HostInfo, VerifyBinding, build_record, verify_record
 from hostmesh.discovery.source import Advert, Broadcaster, Source
 from hostmesh.discovery.store import SequenceStore
-from hostmesh.errors import ClockSkewError, HostmeshError, RecordExpiredError, UsageError
+from hostmesh.errors import HostmeshError, RecordExpiredError, UsageError
 from hostmesh.net.address import MAX_ADDRESSES_PER_PEER
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.shapes import RpcCaller
@@ -221,7 +221,8 @@ class HostPublisher:
 
         Raises:
             RecordExpiredError: the operator's binding has expired; sign a new one.
-            ClockSkewError: this machine's clock is more than 30 s off; no reader would take the record.
+            ClockSkewError: this machine's clock is more than 30 s off by those of our bootstrap nodes; no reader would
+                take the record. What other peers say about it is logged and stops nothing.
             RemoteProtocolError: the binding does not hold for this key and network.
             ConfigError: the record is over 10 KiB.
             StoreError: the sequence number cannot be kept. In each case nothing was published.
@@ -365,15 +366,8 @@ class HostPublisher:
         await self._pusher.push(pb.AnnounceRequest(record=self._record))
 
     async def _check_clock(self) -> None:
-        if self._clock is None:
-            return
-        skew_s = (await self._clock.measure()).skew_s
-        if skew_s is not None and abs(skew_s) > MAX_SKEW_S:
-            raise ClockSkewError(
-                f"this machine's clock is {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'} of the network's",
-                skew_s=skew_s,
-                remedy="set the clock from a time server (timedatectl set-ntp true), then try again",
-            )
+        if self._clock is not None:
+            await self._clock.require_right()
 
     # --- proofs ---
 

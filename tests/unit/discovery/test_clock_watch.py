@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import pytest
 import trio
-from discovery_world import EPOCH, FakeNetwork, FakeNode, FakePeer, make_description, make_key, make_publisher
+from discovery_world import (
+    EPOCH,
+    FakeNetwork,
+    FakeNode,
+    FakePeer,
+    make_description,
+    make_key,
+    make_publisher,
+    view_of,
+)
 from trio.testing import MockClock
 
 from hostmesh.discovery.clock import ClockSample, clock_skew_s
 from hostmesh.discovery.clock_watch import ClockWatch
+from hostmesh.errors import ClockSkewError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.system import System
 
@@ -70,6 +80,46 @@ async def test_at_most_five_are_asked_those_of_our_configuration_first(autojump_
     reading = await watch_of(node).measure()
     assert len(reading.samples) == 5
     assert peers[8] in {sample.peer_id for sample in reading.samples}
+
+
+async def test_of_strangers_one_of_each_network_is_asked_those_that_we_dialled_first(autojump_clock: MockClock) -> None:
+    node, peers = connected(*[100.0] * 4, *[0.0] * 5)
+    addresses = [
+        *[f"/ip4/198.51.100.{number}/tcp/1" for number in range(3)],
+        "/ip6/2001:db8:7:1::9/tcp/1",
+        "/ip6/2001:db8:7:2::9/tcp/1",
+        *[f"/ip4/203.0.{number}.9/tcp/1" for number in range(4)],
+    ]
+    for index, (peer_id, address) in enumerate(zip(peers, addresses, strict=True)):
+        node.views[peer_id] = view_of(peer_id, address, is_outbound=index > 5)
+    reading = await watch_of(node).measure()
+    assert {sample.peer_id for sample in reading.samples} == {*peers[6:], peers[0], peers[3]}
+    assert reading.skew_s == pytest.approx(0.0, abs=0.05)
+    assert (reading.is_trusted, reading.voters) == (False, 5)
+
+
+async def test_many_keys_of_one_network_are_too_few_to_say_anything(autojump_clock: MockClock) -> None:
+    node, peers = connected(*[100.0] * 9)
+    for number, peer_id in enumerate(peers):
+        node.views[peer_id] = view_of(peer_id, f"/ip4/198.51.100.{number}/tcp/1", is_outbound=False)
+    reading = await watch_of(node).measure()
+    assert (reading.skew_s, len(reading.samples)) == (None, 1)
+
+
+async def test_what_strangers_say_is_logged_once_and_what_configured_peers_say_is_an_error(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, peers = connected(*[-100.0] * 3)
+    watch = watch_of(node)
+    with caplog.at_level("WARNING", "hostmesh.discovery"):
+        for _ in range(3):
+            await watch.require_right()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("this machine's clock is 100 s ahead of those of 3 strangers")
+    node.outcomes = {f"/ip4/192.0.2.1/tcp/1/p2p/{peers[0]}": "connected"}
+    with pytest.raises(ClockSkewError) as caught:
+        await watch.require_right()
+    assert caught.value.skew_s == pytest.approx(-100.0, abs=0.05)
 
 
 async def test_a_host_shows_the_clock_that_it_measured(autojump_clock: MockClock) -> None:

@@ -84,19 +84,30 @@ def test_peers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("skews", "code"),
-    [((31.0,) * 3, "CLOCK_OFF"), ((-31.0,) * 3, "CLOCK_OFF"), ((30.0,) * 3, "CLOCK_RIGHT"), ((99.0,), "CLOCK_UNKNOWN")],
+    ("skews", "trusted", "code"),
+    [
+        ((31.0,) * 3, 0, "CLOCK_DOUBTED"),
+        ((-31.0,) * 3, 0, "CLOCK_DOUBTED"),
+        ((-31.0, 0.0, 0.0), 1, "CLOCK_OFF"),
+        ((0.0, 99.0, 99.0), 1, "CLOCK_RIGHT"),
+        ((30.0,) * 3, 0, "CLOCK_RIGHT"),
+        ((99.0,), 0, "CLOCK_UNKNOWN"),
+    ],
 )
-def test_the_clock(skews: tuple[float, ...], code: str) -> None:
-    samples = tuple(ClockSample(skew_s=each, is_trusted=False) for each in skews)
+def test_the_clock(skews: tuple[float, ...], trusted: int, code: str) -> None:
+    samples = tuple(ClockSample(skew_s=each, is_trusted=index < trusted) for index, each in enumerate(skews))
     reading = ClockReading(skew_s=clock_skew_s(samples), samples=samples, measured_at_unix_s=0.0)
     assert diagnostics.on_clock(reading).code == code
 
 
-def test_which_way_the_clock_is_off() -> None:
-    samples = (ClockSample(skew_s=40.0, is_trusted=True),)
+def test_which_way_the_clock_is_off_and_who_says_so() -> None:
+    samples = (ClockSample(skew_s=40.0, is_trusted=True), ClockSample(skew_s=0.0, is_trusted=False))
     reading = ClockReading(skew_s=40.0, samples=samples, measured_at_unix_s=0.0)
     assert diagnostics.on_clock(reading).seen == "this clock is 40.0 s behind that of 1 peers"
+    assert reading.to_dict()["is_trusted"] is True
+    strangers = tuple(ClockSample(skew_s=-40.0, is_trusted=False) for _ in range(3))
+    reading = ClockReading(skew_s=-40.0, samples=strangers, measured_at_unix_s=0.0)
+    assert diagnostics.on_clock(reading).seen == "this clock is 40.0 s ahead of that of 3 strangers"
 
 
 def link(**facts: object) -> str:

@@ -21,6 +21,7 @@ from discovery_world import (
     make_operator,
     make_publisher,
     trusting_verifier,
+    view_of,
 )
 from trio.testing import MockClock
 
@@ -222,6 +223,36 @@ async def test_one_stranger_cannot_stop_a_host_by_lying_about_the_time(autojump_
     node.outcomes = {}
     boot.clock_ahead_s = 1e6
     assert (await publisher.announce(make_description("m"))).sequence
+
+
+@pytest.mark.parametrize("is_outbound", [False, True])
+async def test_any_number_of_strangers_cannot_stop_a_host_by_lying_about_the_time(
+    is_outbound: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its bootstrap nodes are gone for good, and the liars are of as many networks as there are peers to ask."""
+    publisher, node, _, boot = setup()
+    del node.connected[boot.peer_id]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(publisher.run)
+        before = await publisher.announce(make_description("m"))
+        for number in range(5):
+            liar = node.network.add_host(f"liar {number}", clock_ahead_s=100)
+            node.connected[liar.peer_id] = None
+            node.views[liar.peer_id] = view_of(liar.peer_id, f"/ip4/198.51.{number}.9/tcp/1", is_outbound=is_outbound)
+        await trio.sleep(600)
+        assert publisher.problem is None
+        assert publisher.clock is not None
+        assert publisher.clock.last is not None
+        assert publisher.clock.last.skew_s == pytest.approx(100, abs=0.1)
+        after = current(publisher)
+        assert after is not None
+        assert after.issued_at_unix_s >= before.issued_at_unix_s + 500
+        assert sum("strangers" in each.getMessage() for each in caplog.records) == 1
+        # A bootstrap node that comes back is believed, also when it says that the clock is right.
+        node.connected[boot.peer_id] = None
+        await trio.sleep(61)
+        assert publisher.clock.last.skew_s == pytest.approx(0, abs=0.1)
+        nursery.cancel_scope.cancel()
 
 
 async def test_peers_that_do_not_tell_the_time_do_not_hold_the_announcement_up(autojump_clock: MockClock) -> None:
