@@ -301,7 +301,7 @@ class RecordBook:
 
     def _subnet_of(self, peer_id: PeerId) -> str:
         ip = self._remote_ip(peer_id)
-        return NOWHERE if ip is None else target_network(ip.partition("%")[0])
+        return NOWHERE if ip is None else target_network(ip)
 
     def _hand_on(self, ban: Ban) -> None:
         if ban.proof is None or ban.familiarity is Familiarity.STRANGER:

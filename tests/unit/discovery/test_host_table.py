@@ -281,6 +281,22 @@ def test_a_tombstone_stays_where_its_host_was() -> None:
     assert len(table) == LEAST_PER_SUBNET, "one tombstone had to go for it"
 
 
+def test_a_guilty_key_gives_way_first() -> None:
+    table = HostTable(max_hosts=LEAST_PER_SUBNET)
+    gossip = make_key("gossip").peer_id
+    table.merge(make_info("heard", addresses=at(1)), now=EPOCH, introducer=make_key("another").peer_id)
+    table.merge(make_info("guilty", addresses=at(2)), now=EPOCH + 1, introducer=gossip)
+    for index in range(MAX_STRANGERS_PER_INTRODUCER):
+        table.ban(make_key(f"junk{index}").peer_id, now=EPOCH + 1, introducer=gossip)
+    other = make_info("guilty", make_description("n"), addresses=at(2))
+    assert table.merge(other, now=EPOCH + 1, introducer=gossip) is Merge.EQUIVOCATION
+    assert other.peer_id not in table.bans
+    for index in range(LEAST_PER_SUBNET - 1):
+        table.merge(make_info(f"h{index}", addresses=at(3 + index)), now=EPOCH + 2)
+    assert table.known(make_key("heard").peer_id, EPOCH + 2) is not None
+    assert len(table) == LEAST_PER_SUBNET
+
+
 def test_a_table_that_empties_counts_nobody() -> None:
     table = HostTable(max_hosts=100)
     for round_ in range(3):

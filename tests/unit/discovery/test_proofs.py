@@ -220,7 +220,8 @@ def test_contradicting_records_are_told_as_seldom_as_proofs() -> None:
     for number in range(100):
         for model in ("m", "n"):
             records.accept(record(f"junk{number}", description(model), sequence=5), introducer=GOSSIP)
-    assert sum(ban.introducer == GOSSIP for ban in records.bans) == MAX_STRANGERS_PER_INTRODUCER
+    told = [ban.subnet for ban in records.bans if ban.introducer == GOSSIP]
+    assert told == ["192.0.2.0/24"] * MAX_STRANGERS_PER_INTRODUCER
     after = {ban.peer_id for ban in records.bans}
     assert len(before - after) == MAX_STRANGERS_PER_INTRODUCER
     assert store.load(NETWORK) == list(records.bans)
@@ -248,9 +249,32 @@ def test_keys_that_contradict_themselves_to_our_face_push_out_their_own_like() -
     before = of_others(records)
     for number in range(200):
         equivocate(records, f"junk{number}")
-    after = {ban.peer_id for ban in records.bans}
-    assert before < after
-    assert len(after - before) == 128
+    after = {ban.peer_id: ban.subnet for ban in records.bans}
+    assert before < after.keys()
+    assert [after[peer_id] for peer_id in after.keys() - before] == ["192.0.2.0/24"] * 128
+
+
+def test_who_tells_counts_and_not_whom_it_is_about() -> None:
+    """The key may be connected from anywhere, or have said that it is."""
+    records = book()
+    networks = {HOST: "10.0.0.1", GOSSIP: "192.0.2.1"}
+    records.see_peers_at(networks.get)
+    for model in ("m", "n"):
+        records.accept(record("host", description(model), sequence=5), introducer=GOSSIP)
+    assert [ban.subnet for ban in records.bans] == ["192.0.2.0/24"]
+
+
+def test_what_one_peer_told_two_processes_is_taken_up_whole(tmp_path: Path) -> None:
+    first, second = book(), book()
+    for records in (first, second):
+        records.remember_bans(BanStore(tmp_path / "bans.sqlite3"))
+    for name, records in (("a", first), ("b", second)):
+        for number in range(MAX_STRANGERS_PER_INTRODUCER):
+            taken = records.accept_proof(proof_against(f"{name}{number}"), introducer=GOSSIP)
+            assert taken is ProofTaken.BANNED
+    third = book()
+    third.remember_bans(BanStore(tmp_path / "bans.sqlite3"))
+    assert third.bans == first.bans + second.bans
 
 
 def test_bans_outlast_a_clock_that_stepped_back_and_a_restart() -> None:
