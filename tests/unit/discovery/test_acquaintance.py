@@ -47,6 +47,13 @@ def test_who_shares_a_network() -> None:
     assert alike("no address", "/ip4/x")
 
 
+def test_the_network_of_configured_peers_is_taken_by_all_of_them() -> None:
+    views = [view_of(peer_id, f"/ip4/198.51.100.{number}/tcp/1") for number, peer_id in enumerate(PEERS[:4])]
+    first, passed = one_of_each_network(acquaintances(PEERS[:4], views, set(PEERS[2:4])), 4)
+    assert [each.peer_id for each in first] == PEERS[2:4]
+    assert [each.peer_id for each in passed] == PEERS[:2]
+
+
 def test_those_of_whom_no_address_is_known_count_as_one_network() -> None:
     first, passed = one_of_each_network(acquaintances(PEERS[:3], [], ()), 5)
     assert [each.peer_id for each in first + passed] == PEERS[:3]
@@ -74,6 +81,7 @@ def test_networks_are_taken_once_and_nobody_is_named_twice(
     networks = [each.network for each in first if not each.is_configured]
     assert len(networks) == len(set(networks))
     assert not set(networks) & {each.network for each in first if each.is_configured}
+    assert not any(each.is_configured for each in passed)
     # Nobody was left out who would have fitted.
     if len(first) < limit:
         assert len(first) + len(passed) == len(known)
