@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import trio
 from tests.support.simulated import eventually, simulated
 
 from hostmesh import SDK, HostCriteria, PeerId, RpcError, StatusCode
+from hostmesh.discovery.introductions import MAX_INTRODUCED
 from hostmesh.discovery.table import MAX_PER_INTRODUCER
 from hostmesh.settings import BOOTSTRAP_CONNECTIONS
 from hostmesh.testing import SimNetwork, make_description, make_host_record, make_wallet
@@ -134,3 +135,18 @@ async def test_after_a_kill_its_id_is_the_same_and_its_hosts_hand_their_records_
         await eventually(lambda: again.get_discovery_manager().network_topology().hosts)
         choice = await client.get_discovery_manager().find_host(HostCriteria(required_models=[MODEL]))
         assert choice.sources == ("exchange",)
+
+
+@simulated(world_on)
+async def test_after_a_restart_it_hears_of_each_renewal_though_strangers_stayed_with_the_host(world: World) -> None:
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(world.a_node("host", **ALONE))
+        info = await host.get_discovery_manager().announce(make_description(MODEL))
+        address = f"/ip4/{world.net.machines['host'].address}/tcp/4001/p2p/{info.peer_id}"
+        for number in range(MAX_INTRODUCED):
+            stranger = await stack.enter_async_context(world.a_node(f"stranger{number}", **ALONE))
+            await stranger.get_discovery_manager().connect_to_peer(address)
+        await world.machine.restart()
+        again = await world.start_bootstrap()
+        await trio.sleep(400)  # more than the life of a record
+        assert again.get_discovery_manager().network_topology().hosts

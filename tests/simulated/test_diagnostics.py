@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,10 +12,14 @@ from tests.support.simulated import simulated
 
 from hostmesh import SDK, ConfigError, NodeNotRunningError
 from hostmesh.discovery.diagnostics import Finding, LinkProbe, Severity
+from hostmesh.discovery.record import open_body
 from hostmesh.discovery.source import Source
 from hostmesh.net.node import Node
 from hostmesh.rpc.client import RpcClient
 from hostmesh.testing import FakeEngine, SimMachine, SimNetwork, make_description, make_peer_key, make_wallet
+from hostmesh.testing.machine import NETWORK_NAME
+from hostmesh.v1 import discovery_pb2 as pb
+from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient
 
 
 @asynccontextmanager
@@ -111,6 +115,28 @@ async def test_a_clock_that_is_off(net: SimNetwork) -> None:
         found = await findings(client)
     assert found["CLOCK_OFF"].severity is Severity.FAIL
     assert "41.0 s behind" in found["CLOCK_OFF"].seen
+
+
+@simulated()
+async def test_strangers_whose_clocks_differ_are_a_warning_and_the_host_renews_its_record(net: SimNetwork) -> None:
+    """A host without bootstrap nodes, and three who dialled it and say that it is late."""
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(an_sdk(net.machine("host")))
+        manager = host.get_discovery_manager()
+        info = await manager.announce(make_description("m"))
+        for number in range(3):
+            machine = net.machine(f"liar{number}", clock_skew_s=100.0)
+            liar = await stack.enter_async_context(
+                machine.open_bootstrap_node(bootstrap_nodes=(address_of(host),), enable_dht=False)
+            )
+        await trio.sleep(300)
+        found = await findings(host)
+        asked = DiscoveryServiceClient(liar.get_rpc_client(), info.peer_id)
+        record = (await asked.get_record(pb.GetRecordRequest(), timeout_s=5)).record
+    assert found["CLOCK_DOUBTED"].severity is Severity.WARN
+    assert "100.0 s behind that of 3 strangers" in found["CLOCK_DOUBTED"].seen
+    renewed = open_body(record.envelope, network=NETWORK_NAME).record
+    assert renewed.issued_at_unix_s >= info.issued_at_unix_s + 240
 
 
 @simulated()
