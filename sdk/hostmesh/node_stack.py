@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 from google.protobuf.descriptor import ServiceDescriptor
 
+from hostmesh.discovery.description import HostState
 from hostmesh.discovery.introductions import Introductions
 from hostmesh.discovery.measurement import QuotedPrice, QuoteRefusal
 from hostmesh.discovery.peer_cache import PeerCache
@@ -133,6 +134,12 @@ def _gossip_on(node: Node) -> OpenGossip:
             remedy='install the extra, pip install "hostmesh[libp2p]", or set enable_gossip to false',
         ) from error
     return partial(open_gossip, node)
+
+
+_LEAVING: dict[HostState | None, ServingState] = {
+    HostState.DRAINING: ServingState.DRAINING,
+    HostState.WITHDRAWN: ServingState.WITHDRAWN,
+}
 
 
 class StatusCalls:
@@ -298,7 +305,8 @@ async def run_stack(
         if stack.host_status is not None:
             return stack.host_status()
         return HostStatus(
-            state=ServingState.UNKNOWN,
+            # Nothing is known of an engine; that the host leaves is, to those as well whom its record has not reached.
+            state=_LEAVING.get(stack.publisher.state, ServingState.UNKNOWN),
             active_jobs=0,
             queued_jobs=0,
             max_concurrent_jobs=0,
