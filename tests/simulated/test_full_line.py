@@ -164,7 +164,8 @@ async def test_calls_that_fail_at_once_starve_nobody(world: World, shape: str) -
                 await make(timeout_s=5)
             except DialError:
                 refused += 1
-        assert (refused, passes >= 100) == (100, True)
+        # Each call lets everybody have one turn, and in the last round it may have come before the counter.
+        assert (refused, passes >= 99) == (100, True)
         nursery.cancel_scope.cancel()
 
 
