@@ -12,6 +12,7 @@ import trio
 from tests.support.simulated import simulated
 
 from hostmesh import SDK, ClockSkewError, HostCriteria, HostDescription, ModelOffer, NoHostFoundError, Price
+from hostmesh.discovery.introductions import LEAST_BETWEEN_LOOKS_S
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.testing import SimMachine, SimNetwork, make_wallet
 from hostmesh.v1 import discovery_pb2 as pb
@@ -109,9 +110,21 @@ async def test_a_connected_host_is_found_without_dht(nodes: tuple[SDK, SDK]) -> 
     discovery = client.get_discovery_manager()
     await discovery.connect_to_peer(address_of(host))
     choice = await discovery.find_host(HostCriteria(required_models=["m"]))
-    # It hands its record over by itself, too: whichever comes first.
+    # A connected peer is asked. It may have handed its record over by itself before that, or not yet.
     assert {*choice.sources} - {"announce"} == {"bootstrap"}
     assert (await discovery.find_all_hosts())[0].peer_id == choice.peer_id
+
+
+@simulated(host_and_client)
+async def test_a_host_hands_its_record_to_whoever_connected(nodes: tuple[SDK, SDK]) -> None:
+    host, client = nodes
+    await host.get_discovery_manager().announce(offer())
+    discovery = client.get_discovery_manager()
+    await discovery.connect_to_peer(address_of(host))
+    await trio.sleep(LEAST_BETWEEN_LOOKS_S + 0.5)
+    assert not discovery.stats().fetches, "nobody was asked"
+    choice = await discovery.find_host(HostCriteria(required_models=["m"]))
+    assert {*choice.sources} == {"announce", "bootstrap"}
 
 
 @simulated(host_and_client)

@@ -76,9 +76,9 @@ class ProbeConfig:
     gives_way_after_s: float = 1.0
     """One that takes longer is put off when others wait for its place."""
     max_probes: int = 32
-    """Most hosts in one search that answer or may yet do so."""
+    """Most hosts in one search that fit, with those that are being asked and may."""
     max_attempts: int = 128
-    """Most hosts probed in one search: those that do not answer keep no place from those that would."""
+    """Most hosts probed in one search: those that do not fit keep no place from those that do."""
     max_remembered: int = 4096
 
     def __post_init__(self) -> None:
@@ -280,7 +280,7 @@ class Prober:
                 samples.append(rtt_s)
         except HostmeshError as error:
             if _is_not_served(error):
-                return ProbeResult(latency=None, readiness=None)
+                return said  # what it said by then binds it; one that serves no status at all has said nothing
             throttling = _throttling(error)
             # Slow, or asked too often, but it answered some: measured, if thinly.
             if not samples or (throttling is None and not isinstance(error, DeadlineExceededError)):

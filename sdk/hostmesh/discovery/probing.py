@@ -34,6 +34,8 @@ NO_ANSWER = "no answer in time"
 NOT_ASKED = "others that looked better were asked first"
 SHARE = 4
 """A quarter of as many hosts as a search measures, asked in vain of one owner, and the others of it come last."""
+MAX_TWICE_FAILED = 256
+"""Hosts that fail two criteria for which a change of both is looked for: there are many such changes."""
 HEARSAY = "another peer handed its record over; the host itself did not answer"
 
 
@@ -108,6 +110,11 @@ class Probing:
         """Whether a host answered that meets everything, and was not caught in a claim that is not true."""
         return self._has_match
 
+    @property
+    def has_measured_match(self) -> bool:
+        """Whether such a host let itself be measured: who does not is no reason to look for no others."""
+        return bool(self._matched) and self._matched[0].credibility > 0
+
     def has_lost_its_matches(self) -> bool:
         """Tell whether hosts matched, for whose sake others were left out, and none of them does now."""
         self.reconsider()
@@ -168,19 +175,21 @@ class Probing:
                 await self._probe_worthwhile(lambda: is_over)
 
     async def probe_near_misses(self) -> None:
-        """Probe the hosts that fail one criterion of the record, so that what is said of relaxing it is true."""
-        near: list[tuple[tuple[int, ...], str]] = []
+        """Probe hosts that fail one or two criteria of the record, so that what is said of relaxing them is true."""
+        failed: dict[int, list[HostView]] = {1: [], 2: []}
         for view in self.views():
             if view.info.peer_id in self._probed or view.info.peer_id in self._left_alone:
                 continue
             failures = failing(view, self._criteria, questions=STATIC_CRITERIA)
-            change = smallest_relaxation([with_perfect_probe(view)], self._criteria) if failures else None
-            if change is not None:
-                near.append((_negated(promise(view, change.criteria, self._strategy)), view.info.peer_id))
-        near.sort()
+            if len(failures) in failed:
+                failed[len(failures)].append(view)
+        near = self._near(failed[1])
+        if len(near) < self._limits.max_parallel:
+            near += self._near(failed[2][:MAX_TWICE_FAILED])
         async with trio.open_nursery() as nursery:
-            for _, peer_id in near[: self._limits.max_parallel]:
-                nursery.start_soon(self._probe, PeerId(peer_id))
+            for _, peer_id, changed in near[: self._limits.max_parallel]:
+                # As a search with that change would: it asks for a quote of the model that a job would then use.
+                nursery.start_soon(self._probe, peer_id, changed)
 
     def views(self) -> Iterator[HostView]:
         """Yield all that is known now of each host with a record."""
@@ -203,6 +212,16 @@ class Probing:
 
     def _view(self, known: KnownHost, probe: ProbeResult | None, *, answers: bool) -> HostView:
         return self._observer.view(known, probe, self._opinions, answers_at_s=self._began_s if answers else None)
+
+    def _near(self, views: Sequence[HostView]) -> list[tuple[Negated, PeerId, HostCriteria]]:
+        """Return whom a change of the criteria may let through, with the change, the most promising one first."""
+        near = []
+        for view in views:
+            change = smallest_relaxation([with_perfect_probe(view)], self._criteria)
+            if change is not None:
+                promised = _negated(promise(view, change.criteria, self._strategy))
+                near.append((promised, view.info.peer_id, change.criteria))
+        return sorted(near, key=lambda each: each[:2])
 
     async def _probe_worthwhile(self, is_over: Callable[[], bool]) -> None:
         limits = self._limits
@@ -251,10 +270,11 @@ class Probing:
         most = self._most_wanted
         return most is not None and len(self._matched) >= most and negated > _negated(self._matched[most - 1])
 
-    async def _probe(self, peer_id: PeerId) -> None:
+    async def _probe(self, peer_id: PeerId, changed: HostCriteria | None = None) -> None:
         self._in_flight.add(peer_id)
         # Cancelled, it stays in flight: it was asked and has not answered.
-        result = await self._observer.probe(peer_id, self._criteria, self._opinions, since_s=self._since_s)
+        criteria = changed or self._criteria
+        result = await self._observer.probe(peer_id, criteria, self._opinions, since_s=self._since_s)
         self._probed[peer_id] = result
         self._in_flight.discard(peer_id)
         known = self._records.known(peer_id)
@@ -271,7 +291,7 @@ class Probing:
             if known is None:
                 continue
             verdict = self._verdicts.of(known, probe)
-            self._has_match |= verdict.ends_search
+            self._has_match |= verdict.is_credible
             self._matches += verdict.is_match
             if verdict.precedence is not None:
                 self._matched.append(verdict.precedence)

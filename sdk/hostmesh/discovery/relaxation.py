@@ -1,4 +1,4 @@
-"""The smallest change of one criterion that would have let a host through. Pure."""
+"""The smallest change of the criteria that would have let a host through. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,25 @@ WORD_COST = 1.0
 LIFT_COST = 2.0
 """Of lifting a limit as a whole, because the host's number is unknown or nothing less helps."""
 
+MOST_CHANGES = 2
+"""Criteria changed at once. Chosen here: more would be other criteria."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxation:
-    """The smallest change of one criterion that lets a host through."""
+    """The smallest change of one criterion that lets a host through, or of two where no change of one does."""
 
     text: str
     criteria: HostCriteria
     """The criteria so changed; they match at least one of the hosts seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    cost: float
+    order: tuple[int, ...]
+    text: str
+    criteria: HostCriteria
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +46,48 @@ class _Change:
 
 
 def smallest_relaxation(views: Sequence[HostView], criteria: HostCriteria) -> Relaxation | None:
-    """Return the smallest change of one criterion under which one of the hosts matches, or None.
+    """Return the smallest change under which one of the hosts matches, or None.
 
-    A change of a number costs its part of the limit (500 to 612 ms is 0.224); leaving out or adding a word costs 1
-    each, lifting a limit 2. Equal costs go to the criterion that is asked later, since hosts that came further are
-    nearer.
+    A change of one criterion comes before each of two; of three none is looked for. A change of a number costs its
+    part of the limit (500 to 612 ms is 0.224); leaving out or adding a word costs 1 each, lifting a limit 2; two
+    changes cost their sum. Equal costs go to the criterion that is asked later: hosts that came further are nearer.
     """
-    best: tuple[float, int, str, HostCriteria] | None = None
+    failed: dict[int, list[HostView]] = {}
     for view in views:
         failures = failing(view, criteria)
-        if len(failures) != 1:
+        if all(criterion in _CHANGES for criterion, _ in failures):
+            failed.setdefault(len(failures), []).append(view)
+    for count in range(1, MOST_CHANGES + 1):
+        ways = [way for view in failed.get(count, ()) for way in _ways(view, criteria, count)]
+        if ways:
+            best = min(ways, key=lambda way: (way.cost, way.order, way.text))
+            return Relaxation(text=best.text, criteria=best.criteria)
+    return None
+
+
+def _ways(view: HostView, criteria: HostCriteria, count: int) -> Iterator[_Way]:
+    """Yield the changes of so many criteria, each enough to let the host through."""
+    failures = failing(view, criteria)
+    # What one criterion gives way to, another may not: it is offered only if it is enough.
+    criterion = failures[0][0] if failures else ""
+    if not count or len(failures) != count or criterion not in _CHANGES:
+        return
+    order = -CRITERIA.index(criterion)
+    for change in _CHANGES[criterion](view, criteria):
+        if not failing(view, change.criteria, first_only=True):
+            yield _Way(change.cost, (order,), change.text, change.criteria)
             continue
-        criterion = failures[0][0]
-        for change in _CHANGES.get(criterion, _none)(view, criteria):
-            candidate = (change.cost, -CRITERIA.index(criterion), change.text, change.criteria)
-            if best is not None and candidate[:3] >= best[:3]:
-                continue
-            # What one criterion gives way to, another may not: it is offered only if it is enough.
-            if not failing(view, change.criteria, first_only=True):
-                best = candidate
-    return None if best is None else Relaxation(text=best[2], criteria=best[3])
+        for rest in _ways(view, change.criteria, count - 1):
+            yield _Way(change.cost + rest.cost, (order, *rest.order), f"{change.text}, {rest.text}", rest.criteria)
 
 
 # --- by criterion, the changes that this host needs: any of them would do ---
 
 
-def _none(_view: HostView, _criteria: HostCriteria) -> Iterator[_Change]:
-    yield from ()
+def _listed(view: HostView, criteria: HostCriteria) -> Iterator[_Change]:
+    excluded = sorted(view.names & set(criteria.exclude))
+    if excluded:
+        yield _without(criteria, "exclude", excluded)
 
 
 def _model(view: HostView, criteria: HostCriteria) -> Iterator[_Change]:
@@ -197,6 +223,7 @@ def _part(difference: float, limit: float) -> float:
 
 
 _CHANGES: dict[str, Callable[[HostView, HostCriteria], Iterator[_Change]]] = {
+    "listed": _listed,
     "model": _model,
     "kind": _kind,
     "price": _price,
@@ -212,4 +239,5 @@ _CHANGES: dict[str, Callable[[HostView, HostCriteria], Iterator[_Change]]] = {
     "path": _path,
     "latency": _latency,
 }
-"""Nobody can relax being unlisted, draining, unreachable or without a loaded model."""
+"""Nobody can relax draining, being unreachable or without a loaded model, nor a blacklist. Who is named in ``include``
+is wanted and nobody else."""

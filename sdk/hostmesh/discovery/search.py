@@ -7,7 +7,7 @@ The order of things::
 
 Which hosts are probed, and when the answer cannot change any more, is in :mod:`hostmesh.discovery.probing`. When
 nothing matched, the sources are asked again without the models and the country, so that the funnel and the relaxation
-speak of every host there is, and hosts that fail a single criterion are probed, so that the relaxation is true.
+speak of every host there is, and hosts that fail one or two criteria are probed, so that the relaxation is true.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class Searcher:
         wider = [] if broad in narrow else [broad]
         if all(map(self._is_warm, [broad] if wide else narrow)):
             await probing.probe_known()
-        if wide or not probing.has_match:
+        if wide or not probing.has_measured_match:
             await self._sweep(probing, narrow + wider if wide else narrow)
         else:
             self.searches["warm"] += 1

@@ -27,8 +27,8 @@ class Verdict:
     """Of a match that was measured; else None."""
 
     @property
-    def ends_search(self) -> bool:
-        """Whether others need not be looked for: it matches, and was not caught in a claim that is not true."""
+    def is_credible(self) -> bool:
+        """Whether it matches, and was not caught in a claim that is not true."""
         return self.is_match and (self.precedence is None or self.precedence.credibility > 0)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.discovery.acquaintance import acquaintances, one_of_each_network, peers_of
+from hostmesh.net.peer_id import PeerId
 
 PEERS = [make_key(f"peer {number}").peer_id for number in range(12)]
 ADDRESSES = st.sampled_from(
@@ -66,14 +67,14 @@ def test_those_of_whom_no_address_is_known_count_as_one_network() -> None:
     st.integers(0, 8),
 )
 def test_networks_are_taken_once_and_nobody_is_named_twice(
-    connections: list[tuple[str, bool]], configured: set[str], limit: int
+    connections: list[tuple[str, bool]], configured: set[PeerId], limit: int
 ) -> None:
     peers = PEERS[: len(connections)]
     views = [
         view_of(peer_id, address, is_outbound=is_outbound)
         for peer_id, (address, is_outbound) in zip(peers, connections, strict=True)
     ]
-    known = acquaintances(peers, views, frozenset(configured) & frozenset(PEERS))
+    known = acquaintances(peers, views, configured)
     assert sorted(each.peer_id for each in known) == sorted(peers)
     first, passed = one_of_each_network(known, limit)
     assert len(first) <= limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -242,9 +243,10 @@ def test_the_smallest_change_is_named() -> None:
     assert funnel.relaxation.text == "max_latency_ms 500 -> 550"
 
 
-def test_a_host_that_fails_twice_offers_no_single_change() -> None:
+def test_a_host_that_fails_twice_offers_the_change_of_both() -> None:
     funnel = sift([view(points=1, probe=measured(900))], HostCriteria(max_latency_ms=500, min_reputation=100))[1]
-    assert funnel.relaxation is None
+    assert funnel.relaxation is not None
+    assert funnel.relaxation.text == "min_reputation 100 -> 1, max_latency_ms 500 -> 900"
 
 
 def test_a_change_that_another_criterion_would_undo_is_not_offered() -> None:
@@ -254,10 +256,12 @@ def test_a_change_that_another_criterion_would_undo_is_not_offered() -> None:
     assert (matched, funnel.rejected, funnel.relaxation) == ([], {"model": 1}, None)
 
 
-def test_nobody_can_relax_being_unreachable_or_unlisted() -> None:
+def test_nobody_can_relax_being_unreachable_or_barred() -> None:
     gone = view(probe=ProbeResult(latency=None, readiness=None, unreachable="gone"))
     assert sift([gone], HostCriteria())[1].relaxation is None
-    assert sift([view()], HostCriteria(exclude=[str(view().info.peer_id)]))[1].relaxation is None
+    barred = replace(view(), standing=Standing(barred="blacklisted"))
+    assert sift([barred], HostCriteria())[1].relaxation is None
+    assert sift([barred], HostCriteria(exclude=[str(barred.info.peer_id)]))[1].relaxation is None
 
 
 def test_an_empty_network_is_zero_seen() -> None:

@@ -134,7 +134,31 @@ def test_a_hosts_second_change_counts_where_its_first_is_too_dear() -> None:
     assert found.criteria == HostCriteria(min_free_slots=1, min_uptime_s=60)
 
 
-def test_no_change_of_one_criterion_helps_a_host_that_fails_two() -> None:
-    assert smallest_relaxation([host(UNKIND, claimed_s=1)], HostCriteria(**WANTED)) is None
+def test_two_are_changed_where_no_change_of_one_helps() -> None:
+    far = relaxed(host(UNKIND, claimed_s=1), **WANTED)
+    assert far.text == "any kind, min_uptime_s 60 -> 1"
+    assert far.criteria == HostCriteria(min_uptime_s=1)
+    # However dear, a single change is the smaller one.
+    for hosts in ([host(UNKIND, claimed_s=59), host(claimed_s=1)], [host(claimed_s=1), host(UNKIND, claimed_s=59)]):
+        assert relaxed(*hosts, **WANTED).text == "min_uptime_s 60 -> 1"
+    # Of two pairs the smaller one.
+    assert relaxed(host(UNKIND, claimed_s=1), host(UNKIND, claimed_s=30), **WANTED).text.endswith("60 -> 30")
+
+
+def test_three_changes_are_never_offered() -> None:
+    thrice = host(UNKIND, claimed_s=1)
+    assert smallest_relaxation([thrice], HostCriteria(**WANTED, capabilities=["x"])) is None
+
+
+def test_who_is_excluded_may_be_let_in_and_who_is_not_named_may_not() -> None:
+    peer_id = str(host().info.peer_id)
+    found = relaxed(host(), exclude=["someone else", peer_id])
+    assert found.text == f"exclude without {peer_id!r}"
+    assert found.criteria == HostCriteria(exclude=["someone else"])
+    assert smallest_relaxation([host()], HostCriteria(include=["someone else"])) is None
+    assert smallest_relaxation([host()], HostCriteria(include=["someone else"], exclude=[peer_id])) is None
+
+
+def test_nothing_to_change_is_no_change() -> None:
     assert smallest_relaxation([], HostCriteria(**WANTED)) is None
     assert smallest_relaxation([host()], HostCriteria(**WANTED)) is None, "it matches as it is"
