@@ -119,7 +119,7 @@ class DiscoveryManager(NodeDoor):
         Cancellation: safe; what was learnt is kept. Equal searches at one time are one search, which ends with the last
         who waits for it.
 
-        Cost: a short call to each new candidate (at most 256), probes of at most 32 hosts that answer and 128 in all.
+        Cost: a short call to each new candidate (at most 256), probes of at most 32 hosts that fit and 128 in all.
         For a minute after a search, the same criteria cost the probes only, which are sent anew for each search.
 
         Source: seed 002, ``findHost``.
