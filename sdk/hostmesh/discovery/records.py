@@ -76,7 +76,7 @@ class RecordBook:
         self._network = network
         self._verify_binding = verify_binding
         self._system = system or System()
-        self._table = table or HostTable()
+        self._table = HostTable() if table is None else table
         self._named: dict[str, OrderedDict[PeerId, PeerId | None]] = {}
         self._store: BanStore | None = None
         self._to_hand_on: list[Ban] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from discovery_world import EPOCH, NETWORK, make_info, make_record, trio_system, trusting_verifier
+from discovery_world import EPOCH, NETWORK, make_record, trio_system, trusting_verifier
 from find_world import World
 from trio.testing import MockClock
 
@@ -15,7 +15,6 @@ ROOM = 4
 
 async def test_a_host_that_let_nobody_measure_it_is_worth_no_more_than_a_newcomer(autojump_clock: MockClock) -> None:
     table = HostTable(max_hosts=ROOM)
-    table.merge(make_info("earlier"), now=EPOCH)
     world = World()
     world.records = RecordBook(network=NETWORK, verify_binding=trusting_verifier, system=trio_system(), table=table)
     measured = world.host("measured", "m")
