@@ -128,14 +128,14 @@ class Finder:
         self, criteria: HostCriteria, limit: int, *, strategy: Strategy, diversity: Diversity, timeout_s: float
     ) -> list[HostChoice]:
         """See :meth:`hostmesh.discovery.manager.DiscoveryManager.find_all_hosts`."""
-        result = await self._look_up(criteria, strategy, timeout_s, best=None, wanted=limit)
+        result = await self._look_up(criteria, strategy, timeout_s, best=None, wanted=limit, diversity=diversity)
         return diversify(result.choices, diversity)[:limit]
 
     async def explain(
         self, criteria: HostCriteria, *, strategy: Strategy, diversity: Diversity, timeout_s: float
     ) -> Explanation:
         """See :meth:`hostmesh.discovery.manager.DiscoveryManager.explain`."""
-        result = await self._look_up(criteria, strategy, timeout_s, best=None, wide=True)
+        result = await self._look_up(criteria, strategy, timeout_s, best=None, diversity=diversity, wide=True)
         return Explanation(choices=tuple(diversify(result.choices, diversity)), funnel=result.funnel)
 
     @asynccontextmanager
@@ -217,16 +217,20 @@ class Finder:
         *,
         best: int | None,
         wanted: int = 1,
+        diversity: Diversity | None = None,
         wide: bool = False,
     ) -> SearchResult:
         _check_timeout(timeout_s)
         searcher = self._searcher_for(criteria, strategy)
         # Each draw is one of its own: else callers who share a search would all go to one host.
         wanted = max(wanted, self._config.probe.max_probes)
-        key = None if best is not None and best > 1 else _shared_key(searcher, criteria, strategy, best, wanted, wide)
+        is_draw = best is not None and best > 1
+        key = None if is_draw else _shared_key(searcher, criteria, strategy, best, wanted, diversity, wide)
         return await self._lookups.find(
             key,
-            lambda left_s: self._run(searcher, criteria, strategy, left_s, best=best, wanted=wanted, wide=wide),
+            lambda left_s: self._run(
+                searcher, criteria, strategy, left_s, best=best, wanted=wanted, diversity=diversity, wide=wide
+            ),
             timeout_s=timeout_s,
         )
 
@@ -246,6 +250,7 @@ class Finder:
         *,
         best: int | None,
         wanted: int = 1,
+        diversity: Diversity | None = None,
         wide: bool = False,
         may_recall: bool = False,
     ) -> SearchResult:
@@ -262,6 +267,7 @@ class Finder:
                     timeout_s=timeout_s,
                     best=best,
                     wanted=wanted,
+                    diversity=diversity,
                     wide=wide,
                     may_recall=may_recall,
                 )

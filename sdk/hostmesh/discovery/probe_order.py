@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.subnet import subnets_of
@@ -75,6 +75,10 @@ class ProbeOrder:
             self._in_vain[owner] += 1
             if self._in_vain[owner] >= self._share:
                 self._spent.add(owner)
+
+    def put_last(self, owners: Iterable[str]) -> None:
+        """Let hosts of these wallets and networks come last: enough of them fit."""
+        self._spent.update(owners)
 
     def _is_spent(self, peer_id: PeerId) -> bool:
         if not self._spent:

@@ -21,6 +21,7 @@ from hostmesh.discovery.ranking import Precedence, Strategy, promise
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.relaxation import smallest_relaxation
 from hostmesh.discovery.search_config import SearchConfig
+from hostmesh.discovery.selection import Diversity, Shares
 from hostmesh.discovery.slots import Slots, most_at_once
 from hostmesh.discovery.source import SourceQuery
 from hostmesh.discovery.sweep import Sweep
@@ -48,6 +49,7 @@ class Probing:
         best: stop when so many of the best are known, >= 1; None = probe all that may match.
         since_s: a measurement that began at this time of the monotonic clock or later stands for a new one; None = a
             young one does.
+        diversity: what is one too many of its wallet or network keeps no place from others, and is asked after them.
         own: this node, which is no host for itself.
         is_connected: tells whether a connection to a peer stands.
         max_connections: that the node keeps at once; None = as many as are wanted.
@@ -65,6 +67,7 @@ class Probing:
         *,
         best: int | None,
         since_s: float | None,
+        diversity: Diversity,
         own: PeerId,
         is_connected: Callable[[PeerId], bool],
         max_connections: int | None,
@@ -78,6 +81,7 @@ class Probing:
         self._strategy = strategy
         self._most_wanted = best
         self._since_s = since_s
+        self._diversity = diversity
         self._own = own
         self._is_connected = is_connected
         self._most_at_once = most_at_once(limits.max_probes, max_connections)
@@ -286,15 +290,17 @@ class Probing:
     def _recount(self) -> None:
         """Find the best of the probed hosts anew; they are few."""
         self._has_match, self._matches, self._matched = False, 0, []
+        shares = Shares(self._diversity)
         for peer_id, probe in self._probed.items():
             known = self._records.known(peer_id)
             if known is None:
                 continue
             verdict = self._verdicts.of(known, probe)
             self._has_match |= verdict.is_credible
-            self._matches += verdict.is_match
+            self._matches += verdict.is_match and shares.take(known.info, probe.address)
             if verdict.precedence is not None:
                 self._matched.append(verdict.precedence)
+        self._order.put_last(shares.full)
         self._had_match |= self._has_match
         self._matched.sort(reverse=True)
         self._arm_settle()

@@ -29,7 +29,7 @@ from hostmesh.discovery.queries import source_queries
 from hostmesh.discovery.ranking import AUTO, Strategy, rank
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.search_config import SearchConfig as SearchConfig
-from hostmesh.discovery.selection import RANDOM_BYTES, choose
+from hostmesh.discovery.selection import RANDOM_BYTES, Diversity, choose
 from hostmesh.discovery.source import SourceQuery
 from hostmesh.discovery.sweep import Sweep, SweepCounts
 from hostmesh.discovery.view import ProbeResult
@@ -99,6 +99,7 @@ class Searcher:
         timeout_s: float,
         best: int | None,
         wanted: int = 1,
+        diversity: Diversity | None = None,
         wide: bool = False,
         may_recall: bool = False,
     ) -> SearchResult:
@@ -112,6 +113,7 @@ class Searcher:
                 others; None = probe all that may match.
             wanted: hosts that the caller wants measured, >= 1: more than ``max_probes`` raise that bound, up to
                 ``max_attempts``.
+            diversity: how many hosts that are alike the caller wants; None = any number.
             wide: look for every host there is, for the funnel's sake.
             may_recall: let a measurement of a moment ago stand for a new one; else each host is probed anew.
 
@@ -127,6 +129,7 @@ class Searcher:
                 strategy,
                 best=best,
                 since_s=since_s,
+                diversity=diversity or Diversity(),
                 own=self.running.node.peer_id,
                 is_connected=self.running.node.is_connected,
                 max_connections=self.running.max_connections,

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TypeVar
 
 from hostmesh.discovery.choice import HostChoice
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.ranking import Score, group_of
+from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.subnet import subnets_of
 from hostmesh.discovery.terms import check_integer
 from hostmesh.discovery.view import HostView
@@ -19,8 +19,6 @@ RANDOM_BYTES = 16
 """That many random bytes make one choice; the odds are off by less than 2^-64."""
 MAX_CHOOSE_AMONG = 1000
 _MOST = 2**31
-
-KeyT = TypeVar("KeyT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,24 +41,39 @@ class Diversity:
                 check_integer(getattr(self, name), name=name, least=1, most=_MOST)
 
 
+class Shares:
+    """Counts hosts by what a :class:`Diversity` limits."""
+
+    def __init__(self, diversity: Diversity) -> None:
+        self._diversity = diversity
+        self._counts: Counter[str] = Counter()
+        self.full: set[str] = set()
+        """The wallets and networks of which no more may come."""
+
+    def take(self, info: HostInfo, address: str) -> bool:
+        """Count a host; tell whether it is not one too many, else nothing happens.
+
+        Args:
+            info: its record.
+            address: that was used; empty = none.
+        """
+        limits = {info.operator_address: self._diversity.max_per_operator}
+        for subnet in subnets_of((address,) if address else info.addresses):
+            limits[subnet] = self._diversity.max_per_subnet
+        if not self.full.isdisjoint(limits):
+            return False
+        self._counts.update(limits.keys())
+        self.full.update(name for name, most in limits.items() if most is not None and self._counts[name] >= most)
+        return True
+
+
 def diversify(choices: Iterable[HostChoice], diversity: Diversity) -> list[HostChoice]:
     """Return the choices in their order without those that are one too many of their operator or subnet.
 
     The better one of two that are alike stays, so the best choice always does.
     """
-    of_operator: Counter[bytes] = Counter()
-    of_subnet: Counter[str] = Counter()
-    kept = []
-    for choice in choices:
-        subnets = subnets_of((choice.address,) if choice.address else choice.record.addresses)
-        if _is_full(of_operator, [choice.operator], diversity.max_per_operator):
-            continue
-        if _is_full(of_subnet, subnets, diversity.max_per_subnet):
-            continue
-        of_operator[choice.operator] += 1
-        of_subnet.update(subnets)
-        kept.append(choice)
-    return kept
+    shares = Shares(diversity)
+    return [choice for choice in choices if shares.take(choice.record, choice.address)]
 
 
 def choose(ranked: Sequence[tuple[HostView, Score]], criteria: HostCriteria, among: int, random: bytes) -> int:
@@ -82,7 +95,3 @@ def choose(ranked: Sequence[tuple[HostView, Score]], criteria: HostCriteria, amo
             return index
         drawn -= weight
     raise AssertionError("unreachable: drawn is less than the sum of the weights")
-
-
-def _is_full(counts: Counter[KeyT], keys: Iterable[KeyT], limit: int | None) -> bool:
-    return limit is not None and any(counts[key] >= limit for key in keys)
