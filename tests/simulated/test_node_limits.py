@@ -71,6 +71,64 @@ async def test_bootstrap_connections_are_kept(nodes: Nodes):
 
 
 @simulated(nodes_on)
+async def test_idle_connections_that_are_retained_stay_up_to_a_bound_until_they_are_released(nodes: Nodes):
+    client = await nodes.start(max_connections=46)
+    servers = [await nodes.start() for _ in range(KEPT_IDLE + 26)]
+    peers = [server.peer_id for server in servers]
+    stranger = await nodes.start()
+    last = peers[KEPT_IDLE:]
+    releases = [
+        client.retain(lambda: [stranger.peer_id, *peers[0:18]]),
+        client.retain(lambda: peers[5:10]),
+        client.retain(lambda: peers[12:14]),
+    ]
+    for server in servers:
+        await _connect(client, server)
+        await trio.sleep(1)
+    later_s = IDLE_S + 3 * TICK_S + FAREWELL_S
+    await trio.sleep(later_s)
+    # Half of 46, the first ones of each: 5 to 9 and 12 and 13 are of two, and who is not connected takes no place.
+    assert set(client.connected_peers()) == {*peers[:18], *last[-KEPT_IDLE:]}
+    releases[0]()
+    await trio.sleep(later_s)
+    assert set(client.connected_peers()) == {*peers[5:10], *peers[12:14], *last[-KEPT_IDLE:]}
+    releases[1]()
+    releases[1]()
+    releases[2]()
+    await trio.sleep(later_s)
+    assert set(client.connected_peers()) == set(last[-KEPT_IDLE:])
+
+
+@simulated(nodes_on)
+async def test_more_are_not_retained_than_half_of_the_connections(nodes: Nodes):
+    client = await nodes.start(max_connections=40)
+    servers = [await nodes.start() for _ in range(KEPT_IDLE + 22)]
+    peers = [server.peer_id for server in servers]
+    client.retain(lambda: peers[:22])
+    client.retain(lambda: peers[18:22])
+    for server in servers:
+        await _connect(client, server)
+        await trio.sleep(1)
+    await trio.sleep(IDLE_S + 3 * TICK_S + FAREWELL_S)
+    assert set(client.connected_peers()) == {*peers[:16], *peers[18:]}, "20, in turn, and those used last"
+
+
+@simulated(nodes_on)
+async def test_a_retained_connection_is_the_last_to_make_room(nodes: Nodes):
+    client = await nodes.start(max_connections=3)
+    servers = [await nodes.start() for _ in range(5)]
+    client.retain(lambda: [servers[0].peer_id])
+    for server in servers[:4]:
+        await _connect(client, server)
+        await trio.sleep(1)
+    assert set(client.connected_peers()) == {servers[index].peer_id for index in (0, 2, 3)}
+    for server in servers[2:4]:
+        await client.open_stream(server.peer_id, ECHO)
+    await _connect(client, servers[4])
+    assert not client.is_connected(servers[0].peer_id), "somebody else was needed"
+
+
+@simulated(nodes_on)
 async def test_idle_connections_are_kept_up_to_a_number_for_as_long_as_they_were_used_last(nodes: Nodes):
     bootstrap = await nodes.start()
     client = await nodes.start(bootstrap_addresses=bootstrap.peer_addresses())

@@ -6,7 +6,7 @@ Time passes only through trio, so that tests run under its mock clock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -200,6 +200,7 @@ class FakeNode:
         self.outcomes: dict[str, str] = {}
         self.views: dict[PeerId, ConnectionView] = {}
         """Connections that are not what :meth:`connections` says."""
+        self.retained: dict[object, Callable[[], Iterable[PeerId]]] = {}
         self.became_connected = trio.Event()
         self.waited_s: list[float] = []
         self.pinged_s: dict[PeerId, float] = {}
@@ -227,6 +228,11 @@ class FakeNode:
 
     def is_connected(self, peer_id: PeerId) -> bool:
         return peer_id in self.connected
+
+    def retain(self, peers: Callable[[], Iterable[PeerId]]) -> Callable[[], None]:
+        key = object()
+        self.retained[key] = peers
+        return lambda: self.retained.__delitem__(key)
 
     def connections(self) -> tuple[ConnectionView, ...]:
         """Peers are on this machine and were dialled, unless ``views`` says otherwise."""

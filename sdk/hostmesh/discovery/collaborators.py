@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -50,6 +50,10 @@ class DiscoveryNode(Protocol):
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """Tell whether a connection to the peer is open."""
+        ...
+
+    def retain(self, peers: Callable[[], Iterable[PeerId]]) -> Callable[[], None]:
+        """Keep connections to these peers before others, where there are any; return what ends that."""
         ...
 
     def rtt_s(self, peer_id: PeerId) -> float | None:

@@ -171,10 +171,13 @@ class Finder:
         )
         self._watches[watch] = None
         stop_listening = self._records.events.listen(watch.note)
+        # A host tells those who are connected when it drains: a search alone would learn of it an interval later.
+        release = searcher.running.node.retain(lambda: (choice.peer_id for choice in watch.choices))
         try:
             async with working_beside(watch.run):
                 yield watch
         finally:
+            release()
             stop_listening()
             del self._watches[watch]
 

@@ -180,6 +180,10 @@ class Node:
         """Return a block that yields an async iterator of :class:`ConnectionEvent`; of a peer's several, the latest."""
         return self._pool.watch()
 
+    def retain(self, peers: Callable[[], Iterable[PeerId]]) -> Callable[[], None]:
+        """See :meth:`hostmesh.net.pool.ConnectionPool.retain`."""
+        return self._pool.retain(peers)
+
     async def wait_connections_changed(self) -> None:
         """Return after the next peer that came or went."""
         await self._pool.wait_changed()

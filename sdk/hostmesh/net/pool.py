@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 import trio
 
@@ -26,6 +27,8 @@ KEPT_IDLE = 16
 IDLE_S = 30.0
 """An idle connection beyond those is closed. Chosen here: what one lookup needs; to ping for longer costs more than to
 dial anew."""
+MAX_RETAINED = 64
+"""Peers for whom :meth:`ConnectionPool.retain` holds at once. Chosen here: their pings are three a second."""
 MAX_WATCHED_PEERS = 4096
 """Peers whose last event waits for a slow watcher; then the oldest is dropped."""
 
@@ -93,6 +96,7 @@ class ConnectionPool:
         self._max_inbound = max(MAX_PER_PEER, math.ceil(max_connections * max_inbound_share))
         self._inbound: Counter[str] = Counter()
         self._connections: dict[PeerId, list[Connection]] = {}
+        self._retained: dict[object, Callable[[], Iterable[PeerId]]] = {}
         self._watches: dict[ConnectionWatch, None] = {}
         self._changed = trio.Event()
 
@@ -169,8 +173,25 @@ class ConnectionPool:
             overflowed_streams=ledger.overflowed_streams,
         )
 
+    def retain(self, peers: Callable[[], Iterable[PeerId]]) -> Callable[[], None]:
+        """Let connections to these peers stand while idle, and be the last that make room; return what ends that.
+
+        Nobody is dialled for it. It holds for :data:`MAX_RETAINED` connected peers at once, and for as many as half of
+        ``max_connections``: of several callers the first ones of each.
+
+        Args:
+            peers: who they are, the most important first; asked each time. Must not raise.
+        """
+        key = object()
+        self._retained[key] = peers
+
+        def release() -> None:
+            self._retained.pop(key, None)
+
+        return release
+
     async def make_room(self) -> None:
-        """Close idle connections until one more fits.
+        """Close idle connections until one more fits; that of a peer of :meth:`retain` only where there is no other.
 
         Raises:
             DialError: every connection is in use; ``stage`` is ``limit``.
@@ -183,7 +204,8 @@ class ConnectionPool:
                     stage="limit",
                     remedy="end some calls, or raise max_connections",
                 )
-            victim = min(idle, key=lambda each: each.used_at_s)
+            retained = self._retained_peers()
+            victim = min(idle, key=lambda each: (each.peer_id in retained, each.used_at_s))
             self.remove(victim)
             await victim.close()
 
@@ -195,16 +217,32 @@ class ConnectionPool:
         Args:
             now: trio's clock.
         """
+        retained = self._retained_peers()
         idle = [
             each
             for each in self
-            if each.is_outbound and each.takes_streams and each.is_idle and not self._is_protected(each.peer_id)
+            if each.is_outbound
+            and each.takes_streams
+            and each.is_idle
+            and each.peer_id not in retained
+            and not self._is_protected(each.peer_id)
         ]
         idle.sort(key=lambda each: each.used_at_s, reverse=True)
         return [each for each in idle[KEPT_IDLE:] if now - each.used_at_s >= IDLE_S]
 
     def _is_protected(self, peer_id: PeerId) -> bool:
         return peer_id in self._protected or self._is_wanted(peer_id)
+
+    def _retained_peers(self) -> set[PeerId]:
+        most = min(MAX_RETAINED, self._max_connections // 2)
+        in_turn = chain.from_iterable(zip_longest(*(peers() for peers in self._retained.values())))
+        retained: set[PeerId] = set()
+        for peer_id in in_turn:
+            if len(retained) >= most:
+                break
+            if peer_id in self._connections and not self._is_protected(peer_id):
+                retained.add(peer_id)
+        return retained
 
     def add(self, connection: Connection) -> bool:
         """Take a connection in, and say whether there was room for it."""

@@ -293,3 +293,24 @@ async def test_a_host_that_came_nearer_or_filled_up_is_told_at_the_next_search(a
         assert event.choice.latency.value == pytest.approx(10)
         assert event.choice.free_slots == 1
         assert trio.current_time() < 40
+
+
+async def test_connections_to_watched_hosts_are_retained_while_they_fit_and_the_watch_runs(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    one, two = world.host("one", "m-3"), world.host("two", "m-3")
+    world.host("wrong", "other")
+
+    def retained() -> set[str]:
+        return {peer_id for peers in world.node.retained.values() for peer_id in peers()}
+
+    async with watching(world, interval_s=600.0) as watch:
+        assert retained() == set()
+        await anext(watch)
+        await anext(watch)
+        assert retained() == {one.peer_id, two.peer_id}
+        push(world, "one", state=HostState.DRAINING)
+        assert isinstance(await anext(watch), HostLeft)
+        assert retained() == {two.peer_id}
+    assert not world.node.retained
