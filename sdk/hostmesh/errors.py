@@ -373,7 +373,7 @@ class NoHostFoundError(HostmeshError):
     """No host meets every criterion.
 
     Args:
-        seen: verified hosts that were looked at.
+        seen: hosts that were looked at.
         rejected: per criterion in the order of the funnel, how many hosts it turned away; the counts add up
             to ``seen``.
         relaxation: the smallest change of one criterion that would have let a host through; empty when there is none.

@@ -46,7 +46,7 @@ async def test_an_earlier_record_of_its_own_does_not_bring_back_what_it_said(wor
 
 
 @simulated(world_on, network=OPTIONS)
-async def test_a_record_that_has_expired_is_refused_and_the_host_that_sleeps_on_it_is_not_seen(world: World) -> None:
+async def test_a_record_that_has_expired_is_refused_and_the_host_that_sleeps_on_it_is_no_choice(world: World) -> None:
     async with run_record_peer(world.net.machine("replayer"), bootstrap=world.bootstrap) as peer:
         peer.choose = by_turns(peer.record(CHEAP, sequence=7, age_s=200))
         await world.start_client()
@@ -56,7 +56,8 @@ async def test_a_record_that_has_expired_is_refused_and_the_host_that_sleeps_on_
         stats = world.discovery.stats()
         assert stats.fetches["RECORD_EXPIRED"] == 1
         assert stats.records["refused:expires_at_unix_s"] == 1
-        assert (await world.discovery.explain()).funnel.seen == 1
+        funnel = (await world.discovery.explain()).funnel
+        assert (funnel.seen, funnel.rejected, funnel.matched) == (2, {"record": 1}, 1)
 
 
 @simulated(world_on, network=OPTIONS)

@@ -179,3 +179,18 @@ async def test_message_is_delivered_once(net: SimNetwork) -> None:
         await a.send_message(peer_id, {"type": "job_request", "data": {"n": 1}})
         await trio.sleep(60)
         assert len(got) == 1
+
+
+@simulated()
+async def test_a_wrong_clock_is_named_and_not_the_bootstrap_node(net: SimNetwork) -> None:
+    """The records that the bootstrap node hands over are refused, as those are that hosts give themselves."""
+    async with a_network(net) as (address, _):
+        for enable_dht, skew_s in ((False, -100.0), (True, 200.0)):
+            machine = net.machine(f"client-{enable_dht}", clock_skew_s=skew_s)
+            async with an_sdk(machine, address, enable_dht=enable_dht) as sdk:
+                discovery = sdk.get_discovery_manager()
+                await discovery.wait_ready(timeout_s=10)
+                with pytest.raises(hostmesh.NoHostFoundError) as raised:
+                    await discovery.find_host(HostCriteria(required_models=[MODEL]))
+            assert raised.value.rejected == {"record": 1}
+            assert "hostmesh doctor" in raised.value.remedy

@@ -40,7 +40,8 @@ class ExplainedNoHostError(NoHostFoundError):
     """Nobody fits, with the whole funnel for ``--json``."""
 
     def __init__(self, funnel: Funnel) -> None:
-        from hostmesh.discovery.misses import when_to_retry
+        from hostmesh.discovery.funnel import RECORD
+        from hostmesh.discovery.misses import CLOCK_REMEDY, and_the_clock, none_of_now, when_to_retry
 
         relaxation = "" if funnel.relaxation is None else funnel.relaxation.text
         if funnel.seen == 0:
@@ -49,8 +50,11 @@ class ExplainedNoHostError(NoHostFoundError):
         elif funnel.rejected.get("throttled"):
             message = f"hosts allow no more calls now: {funnel.describe()}"
             remedy = when_to_retry(funnel.retry_after_ms)
+        elif funnel.rejected.get(RECORD) == funnel.seen:
+            message, remedy = none_of_now(funnel), CLOCK_REMEDY
         else:
             message = f"no host meets the criteria: {funnel.describe()}"
             remedy = f"would find one: {relaxation}" if relaxation else "relax a criterion"
+            remedy += and_the_clock(funnel)
         super().__init__(message, seen=funnel.seen, rejected=funnel.rejected, relaxation=relaxation, remedy=remedy)
         self.funnel = funnel.to_dict()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.matching import CRITERIA, failing
@@ -11,6 +12,10 @@ from hostmesh.discovery.relaxation import Relaxation as Relaxation
 from hostmesh.discovery.relaxation import smallest_relaxation as smallest_relaxation
 from hostmesh.discovery.view import HostView
 from hostmesh.net.peer_id import PeerId
+
+RECORD = "record"
+"""Before all criteria: the host's record is not of now by this machine's clock, so that nothing it says counts."""
+_NOBODY: Mapping[PeerId, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,10 @@ class Funnel:
 
     seen: int
     rejected: dict[str, int]
-    """Per criterion that turned someone away, in the order of asking; with ``matched`` they add up to ``seen``."""
+    """Per criterion, ``record`` before all, that turned someone away, in the order of asking.
+
+    With ``matched`` they add up to ``seen``.
+    """
     matched: int
     rejections: tuple[Rejection, ...]
     relaxation: Relaxation | None
@@ -66,8 +74,15 @@ class Funnel:
         }
 
 
-def sift(views: Sequence[HostView], criteria: HostCriteria) -> tuple[list[HostView], Funnel]:
+def sift(
+    views: Sequence[HostView], criteria: HostCriteria, *, untimely: Mapping[PeerId, str] = _NOBODY
+) -> tuple[list[HostView], Funnel]:
     """Ask every criterion of every host; the first that says no counts the host.
+
+    Args:
+        views: the hosts.
+        criteria: what they must meet.
+        untimely: other hosts, whose records were refused for their times, and how far these are off.
 
     Returns:
         The hosts that meet all, in the order given, and the funnel.
@@ -75,8 +90,8 @@ def sift(views: Sequence[HostView], criteria: HostCriteria) -> tuple[list[HostVi
     Cost: O(hosts * criteria).
     """
     matched: list[HostView] = []
-    rejections: list[Rejection] = []
-    counts = dict.fromkeys(CRITERIA, 0)
+    rejections = [Rejection(peer_id=peer_id, criterion=RECORD, detail=detail) for peer_id, detail in untimely.items()]
+    counts = {RECORD: len(untimely), **dict.fromkeys(CRITERIA, 0)}
     waits_ms: list[int] = []
     for view in views:
         failures = failing(view, criteria, first_only=True)
@@ -89,7 +104,7 @@ def sift(views: Sequence[HostView], criteria: HostCriteria) -> tuple[list[HostVi
         else:
             matched.append(view)
     return matched, Funnel(
-        seen=len(views),
+        seen=len(views) + len(untimely),
         rejected={criterion: count for criterion, count in counts.items() if count},
         matched=len(matched),
         rejections=tuple(rejections),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from hostmesh.discovery.criteria import HostCriteria
-from hostmesh.discovery.funnel import Funnel
+from hostmesh.discovery.funnel import RECORD, Funnel
 from hostmesh.discovery.ranking import SpecificStrategy, Strategy
 from hostmesh.errors import HostsThrottledError, HostUnfitError, NoHostFoundError
+
+CLOCK_REMEDY = "compare this machine's clock with its peers' (hostmesh doctor), and set it, best by NTP"
 
 
 def no_host(funnel: Funnel, criteria: HostCriteria, strategy: Strategy) -> NoHostFoundError:
@@ -34,9 +36,24 @@ def no_host(funnel: Funnel, criteria: HostCriteria, strategy: Strategy) -> NoHos
     if funnel.seen == 0:
         message = "no host was found"
         advice = "check that a bootstrap node is reachable (wait_ready) or that hosts run on this network"
+    elif funnel.rejected.get(RECORD) == funnel.seen:
+        message, advice = none_of_now(funnel), CLOCK_REMEDY
     else:
         message = f"no host meets the criteria: {funnel.describe()}"
+        advice += and_the_clock(funnel)
     return NoHostFoundError(message, seen=funnel.seen, rejected=funnel.rejected, relaxation=relaxation, remedy=advice)
+
+
+def none_of_now(funnel: Funnel) -> str:
+    """Return what is said where the record of every host was refused for its times."""
+    example = next(each.detail for each in funnel.rejections if each.criterion == RECORD)
+    return f"no host's record is of now by this machine's clock: {funnel.describe()} ({example})"
+
+
+def and_the_clock(funnel: Funnel) -> str:
+    """Return what to do, beside other things, about records refused for their times; empty = there are none."""
+    untimely = funnel.rejected.get(RECORD)
+    return f"; records refused for their times: {untimely}, so {CLOCK_REMEDY}" if untimely else ""
 
 
 def when_to_retry(retry_after_ms: int | None) -> str:
@@ -54,6 +71,8 @@ def _unfit(funnel: Funnel, peer_id: str, relaxation: str, advice: str) -> HostUn
         criterion, detail = rejection.criterion, rejection.detail
         if criterion == "throttled":
             advice = when_to_retry(funnel.retry_after_ms)
+        elif criterion == RECORD:
+            advice = CLOCK_REMEDY
     return HostUnfitError(
         f"the host {peer_id} will not do: {detail}",
         peer_id=peer_id,

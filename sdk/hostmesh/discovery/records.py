@@ -14,7 +14,7 @@ from hostmesh.discovery.bans import Ban, Familiarity
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.equivocation import make_proof, read_proof
 from hostmesh.discovery.events import DiscoveryEvent, RecordDecided, RecordDecision
-from hostmesh.discovery.record import HostInfo, VerifyBinding, verify_record
+from hostmesh.discovery.record import GRACE_S, MAX_SKEW_S, HostInfo, VerifyBinding, open_body, verify_record
 from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.subnet import NOWHERE
 from hostmesh.discovery.table import HostTable, KnownHost, Merge
@@ -29,6 +29,8 @@ _log = logging.getLogger("hostmesh.discovery")
 
 MAX_NAMED = 2048
 """Peers remembered of each source; the one that it named longest ago goes first, whatever others name."""
+MAX_UNTIMELY = 256
+"""Hosts remembered whose records were refused for their times; the one refused longest ago goes first."""
 MAX_HANDED_ON = 16
 """Proofs that wait to be handed on; that against the key known least goes first."""
 
@@ -43,6 +45,7 @@ _DECISIONS = {
     Merge.BANNED: RecordDecision.BANNED,
     Merge.REFUSED: RecordDecision.REFUSED,
 }
+_TIMES = ("issued_at_unix_s", "expires_at_unix_s")
 
 
 class ProofTaken(Enum):
@@ -78,6 +81,7 @@ class RecordBook:
         self._system = system or System()
         self._table = HostTable() if table is None else table
         self._named: dict[str, OrderedDict[PeerId, PeerId | None]] = {}
+        self._untimely: OrderedDict[PeerId, tuple[float, str]] = OrderedDict()
         self._store: BanStore | None = None
         self._to_hand_on: list[Ban] = []
         self._proof_came = trio.Event()
@@ -130,10 +134,13 @@ class RecordBook:
             # Counters are bounded: a field's index is left out, and fields are those of the schema.
             why = field.split("[")[0] or error.code
             self._counts[f"refused:{why}"] += 1
+            if why in _TIMES:
+                self._note_untimely(signed, now)
             is_late = isinstance(error, RecordExpiredError)
             decision = RecordDecision.EXPIRED if is_late else RecordDecision.REFUSED
             self._tell(decision, expected_peer_id, introducer=introducer, reason=why)
             raise
+        self._untimely.pop(info.peer_id, None)
         if introducer == info.peer_id:
             introducer = None
         other = self._table.seen(info)
@@ -236,6 +243,18 @@ class RecordBook:
         """Return every host whose record may be used now."""
         return self._table.live(self._system.unix_s())
 
+    def untimely(self, since_s: float) -> dict[PeerId, str]:
+        """Return the hosts of which records came since then, all refused for their times, and how far those are off.
+
+        Args:
+            since_s: by the monotonic clock.
+        """
+        return {
+            peer_id: detail
+            for peer_id, (at_s, detail) in self._untimely.items()
+            if at_s >= since_s and peer_id not in self._table.bans and self.known(peer_id) is None
+        }
+
     def name(self, peer_id: PeerId, source: str, *, named_by: PeerId | None = None) -> None:
         """Note that a source named this peer, and of whom it heard that last; None: it saw the peer itself."""
         named = self._named.setdefault(source, OrderedDict())
@@ -288,6 +307,21 @@ class RecordBook:
                     reason=reason,
                 )
             )
+
+    def _note_untimely(self, signed: pb.SignedHostRecord, now: float) -> None:
+        # Verified once more: it is refused so seldom, and spares the binding's verification, which costs more.
+        body = open_body(signed.envelope, network=self._network)
+        early_s, late_s = body.record.issued_at_unix_s - now, now - body.record.expires_at_unix_s
+        if early_s > MAX_SKEW_S:
+            detail = f"issued {early_s:.0f} s after the time of this machine's clock"
+        elif late_s > GRACE_S:
+            detail = f"expired {late_s:.0f} s before the time of this machine's clock"
+        else:
+            return  # it lives too long, whatever the time
+        self._untimely[body.peer_id] = (self._system.monotonic_s(), detail)
+        self._untimely.move_to_end(body.peer_id)
+        if len(self._untimely) > MAX_UNTIMELY:
+            self._untimely.popitem(last=False)
 
     def _keep_ban(self, ban: Ban, info: HostInfo, other: bytes | None) -> None:
         """Make the proof of a contradiction that was noticed here, keep it and hand it on."""

@@ -119,7 +119,8 @@ class Searcher:
 
         Cancellation: safe; probes and fetches in flight end, the record book keeps what it learnt.
         """
-        since_s = None if may_recall else self.system.monotonic_s()
+        began_s = self.system.monotonic_s()
+        since_s = None if may_recall else began_s
         limits = self.prober.config
         limits = replace(limits, max_probes=max(limits.max_probes, min(wanted, limits.max_attempts)))
 
@@ -149,12 +150,16 @@ class Searcher:
                 await self._look(probing, criteria, wide=wide)
         # Standings and reputation may have changed meanwhile.
         probing.reconsider()
-        result = self._result(probing, criteria, strategy, best)
+        result = self._result(probing, criteria, strategy, best, began_s)
         self.records.mark_useful(choice.peer_id for choice in result.choices if choice.latency is not None)
         return result
 
-    def _result(self, probing: Probing, criteria: HostCriteria, strategy: Strategy, best: int | None) -> SearchResult:
-        matched, funnel = sift(list(probing.views()), criteria)
+    def _result(
+        self, probing: Probing, criteria: HostCriteria, strategy: Strategy, best: int | None, began_s: float
+    ) -> SearchResult:
+        untimely = self.records.untimely(began_s)
+        untimely.pop(self.running.node.peer_id, None)
+        matched, funnel = sift(list(probing.views()), criteria, untimely=untimely)
         ranked = rank(matched, criteria, strategy, seed=self.seed)
         if ranked and best is not None and best > 1:
             random = self.system.random_bytes(RANDOM_BYTES)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hostmesh.discovery.choice import Explanation, HostChoice, choice_of
 from hostmesh.discovery.criteria import MAX_REPUTATION, HostCriteria
 from hostmesh.discovery.description import HostState
-from hostmesh.discovery.funnel import Funnel, Rejection, sift
+from hostmesh.discovery.funnel import RECORD, Funnel, Rejection, sift
 from hostmesh.discovery.matching import CRITERIA
 from hostmesh.discovery.measurement import Path, QuotedPrice, QuoteRefusal, Throttling
 from hostmesh.discovery.protocol_range import ProtocolRange
@@ -206,7 +206,7 @@ def host_choices() -> SearchStrategy[HostChoice]:
 def rejections() -> SearchStrategy[Rejection]:
     """Draw why a host was turned away."""
     detail = texts(most_bytes=96)
-    return st.builds(Rejection, peer_id=peer_ids(), criterion=st.sampled_from(CRITERIA), detail=detail)
+    return st.builds(Rejection, peer_id=peer_ids(), criterion=st.sampled_from((RECORD, *CRITERIA)), detail=detail)
 
 
 def relaxations() -> SearchStrategy[Relaxation]:

@@ -18,7 +18,7 @@ from hostmesh.discovery.probe import ProbeConfig
 from hostmesh.discovery.publisher import PublisherConfig
 from hostmesh.discovery.ranking import AUTO, CHEAPEST, FASTEST, RELIABLE, SCALE, WeightedStrategy
 from hostmesh.discovery.reach_watch import KEEP_S, SETTLE_S
-from hostmesh.discovery.record import GRACE_S, MAX_ENVELOPE_BYTES, MAX_LIFE_S, MAX_RECORD_BYTES
+from hostmesh.discovery.record import GRACE_S, MAX_ENVELOPE_BYTES, MAX_LIFE_S, MAX_RECORD_BYTES, MAX_SKEW_S
 from hostmesh.discovery.records import MAX_NAMED
 from hostmesh.discovery.search import SearchConfig
 from hostmesh.discovery.sources.dht import MAX_PEERS_SOUGHT
@@ -60,6 +60,15 @@ def test_the_example_of_a_funnel_is_what_the_code_says() -> None:
     assert f"    {error.message}\n    {error.remedy}\n" in GUIDE
 
 
+def test_the_example_of_a_wrong_clock_is_what_the_code_says() -> None:
+    detail = "issued 60 s after the time of this machine's clock"
+    untimely = {make_info(f"h{index}").peer_id: detail for index in range(3)}
+    error = no_host(sift([], HostCriteria(), untimely=untimely)[1], HostCriteria(), AUTO)
+    assert f"    {error.message}\n" in GUIDE
+    assert f"more than {MAX_SKEW_S} s from this machine's clock" in GUIDE
+    assert GRACE_S == MAX_SKEW_S
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -69,7 +78,7 @@ def test_the_example_of_a_funnel_is_what_the_code_says() -> None:
         ("For {:.0f} s after a search", SearchConfig().warm_s),
         ("{:.0f} s after a first measured host matched", SearchConfig().settle_s),
         ("watches](#watching) take one of the last {:.0f} s for new", ProbeConfig().max_age_s),
-        ("(up to {} for a `limit` above 32)", ProbeConfig().max_attempts),
+        ("(up to {} for a `limit` above 32", ProbeConfig().max_attempts),
         ("a host takes [{} a second of one peer]", int(STATUS_LIMITS.per_peer.calls_per_s)),
         ("may search {:.0f} times a second", STATUS_LIMITS.per_peer.calls_per_s / (ProbeConfig().samples + 1)),
         ("and {:.0f} times at once", STATUS_LIMITS.per_peer.burst / (ProbeConfig().samples + 1)),
