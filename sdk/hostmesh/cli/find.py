@@ -51,17 +51,16 @@ def find(
     async def search() -> None:
         async with client_sdk(loaded, fresh_wallet()) as sdk:
             found = await sdk.get_discovery_manager().explain(
-                wanted, strategy=ranking, diversity=diversity, timeout_s=timeout_s
+                wanted, limit, strategy=ranking, diversity=diversity, timeout_s=timeout_s
             )
         if not found.choices:
             if not as_json and found.funnel.seen:
                 print_funnel(found.funnel, sys.stderr)
             raise ExplainedNoHostError(found.funnel)
-        choices = found.choices[:limit]
         if as_json:
-            print_json({"hosts": [choice.to_dict() for choice in choices], "funnel": found.funnel.to_dict()})
+            print_json({"hosts": [choice.to_dict() for choice in found.choices], "funnel": found.funnel.to_dict()})
         else:
-            print_choices(choices)
+            print_choices(found.choices)
             print_funnel(found.funnel, sys.stderr)
 
     state.interrupts.run(follow if watch else search)

@@ -132,11 +132,13 @@ class Finder:
         return diversify(result.choices, diversity)[:limit]
 
     async def explain(
-        self, criteria: HostCriteria, *, strategy: Strategy, diversity: Diversity, timeout_s: float
+        self, criteria: HostCriteria, limit: int | None, *, strategy: Strategy, diversity: Diversity, timeout_s: float
     ) -> Explanation:
         """See :meth:`hostmesh.discovery.manager.DiscoveryManager.explain`."""
-        result = await self._look_up(criteria, strategy, timeout_s, best=None, diversity=diversity, wide=True)
-        return Explanation(choices=tuple(diversify(result.choices, diversity)), funnel=result.funnel)
+        result = await self._look_up(
+            criteria, strategy, timeout_s, best=None, wanted=limit or 1, diversity=diversity, wide=True
+        )
+        return Explanation(choices=tuple(diversify(result.choices, diversity)[:limit]), funnel=result.funnel)
 
     @asynccontextmanager
     async def watch(

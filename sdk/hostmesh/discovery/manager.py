@@ -152,8 +152,7 @@ class DiscoveryManager(NodeDoor):
 
         Cancellation, Cost: as :meth:`find_host`; with a ``limit`` above 32, probes of as many hosts as answer.
         """
-        if limit < 1:
-            raise ConfigError("limit is less than 1", name="limit", source="argument")
+        _check_limit(limit)
         return await self._finder.find_all_hosts(
             criteria or HostCriteria(),
             limit,
@@ -165,6 +164,7 @@ class DiscoveryManager(NodeDoor):
     async def explain(
         self,
         criteria: HostCriteria | None = None,
+        limit: int | None = None,
         *,
         strategy: Strategy = AUTO,
         diversity: Diversity | None = None,
@@ -176,6 +176,7 @@ class DiscoveryManager(NodeDoor):
 
         Args:
             criteria: all of them must hold; None = any host.
+            limit: most choices returned, >= 1; None = all that were measured, 32 of those that fit.
             strategy: which is better; see :meth:`find_host`.
             diversity: leaves choices out, not from the funnel; see :meth:`find_all_hosts`.
             timeout_s: seconds for everything, > 0.
@@ -185,8 +186,13 @@ class DiscoveryManager(NodeDoor):
 
         Cancellation: safe. Cost: as :meth:`find_all_hosts`.
         """
+        _check_limit(limit)
         return await self._finder.explain(
-            criteria or HostCriteria(), strategy=strategy, diversity=diversity or Diversity(), timeout_s=timeout_s
+            criteria or HostCriteria(),
+            limit,
+            strategy=strategy,
+            diversity=diversity or Diversity(),
+            timeout_s=timeout_s,
         )
 
     def watch_hosts(
@@ -358,3 +364,8 @@ class DiscoveryManager(NodeDoor):
     def _on_end(self) -> None:
         self._finder.end()
         self._detach()
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ConfigError("limit is less than 1", name="limit", source="argument")

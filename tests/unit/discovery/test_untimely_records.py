@@ -95,9 +95,9 @@ async def test_the_one_host_that_is_wanted(autojump_clock: MockClock) -> None:
 # --- the book ---
 
 
-def refuse(records: RecordBook, name: str = "host", **options: int) -> None:
+def refuse(records: RecordBook, name: str = "host", *, issued: int) -> None:
     with pytest.raises(RecordInvalidError):
-        records.accept(make_record(name, **options), introducer=make_key("gossip").peer_id)
+        records.accept(make_record(name, issued=issued), introducer=make_key("gossip").peer_id)
 
 
 async def test_only_what_came_since_then_counts_and_of_whom_nothing_is_known(autojump_clock: MockClock) -> None:
