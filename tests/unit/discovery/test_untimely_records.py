@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from hostmesh.cli.client import ExplainedNoHostError
 from hostmesh.discovery.criteria import HostCriteria
+from hostmesh.discovery.description import HostState
 from hostmesh.discovery.misses import CLOCK_REMEDY
 from hostmesh.discovery.ranking import SPECIFIC
 from hostmesh.discovery.records import MAX_UNTIMELY, RecordBook
@@ -92,6 +93,14 @@ async def test_the_one_host_that_is_wanted(autojump_clock: MockClock) -> None:
     assert (caught.value.criterion, caught.value.remedy) == ("record", CLOCK_REMEDY)
 
 
+async def test_a_record_of_its_own_counts_for_nothing(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.client() as discovery:
+        refuse(world.records, "client", issued=EPOCH + 500)
+        assert world.node.peer_id in world.records.untimely(0)
+        assert (await discovery.explain()).funnel.seen == 0
+
+
 # --- the book ---
 
 
@@ -113,6 +122,15 @@ async def test_only_what_came_since_then_counts_and_of_whom_nothing_is_known(aut
     with pytest.raises(RecordExpiredError):
         records.accept(make_record("gone", issued=EPOCH - 500), expected_peer_id=make_key("gone").peer_id)
     assert list(records.untimely(0)) == [make_key("gone").peer_id]
+
+
+async def test_a_host_that_came_and_went_is_not_counted(autojump_clock: MockClock) -> None:
+    records = make_records(Clock(0).system)
+    refuse(records, issued=EPOCH + 100)
+    records.accept(make_record(sequence=8))
+    records.accept(make_record(sequence=9, state=HostState.WITHDRAWN))
+    assert records.live() == []
+    assert records.untimely(0) == {}
 
 
 async def test_who_is_banned_is_not_counted(autojump_clock: MockClock) -> None:
