@@ -46,14 +46,21 @@ class ProbeOrder:
         self._infos[info.peer_id] = info
         heapq.heappush(self._last if is_last else self._first, (promise, info.peer_id))
 
-    def next(self, *, is_done: Callable[[PeerId], bool], is_hopeless: Callable[[Negated], bool]) -> PeerId | None:
+    def next(
+        self,
+        *,
+        is_done: Callable[[PeerId], bool],
+        is_hopeless: Callable[[Negated], bool],
+        with_last: bool = True,
+    ) -> PeerId | None:
         """Return whose turn it is, without taking it; None: nobody waits of whom anything is hoped.
 
         Args:
             is_done: whether a host was probed, or is now; it is dropped.
             is_hopeless: whether a probe is in vain with that promise, and with any that is not better.
+            with_last: take those who come last, too, where there is nobody else.
         """
-        for heap in (self._first, self._last):
+        for heap in (self._first, self._last) if with_last else (self._first,):
             while heap and not is_hopeless(heap[0][0]):
                 peer_id = heap[0][1]
                 if is_done(peer_id):

@@ -242,7 +242,7 @@ class Probing:
                 self._changed = trio.Event()
                 # Who fits not is no reason to look no further: else so many who only seem to would hide all others.
                 slots.most = max(0, min(self._most_at_once, limits.max_probes - self._matches))
-                while slots.most and (peer_id := self._next_worthwhile()) is not None:
+                while slots.most and (peer_id := self._next_worthwhile(is_over())) is not None:
                     # Over a connection that is there, a probe is a few small messages: nobody waits for another's.
                     if not (slots.has_place if self._is_connected(peer_id) else slots.has_room):
                         slowest = slots.end_slowest()
@@ -260,13 +260,16 @@ class Probing:
                     return
                 await self._changed.wait()
 
-    def _next_worthwhile(self) -> PeerId | None:
-        """Return whom to probe next; None: no probe is worth while now."""
-        if len(self._probed) + len(self._in_flight) >= self._limits.max_attempts:
+    def _next_worthwhile(self, is_over: bool) -> PeerId | None:
+        """Return whom to probe next; None: no probe is worth while now, or none before all who are there are known."""
+        attempts = len(self._probed) + len(self._in_flight)
+        if attempts >= self._limits.max_attempts:
             return None
         return self._order.next(
             is_done=lambda peer_id: peer_id in self._probed or peer_id in self._in_flight,
             is_hopeless=self._is_hopeless,
+            # The others may only be named yet: one owner's many hosts are often named first.
+            with_last=is_over or attempts < self._limits.max_attempts // 2,
         )
 
     def _is_hopeless(self, negated: Negated) -> bool:

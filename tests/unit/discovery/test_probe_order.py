@@ -163,3 +163,38 @@ def test_a_doubt_ends_with_time_or_a_kept_word_and_is_bounded() -> None:
     assert len(doubts) == MAX_DOUBTED
     assert not doubts.holds(PeerId("peer 0"), now_s=20.0)
     assert doubts.holds(PeerId(f"peer {MAX_DOUBTED + 4}"), now_s=20.0)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.0])
+async def test_a_crowd_of_one_owner_that_is_named_first_hides_nobody_from_a_first_search(
+    autojump_clock: MockClock, after_s: float
+) -> None:
+    """More than a search attempts, all of them known and asked before anybody else is named."""
+    world = World(DiscoveryConfig(probe=SMALL))
+    for number in range(2 * SMALL.max_attempts):
+        world.host(f"crowd {number}", "m", price=1, operator="one", state=pb.HOST_STATE_DRAINING)
+    for number in range(5):
+        world.host(f"good {number}", "m", price=100, after_s=after_s)
+    async with world.client() as discovery:
+        assert {choice.peer_id for choice in await discovery.find_all_hosts(M, 10)} == GOOD
+
+
+async def test_who_comes_last_is_given_the_other_half_of_the_attempts_once_all_are_named(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(DiscoveryConfig(probe=SMALL))
+    for number in range(SMALL.max_attempts - 1):
+        world.host(f"crowd {number}", "m", price=number, operator="one", state=pb.HOST_STATE_DRAINING)
+    last = world.host("last", "m", price=1000, operator="one")
+    world.source.lasts_s = 2.0
+    async with world.client() as discovery:
+        async with trio.open_nursery() as nursery:
+            found = []
+
+            async def find() -> None:
+                found.append((await discovery.find_host(M)).peer_id)
+
+            nursery.start_soon(find)
+            await trio.sleep(1.9)
+            assert not found, "its turn comes after anybody's who may yet be named"
+        assert found == [last.peer_id]
