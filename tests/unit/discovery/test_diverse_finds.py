@@ -16,7 +16,7 @@ from hostmesh.net.peer_id import PeerId
 M = HostCriteria(required_models=["m"])
 
 
-@pytest.mark.parametrize("crowd", [40, 110])
+@pytest.mark.parametrize("crowd", [40, 140])
 @pytest.mark.parametrize("most", [1, 2])
 @pytest.mark.parametrize("is_by_operator", [True, False])
 async def test_many_cheap_hosts_of_one_owner_leave_room_for_others(
