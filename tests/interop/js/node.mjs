@@ -19,6 +19,8 @@ const TCP = { noDelay: true, backlog: 4096 }
 const YAMUX = {
   maxInboundStreams: PLENTY,
   maxOutboundStreams: PLENTY,
+  // Streams that come before its own end of the connection is set up; by default the 11th ends the connection.
+  maxEarlyStreams: PLENTY,
   // A paused stream still gets what its window allows, and is reset when that exceeds its read buffer. By default
   // windows grow to 16 MiB and the buffer has 4 MiB.
   streamOptions: { maxStreamWindowSize: 16 << 20, maxReadBufferLength: 16 << 20 }

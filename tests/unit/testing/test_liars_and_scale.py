@@ -35,7 +35,7 @@ def test_the_cost_of_finds_and_of_hosts_is_counted():
     assert row["hosts"] == 5
     assert report.answers == 10
     find, hour = row["cold_find"], row["host_hour"]
-    # Five hosts and the bootstrap node are asked for their records; each host is pinged three times, and asked for its status.
+    # Five hosts and the bootstrap node are asked for their records; a host is pinged three times and asked how it is.
     assert (find["records_asked"], find["hosts_probed"]) == (6, 5)
     assert find["calls"] >= 6 + 5 * 4
     assert find["messages"] > find["calls"]
