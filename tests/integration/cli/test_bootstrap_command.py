@@ -51,7 +51,7 @@ def test_a_client_without_dht_and_mdns_finds_hosts_by_what_the_bootstrap_node_te
     # A host that has just started hands its record to its bootstrap node half a second later at most.
     while seen != wanted and time.monotonic() < given_up_s:
         found = command(*world.join("find", "--model", "m1", "--no-dht", "--json"))
-        hosts = found.json["hosts"]
+        hosts = found.json.get("hosts", [])
         assert isinstance(hosts, list)
         seen = {host["peer_id"] for host in hosts}
     assert seen == wanted
