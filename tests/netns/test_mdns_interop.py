@@ -137,7 +137,7 @@ async def test_a_host_is_found_and_answers(open_link: OpenLink, name: str, famil
     port = host.addresses[0].split("/")[4]
     assert found["addresses"] == [f"{link.address(1)}{port}"]
     assert answered["address"].partition("/p2p/")[0] == f"{link.address(1)}{port}"
-    assert answered["rtt_ms"] > 0
+    assert answered["rtt_ms"] >= 0  # js-libp2p tells whole milliseconds
     assert answered["agent"].startswith("hostmesh")
     assert any("/discovery/" in protocol for protocol in answered["protocols"])
     assert not peer.has("failed")
