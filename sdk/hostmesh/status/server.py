@@ -31,7 +31,7 @@ STATUS_LIMITS = ServiceLimits(
     per_service=CallLimits(max_concurrent=2048, calls_per_s=2000.0, burst=4000),
 )
 """Counted apart from hostmesh's other services: who floods a host with pings spends nothing of what it may run jobs
-with, and nobody else's. A probe is five calls, at most every 30 s."""
+with, and nobody else's. A probe is five calls, four of them of this service, and every search sends its own."""
 
 
 class StatusServer(StatusServiceBase):
