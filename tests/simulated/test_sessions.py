@@ -15,7 +15,7 @@ from tests.support.simulated import simulated
 
 from hostmesh.errors import DialError, RpcError, SessionError, StatusCode
 from hostmesh.identity.binding import sign_binding
-from hostmesh.identity.typed_data import SessionAuthorization
+from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.node import Node

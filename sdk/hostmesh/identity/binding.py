@@ -24,7 +24,8 @@ from hostmesh.errors import (
 from hostmesh.identity.address import address_to_text, parse_address
 from hostmesh.identity.files import read_owner_file, replace_owner_file
 from hostmesh.identity.secret import Secret
-from hostmesh.identity.typed_data import PeerBinding, recover_signer
+from hostmesh.identity.structs import PeerBinding
+from hostmesh.identity.typed_data import recover_signer
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, parse_peer_id, peer_id_from_bytes, peer_id_to_bytes
 from hostmesh.v1 import discovery_pb2 as pb

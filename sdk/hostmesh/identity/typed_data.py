@@ -1,4 +1,6 @@
-"""The structures that wallets sign, as EIP-712 typed data. Pure.
+"""EIP-712: the digests of what wallets sign, and who signed. Pure.
+
+The structures are in :mod:`hostmesh.identity.structs`.
 
 Domain: ``EIP712Domain(string name,string version,bytes32 salt)`` with name ``hostmesh``, version ``1`` and salt
 keccak256(network name); no chainId, since no chain takes part. A signature made for one network therefore verifies on
@@ -12,9 +14,8 @@ Source: EIP-712; EIP-2, "Homestead hard-fork changes", for the low s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from hostmesh.errors import BadSignatureError, UsageError
 from hostmesh.identity.address import ADDRESS_BYTES, keccak256
@@ -22,8 +23,11 @@ from hostmesh.identity.address import ADDRESS_BYTES, keccak256
 DOMAIN_NAME = "hostmesh"
 DOMAIN_VERSION = "1"
 SIGNATURE_BYTES = 65
-MAX_UINT64 = 2**64 - 1
-MAX_PEER_ID_BYTES = 64
+MAX_BYTES = 64
+"""Of a dynamic ``bytes`` value: a peer id has about 38."""
+MAX_ITEMS = 32
+"""Of an array."""
+WORD_BYTES = 32
 NONCE_BYTES = 32
 SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _DOMAIN_TYPE = "EIP712Domain(string name,string version,bytes32 salt)"
@@ -37,105 +41,55 @@ class TypedStruct(Protocol):
 
     TYPE_NAME: ClassVar[str]
     FIELDS: ClassVar[FieldTable]
+    MEMBERS: ClassVar[tuple[type[TypedStruct], ...]]
+    """The structures that its fields hold, by their TYPE_NAME in ``FIELDS``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerBinding:
-    """An operator says: this peer key acts for my wallet.
-
-    Raises:
-        UsageError: a field out of its bounds.
-    """
-
-    TYPE_NAME: ClassVar[str] = "PeerBinding"
-    FIELDS: ClassVar[FieldTable] = (
-        ("address", "operator", "operator"),
-        ("bytes", "peerId", "peer_id"),
-        ("uint64", "issuedAt", "issued_at_unix_s"),
-        ("uint64", "expiresAt", "expires_at_unix_s"),
-        ("uint64", "revocationEpoch", "revocation_epoch"),
-    )
-
-    operator: bytes
-    """The wallet, 20 bytes."""
-    peer_id: bytes
-    """Raw multihash, 1 to 64 bytes."""
-    issued_at_unix_s: int
-    expires_at_unix_s: int
-    revocation_epoch: int
-    """Bindings below the wallet's current epoch are revoked."""
-
-    def __post_init__(self) -> None:
-        _check_fields(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionAuthorization:
-    """A client says: I open a session on this host under these terms.
+def check_fields(struct: TypedStruct) -> None:
+    """Check that every field is what its type says.
 
     Raises:
         UsageError: a field out of its bounds.
     """
-
-    TYPE_NAME: ClassVar[str] = "SessionAuthorization"
-    FIELDS: ClassVar[FieldTable] = (
-        ("address", "client", "client"),
-        ("address", "operator", "operator"),
-        ("bytes", "clientPeerId", "client_peer_id"),
-        ("bytes", "hostPeerId", "host_peer_id"),
-        ("bytes32", "nonce", "nonce"),
-        ("string", "modelId", "model_id"),
-        ("uint64", "maxPriceMicrosPerMtok", "max_price_micros_per_mtok"),
-        ("string", "currency", "currency"),
-        ("uint64", "spendingLimitMicros", "spending_limit_micros"),
-        ("uint64", "issuedAt", "issued_at_unix_s"),
-        ("uint64", "expiresAt", "expires_at_unix_s"),
-    )
-
-    client: bytes
-    """The client's wallet, 20 bytes."""
-    operator: bytes
-    """The host's operator, 20 bytes."""
-    client_peer_id: bytes
-    host_peer_id: bytes
-    nonce: bytes
-    """The host's challenge, 32 bytes."""
-    model_id: str
-    max_price_micros_per_mtok: int
-    currency: str
-    spending_limit_micros: int
-    issued_at_unix_s: int
-    expires_at_unix_s: int
-
-    def __post_init__(self) -> None:
-        _check_fields(self)
-
-
-def _check_fields(struct: TypedStruct) -> None:
     for kind, _, attribute in struct.FIELDS:
         value = getattr(struct, attribute)
-        match kind:
-            case "address":
-                good = isinstance(value, bytes) and len(value) == ADDRESS_BYTES
-            case "bytes32":
-                good = isinstance(value, bytes) and len(value) == NONCE_BYTES
-            case "bytes":
-                good = isinstance(value, bytes) and 1 <= len(value) <= MAX_PEER_ID_BYTES
-            case "string":
-                good = isinstance(value, str) and value != ""
-            case _:
-                good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_UINT64
+        if kind.endswith("[]"):
+            good = (
+                isinstance(value, tuple)
+                and 1 <= len(value) <= MAX_ITEMS
+                and all(_is_value(struct, kind[:-2], item) for item in value)
+            )
+        else:
+            good = _is_value(struct, kind, value)
         if not good:
             raise UsageError(f"{struct.TYPE_NAME}.{attribute} is no {kind} within its bounds")
 
 
-def type_string(struct: TypedStruct | type[TypedStruct]) -> str:
-    """Return EIP-712's encodeType.
+def _is_value(struct: TypedStruct, kind: str, value: object) -> bool:
+    match kind:
+        case "address":
+            return isinstance(value, bytes) and len(value) == ADDRESS_BYTES
+        case "bytes32":
+            return isinstance(value, bytes) and len(value) == WORD_BYTES
+        case "bytes":
+            return isinstance(value, bytes) and 1 <= len(value) <= MAX_BYTES
+        case "string":
+            return isinstance(value, str) and value != ""
+        case "uint8" | "uint64":
+            return type(value) is int and 0 <= value < 2 ** int(kind[4:])
+        case _:
+            return any(kind == member.TYPE_NAME and isinstance(value, member) for member in struct.MEMBERS)
 
+
+def type_string(struct: TypedStruct | type[TypedStruct]) -> str:
+    """Return EIP-712's encodeType: the structure, then those that it holds, by name.
+
+    >>> from hostmesh.identity.structs import PeerBinding
     >>> type_string(PeerBinding)
     'PeerBinding(address operator,bytes peerId,uint64 issuedAt,uint64 expiresAt,uint64 revocationEpoch)'
     """
-    return f"{struct.TYPE_NAME}({','.join(f'{kind} {name}' for kind, name, _ in struct.FIELDS)})"
+    parts = (struct, *sorted(struct.MEMBERS, key=lambda member: member.TYPE_NAME))
+    return "".join(f"{part.TYPE_NAME}({','.join(f'{kind} {name}' for kind, name, _ in part.FIELDS)})" for part in parts)
 
 
 def struct_hash(struct: TypedStruct) -> bytes:
@@ -143,18 +97,28 @@ def struct_hash(struct: TypedStruct) -> bytes:
     words = [_type_hash(type_string(struct))]
     for kind, _, attribute in struct.FIELDS:
         value = getattr(struct, attribute)
-        match kind:
-            case "address":
-                words.append(value.rjust(32, b"\0"))
-            case "bytes32":
-                words.append(value)
-            case "bytes":
-                words.append(keccak256(value))
-            case "string":
-                words.append(keccak256(value.encode()))
-            case _:
-                words.append(value.to_bytes(32, "big"))
+        if kind.endswith("[]"):
+            words.append(keccak256(b"".join(_word(kind[:-2], item) for item in value)))
+        else:
+            words.append(_word(kind, value))
     return keccak256(b"".join(words))
+
+
+def _word(kind: str, value: Any) -> bytes:
+    """Return EIP-712's encodeData of one value, 32 bytes."""
+    match kind:
+        case "address":
+            return bytes(value).rjust(WORD_BYTES, b"\0")
+        case "bytes32":
+            return bytes(value)
+        case "bytes":
+            return keccak256(value)
+        case "string":
+            return keccak256(value.encode())
+        case "uint8" | "uint64":
+            return int(value).to_bytes(WORD_BYTES, "big")
+        case _:
+            return struct_hash(value)
 
 
 @lru_cache(maxsize=16)

@@ -25,6 +25,7 @@ from hostmesh.errors import (
     JobError,
     ModelNotReadyError,
     RpcError,
+    StatusCode,
 )
 from hostmesh.jobs.account import JobReservation, RequireSession
 from hostmesh.jobs.admission import Admission, JobLimits
@@ -239,6 +240,12 @@ class JobServer(JobServiceBase):
             await self._see_through(job, context, send)
         finally:
             self._end(job)
+
+    async def countersign(
+        self, request: job_pb2.CountersignRequest, context: CallContext
+    ) -> job_pb2.CountersignResponse:
+        """Serve Countersign."""
+        raise RpcError("this host writes no receipts yet", status=StatusCode.UNIMPLEMENTED)
 
     # --- inside ---
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hostmesh.errors import BadSignatureError, MalformedMessageError, UsageError
-from hostmesh.identity.typed_data import SessionAuthorization, recover_signer
+from hostmesh.identity.structs import NO_DIGEST, SessionAuthorization
+from hostmesh.identity.typed_data import recover_signer
 from hostmesh.sessions.reasons import Reason, RefusedError
 from hostmesh.v1 import session_pb2 as pb
 from hostmesh.wire.bounds import check_bounds
@@ -46,6 +47,8 @@ def terms_from_message(message: pb.SessionAuthorization) -> SessionAuthorization
             spending_limit_micros=message.spending_limit_micros,
             issued_at_unix_s=message.issued_at_unix_s,
             expires_at_unix_s=message.expires_at_unix_s,
+            slice_micros=message.slice_micros,
+            delegation_digest=message.delegation_digest or NO_DIGEST,
         )
     except UsageError as error:
         raise MalformedMessageError("the authorisation is malformed", field="authorization") from error
@@ -66,6 +69,8 @@ def message_from_terms(terms: SessionAuthorization, signature: bytes) -> pb.Sess
         issued_at_unix_s=terms.issued_at_unix_s,
         expires_at_unix_s=terms.expires_at_unix_s,
         signature=signature,
+        slice_micros=terms.slice_micros,
+        delegation_digest=b"" if terms.delegation_digest == NO_DIGEST else terms.delegation_digest,
     )
 
 

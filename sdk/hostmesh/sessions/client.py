@@ -27,7 +27,8 @@ from hostmesh.errors import (
     UsageError,
 )
 from hostmesh.identity.binding import verify_binding
-from hostmesh.identity.typed_data import NONCE_BYTES, SIGNATURE_BYTES, SessionAuthorization
+from hostmesh.identity.structs import SessionAuthorization
+from hostmesh.identity.typed_data import NONCE_BYTES, SIGNATURE_BYTES
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.rpc.shapes import RpcCaller
@@ -41,6 +42,8 @@ from hostmesh.v1.session_hostmesh import SessionServiceClient
 from hostmesh.wire.bounds import check_bounds
 
 DEFAULT_LIFETIME_S = 3600
+DEFAULT_SLICE_TOKENS = 8192
+"""What a slice is worth where the caller names none."""
 _ATTEMPTS = 3
 
 _REMEDIES = {
@@ -212,6 +215,7 @@ class SessionManager:
             spending_limit_micros=spending_limit_micros,
             issued_at_unix_s=0,
             expires_at_unix_s=lifetime_s,
+            slice_micros=min(spending_limit_micros, ceiling * DEFAULT_SLICE_TOKENS // 1_000_000 + 1),
         )
         _check_fits(draft)
         deadline = trio.current_time() + timeout_s

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hostmesh.errors import BadSignatureError, RemoteProtocolError, SessionError
-from hostmesh.identity.typed_data import SessionAuthorization, typed_digest
+from hostmesh.identity.structs import SessionAuthorization
+from hostmesh.identity.typed_data import typed_digest
 from hostmesh.net.envelope import open_envelope, seal_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey

@@ -16,7 +16,8 @@ from math import ceil
 from typing import Protocol
 
 from hostmesh.errors import ConfigError, HostmeshError, MalformedMessageError, RpcError, StatusCode
-from hostmesh.identity.typed_data import NONCE_BYTES, SessionAuthorization
+from hostmesh.identity.structs import SessionAuthorization
+from hostmesh.identity.typed_data import NONCE_BYTES
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.active import ActiveSession
@@ -222,6 +223,12 @@ class SessionServer(SessionServiceBase):
         except RefusedError as refused:
             raise self._refuse(refused, context) from refused
         return session_pb2.CloseSessionResponse()
+
+    async def revoke_delegation(
+        self, request: session_pb2.RevokeDelegationRequest, context: SessionCall
+    ) -> session_pb2.RevokeDelegationResponse:
+        """Serve RevokeDelegation."""
+        raise RpcError("this host takes no delegations yet", status=StatusCode.UNIMPLEMENTED)
 
     # --- inside ---
 

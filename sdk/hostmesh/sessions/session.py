@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from hostmesh.errors import RemoteProtocolError, RpcError, TransportError, UsageError
-from hostmesh.identity.typed_data import SessionAuthorization
+from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.v1 import session_pb2 as pb

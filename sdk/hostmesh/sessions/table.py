@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from hostmesh.errors import ConfigError, UsageError
-from hostmesh.identity.typed_data import SessionAuthorization
+from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.grant import SESSION_ID_BYTES
 from hostmesh.sessions.reasons import Reason, RefusedError

@@ -19,6 +19,7 @@ class JobServiceMethods:
 
     QUOTE = hostmesh.method(JOB_SERVICE, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
     RUN = hostmesh.method(JOB_SERVICE, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
+    COUNTERSIGN = hostmesh.method(JOB_SERVICE, "Countersign", job_pb2.CountersignRequest, job_pb2.CountersignResponse)
 
 
 class JobServiceClient:
@@ -81,6 +82,31 @@ class JobServiceClient:
             metadata=metadata,
         )
 
+    async def countersign(
+        self,
+        request: job_pb2.CountersignRequest,
+        *,
+        timeout_s: float,
+        session_id: bytes = b"",
+        idempotency_key: bytes = b"",
+        metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
+    ) -> job_pb2.CountersignResponse:
+        """In the session of the job. On disk at the host when it is answered.
+
+        See :meth:`hostmesh.RpcClient.unary`.
+        """
+        return await self._rpc.unary(
+            self._peer_id,
+            JobServiceMethods.COUNTERSIGN,
+            request,
+            timeout_s=timeout_s,
+            session_id=session_id,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            retry=retry,
+        )
+
 
 class JobServiceBase(hostmesh.ServiceBase):
     """Serves ``hostmesh.v1.JobService``.
@@ -104,3 +130,11 @@ class JobServiceBase(hostmesh.ServiceBase):
         send: hostmesh.SendResponse[job_pb2.RunResponse],
     ) -> None:
         """Ends with JobCompleted and an OK status, or with an error status. Resetting the stream cancels the job."""
+
+    @abstractmethod
+    async def countersign(
+        self,
+        request: job_pb2.CountersignRequest,
+        context: hostmesh.CallContext,
+    ) -> job_pb2.CountersignResponse:
+        """In the session of the job. On disk at the host when it is answered."""

@@ -42,7 +42,7 @@ class QuoteRequest(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., prompt_tokens_estimate: _Optional[int] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ...) -> None: ...
 
 class Quote(_message.Message):
-    __slots__ = ("network", "quote_id", "client_peer_id", "host_peer_id", "model_id", "price_micros_per_mtok", "currency", "max_output_tokens", "context_tokens", "issued_at_unix_s", "expires_at_unix_s", "queue_position")
+    __slots__ = ("network", "quote_id", "client_peer_id", "host_peer_id", "model_id", "price_micros_per_mtok", "currency", "max_output_tokens", "context_tokens", "issued_at_unix_s", "expires_at_unix_s", "queue_position", "weights_sha256", "tokenizer_sha256", "chat_template_sha256")
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     QUOTE_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_PEER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,9 @@ class Quote(_message.Message):
     ISSUED_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CHAT_TEMPLATE_SHA256_FIELD_NUMBER: _ClassVar[int]
     network: str
     quote_id: bytes
     client_peer_id: bytes
@@ -67,7 +70,10 @@ class Quote(_message.Message):
     issued_at_unix_s: int
     expires_at_unix_s: int
     queue_position: int
-    def __init__(self, network: _Optional[str] = ..., quote_id: _Optional[bytes] = ..., client_peer_id: _Optional[bytes] = ..., host_peer_id: _Optional[bytes] = ..., model_id: _Optional[str] = ..., price_micros_per_mtok: _Optional[int] = ..., currency: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., context_tokens: _Optional[int] = ..., issued_at_unix_s: _Optional[int] = ..., expires_at_unix_s: _Optional[int] = ..., queue_position: _Optional[int] = ...) -> None: ...
+    weights_sha256: bytes
+    tokenizer_sha256: bytes
+    chat_template_sha256: bytes
+    def __init__(self, network: _Optional[str] = ..., quote_id: _Optional[bytes] = ..., client_peer_id: _Optional[bytes] = ..., host_peer_id: _Optional[bytes] = ..., model_id: _Optional[str] = ..., price_micros_per_mtok: _Optional[int] = ..., currency: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., context_tokens: _Optional[int] = ..., issued_at_unix_s: _Optional[int] = ..., expires_at_unix_s: _Optional[int] = ..., queue_position: _Optional[int] = ..., weights_sha256: _Optional[bytes] = ..., tokenizer_sha256: _Optional[bytes] = ..., chat_template_sha256: _Optional[bytes] = ...) -> None: ...
 
 class QuoteResponse(_message.Message):
     __slots__ = ("quote",)
@@ -96,16 +102,18 @@ class EmbeddingInput(_message.Message):
     def __init__(self, texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunRequest(_message.Message):
-    __slots__ = ("quote_id", "chat", "embedding", "parameters")
+    __slots__ = ("quote_id", "chat", "embedding", "parameters", "salt")
     QUOTE_ID_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SALT_FIELD_NUMBER: _ClassVar[int]
     quote_id: bytes
     chat: ChatInput
     embedding: EmbeddingInput
     parameters: _containers.RepeatedCompositeFieldContainer[Parameter]
-    def __init__(self, quote_id: _Optional[bytes] = ..., chat: _Optional[_Union[ChatInput, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingInput, _Mapping]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ...) -> None: ...
+    salt: bytes
+    def __init__(self, quote_id: _Optional[bytes] = ..., chat: _Optional[_Union[ChatInput, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingInput, _Mapping]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., salt: _Optional[bytes] = ...) -> None: ...
 
 class JobAccepted(_message.Message):
     __slots__ = ("job_id", "queue_position")
@@ -116,12 +124,14 @@ class JobAccepted(_message.Message):
     def __init__(self, job_id: _Optional[bytes] = ..., queue_position: _Optional[int] = ...) -> None: ...
 
 class TextDelta(_message.Message):
-    __slots__ = ("index", "text")
+    __slots__ = ("index", "text", "completion_tokens")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     index: int
     text: str
-    def __init__(self, index: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+    completion_tokens: int
+    def __init__(self, index: _Optional[int] = ..., text: _Optional[str] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
 
 class EmbeddingVector(_message.Message):
     __slots__ = ("index", "values")
@@ -150,13 +160,29 @@ class JobCompleted(_message.Message):
     def __init__(self, usage: _Optional[_Union[Usage, _Mapping]] = ..., finish_reason: _Optional[str] = ...) -> None: ...
 
 class RunResponse(_message.Message):
-    __slots__ = ("accepted", "text", "vector", "completed")
+    __slots__ = ("accepted", "text", "vector", "completed", "receipt")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     accepted: JobAccepted
     text: TextDelta
     vector: EmbeddingVector
     completed: JobCompleted
-    def __init__(self, accepted: _Optional[_Union[JobAccepted, _Mapping]] = ..., text: _Optional[_Union[TextDelta, _Mapping]] = ..., vector: _Optional[_Union[EmbeddingVector, _Mapping]] = ..., completed: _Optional[_Union[JobCompleted, _Mapping]] = ...) -> None: ...
+    receipt: bytes
+    def __init__(self, accepted: _Optional[_Union[JobAccepted, _Mapping]] = ..., text: _Optional[_Union[TextDelta, _Mapping]] = ..., vector: _Optional[_Union[EmbeddingVector, _Mapping]] = ..., completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., receipt: _Optional[bytes] = ...) -> None: ...
+
+class CountersignRequest(_message.Message):
+    __slots__ = ("job_id", "sequence", "signature")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    job_id: bytes
+    sequence: int
+    signature: bytes
+    def __init__(self, job_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class CountersignResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -34,6 +34,12 @@ class SessionServiceMethods:
         session_pb2.CloseSessionRequest,
         session_pb2.CloseSessionResponse,
     )
+    REVOKE_DELEGATION = hostmesh.method(
+        SESSION_SERVICE,
+        "RevokeDelegation",
+        session_pb2.RevokeDelegationRequest,
+        session_pb2.RevokeDelegationResponse,
+    )
 
 
 class SessionServiceClient:
@@ -125,6 +131,31 @@ class SessionServiceClient:
             retry=retry,
         )
 
+    async def revoke_delegation(
+        self,
+        request: session_pb2.RevokeDelegationRequest,
+        *,
+        timeout_s: float,
+        session_id: bytes = b"",
+        idempotency_key: bytes = b"",
+        metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
+    ) -> session_pb2.RevokeDelegationResponse:
+        """Anybody may bring a revocation: it is signed.
+
+        See :meth:`hostmesh.RpcClient.unary`.
+        """
+        return await self._rpc.unary(
+            self._peer_id,
+            SessionServiceMethods.REVOKE_DELEGATION,
+            request,
+            timeout_s=timeout_s,
+            session_id=session_id,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            retry=retry,
+        )
+
 
 class SessionServiceBase(hostmesh.ServiceBase):
     """Serves ``hostmesh.v1.SessionService``.
@@ -159,3 +190,11 @@ class SessionServiceBase(hostmesh.ServiceBase):
         context: hostmesh.CallContext,
     ) -> session_pb2.CloseSessionResponse:
         """Serve ``CloseSession``."""
+
+    @abstractmethod
+    async def revoke_delegation(
+        self,
+        request: session_pb2.RevokeDelegationRequest,
+        context: hostmesh.CallContext,
+    ) -> session_pb2.RevokeDelegationResponse:
+        """Anybody may bring a revocation: it is signed."""

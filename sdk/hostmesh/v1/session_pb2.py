@@ -26,7 +26,7 @@ from hostmesh.v1 import options_pb2 as hostmesh_dot_v1_dot_options__pb2
 from hostmesh.v1 import discovery_pb2 as hostmesh_dot_v1_dot_discovery__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19hostmesh/v1/session.proto\x12\x0bhostmesh.v1\x1a\x19hostmesh/v1/options.proto\x1a\x1bhostmesh/v1/discovery.proto\"\x15\n\x13GetChallengeRequest\"\x86\x01\n\tChallenge\x12\x17\n\x05nonce\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x19\n\x11\x65xpires_at_unix_s\x18\x02 \x01(\x04\x12\x1a\n\x08operator\x18\x03 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12)\n\x07\x62inding\x18\x04 \x01(\x0b\x32\x18.hostmesh.v1.PeerBinding\"\xf4\x02\n\x14SessionAuthorization\x12\x18\n\x06\x63lient\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12\x1a\n\x08operator\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12 \n\x0e\x63lient_peer_id\x18\x03 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1e\n\x0chost_peer_id\x18\x04 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x17\n\x05nonce\x18\x05 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x1b\n\x08model_id\x18\x06 \x01(\tB\t\xc8\xf3\x18\x80\x01\xd0\xf3\x18\x01\x12!\n\x19max_price_micros_per_mtok\x18\x07 \x01(\x04\x12\x1a\n\x08\x63urrency\x18\x08 \x01(\tB\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x01\x12\x1d\n\x15spending_limit_micros\x18\t \x01(\x04\x12\x18\n\x10issued_at_unix_s\x18\n \x01(\x04\x12\x19\n\x11\x65xpires_at_unix_s\x18\x0b \x01(\x04\x12\x1b\n\tsignature\x18\x0c \x01(\x0c\x42\x08\xc8\xf3\x18\x41\xd0\xf3\x18\x41\"L\n\x10\x41uthorizeRequest\x12\x38\n\rauthorization\x18\x01 \x01(\x0b\x32!.hostmesh.v1.SessionAuthorization\"\xe6\x01\n\x0cSessionGrant\x12\x19\n\x07network\x18\x01 \x01(\tB\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\x12&\n\x14\x61uthorization_digest\x18\x03 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12 \n\x0e\x63lient_peer_id\x18\x04 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1e\n\x0chost_peer_id\x18\x05 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x18\n\x10issued_at_unix_s\x18\x06 \x01(\x04\x12\x19\n\x11\x65xpires_at_unix_s\x18\x07 \x01(\x04\"-\n\x11\x41uthorizeResponse\x12\x18\n\x05grant\x18\x01 \x01(\x0c\x42\t\xc8\xf3\x18\x80\x10\xd0\xf3\x18\x01\"3\n\x13\x43loseSessionRequest\x12\x1c\n\nsession_id\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\"\x16\n\x14\x43loseSessionResponse2\xb2\x02\n\x0eSessionService\x12S\n\x0cGetChallenge\x12 .hostmesh.v1.GetChallengeRequest\x1a\x16.hostmesh.v1.Challenge\"\t\x98\xf4\x18@\xa0\xf4\x18\x80\x08\x12V\n\tAuthorize\x12\x1d.hostmesh.v1.AuthorizeRequest\x1a\x1e.hostmesh.v1.AuthorizeResponse\"\n\x98\xf4\x18\x80\x08\xa0\xf4\x18\x80 \x12]\n\x0c\x43loseSession\x12 .hostmesh.v1.CloseSessionRequest\x1a!.hostmesh.v1.CloseSessionResponse\"\x08\x98\xf4\x18@\xa0\xf4\x18@\x1a\x14\xea\xf4\x18\x07session\xf2\xf4\x18\x05\x31.0.0b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19hostmesh/v1/session.proto\x12\x0bhostmesh.v1\x1a\x19hostmesh/v1/options.proto\x1a\x1bhostmesh/v1/discovery.proto\"\x15\n\x13GetChallengeRequest\"\x99\x01\n\tChallenge\x12\x17\n\x05nonce\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x19\n\x11\x65xpires_at_unix_s\x18\x02 \x01(\x04\x12\x1a\n\x08operator\x18\x03 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12)\n\x07\x62inding\x18\x04 \x01(\x0b\x32\x18.hostmesh.v1.PeerBinding\x12\x11\n\twork_bits\x18\x05 \x01(\r\"=\n\x07HostCap\x12\x1e\n\x0chost_peer_id\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x12\n\ncap_micros\x18\x02 \x01(\x04\"\x9a\x02\n\nDelegation\x12\x17\n\x05owner\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12\x1a\n\x08\x64\x65legate\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12 \n\tmodel_ids\x18\x03 \x03(\tB\r\xc8\xf3\x18\x80\x01\xd0\xf3\x18\x01\xd8\xf3\x18 \x12-\n\thost_caps\x18\x04 \x03(\x0b\x32\x14.hostmesh.v1.HostCapB\x04\xd8\xf3\x18 \x12\x1a\n\x08\x63urrency\x18\x05 \x01(\tB\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x01\x12\x18\n\x10issued_at_unix_s\x18\x06 \x01(\x04\x12\x19\n\x11\x65xpires_at_unix_s\x18\x07 \x01(\x04\x12\x17\n\x05nonce\x18\x08 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x1c\n\tsignature\x18\t \x01(\x0c\x42\t\xc8\xf3\x18\x80\x10\xd0\xf3\x18\x01\"\x8c\x01\n\x14\x44\x65legationRevocation\x12\x17\n\x05owner\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12#\n\x11\x64\x65legation_digest\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x18\n\x10issued_at_unix_s\x18\x03 \x01(\x04\x12\x1c\n\tsignature\x18\x04 \x01(\x0c\x42\t\xc8\xf3\x18\x80\x10\xd0\xf3\x18\x01\"\xac\x03\n\x14SessionAuthorization\x12\x18\n\x06\x63lient\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12\x1a\n\x08operator\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12 \n\x0e\x63lient_peer_id\x18\x03 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1e\n\x0chost_peer_id\x18\x04 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x17\n\x05nonce\x18\x05 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x1b\n\x08model_id\x18\x06 \x01(\tB\t\xc8\xf3\x18\x80\x01\xd0\xf3\x18\x01\x12!\n\x19max_price_micros_per_mtok\x18\x07 \x01(\x04\x12\x1a\n\x08\x63urrency\x18\x08 \x01(\tB\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x01\x12\x1d\n\x15spending_limit_micros\x18\t \x01(\x04\x12\x18\n\x10issued_at_unix_s\x18\n \x01(\x04\x12\x19\n\x11\x65xpires_at_unix_s\x18\x0b \x01(\x04\x12\x1c\n\tsignature\x18\x0c \x01(\x0c\x42\t\xc8\xf3\x18\x80\x10\xd0\xf3\x18\x01\x12\x14\n\x0cslice_micros\x18\r \x01(\x04\x12\x1f\n\x11\x64\x65legation_digest\x18\x0e \x01(\x0c\x42\x04\xc8\xf3\x18 \"\xab\x01\n\x10\x41uthorizeRequest\x12\x38\n\rauthorization\x18\x01 \x01(\x0b\x32!.hostmesh.v1.SessionAuthorization\x12+\n\ndelegation\x18\x02 \x01(\x0b\x32\x17.hostmesh.v1.Delegation\x12\x12\n\x04work\x18\x03 \x01(\x0c\x42\x04\xc8\xf3\x18\x08\x12\x1c\n\rdeposit_proof\x18\x04 \x01(\x0c\x42\x05\xc8\xf3\x18\x80\x10\"\xe6\x01\n\x0cSessionGrant\x12\x19\n\x07network\x18\x01 \x01(\tB\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\x12&\n\x14\x61uthorization_digest\x18\x03 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12 \n\x0e\x63lient_peer_id\x18\x04 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1e\n\x0chost_peer_id\x18\x05 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x18\n\x10issued_at_unix_s\x18\x06 \x01(\x04\x12\x19\n\x11\x65xpires_at_unix_s\x18\x07 \x01(\x04\"-\n\x11\x41uthorizeResponse\x12\x18\n\x05grant\x18\x01 \x01(\x0c\x42\t\xc8\xf3\x18\x80\x10\xd0\xf3\x18\x01\"3\n\x13\x43loseSessionRequest\x12\x1c\n\nsession_id\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\"\x16\n\x14\x43loseSessionResponse\"P\n\x17RevokeDelegationRequest\x12\x35\n\nrevocation\x18\x01 \x01(\x0b\x32!.hostmesh.v1.DelegationRevocation\"2\n\x18RevokeDelegationResponse\x12\x16\n\x0e\x65nded_sessions\x18\x01 \x01(\r2\xa2\x03\n\x0eSessionService\x12S\n\x0cGetChallenge\x12 .hostmesh.v1.GetChallengeRequest\x1a\x16.hostmesh.v1.Challenge\"\t\x98\xf4\x18@\xa0\xf4\x18\x80\x08\x12W\n\tAuthorize\x12\x1d.hostmesh.v1.AuthorizeRequest\x1a\x1e.hostmesh.v1.AuthorizeResponse\"\x0b\x98\xf4\x18\x80\x80\x01\xa0\xf4\x18\x80 \x12]\n\x0c\x43loseSession\x12 .hostmesh.v1.CloseSessionRequest\x1a!.hostmesh.v1.CloseSessionResponse\"\x08\x98\xf4\x18@\xa0\xf4\x18@\x12m\n\x10RevokeDelegation\x12$.hostmesh.v1.RevokeDelegationRequest\x1a%.hostmesh.v1.RevokeDelegationResponse\"\x0c\x90\x02\x02\x98\xf4\x18\x80 \xa0\xf4\x18@\x1a\x14\xea\xf4\x18\x07session\xf2\xf4\x18\x05\x31.0.0b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHALLENGE'].fields_by_name['nonce']._serialized_options = b'\310\363\030 \320\363\030 '
   _globals['_CHALLENGE'].fields_by_name['operator']._loaded_options = None
   _globals['_CHALLENGE'].fields_by_name['operator']._serialized_options = b'\310\363\030\024\320\363\030\024'
+  _globals['_HOSTCAP'].fields_by_name['host_peer_id']._loaded_options = None
+  _globals['_HOSTCAP'].fields_by_name['host_peer_id']._serialized_options = b'\310\363\030@\320\363\030\001'
+  _globals['_DELEGATION'].fields_by_name['owner']._loaded_options = None
+  _globals['_DELEGATION'].fields_by_name['owner']._serialized_options = b'\310\363\030\024\320\363\030\024'
+  _globals['_DELEGATION'].fields_by_name['delegate']._loaded_options = None
+  _globals['_DELEGATION'].fields_by_name['delegate']._serialized_options = b'\310\363\030\024\320\363\030\024'
+  _globals['_DELEGATION'].fields_by_name['model_ids']._loaded_options = None
+  _globals['_DELEGATION'].fields_by_name['model_ids']._serialized_options = b'\310\363\030\200\001\320\363\030\001\330\363\030 '
+  _globals['_DELEGATION'].fields_by_name['host_caps']._loaded_options = None
+  _globals['_DELEGATION'].fields_by_name['host_caps']._serialized_options = b'\330\363\030 '
+  _globals['_DELEGATION'].fields_by_name['currency']._loaded_options = None
+  _globals['_DELEGATION'].fields_by_name['currency']._serialized_options = b'\310\363\030\020\320\363\030\001'
+  _globals['_DELEGATION'].fields_by_name['nonce']._loaded_options = None
+  _globals['_DELEGATION'].fields_by_name['nonce']._serialized_options = b'\310\363\030 \320\363\030 '
+  _globals['_DELEGATION'].fields_by_name['signature']._loaded_options = None
+  _globals['_DELEGATION'].fields_by_name['signature']._serialized_options = b'\310\363\030\200\020\320\363\030\001'
+  _globals['_DELEGATIONREVOCATION'].fields_by_name['owner']._loaded_options = None
+  _globals['_DELEGATIONREVOCATION'].fields_by_name['owner']._serialized_options = b'\310\363\030\024\320\363\030\024'
+  _globals['_DELEGATIONREVOCATION'].fields_by_name['delegation_digest']._loaded_options = None
+  _globals['_DELEGATIONREVOCATION'].fields_by_name['delegation_digest']._serialized_options = b'\310\363\030 \320\363\030 '
+  _globals['_DELEGATIONREVOCATION'].fields_by_name['signature']._loaded_options = None
+  _globals['_DELEGATIONREVOCATION'].fields_by_name['signature']._serialized_options = b'\310\363\030\200\020\320\363\030\001'
   _globals['_SESSIONAUTHORIZATION'].fields_by_name['client']._loaded_options = None
   _globals['_SESSIONAUTHORIZATION'].fields_by_name['client']._serialized_options = b'\310\363\030\024\320\363\030\024'
   _globals['_SESSIONAUTHORIZATION'].fields_by_name['operator']._loaded_options = None
@@ -52,7 +74,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONAUTHORIZATION'].fields_by_name['currency']._loaded_options = None
   _globals['_SESSIONAUTHORIZATION'].fields_by_name['currency']._serialized_options = b'\310\363\030\020\320\363\030\001'
   _globals['_SESSIONAUTHORIZATION'].fields_by_name['signature']._loaded_options = None
-  _globals['_SESSIONAUTHORIZATION'].fields_by_name['signature']._serialized_options = b'\310\363\030A\320\363\030A'
+  _globals['_SESSIONAUTHORIZATION'].fields_by_name['signature']._serialized_options = b'\310\363\030\200\020\320\363\030\001'
+  _globals['_SESSIONAUTHORIZATION'].fields_by_name['delegation_digest']._loaded_options = None
+  _globals['_SESSIONAUTHORIZATION'].fields_by_name['delegation_digest']._serialized_options = b'\310\363\030 '
+  _globals['_AUTHORIZEREQUEST'].fields_by_name['work']._loaded_options = None
+  _globals['_AUTHORIZEREQUEST'].fields_by_name['work']._serialized_options = b'\310\363\030\010'
+  _globals['_AUTHORIZEREQUEST'].fields_by_name['deposit_proof']._loaded_options = None
+  _globals['_AUTHORIZEREQUEST'].fields_by_name['deposit_proof']._serialized_options = b'\310\363\030\200\020'
   _globals['_SESSIONGRANT'].fields_by_name['network']._loaded_options = None
   _globals['_SESSIONGRANT'].fields_by_name['network']._serialized_options = b'\310\363\030@\320\363\030\001'
   _globals['_SESSIONGRANT'].fields_by_name['session_id']._loaded_options = None
@@ -72,25 +100,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['GetChallenge']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['GetChallenge']._serialized_options = b'\230\364\030@\240\364\030\200\010'
   _globals['_SESSIONSERVICE'].methods_by_name['Authorize']._loaded_options = None
-  _globals['_SESSIONSERVICE'].methods_by_name['Authorize']._serialized_options = b'\230\364\030\200\010\240\364\030\200 '
+  _globals['_SESSIONSERVICE'].methods_by_name['Authorize']._serialized_options = b'\230\364\030\200\200\001\240\364\030\200 '
   _globals['_SESSIONSERVICE'].methods_by_name['CloseSession']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['CloseSession']._serialized_options = b'\230\364\030@\240\364\030@'
+  _globals['_SESSIONSERVICE'].methods_by_name['RevokeDelegation']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['RevokeDelegation']._serialized_options = b'\220\002\002\230\364\030\200 \240\364\030@'
   _globals['_GETCHALLENGEREQUEST']._serialized_start=98
   _globals['_GETCHALLENGEREQUEST']._serialized_end=119
   _globals['_CHALLENGE']._serialized_start=122
-  _globals['_CHALLENGE']._serialized_end=256
-  _globals['_SESSIONAUTHORIZATION']._serialized_start=259
-  _globals['_SESSIONAUTHORIZATION']._serialized_end=631
-  _globals['_AUTHORIZEREQUEST']._serialized_start=633
-  _globals['_AUTHORIZEREQUEST']._serialized_end=709
-  _globals['_SESSIONGRANT']._serialized_start=712
-  _globals['_SESSIONGRANT']._serialized_end=942
-  _globals['_AUTHORIZERESPONSE']._serialized_start=944
-  _globals['_AUTHORIZERESPONSE']._serialized_end=989
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=991
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1042
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1044
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1066
-  _globals['_SESSIONSERVICE']._serialized_start=1069
-  _globals['_SESSIONSERVICE']._serialized_end=1375
+  _globals['_CHALLENGE']._serialized_end=275
+  _globals['_HOSTCAP']._serialized_start=277
+  _globals['_HOSTCAP']._serialized_end=338
+  _globals['_DELEGATION']._serialized_start=341
+  _globals['_DELEGATION']._serialized_end=623
+  _globals['_DELEGATIONREVOCATION']._serialized_start=626
+  _globals['_DELEGATIONREVOCATION']._serialized_end=766
+  _globals['_SESSIONAUTHORIZATION']._serialized_start=769
+  _globals['_SESSIONAUTHORIZATION']._serialized_end=1197
+  _globals['_AUTHORIZEREQUEST']._serialized_start=1200
+  _globals['_AUTHORIZEREQUEST']._serialized_end=1371
+  _globals['_SESSIONGRANT']._serialized_start=1374
+  _globals['_SESSIONGRANT']._serialized_end=1604
+  _globals['_AUTHORIZERESPONSE']._serialized_start=1606
+  _globals['_AUTHORIZERESPONSE']._serialized_end=1651
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1653
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1704
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1706
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1728
+  _globals['_REVOKEDELEGATIONREQUEST']._serialized_start=1730
+  _globals['_REVOKEDELEGATIONREQUEST']._serialized_end=1810
+  _globals['_REVOKEDELEGATIONRESPONSE']._serialized_start=1812
+  _globals['_REVOKEDELEGATIONRESPONSE']._serialized_end=1862
+  _globals['_SESSIONSERVICE']._serialized_start=1865
+  _globals['_SESSIONSERVICE']._serialized_end=2283
 # @@protoc_insertion_point(module_scope)

@@ -10,13 +10,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from hostmesh.errors import BadSignatureError
-from hostmesh.identity.typed_data import (
-    SECP256K1_ORDER,
-    PeerBinding,
-    SessionAuthorization,
-    recover_signer,
-    typed_digest,
-)
+from hostmesh.identity.structs import PeerBinding, SessionAuthorization
+from hostmesh.identity.typed_data import SECP256K1_ORDER, recover_signer, typed_digest
 from hostmesh.identity.wallet import Wallet
 
 WALLET = Wallet.from_private_key("4c" * 32)

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from hostmesh.identity.typed_data import SessionAuthorization
+from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.reasons import Reason, RefusedError
 from hostmesh.sessions.table import SessionLimits, SessionRecord, SessionState, SessionTable
@@ -79,6 +79,7 @@ class Sessions(RuleBasedStateMachine):
             max_price_micros_per_mtok=1,
             currency="USD",
             spending_limit_micros=limit,
+            slice_micros=1_000,
             issued_at_unix_s=self.now,
             expires_at_unix_s=self.now + lifetime,
         )

@@ -59,7 +59,7 @@ def test_a_binding_proves_its_operator() -> None:
 
 def resigned(**fields: object) -> pb.PeerBinding:
     """A binding with other fields, signed again: wrong by its rules and not by its signature."""
-    from hostmesh.identity.typed_data import PeerBinding
+    from hostmesh.identity.structs import PeerBinding
 
     binding = bind()
     for name, value in fields.items():

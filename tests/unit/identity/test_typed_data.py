@@ -9,15 +9,8 @@ from eth_account.messages import encode_typed_data
 
 from hostmesh.errors import BadSignatureError, UsageError
 from hostmesh.identity.address import parse_address
-from hostmesh.identity.typed_data import (
-    SECP256K1_ORDER,
-    PeerBinding,
-    SessionAuthorization,
-    domain_separator,
-    recover_signer,
-    type_string,
-    typed_digest,
-)
+from hostmesh.identity.structs import PeerBinding, SessionAuthorization
+from hostmesh.identity.typed_data import SECP256K1_ORDER, domain_separator, recover_signer, type_string, typed_digest
 from hostmesh.identity.wallet import Wallet
 
 KEY = "0x" + "4c" * 32
@@ -40,6 +33,7 @@ AUTHORIZATION = SessionAuthorization(
     max_price_micros_per_mtok=150_000,
     currency="USD",
     spending_limit_micros=10_000,
+    slice_micros=1_000,
     issued_at_unix_s=1_700_000_000,
     expires_at_unix_s=1_700_003_600,
 )

@@ -20,7 +20,8 @@ from hostmesh.errors import HostmeshError, KeyFileError, UsageError
 from hostmesh.identity.files import create_owner_file
 from hostmesh.identity.keystore import create_wallet_file, read_wallet_file
 from hostmesh.identity.secret import Secret, as_secret
-from hostmesh.identity.typed_data import SECP256K1_ORDER, PeerBinding
+from hostmesh.identity.structs import PeerBinding
+from hostmesh.identity.typed_data import SECP256K1_ORDER
 from hostmesh.identity.wallet import Wallet
 
 # The phrase that Ethereum's development tools publish, with the accounts that they print for it.

@@ -11,7 +11,7 @@ import pytest
 
 from hostmesh.errors import HostmeshError, RpcError
 from hostmesh.identity.binding import sign_binding
-from hostmesh.identity.typed_data import SessionAuthorization
+from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey

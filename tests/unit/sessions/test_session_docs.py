@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from hostmesh.identity.typed_data import PeerBinding, SessionAuthorization, type_string
+from hostmesh.identity.structs import PeerBinding, SessionAuthorization
+from hostmesh.identity.typed_data import type_string
 from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.reasons import STATUS_OF, GrantFault, Reason
 from hostmesh.sessions.server import SessionServerLimits

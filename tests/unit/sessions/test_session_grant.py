@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hostmesh.errors import SessionError
-from hostmesh.identity.typed_data import SessionAuthorization, typed_digest
+from hostmesh.identity.structs import SessionAuthorization
+from hostmesh.identity.typed_data import typed_digest
 from hostmesh.net.envelope import seal_envelope
 from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
@@ -29,6 +30,7 @@ TERMS = SessionAuthorization(
     max_price_micros_per_mtok=1,
     currency="USD",
     spending_limit_micros=1,
+    slice_micros=1_000,
     issued_at_unix_s=int(NOW),
     expires_at_unix_s=int(NOW) + 3600,
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hostmesh.errors import ConfigError, MalformedMessageError, RecordExpiredError, RpcError, StatusCode
-from hostmesh.identity.typed_data import SECP256K1_ORDER, SessionAuthorization, typed_digest
+from hostmesh.identity.structs import SessionAuthorization
+from hostmesh.identity.typed_data import SECP256K1_ORDER, typed_digest
 from hostmesh.net.envelope import open_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
 from hostmesh.sessions import server as server_module

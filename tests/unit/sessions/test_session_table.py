@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hostmesh.errors import ConfigError, UsageError
-from hostmesh.identity.typed_data import SessionAuthorization
+from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.reasons import Reason, RefusedError
 from hostmesh.sessions.table import SessionLimits, SessionRecord, SessionState, SessionTable
@@ -26,6 +26,7 @@ def terms_of(number: int, *, limit: int = 1000, expires: int = 1000) -> SessionA
         max_price_micros_per_mtok=5,
         currency="USD",
         spending_limit_micros=limit,
+        slice_micros=1_000,
         issued_at_unix_s=0,
         expires_at_unix_s=expires,
     )

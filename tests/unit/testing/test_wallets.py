@@ -15,7 +15,8 @@ from hostmesh import Wallet, create_wallet_file, sign_binding
 from hostmesh.errors import UsageError
 from hostmesh.identity.binding import verify_binding
 from hostmesh.identity.secret import Secret
-from hostmesh.identity.typed_data import PeerBinding, recover_signer
+from hostmesh.identity.structs import PeerBinding
+from hostmesh.identity.typed_data import recover_signer
 from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.settings import Settings
 from hostmesh.testing import wallets
