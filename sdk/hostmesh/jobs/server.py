@@ -247,6 +247,12 @@ class JobServer(JobServiceBase):
         """Serve Countersign."""
         raise RpcError("this host writes no receipts yet", status=StatusCode.UNIMPLEMENTED)
 
+    async def get_receipt(
+        self, request: job_pb2.GetReceiptRequest, context: CallContext
+    ) -> job_pb2.GetReceiptResponse:
+        """Serve GetReceipt."""
+        raise RpcError("this host writes no receipts yet", status=StatusCode.UNIMPLEMENTED)
+
     # --- inside ---
 
     async def _accept(self, request: job_pb2.RunRequest, context: CallContext) -> _Job:

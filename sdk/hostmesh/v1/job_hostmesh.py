@@ -20,6 +20,7 @@ class JobServiceMethods:
     QUOTE = hostmesh.method(JOB_SERVICE, "Quote", job_pb2.QuoteRequest, job_pb2.QuoteResponse)
     RUN = hostmesh.method(JOB_SERVICE, "Run", job_pb2.RunRequest, job_pb2.RunResponse)
     COUNTERSIGN = hostmesh.method(JOB_SERVICE, "Countersign", job_pb2.CountersignRequest, job_pb2.CountersignResponse)
+    GET_RECEIPT = hostmesh.method(JOB_SERVICE, "GetReceipt", job_pb2.GetReceiptRequest, job_pb2.GetReceiptResponse)
 
 
 class JobServiceClient:
@@ -107,6 +108,31 @@ class JobServiceClient:
             retry=retry,
         )
 
+    async def get_receipt(
+        self,
+        request: job_pb2.GetReceiptRequest,
+        *,
+        timeout_s: float,
+        session_id: bytes = b"",
+        idempotency_key: bytes = b"",
+        metadata: Mapping[str, str] | None = None,
+        retry: hostmesh.RetryPolicy | None = None,
+    ) -> job_pb2.GetReceiptResponse:
+        """In the session of a job whose stream ended before its last receipt came: the receipt for what came.
+
+        See :meth:`hostmesh.RpcClient.unary`.
+        """
+        return await self._rpc.unary(
+            self._peer_id,
+            JobServiceMethods.GET_RECEIPT,
+            request,
+            timeout_s=timeout_s,
+            session_id=session_id,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            retry=retry,
+        )
+
 
 class JobServiceBase(hostmesh.ServiceBase):
     """Serves ``hostmesh.v1.JobService``.
@@ -138,3 +164,11 @@ class JobServiceBase(hostmesh.ServiceBase):
         context: hostmesh.CallContext,
     ) -> job_pb2.CountersignResponse:
         """In the session of the job. On disk at the host when it is answered."""
+
+    @abstractmethod
+    async def get_receipt(
+        self,
+        request: job_pb2.GetReceiptRequest,
+        context: hostmesh.CallContext,
+    ) -> job_pb2.GetReceiptResponse:
+        """In the session of a job whose stream ended before its last receipt came: the receipt for what came."""

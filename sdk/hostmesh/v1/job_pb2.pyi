@@ -186,3 +186,17 @@ class CountersignRequest(_message.Message):
 class CountersignResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class GetReceiptRequest(_message.Message):
+    __slots__ = ("job_id", "delivered_pieces")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_PIECES_FIELD_NUMBER: _ClassVar[int]
+    job_id: bytes
+    delivered_pieces: int
+    def __init__(self, job_id: _Optional[bytes] = ..., delivered_pieces: _Optional[int] = ...) -> None: ...
+
+class GetReceiptResponse(_message.Message):
+    __slots__ = ("receipt",)
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    receipt: bytes
+    def __init__(self, receipt: _Optional[bytes] = ...) -> None: ...
