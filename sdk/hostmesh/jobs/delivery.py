@@ -122,7 +122,8 @@ class Delivery:
             return
         if not 1 <= utf8_size(text) <= MAX_TEXT_BYTES:
             raise EngineError(f"a piece of text is no UTF-8 of at most {MAX_TEXT_BYTES} bytes")
-        delta = job_pb2.TextDelta(index=self._next_index, text=text)
+        tokens = self._meter.completion_tokens
+        delta = job_pb2.TextDelta(index=self._next_index, text=text, completion_tokens=tokens)
         self._next_index += 1
         await self._send(job_pb2.RunResponse(text=delta))
 

@@ -17,6 +17,7 @@ PAYLOAD_TYPE = b"/hostmesh/quote"
 QUOTE_ID_BYTES = 16
 MAX_QUOTE_BYTES = 2048
 """Most bytes of a sealed quote; the bound of QuoteResponse.quote."""
+DIGEST_SIZES = (0, 32)
 SKEW_TOLERANCE_S = 30
 """How far host and client clocks may be apart, as for host records."""
 
@@ -44,6 +45,10 @@ class QuoteOffer:
     expires_at_unix_s: int
     queue_position: int
     """Place in the host's queue when it was made; 0 = a job would have started at once."""
+    weights_sha256: bytes = b""
+    """Of the file that the job is run with, 32 bytes; empty = not said, as in the next two."""
+    tokenizer_sha256: bytes = b""
+    chat_template_sha256: bytes = b""
     envelope: bytes = field(repr=False)
     """The signed bytes: proof of what the host offered."""
 
@@ -65,6 +70,9 @@ def seal_quote(
         issued_at_unix_s=issued_at_unix_s,
         expires_at_unix_s=issued_at_unix_s + lifetime_s,
         queue_position=queue_position,
+        weights_sha256=terms.weights_sha256,
+        tokenizer_sha256=terms.tokenizer_sha256,
+        chat_template_sha256=terms.chat_template_sha256,
     )
     return seal_envelope(
         key, domain=quote_domain(network), payload_type=PAYLOAD_TYPE, payload=quote.SerializeToString()
@@ -112,6 +120,9 @@ def open_quote(
         ("model_id", quote.model_id == model_id),
         ("max_output_tokens", max_output_tokens is None or quote.max_output_tokens <= max_output_tokens),
         ("context_tokens", quote.context_tokens >= 1),
+        ("weights_sha256", len(quote.weights_sha256) in DIGEST_SIZES),
+        ("tokenizer_sha256", len(quote.tokenizer_sha256) in DIGEST_SIZES),
+        ("chat_template_sha256", len(quote.chat_template_sha256) in DIGEST_SIZES),
         ("expires_at_unix_s", quote.expires_at_unix_s > quote.issued_at_unix_s),
     ):
         if not is_right:
@@ -130,6 +141,9 @@ def open_quote(
         issued_at_unix_s=quote.issued_at_unix_s,
         expires_at_unix_s=quote.expires_at_unix_s,
         queue_position=quote.queue_position,
+        weights_sha256=quote.weights_sha256,
+        tokenizer_sha256=quote.tokenizer_sha256,
+        chat_template_sha256=quote.chat_template_sha256,
         envelope=data,
     )
 

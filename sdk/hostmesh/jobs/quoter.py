@@ -89,6 +89,9 @@ class Quoter:
             max_output_tokens=limit,
             context_tokens=model.context_tokens,
             expires_at_s=now + self._limits.quote_lifetime_s,
+            weights_sha256=model.weights_sha256 or b"",
+            tokenizer_sha256=model.tokenizer_sha256 or b"",
+            chat_template_sha256=model.chat_template_sha256 or b"",
         )
         self.book.issue(terms, now)
         return terms

@@ -28,6 +28,10 @@ class QuotedTerms:
     context_tokens: int
     expires_at_s: float
     """Monotonic seconds, the host's."""
+    weights_sha256: bytes = b""
+    """32 bytes, as in the next two; empty = not known."""
+    tokenizer_sha256: bytes = b""
+    chat_template_sha256: bytes = b""
 
 
 class QuoteBook:

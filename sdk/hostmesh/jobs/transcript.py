@@ -35,6 +35,8 @@ class TextDelta:
     index: int
     """0, 1, 2, ... without gaps."""
     text: str = field(repr=False)
+    completion_tokens: int
+    """Tokens of the whole answer up to the end of this piece, as the host counts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class Transcript:
         # A tokenizer makes at most a token of a byte.
         self._max_prompt_tokens = input_bytes(wire) + items * OVERHEAD_TOKENS_PER_ITEM + OVERHEAD_TOKENS
         self._next_index = 0
+        self._completion_tokens = 0
         self._dimensions: int | None = None
         self._accepted = False
         self._completed = False
@@ -129,7 +132,13 @@ class Transcript:
 
     def _text(self, delta: job_pb2.TextDelta) -> TextDelta:
         self._check_index(delta.index, "text.index")
-        return TextDelta(index=delta.index, text=delta.text)
+        if not self._completion_tokens <= delta.completion_tokens <= self._offer.max_output_tokens:
+            raise MalformedMessageError(
+                f"the answer's tokens went from {self._completion_tokens} to {delta.completion_tokens}",
+                field="text.completion_tokens",
+            )
+        self._completion_tokens = delta.completion_tokens
+        return TextDelta(index=delta.index, text=delta.text, completion_tokens=delta.completion_tokens)
 
     def _vector(self, vector: job_pb2.EmbeddingVector) -> EmbeddingResult:
         self._check_index(vector.index, "vector.index")

@@ -438,6 +438,16 @@ class Liar:
 
         await self.honest.run(request, context, tell)
 
+    async def countersign(
+        self, request: job_pb2.CountersignRequest, context: CallContext
+    ) -> job_pb2.CountersignResponse:
+        return await self.honest.countersign(request, context)
+
+    async def get_receipt(
+        self, request: job_pb2.GetReceiptRequest, context: CallContext
+    ) -> job_pb2.GetReceiptResponse:
+        return await self.honest.get_receipt(request, context)
+
 
 def make_client(
     host: Host,

@@ -36,7 +36,7 @@ def accepted() -> job_pb2.RunResponse:
 
 
 def text(index: int, value: str = "x") -> job_pb2.RunResponse:
-    return job_pb2.RunResponse(text=job_pb2.TextDelta(index=index, text=value))
+    return job_pb2.RunResponse(text=job_pb2.TextDelta(index=index, text=value, completion_tokens=index + 1))
 
 
 def vector(index: int, *values: float) -> job_pb2.RunResponse:
@@ -59,7 +59,10 @@ def play(*responses: job_pb2.RunResponse, wire: WireInput = CHAT, end: bool = Tr
 def test_a_chat_job_is_read_in_order() -> None:
     events = play(accepted(), text(0, "Hel"), text(1, "lo"), completed(reason="length"))
     assert events[0] == Accepted(job_id=b"j" * 16, queue_position=2)
-    assert events[1:3] == [TextDelta(index=0, text="Hel"), TextDelta(index=1, text="lo")]
+    assert events[1:3] == [
+        TextDelta(index=0, text="Hel", completion_tokens=1),
+        TextDelta(index=1, text="lo", completion_tokens=2),
+    ]
     assert isinstance(events[3], Completed)
     assert events[3].finish_reason is FinishReason.LENGTH
     assert (events[3].usage.prompt_tokens, events[3].usage.completion_tokens) == (4, 4)
