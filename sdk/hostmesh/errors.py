@@ -307,6 +307,28 @@ class RecordExpiredError(RecordInvalidError):
     code = "RECORD_EXPIRED"
 
 
+class BindingRevokedError(RecordInvalidError):
+    """The operator's wallet took back the binding of the host's key."""
+
+    code = "BINDING_REVOKED"
+
+
+class ProtocolDowngradeError(RemoteProtocolError):
+    """The peer offers a lower version of a protocol than its signed record states; nothing was executed.
+
+    Args:
+        promised: protocol id that the record states.
+        offered: protocol id that would have been spoken; empty where the peer offers no version of the protocol.
+    """
+
+    code = "PROTOCOL_DOWNGRADED"
+
+    def __init__(self, message: str, *, promised: str, offered: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.promised = promised
+        self.offered = offered
+
+
 # --- the peer answered with an error ---
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from hostmesh.errors import (
     BadSignatureError,
+    BindingRevokedError,
     InvalidAddressError,
     KeyFileError,
     MalformedMessageError,
@@ -53,7 +54,8 @@ def sign_binding(
         network: the network's name; the binding is worth nothing on another.
         now: unix seconds.
         lifetime_s: 1 s to 7 days.
-        revocation_epoch: raise it by one to revoke every binding made before.
+        revocation_epoch: of several bindings of one key by one wallet, those with the highest epoch known hold; see
+            :func:`hostmesh.identity.revocation.sign_revocation`.
 
     Raises:
         UsageError: a lifetime or epoch out of range.
@@ -88,14 +90,15 @@ def verify_binding(
         peer_id: the peer that must be bound: the one the connection or the envelope proved.
         network: our network's name.
         now: unix seconds.
-        least_epoch: the operator's current revocation epoch, as far as it is known.
+        least_epoch: the lowest epoch of this operator's bindings of this peer that holds, as far as it is known.
 
     Returns:
         The operator's address, 20 bytes.
 
     Raises:
-        RecordInvalidError: of another peer, issued in the future, living over 7 days, revoked, or a field out of
-            bounds; ``field`` names it.
+        RecordInvalidError: of another peer, issued in the future, living over 7 days, or a field out of bounds;
+            ``field`` names it.
+        BindingRevokedError: its epoch is below ``least_epoch``.
         RecordExpiredError: expired more than 30 s ago.
         BadSignatureError: not signed by the operator it names, or for another network.
 
@@ -119,10 +122,20 @@ def verify_binding(
             remedy="the operator signs a new one: hostmesh-host bind",
         )
     if struct.revocation_epoch < least_epoch:
-        raise RecordInvalidError("the binding was revoked by its operator", field="binding.revocation_epoch")
+        raise revoked_error()
     if recover_signer(struct, binding.signature, network) != struct.operator:
         raise BadSignatureError("the binding is not signed by its operator for this network")
     return struct.operator
+
+
+def revoked_error() -> BindingRevokedError:
+    """Return what a binding of too low an epoch is refused with."""
+    return BindingRevokedError(
+        "the operator's wallet revoked this binding",
+        field="binding.revocation_epoch",
+        remedy="clients: find hosts again; the operator, if the machine is still his: hostmesh-host bind with a higher "
+        "--revocation-epoch",
+    )
 
 
 def _to_struct(binding: pb.PeerBinding) -> PeerBinding:

@@ -36,7 +36,36 @@ class PeerBinding:
     issued_at_unix_s: int
     expires_at_unix_s: int
     revocation_epoch: int
-    """Bindings below the wallet's current epoch are revoked."""
+    """Bindings of this peer key by this wallet with a lower epoch are revoked."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindingRevocation:
+    """An operator says: of my bindings of this peer key, those below an epoch are void.
+
+    Raises:
+        UsageError: a field out of its bounds.
+    """
+
+    TYPE_NAME: ClassVar[str] = "BindingRevocation"
+    MEMBERS: ClassVar[tuple[type[TypedStruct], ...]] = ()
+    FIELDS: ClassVar[FieldTable] = (
+        ("address", "operator", "operator"),
+        ("bytes", "peerId", "peer_id"),
+        ("uint64", "leastEpoch", "least_epoch"),
+        ("uint64", "issuedAt", "issued_at_unix_s"),
+    )
+
+    operator: bytes
+    """The wallet, 20 bytes."""
+    peer_id: bytes
+    """Raw multihash, 1 to 64 bytes."""
+    least_epoch: int
+    """The lowest epoch that still holds."""
+    issued_at_unix_s: int
 
     def __post_init__(self) -> None:
         check_fields(self)

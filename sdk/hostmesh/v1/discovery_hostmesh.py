@@ -80,7 +80,10 @@ class DiscoveryServiceClient:
         metadata: Mapping[str, str] | None = None,
         retry: hostmesh.RetryPolicy | None = None,
     ) -> discovery_pb2.AnnounceResponse:
-        """Hands over a newer record, a tombstone above all; or, since 1.1.0, a proof against a key.
+        """Call ``Announce``.
+
+        Hands over a newer record, a tombstone above all; or, since 1.1.0, a proof against a key; or, since 1.2.0, a
+        revocation.
 
         See :meth:`hostmesh.RpcClient.unary`.
         """
@@ -145,7 +148,11 @@ class DiscoveryServiceBase(hostmesh.ServiceBase):
         request: discovery_pb2.AnnounceRequest,
         context: hostmesh.CallContext,
     ) -> discovery_pb2.AnnounceResponse:
-        """Hands over a newer record, a tombstone above all; or, since 1.1.0, a proof against a key."""
+        """Serve ``Announce``.
+
+        Hands over a newer record, a tombstone above all; or, since 1.1.0, a proof against a key; or, since 1.2.0, a
+        revocation.
+        """
 
     @abstractmethod
     async def query(

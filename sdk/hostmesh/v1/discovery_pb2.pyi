@@ -110,7 +110,7 @@ class Location(_message.Message):
     def __init__(self, country_code: _Optional[str] = ..., region: _Optional[str] = ...) -> None: ...
 
 class HostRecord(_message.Message):
-    __slots__ = ("network", "peer_id", "operator", "sequence", "issued_at_unix_s", "expires_at_unix_s", "state", "addresses", "models", "location", "capabilities", "started_at_unix_s", "max_concurrent_jobs", "max_queued_jobs", "software", "protocols", "hardware", "reachability")
+    __slots__ = ("network", "peer_id", "operator", "sequence", "issued_at_unix_s", "expires_at_unix_s", "state", "addresses", "models", "location", "capabilities", "started_at_unix_s", "max_concurrent_jobs", "max_queued_jobs", "software", "protocols", "hardware", "reachability", "binding_epoch")
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class HostRecord(_message.Message):
     PROTOCOLS_FIELD_NUMBER: _ClassVar[int]
     HARDWARE_FIELD_NUMBER: _ClassVar[int]
     REACHABILITY_FIELD_NUMBER: _ClassVar[int]
+    BINDING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     network: str
     peer_id: bytes
     operator: bytes
@@ -147,7 +148,8 @@ class HostRecord(_message.Message):
     protocols: _containers.RepeatedScalarFieldContainer[str]
     hardware: Hardware
     reachability: Reachability
-    def __init__(self, network: _Optional[str] = ..., peer_id: _Optional[bytes] = ..., operator: _Optional[bytes] = ..., sequence: _Optional[int] = ..., issued_at_unix_s: _Optional[int] = ..., expires_at_unix_s: _Optional[int] = ..., state: _Optional[_Union[HostState, str]] = ..., addresses: _Optional[_Iterable[bytes]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., location: _Optional[_Union[Location, _Mapping]] = ..., capabilities: _Optional[_Iterable[str]] = ..., started_at_unix_s: _Optional[int] = ..., max_concurrent_jobs: _Optional[int] = ..., max_queued_jobs: _Optional[int] = ..., software: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., reachability: _Optional[_Union[Reachability, str]] = ...) -> None: ...
+    binding_epoch: int
+    def __init__(self, network: _Optional[str] = ..., peer_id: _Optional[bytes] = ..., operator: _Optional[bytes] = ..., sequence: _Optional[int] = ..., issued_at_unix_s: _Optional[int] = ..., expires_at_unix_s: _Optional[int] = ..., state: _Optional[_Union[HostState, str]] = ..., addresses: _Optional[_Iterable[bytes]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., location: _Optional[_Union[Location, _Mapping]] = ..., capabilities: _Optional[_Iterable[str]] = ..., started_at_unix_s: _Optional[int] = ..., max_concurrent_jobs: _Optional[int] = ..., max_queued_jobs: _Optional[int] = ..., software: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., reachability: _Optional[_Union[Reachability, str]] = ..., binding_epoch: _Optional[int] = ...) -> None: ...
 
 class PeerBinding(_message.Message):
     __slots__ = ("operator", "peer_id", "issued_at_unix_s", "expires_at_unix_s", "revocation_epoch", "signature")
@@ -165,6 +167,20 @@ class PeerBinding(_message.Message):
     signature: bytes
     def __init__(self, operator: _Optional[bytes] = ..., peer_id: _Optional[bytes] = ..., issued_at_unix_s: _Optional[int] = ..., expires_at_unix_s: _Optional[int] = ..., revocation_epoch: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
+class BindingRevocation(_message.Message):
+    __slots__ = ("operator", "peer_id", "least_epoch", "issued_at_unix_s", "signature")
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEAST_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    operator: bytes
+    peer_id: bytes
+    least_epoch: int
+    issued_at_unix_s: int
+    signature: bytes
+    def __init__(self, operator: _Optional[bytes] = ..., peer_id: _Optional[bytes] = ..., least_epoch: _Optional[int] = ..., issued_at_unix_s: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
 class SignedHostRecord(_message.Message):
     __slots__ = ("envelope", "binding")
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
@@ -178,10 +194,12 @@ class GetRecordRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetRecordResponse(_message.Message):
-    __slots__ = ("record",)
+    __slots__ = ("record", "revocations")
     RECORD_FIELD_NUMBER: _ClassVar[int]
+    REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
     record: SignedHostRecord
-    def __init__(self, record: _Optional[_Union[SignedHostRecord, _Mapping]] = ...) -> None: ...
+    revocations: _containers.RepeatedCompositeFieldContainer[BindingRevocation]
+    def __init__(self, record: _Optional[_Union[SignedHostRecord, _Mapping]] = ..., revocations: _Optional[_Iterable[_Union[BindingRevocation, _Mapping]]] = ...) -> None: ...
 
 class EquivocationProof(_message.Message):
     __slots__ = ("first_envelope", "second_envelope")
@@ -192,16 +210,20 @@ class EquivocationProof(_message.Message):
     def __init__(self, first_envelope: _Optional[bytes] = ..., second_envelope: _Optional[bytes] = ...) -> None: ...
 
 class AnnounceRequest(_message.Message):
-    __slots__ = ("record", "proof")
+    __slots__ = ("record", "proof", "revocation")
     RECORD_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
     record: SignedHostRecord
     proof: EquivocationProof
-    def __init__(self, record: _Optional[_Union[SignedHostRecord, _Mapping]] = ..., proof: _Optional[_Union[EquivocationProof, _Mapping]] = ...) -> None: ...
+    revocation: BindingRevocation
+    def __init__(self, record: _Optional[_Union[SignedHostRecord, _Mapping]] = ..., proof: _Optional[_Union[EquivocationProof, _Mapping]] = ..., revocation: _Optional[_Union[BindingRevocation, _Mapping]] = ...) -> None: ...
 
 class AnnounceResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("revocation",)
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    revocation: BindingRevocation
+    def __init__(self, revocation: _Optional[_Union[BindingRevocation, _Mapping]] = ...) -> None: ...
 
 class QueryRequest(_message.Message):
     __slots__ = ("model_ids", "country_code", "limit", "cursor")
@@ -216,9 +238,11 @@ class QueryRequest(_message.Message):
     def __init__(self, model_ids: _Optional[_Iterable[str]] = ..., country_code: _Optional[str] = ..., limit: _Optional[int] = ..., cursor: _Optional[bytes] = ...) -> None: ...
 
 class QueryResponse(_message.Message):
-    __slots__ = ("records", "cursor")
+    __slots__ = ("records", "cursor", "revocations")
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
+    REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
     records: _containers.RepeatedCompositeFieldContainer[SignedHostRecord]
     cursor: bytes
-    def __init__(self, records: _Optional[_Iterable[_Union[SignedHostRecord, _Mapping]]] = ..., cursor: _Optional[bytes] = ...) -> None: ...
+    revocations: _containers.RepeatedCompositeFieldContainer[BindingRevocation]
+    def __init__(self, records: _Optional[_Iterable[_Union[SignedHostRecord, _Mapping]]] = ..., cursor: _Optional[bytes] = ..., revocations: _Optional[_Iterable[_Union[BindingRevocation, _Mapping]]] = ...) -> None: ...
