@@ -64,6 +64,8 @@ TYPES = {
         {"name": "spendingLimitMicros", "type": "uint64"},
         {"name": "issuedAt", "type": "uint64"},
         {"name": "expiresAt", "type": "uint64"},
+        {"name": "sliceMicros", "type": "uint64"},
+        {"name": "delegationDigest", "type": "bytes32"},
     ],
 }
 
@@ -106,7 +108,7 @@ def test_the_digests_are_the_published_ones() -> None:
     assert domain_separator(NETWORK).hex() == "c17f81f2cdbd08c1ca02843ff6c085c41015fe96153b42e7edbedb2d9dead508"
     assert typed_digest(BINDING, NETWORK).hex() == "046128a831611c91b0cae0c74a97b2b74606c1e23fcc7e7f8346a5238631f311"
     assert (
-        typed_digest(AUTHORIZATION, NETWORK).hex() == "5dca306a3ba9656f73f8ebf57f8e8676f66fe9900d8fe8fbfd924b3a54f3d7d6"
+        typed_digest(AUTHORIZATION, NETWORK).hex() == "26fdd10b41ad192392f64312fff4a4264c8e35796a9716a6a3d10155959b355a"
     )
     wallet = Wallet.from_private_key(KEY)
     assert wallet.address == "0xdB00079cad3e665853Bf766eFe26F4C38cdbdCDA"
@@ -115,8 +117,8 @@ def test_the_digests_are_the_published_ones() -> None:
         "d761b156ac4d24742bdc35e612e51c"
     )
     assert wallet.sign(AUTHORIZATION, NETWORK).hex() == (
-        "12b739ca1a46a0126d1fb2e1cdf100b2d43c2a16ed3b05a4d936de19f749fc0b1ed2916ce40c0b377d03122129242f1dea98"
-        "fbea45db85fb572e8467dc7de1971b"
+        "c2e98d753101b82047532149dc77c663e29d7d01600c5f343449109c21120a1e4db1f0fb5429c4c6a30fbda75b05a9f720a8"
+        "c0658abeb663cb7a6bc684c8c6b51b"
     )
 
 
@@ -124,7 +126,7 @@ def test_the_type_strings_are_the_published_ones() -> None:
     assert type_string(SessionAuthorization) == (
         "SessionAuthorization(address client,address operator,bytes clientPeerId,bytes hostPeerId,bytes32 nonce,"
         "string modelId,uint64 maxPriceMicrosPerMtok,string currency,uint64 spendingLimitMicros,uint64 issuedAt,"
-        "uint64 expiresAt)"
+        "uint64 expiresAt,uint64 sliceMicros,bytes32 delegationDigest)"
     )
 
 
