@@ -1,4 +1,4 @@
-"""Installs the js-libp2p peers in ``js/`` and ``js-rpc/``, once for each content of their lock files and sources."""
+"""Installs the Node.js programs in ``js*/``, once for each content of their lock files and sources."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).with_name("js")
 RPC_SOURCES = Path(__file__).with_name("js-rpc")
+ETHERS_SOURCES = Path(__file__).with_name("js-ethers")
 INSTALL_LIMIT_S = 480
 _MANIFESTS = ("package.json", "package-lock.json")
 _NPM_CPU_NAMES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}
@@ -29,12 +30,17 @@ def prepare_js_rpc_client(cache_directory: Path) -> list[str]:
     return _prepare(RPC_SOURCES, "conformance.mjs", cache_directory)
 
 
+def prepare_ethers(cache_directory: Path) -> list[str]:
+    """Return the command line of the program in ``js-ethers/``. As :func:`_prepare`."""
+    return _prepare(ETHERS_SOURCES, "ethers.mjs", cache_directory)
+
+
 def _prepare(package: Path, main: str, cache_directory: Path) -> list[str]:
     """Return the start of a program's command line, after installing what the directory does not have yet.
 
-    js-libp2p comes from the npm registry, as the lock file pins it, and with it a Node.js that can run it: of the
-    machine's own Node.js only ``npm`` is used. A change of the sources alone installs nothing again. Parallel callers
-    wait for the one that installs.
+    The packages come from the npm registry, as the lock file pins them, and with them a Node.js that can run them: of
+    the machine's own Node.js only ``npm`` is used. A change of the sources alone installs nothing again. Parallel
+    callers wait for the one that installs.
 
     Args:
         package: a folder with manifests and sources.
@@ -65,7 +71,7 @@ def _node_path() -> Path:
     cpu = _NPM_CPU_NAMES.get(platform.machine().lower())
     if sys.platform != "linux" or cpu is None:
         raise RuntimeError(
-            f"the js-libp2p peer brings Node.js for Linux on x64 and arm64, not for {sys.platform} on "
+            f"this program brings Node.js for Linux on x64 and arm64, not for {sys.platform} on "
             f"{platform.machine()}: add its package to the optionalDependencies in {SOURCES / 'package.json'}"
         )
     return Path("node_modules", f"node-linux-{cpu}", "bin", "node")
@@ -84,7 +90,7 @@ def _install(manifests: Iterable[Path], modules: Path, node: Path) -> None:
     """An installation appears whole or not at all: one that was killed leaves none that looks finished."""
     npm = shutil.which("npm")
     if npm is None:
-        raise RuntimeError("the js-libp2p peer needs npm, and there is none in PATH: install Node.js 18 or newer")
+        raise RuntimeError("this needs npm, and there is none in PATH: install Node.js 18 or newer")
     with tempfile.TemporaryDirectory(dir=modules.parent) as scratch:
         staged = Path(scratch) / modules.name
         _copy(manifests, staged)
