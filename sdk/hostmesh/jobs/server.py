@@ -34,7 +34,6 @@ from hostmesh.jobs.delivery import Delivery
 from hostmesh.jobs.engine import ChatWork, Engine, Work
 from hostmesh.jobs.offer import QUOTE_ID_BYTES, seal_quote
 from hostmesh.jobs.parameters import decode_parameters
-from hostmesh.jobs.pricing import cost_micros
 from hostmesh.jobs.quoter import Quoter
 from hostmesh.jobs.reasons import job_refused, to_status
 from hostmesh.jobs.stats import UNCHARGED_OUTCOMES, JobOutcome, JobStats
@@ -42,6 +41,7 @@ from hostmesh.jobs.throughput import Throughput
 from hostmesh.jobs.usage import TokenMeter, most_tokens
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.receipts.pricing import cost_micros
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.shapes import SendResponse
 from hostmesh.sessions.authorization import ModelPrice
@@ -247,9 +247,7 @@ class JobServer(JobServiceBase):
         """Serve Countersign."""
         raise RpcError("this host writes no receipts yet", status=StatusCode.UNIMPLEMENTED)
 
-    async def get_receipt(
-        self, request: job_pb2.GetReceiptRequest, context: CallContext
-    ) -> job_pb2.GetReceiptResponse:
+    async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
         """Serve GetReceipt."""
         raise RpcError("this host writes no receipts yet", status=StatusCode.UNIMPLEMENTED)
 

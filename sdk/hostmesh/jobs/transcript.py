@@ -18,8 +18,8 @@ from hostmesh.errors import MalformedMessageError, RemoteProtocolError
 from hostmesh.jobs.content import WireInput, input_bytes
 from hostmesh.jobs.engine import FinishReason
 from hostmesh.jobs.offer import QuoteOffer
-from hostmesh.jobs.pricing import cost_micros
 from hostmesh.jobs.usage import Usage
+from hostmesh.receipts.pricing import cost_micros
 from hostmesh.v1 import job_pb2
 
 OVERHEAD_TOKENS = 1024

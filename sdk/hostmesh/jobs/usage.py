@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hostmesh.errors import EngineError
 from hostmesh.jobs.engine import ChatWork, EmbeddingWork, Finished, TextPiece, Work
-from hostmesh.jobs.pricing import cost_micros
+from hostmesh.receipts.pricing import cost_micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,9 @@ from hostmesh.discovery.service import CallFrom
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import Engine
-from hostmesh.jobs.pricing import cost_micros
 from hostmesh.jobs.server import JobServer
 from hostmesh.net.stream import Stream
+from hostmesh.receipts.pricing import cost_micros
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.method import protocol_ids
 from hostmesh.rpc.outcome import OK

@@ -23,12 +23,12 @@ from hostmesh.jobs.engine import (
 )
 from hostmesh.jobs.offer import QuoteOffer, open_quote, seal_quote
 from hostmesh.jobs.parameters import ALLOWED, IntegerRule, NumberRule, Rule
-from hostmesh.jobs.pricing import cost_micros
 from hostmesh.jobs.quotes import QuotedTerms
 from hostmesh.jobs.stats import JobOutcome, JobStats
 from hostmesh.jobs.transcript import TextDelta
 from hostmesh.jobs.usage import Usage
 from hostmesh.model_kind import ModelKind
+from hostmesh.receipts.pricing import cost_micros
 from hostmesh.testing.lazy_hypothesis import st
 from hostmesh.testing.strategies_basic import (
     MAX_UINT32,

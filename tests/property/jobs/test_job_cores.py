@@ -19,10 +19,10 @@ from hostmesh.jobs.admission import Admission, JobLimits
 from hostmesh.jobs.content import build_input
 from hostmesh.jobs.offer import open_quote
 from hostmesh.jobs.parameters import ALLOWED, MAX_PARAMETERS, check_parameters, decode_parameters, encode_parameters
-from hostmesh.jobs.pricing import cost_micros, slice_micros
 from hostmesh.jobs.quotes import QuoteBook, QuotedTerms
 from hostmesh.jobs.transcript import Transcript
 from hostmesh.net.peer_id import PeerId
+from hostmesh.receipts.pricing import cost_micros, due_micros
 from hostmesh.v1 import job_pb2
 
 TOKENS = st.integers(0, 2**40)
@@ -38,7 +38,7 @@ def test_the_cost_is_the_exact_one_rounded_up(tokens: int, price: int) -> None:
 @given(cuts=st.lists(TOKENS, max_size=50), price=PRICES)
 def test_any_slicing_of_a_job_bills_the_same(cuts: list[int], price: int) -> None:
     counts = sorted([0, *cuts])
-    bill = sum(slice_micros(before, after, price) for before, after in pairwise(counts))
+    bill = sum(due_micros(before, after, price) for before, after in pairwise(counts))
     assert bill == cost_micros(counts[-1], price)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostmesh.errors import UsageError
-from hostmesh.jobs.pricing import cost_micros, slice_micros
+from hostmesh.receipts.pricing import cost_micros, due_micros
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_what_is_no_count_is_refused(wrong: object) -> None:
 
 
 def test_slices_of_a_thousand_single_tokens_cost_what_the_whole_does() -> None:
-    slices = [slice_micros(n, n + 1, 250) for n in range(1000)]
+    slices = [due_micros(n, n + 1, 250) for n in range(1000)]
     assert sum(slices) == cost_micros(1000, 250) == 1
     assert 5 * sum(slices) == 5, "upstream M17: a cumulative count taken for a delta overcharged five times"
 
 
 def test_a_count_never_goes_back() -> None:
     with pytest.raises(UsageError):
-        slice_micros(5, 4, 1)
+        due_micros(5, 4, 1)

@@ -31,7 +31,7 @@ def cost_micros(tokens: int, price_micros_per_mtok: int) -> int:
     return -(-tokens * price_micros_per_mtok // TOKENS_PER_PRICE)
 
 
-def slice_micros(previous_tokens: int, cumulative_tokens: int, price_micros_per_mtok: int) -> int:
+def due_micros(previous_tokens: int, cumulative_tokens: int, price_micros_per_mtok: int) -> int:
     """Return what is due for the tokens since ``previous_tokens``, so that any slicing adds up to the whole's cost.
 
     Args:
@@ -42,7 +42,7 @@ def slice_micros(previous_tokens: int, cumulative_tokens: int, price_micros_per_
     Raises:
         UsageError: the count went back, or a value is no integer >= 0.
 
-    >>> slice_micros(0, 1, 1) + slice_micros(1, 2, 1) == cost_micros(2, 1)
+    >>> due_micros(0, 1, 1) + due_micros(1, 2, 1) == cost_micros(2, 1)
     True
     """
     if cumulative_tokens < previous_tokens:
