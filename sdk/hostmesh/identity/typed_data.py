@@ -74,11 +74,20 @@ def _is_value(struct: TypedStruct, kind: str, value: object) -> bool:
         case "bytes":
             return isinstance(value, bytes) and 1 <= len(value) <= MAX_BYTES
         case "string":
-            return isinstance(value, str) and value != ""
+            return isinstance(value, str) and value != "" and _has_bytes(value)
         case "uint8" | "uint64":
             return type(value) is int and 0 <= value < 2 ** int(kind[4:])
         case _:
             return any(kind == member.TYPE_NAME and isinstance(value, member) for member in struct.MEMBERS)
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether text has a UTF-8 form, which half of a surrogate pair has not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def type_string(struct: TypedStruct | type[TypedStruct]) -> str:

@@ -231,7 +231,9 @@ def test_a_value_out_of_its_type_is_refused(field: str, value: Any) -> None:
         dataclasses.replace(BINDING, **{field: value})
 
 
-@pytest.mark.parametrize(("field", "value"), [("nonce", bytes(31)), ("model_id", ""), ("currency", b"USD")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("nonce", bytes(31)), ("model_id", ""), ("model_id", "a\ud83e"), ("currency", b"USD")]
+)
 def test_an_authorisation_value_out_of_its_type_is_refused(field: str, value: Any) -> None:
     with pytest.raises(UsageError, match=field):
         dataclasses.replace(AUTHORIZATION, **{field: value})
