@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import trio
 
@@ -27,7 +26,8 @@ from hostmesh.errors import (
     RpcError,
     StatusCode,
 )
-from hostmesh.jobs.account import JobReservation, RequireSession
+from hostmesh.jobs.accepted import AcceptedJob
+from hostmesh.jobs.account import RequireSession
 from hostmesh.jobs.admission import Admission, JobLimits
 from hostmesh.jobs.content import work_of
 from hostmesh.jobs.delivery import Delivery
@@ -52,36 +52,6 @@ from hostmesh.v1.job_hostmesh import JobServiceBase
 logger = logging.getLogger("hostmesh.jobs")
 
 JOB_ID_BYTES = 16
-SEND_GRACE_S = 1.0
-"""How long a job that is stopped may take for the response that it is sending."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Job:
-    """One accepted job."""
-
-    job_id: bytes
-    peer_id: PeerId
-    work: Work
-    meter: TokenMeter
-    reservation: JobReservation
-    queue_position: int
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    turn: trio.Event = field(default_factory=trio.Event)
-    outcome: JobOutcome = JobOutcome.FAILED
-    is_drained: bool = False
-    is_sending: bool = False
-
-    def stop(self) -> None:
-        """Stop it because the host leaves: at once, or after the response that is on its way.
-
-        A response that is cut in the middle would take the stream with it, and the client would not learn why.
-        """
-        self.is_drained = True
-        if self.is_sending:
-            self.scope.deadline = min(self.scope.deadline, trio.current_time() + SEND_GRACE_S)
-        else:
-            self.scope.cancel()
 
 
 class JobServer(JobServiceBase):
@@ -117,7 +87,7 @@ class JobServer(JobServiceBase):
         self._quoter = Quoter(engine.models(), prices, self._limits)
         self._admission = Admission(self._limits)
         self._throughput = Throughput()
-        self._jobs: dict[bytes, _Job] = {}
+        self._jobs: dict[bytes, AcceptedJob] = {}
         self._job_ended = trio.Event()
         self._watchers: dict[object, Callable[[], None]] = {}
         self._accepted = 0
@@ -253,7 +223,7 @@ class JobServer(JobServiceBase):
 
     # --- inside ---
 
-    async def _accept(self, request: job_pb2.RunRequest, context: CallContext) -> _Job:
+    async def _accept(self, request: job_pb2.RunRequest, context: CallContext) -> AcceptedJob:
         """Check everything, the cheap first, and let the job in."""
         self._admission.check(context.peer_id)
         terms = self._quoter.book.look_up(request.quote_id, context.peer_id, self._system.monotonic_s())
@@ -286,7 +256,7 @@ class JobServer(JobServiceBase):
         session = self._require_session(context, terms.model_id)
         reservation = session.reserve(cost_micros(most, terms.price_micros_per_mtok))
         self._quoter.book.consume(terms.quote_id, context.peer_id, now)
-        job = _Job(
+        job = AcceptedJob(
             job_id=job_id,
             peer_id=context.peer_id,
             work=work,
@@ -312,7 +282,9 @@ class JobServer(JobServiceBase):
             return await self._engine.count_prompt_tokens(work)
         raise EngineError(f"the engine counted no tokens for {self._limits.engine_silence_s:g} s")
 
-    async def _see_through(self, job: _Job, context: CallContext, send: SendResponse[job_pb2.RunResponse]) -> None:
+    async def _see_through(
+        self, job: AcceptedJob, context: CallContext, send: SendResponse[job_pb2.RunResponse]
+    ) -> None:
         async def send_whole(response: job_pb2.RunResponse) -> None:
             job.is_sending = True
             await send(response)
@@ -349,7 +321,7 @@ class JobServer(JobServiceBase):
             job.outcome = JobOutcome.EXPIRED
             raise to_status(job_refused("JOB_TIME_LIMIT", f"a job runs at most {self._limits.max_job_s:g} s here"))
 
-    def _end(self, job: _Job) -> None:
+    def _end(self, job: AcceptedJob) -> None:
         """Free the slot, settle the bill, count the outcome. Runs once a job, and waits for nothing."""
         if job.outcome in UNCHARGED_OUTCOMES:
             job.reservation.release()
