@@ -13,6 +13,7 @@ from tests.interop.ethers_vectors import VECTORS, compute_vectors
 from tests.interop.js_peer import prepare_ethers
 from tests.support.typed_values import boundary_structs, drawn_struct, struct_types
 
+from hostmesh.errors import KeyFileError
 from hostmesh.identity.files import create_owner_file
 from hostmesh.identity.keystore import create_wallet_file, read_wallet_file
 from hostmesh.identity.secret import Secret
@@ -96,6 +97,16 @@ def test_a_wallet_file_of_ethers_opens_here(ethers: Ethers, password: str, tmp_p
     answer = ethers.ask("encrypt", key="0x" + KEYS[0], password=password)
     create_owner_file(tmp_path / "wallet.json", Secret(answer["keystore"]))
     assert read_wallet_file(tmp_path / "wallet.json", lambda: password) == wallet
+
+
+def test_ethers_composes_a_password_and_we_take_it_as_it_is(ethers: Ethers, tmp_path: Path) -> None:
+    """As docs/protocols/binding.md says: ethers opens with the NFKC form of what was typed."""
+    answer = ethers.ask("encrypt", key="0x" + KEYS[0], password="Ka\u0308se", scryptN=2)
+    path = tmp_path / "wallet.json"
+    create_owner_file(path, Secret(answer["keystore"]))
+    assert read_wallet_file(path, lambda: "K\u00e4se") == Wallet.from_private_key(KEYS[0])
+    with pytest.raises(KeyFileError, match="password"):
+        read_wallet_file(path, lambda: "Ka\u0308se")
 
 
 @pytest.mark.parametrize("password", ["pw", PASSWORD])
