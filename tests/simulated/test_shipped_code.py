@@ -69,7 +69,7 @@ CALLED = {
     "status/client": "StatusClient.ping StatusClient.watch_status",
     "messaging/direct": "DirectMessenger.send",
     "messaging/inbox": "Inbox.send",
-    "reputation/store": "OutcomeStore.add",
+    "reputation/store": "EvidenceStore.add",
 }
 GIVEN = {
     "hostmesh.testing.clock.MachineClock",

@@ -1,13 +1,25 @@
-"""Outcomes on disk: one row a host with its two counts.
+"""Evidence about hosts, and what others' receipts say of them, on disk.
 
-At most ``max_hosts`` rows: beyond, the host with the least evidence goes, the longest unseen first.
+Hosts: at most ``max_hosts``; beyond, the one with the least evidence goes, the longest unseen first. Reviews: at most
+:data:`MAX_REVIEWS`, of one reviewer :data:`MAX_REVIEWS_PER_REVIEWER`; beyond, the oldest of the network that has most.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from hostmesh.net.peer_id import PeerId
+from hostmesh.reputation.decay import day_of
+from hostmesh.reputation.evidence import Evidence, EvidenceKind
+from hostmesh.reputation.foreign import Review
+from hostmesh.reputation.reputations import Reason
+from hostmesh.reputation.tally import Entry, HostEvidence
 from hostmesh.store import Store
+
+MAX_REVIEWS = 16_384
+MAX_REVIEWS_PER_REVIEWER = 64
+MAX_REASONS = 16
+"""Of one host."""
 
 _MIGRATIONS = (
     (
@@ -20,70 +32,226 @@ _MIGRATIONS = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    (
+        """
+        CREATE TABLE hosts (
+            peer_id TEXT PRIMARY KEY,
+            n INTEGER NOT NULL CHECK (n >= 0),
+            updated_at_unix_s REAL NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE evidence (
+            peer_id TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            count INTEGER NOT NULL CHECK (count > 0),
+            weight_micros INTEGER NOT NULL CHECK (weight_micros >= 0),
+            day INTEGER NOT NULL,
+            PRIMARY KEY (peer_id, kind)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE reasons (
+            peer_id TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            at_unix_s REAL NOT NULL,
+            weight_micros INTEGER NOT NULL,
+            detail TEXT NOT NULL,
+            false_positive_ppm INTEGER,
+            PRIMARY KEY (peer_id, number)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE reviews (
+            reviewer TEXT NOT NULL,
+            host TEXT NOT NULL,
+            operator TEXT NOT NULL,
+            network TEXT NOT NULL,
+            good INTEGER NOT NULL CHECK (good >= 0),
+            bad INTEGER NOT NULL CHECK (bad >= 0),
+            at_unix_s REAL NOT NULL,
+            PRIMARY KEY (reviewer, host)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX reviews_of_networks ON reviews (network, at_unix_s)",
+        # What was counted before kinds were told apart: jobs, as of the day of the last one.
+        "INSERT INTO hosts SELECT peer_id, good + bad, updated_at_unix_s FROM outcomes",
+        """
+        INSERT INTO evidence SELECT peer_id, 'job-finished', min(good, 1000000), min(good, 1000000) * 1000000,
+            CAST(updated_at_unix_s / 86400 AS INTEGER) FROM outcomes WHERE good > 0
+        """,
+        """
+        INSERT INTO evidence SELECT peer_id, 'job-failed', min(bad, 1000000), min(bad, 1000000) * 1000000,
+            CAST(updated_at_unix_s / 86400 AS INTEGER) FROM outcomes WHERE bad > 0
+        """,
+        "DROP TABLE outcomes",
+    ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 
-class OutcomeStore:
-    """The counts of every host.
+class EvidenceStore:
+    """The evidence about every host.
 
     Args:
         path: the database file; None = in memory.
-        max_hosts: most rows, >= 1.
+        max_hosts: most hosts, >= 1.
+        max_reviews: most reviews, >= 1.
 
     Raises:
         StoreTooNewError: a newer hostmesh wrote it; it was left unchanged.
         StoreError: it cannot be opened or is no such database.
     """
 
-    def __init__(self, path: Path | None, *, max_hosts: int = 10_000) -> None:
-        self._store = Store(path, what="the outcome store", migrations=_MIGRATIONS)
+    def __init__(self, path: Path | None, *, max_hosts: int = 10_000, max_reviews: int = MAX_REVIEWS) -> None:
+        self._store = Store(path, what="the store of reputations", migrations=_MIGRATIONS)
         self._max_hosts = max_hosts
+        self._max_reviews = max_reviews
 
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._store.close()
-
-    def add(self, peer_id: str, *, good: int, bad: int, now: float) -> None:
-        """Add to a host's counts; on disk when it returns.
-
-        Raises:
-            StoreError: it could not be written; the counts are as before.
-        """
-        with self._store.transaction() as db:
-            db.execute(
-                "INSERT INTO outcomes VALUES (?, ?, ?, ?) ON CONFLICT (peer_id) DO UPDATE SET "
-                "good = good + excluded.good, bad = bad + excluded.bad, updated_at_unix_s = "
-                "max(updated_at_unix_s, excluded.updated_at_unix_s)",
-                (peer_id, good, bad, now),
-            )
-            db.execute(
-                "DELETE FROM outcomes WHERE peer_id IN (SELECT peer_id FROM outcomes ORDER BY good + bad, "
-                "updated_at_unix_s, peer_id LIMIT max(0, (SELECT count(*) FROM outcomes) - ?))",
-                (self._max_hosts,),
-            )
-
-    def counts(self, peer_id: str) -> tuple[int, int]:
-        """Return the good and bad outcomes of a host; 0 and 0 when there are none.
-
-        Raises:
-            StoreError: the file cannot be read.
-        """
-        with self._store.reading() as db:
-            row = db.execute("SELECT good, bad FROM outcomes WHERE peer_id = ?", (peer_id,)).fetchone()
-        return (0, 0) if row is None else (int(row[0]), int(row[1]))
-
-    def all_counts(self) -> dict[str, tuple[int, int]]:
-        """Return the good and bad outcomes of every host that has any. Raises StoreError."""
-        with self._store.reading() as db:
-            rows = db.execute("SELECT peer_id, good, bad FROM outcomes").fetchall()
-        return {peer_id: (good, bad) for peer_id, good, bad in rows}
 
     def version(self) -> int:
         """Return a number that changes whenever another process has written. Raises StoreError. Cost: microseconds."""
         with self._store.reading() as db:
             return int(db.execute("PRAGMA data_version").fetchone()[0])
 
+    # --- our own ---
+
+    def add(self, peer_id: PeerId, evidence: Evidence, *, now: float) -> None:
+        """Add to a host's evidence; on disk when it returns.
+
+        Raises:
+            StoreError: it could not be written; everything is as before.
+        """
+        with self._store.transaction() as db:
+            rows = db.execute("SELECT kind, count, weight_micros, day FROM evidence WHERE peer_id = ?", (peer_id,))
+            before = _evidence_of(rows.fetchall())
+            db.executemany(
+                "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?)",
+                [
+                    (peer_id, kind.value, entry.count, entry.weight_micros, entry.day)
+                    for kind, entry in before.after(evidence, day_of(now)).entries.items()
+                    if before.entries.get(kind) != entry
+                ],
+            )
+            if not evidence.kind.is_good:
+                db.execute(
+                    "INSERT INTO reasons VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM reasons WHERE "
+                    "peer_id = ?), ?, ?, ?, ?, ?)",
+                    (
+                        peer_id,
+                        peer_id,
+                        evidence.kind.value,
+                        now,
+                        evidence.weight_micros,
+                        evidence.detail,
+                        evidence.false_positive_ppm,
+                    ),
+                )
+                db.execute(
+                    "DELETE FROM reasons WHERE peer_id = ? AND number <= "
+                    "(SELECT max(number) FROM reasons WHERE peer_id = ?) - ?",
+                    (peer_id, peer_id, MAX_REASONS),
+                )
+            db.execute(
+                "INSERT INTO hosts VALUES (?, 1, ?) ON CONFLICT (peer_id) DO UPDATE SET n = n + 1, "
+                "updated_at_unix_s = max(updated_at_unix_s, excluded.updated_at_unix_s)",
+                (peer_id, now),
+            )
+            too_many = max(0, int(db.execute("SELECT count(*) FROM hosts").fetchone()[0]) - self._max_hosts)
+            gone = db.execute(
+                "SELECT peer_id FROM hosts ORDER BY n, updated_at_unix_s, peer_id LIMIT ?", (too_many,)
+            ).fetchall()
+            for table in ("hosts", "evidence", "reasons"):
+                db.executemany(f"DELETE FROM {table} WHERE peer_id = ?", gone)  # noqa: S608 # a name from above
+
+    def of(self, peer_id: PeerId) -> HostEvidence:
+        """Return the evidence about a host. Raises StoreError."""
+        with self._store.reading() as db:
+            rows = db.execute("SELECT kind, count, weight_micros, day FROM evidence WHERE peer_id = ?", (peer_id,))
+            return _evidence_of(rows.fetchall())
+
+    def all(self) -> dict[PeerId, HostEvidence]:
+        """Return the evidence about every host. Raises StoreError."""
+        with self._store.reading() as db:
+            rows = db.execute("SELECT peer_id, kind, count, weight_micros, day FROM evidence").fetchall()
+        by_host: dict[PeerId, list[tuple[str, int, int, int]]] = {}
+        for peer_id, *row in rows:
+            by_host.setdefault(PeerId(peer_id), []).append(tuple(row))
+        return {peer_id: _evidence_of(each) for peer_id, each in by_host.items()}
+
+    def reasons(self, peer_id: PeerId) -> tuple[Reason, ...]:
+        """Return what last spoke against a host, the newest first. Raises StoreError."""
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT kind, at_unix_s, weight_micros, detail, false_positive_ppm FROM reasons WHERE peer_id = ? "
+                "ORDER BY number DESC",
+                (peer_id,),
+            ).fetchall()
+        return tuple(
+            Reason(kind=EvidenceKind(kind), at_unix_s=at, weight_micros=weight, detail=detail, false_positive_ppm=rate)
+            for kind, at, weight, detail, rate in rows
+        )
+
     def __len__(self) -> int:
         with self._store.reading() as db:
-            return int(db.execute("SELECT count(*) FROM outcomes").fetchone()[0])
+            return int(db.execute("SELECT count(*) FROM hosts").fetchone()[0])
+
+    # --- others' ---
+
+    def put_review(self, review: Review) -> None:
+        """Keep a review, in place of the reviewer's earlier one of the host.
+
+        Raises:
+            StoreError: it could not be written; everything is as before.
+        """
+        with self._store.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO reviews VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    review.reviewer,
+                    review.host,
+                    review.operator,
+                    review.network,
+                    review.good,
+                    review.bad,
+                    review.at_unix_s,
+                ),
+            )
+            db.execute(
+                "DELETE FROM reviews WHERE reviewer = ? AND host IN (SELECT host FROM reviews WHERE reviewer = ? "
+                "ORDER BY at_unix_s DESC, host LIMIT -1 OFFSET ?)",
+                (review.reviewer, review.reviewer, MAX_REVIEWS_PER_REVIEWER),
+            )
+            if int(db.execute("SELECT count(*) FROM reviews").fetchone()[0]) > self._max_reviews:
+                db.execute(
+                    "DELETE FROM reviews WHERE (reviewer, host) IN (SELECT reviewer, host FROM reviews WHERE network = "
+                    "(SELECT network FROM reviews GROUP BY network ORDER BY count(*) DESC, network LIMIT 1) "
+                    "ORDER BY at_unix_s, reviewer, host LIMIT 1)"
+                )
+
+    def reviews(self) -> list[Review]:
+        """Return every review. Raises StoreError."""
+        with self._store.reading() as db:
+            rows = db.execute("SELECT reviewer, host, operator, network, good, bad, at_unix_s FROM reviews").fetchall()
+        return [
+            Review(
+                reviewer=reviewer,
+                host=PeerId(host),
+                operator=operator,
+                network=network,
+                good=good,
+                bad=bad,
+                at_unix_s=at,
+            )
+            for reviewer, host, operator, network, good, bad, at in rows
+        ]
+
+
+def _evidence_of(rows: list[tuple[str, int, int, int]]) -> HostEvidence:
+    return HostEvidence(
+        {EvidenceKind(kind): Entry(count=count, weight_micros=weight, day=day) for kind, count, weight, day in rows}
+    )

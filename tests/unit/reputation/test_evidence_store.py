@@ -12,7 +12,8 @@ import pytest
 from hostmesh.errors import StoreError, StoreTooNewError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.book import ReputationBook
-from hostmesh.reputation.store import SCHEMA_VERSION, OutcomeStore
+from hostmesh.reputation.evidence import Evidence, EvidenceKind
+from hostmesh.reputation.store import SCHEMA_VERSION, EvidenceStore
 from hostmesh.system import System
 
 A, B = PeerId("12D3KooWa"), PeerId("12D3KooWb")
@@ -21,14 +22,14 @@ A, B = PeerId("12D3KooWa"), PeerId("12D3KooWb")
 @pytest.fixture(autouse=True)
 def closed_after_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tests do not close their stores, as a killed process does not; Python would complain of the open files."""
-    made: list[OutcomeStore] = []
-    make = OutcomeStore.__init__
+    made: list[EvidenceStore] = []
+    make = EvidenceStore.__init__
 
-    def remember(self: OutcomeStore, *args: Any, **options: Any) -> None:
+    def remember(self: EvidenceStore, *args: Any, **options: Any) -> None:
         make(self, *args, **options)
         made.append(self)
 
-    monkeypatch.setattr(OutcomeStore, "__init__", remember)
+    monkeypatch.setattr(EvidenceStore, "__init__", remember)
     yield
     for store in made:
         store.close()
@@ -65,15 +66,16 @@ def test_two_processes_count_into_one_file(tmp_path: Path) -> None:
 
 
 def test_the_store_is_bounded_and_keeps_the_evidence_that_matters() -> None:
-    store = OutcomeStore(None, max_hosts=3)
+    store = EvidenceStore(None, max_hosts=3)
+    finished, failed = (Evidence(kind=kind) for kind in (EvidenceKind.JOB_FINISHED, EvidenceKind.JOB_FAILED))
     for _ in range(5):
-        store.add("veteran", good=1, bad=0, now=1.0)
+        store.add(PeerId("veteran"), finished, now=1.0)
     for index in range(10):
-        store.add(f"junk{index}", good=0, bad=1, now=10.0 + index)
-        assert len(store) <= 3
-    assert store.counts("veteran") == (5, 0)
-    assert store.counts("junk9") == (0, 1)
-    assert store.counts("junk0") == (0, 0)
+        store.add(PeerId(f"junk{index}"), failed, now=10.0 + index)
+        assert len(store) == len(store.all()) <= 3
+    assert [store.of(PeerId(name)).good for name in ("veteran", "junk9")] == [5, 0]
+    assert [store.of(PeerId(name)).bad for name in ("junk9", "junk0")] == [1, 0]
+    assert (len(store.reasons(PeerId("junk9"))), store.reasons(PeerId("junk0"))) == (1, ())
 
 
 def test_a_newer_store_is_refused_unchanged(tmp_path: Path) -> None:

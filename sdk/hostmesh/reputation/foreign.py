@@ -1,0 +1,214 @@
+"""What others' receipts say of hosts, and how little of it counts. Pure.
+
+A wallet costs nothing, nor does a host that signs whatever its owner's wallets want. So the word of others counts by
+what this client can check itself, and never for much:
+
+- A reviewer's *trust* begins at 0 and grows with each operator of whose hosts its receipts say what we saw; a
+  contradiction costs four times what an agreement earns. Many hosts of one operator are one.
+- Each network (/24, /48) has one voice, that of its most trusted reviewer, however many wallets there are in it.
+- All voices together weigh 0.9 jobs at most with a host that we never used, half of that with each job of our own, and
+  nothing from the fifth: less than one job of ours, however many they are.
+
+Source: docs/adr/0010-reputation.md; J. Douceur, "The Sybil Attack", 2002: no count of strangers proves anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from hostmesh.net.peer_id import PeerId
+from hostmesh.reputation.decay import UNIT_MICROS, day_of, decayed
+from hostmesh.reputation.score import NO_WEIGHT, Weights
+
+MAX_JOBS = 1_000_000
+FOREIGN_CAP_MICROS = 900_000
+"""What all others together weigh with a host never used here: less than one job."""
+OWN_JOBS_DECIDE = 5
+"""With so many jobs' weight of our own evidence about a host, others' word on it counts no longer."""
+TRUST_PRIOR_UNITS = 10
+"""Operators on whom a reviewer agrees before it is trusted by half."""
+CONTRADICTION_FACTOR = 4
+SURE_UNITS = 3
+"""With so many jobs of our own, a comparison with our experience counts in full: one may have been bad luck."""
+
+_WALLET = re.compile(r"0x[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """What one reviewer's receipts about one host come to, all together; each receipt was verified, signed by both.
+
+    Raises:
+        ValueError: a field out of its bounds.
+
+    >>> Review(reviewer="0x" + "a1" * 20, host=PeerId("12D3KooWA"), operator="0x" + "b2" * 20,
+    ...        network="192.0.2.0/24", good=3, bad=0, at_unix_s=1_700_000_000.0).is_of_own_host
+    False
+    """
+
+    reviewer: str
+    """The client's wallet that countersigned, ``0x`` and lower case."""
+    host: PeerId
+    operator: str
+    """The wallet whose host it was at the time, by the host's binding."""
+    network: str
+    """Where the reviewer was met: an IPv4 /24 or IPv6 /48, by the connection and not by its word."""
+    good: int
+    """Jobs, 0 to 1,000,000."""
+    bad: int
+    """Jobs; one of both is 1 or more."""
+    at_unix_s: float
+    """Of the last receipt; of one of the future, when it came."""
+
+    def __post_init__(self) -> None:
+        if not (_WALLET.fullmatch(self.reviewer) and _WALLET.fullmatch(self.operator)):
+            raise ValueError("a wallet's address is 0x and 40 hex digits in lower case")
+        network = ipaddress.ip_network(self.network)
+        if network.prefixlen != {4: 24, 6: 48}[network.version]:
+            raise ValueError("a network is an IPv4 /24 or an IPv6 /48")
+        if not (0 <= self.good <= MAX_JOBS and 0 <= self.bad <= MAX_JOBS and self.good + self.bad >= 1):
+            raise ValueError(f"a review is of 1 to {MAX_JOBS} jobs, good or bad")
+
+    @property
+    def is_of_own_host(self) -> bool:
+        """Whether the operator speaks of itself: never counted."""
+        return self.reviewer == self.operator
+
+    @property
+    def good_per_mille(self) -> int:
+        """The share of good jobs."""
+        return 1000 * self.good // (self.good + self.bad)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignPart:
+    """What the word of others comes to for one host."""
+
+    weights: Weights = NO_WEIGHT
+    """What counts."""
+    cap_micros: int
+    """The most that could."""
+    voice_micros: int = 0
+    """How much trust speaks, before the cap."""
+    reviewers: int = 0
+    """Who said anything of the host."""
+    networks: int = 0
+    """Networks with a trusted reviewer among them."""
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the fields as JSON takes them."""
+        return {
+            "good_micros": self.weights.good_micros,
+            "bad_micros": self.weights.bad_micros,
+            "cap_micros": self.cap_micros,
+            "voice_micros": self.voice_micros,
+            "reviewers": self.reviewers,
+            "networks": self.networks,
+        }
+
+
+def foreign_cap_micros(own: Weights) -> int:
+    """Return the most that the word of others may weigh beside our own evidence.
+
+    >>> [foreign_cap_micros(Weights(good_micros=jobs * 1_000_000)) for jobs in range(6)]
+    [900000, 450000, 225000, 112500, 56250, 0]
+    """
+    jobs = (own.total_micros + UNIT_MICROS // 2) // UNIT_MICROS
+    return 0 if jobs >= OWN_JOBS_DECIDE else FOREIGN_CAP_MICROS >> jobs
+
+
+class Reviews:
+    """Reviews, by host and by reviewer. Not changed once made.
+
+    Args:
+        reviews: one a reviewer and host; bounded by who keeps them.
+    """
+
+    def __init__(self, reviews: Iterable[Review] = ()) -> None:
+        self._of_host: defaultdict[PeerId, list[Review]] = defaultdict(list)
+        self._by_reviewer: defaultdict[str, list[Review]] = defaultdict(list)
+        for review in reviews:
+            if not review.is_of_own_host:
+                self._of_host[review.host].append(review)
+                self._by_reviewer[review.reviewer].append(review)
+
+    def of(self, host: PeerId) -> list[Review]:
+        """Return what is said of a host."""
+        return self._of_host.get(host, [])
+
+    def by(self, reviewer: str) -> list[Review]:
+        """Return what a reviewer says."""
+        return self._by_reviewer.get(reviewer, [])
+
+
+class ForeignWord:
+    """Weighs reviews against our own evidence, as it is at one moment.
+
+    Args:
+        reviews: what others say.
+        own: what our own evidence about a host weighs on ``today``.
+        today: the day.
+    """
+
+    def __init__(self, reviews: Reviews, own: Callable[[PeerId], Weights], today: int) -> None:
+        self._reviews = reviews
+        self._own = own
+        self._today = today
+        self._trust_micros: dict[str, int] = {}
+
+    def part(self, host: PeerId) -> ForeignPart:
+        """Return what the word of others comes to for a host. Cost: linear in its reviews and their reviewers'."""
+        said = self._reviews.of(host)
+        cap = foreign_cap_micros(self._own(host))
+        if cap == 0 or not said:
+            return ForeignPart(cap_micros=cap, reviewers=len(said))
+        voices: dict[str, tuple[int, str, Review]] = {}
+        for review in said:
+            strength = min(UNIT_MICROS, self._jobs_micros(review))
+            voice = self.trust_micros(review.reviewer) * strength // UNIT_MICROS
+            if voice and (voice, review.reviewer) > voices.get(review.network, (0, ""))[:2]:
+                voices[review.network] = (voice, review.reviewer, review)
+        total = sum(voice for voice, _, _ in voices.values())
+        good = sum(voice * review.good_per_mille // 1000 for voice, _, review in voices.values())
+        counts = min(cap, total)
+        good_micros = counts * good // total if total else 0
+        return ForeignPart(
+            weights=Weights(good_micros=good_micros, bad_micros=counts - good_micros),
+            cap_micros=cap,
+            voice_micros=total,
+            reviewers=len(said),
+            networks=len(voices),
+        )
+
+    def trust_micros(self, reviewer: str) -> int:
+        """Return how much a reviewer is trusted: 0 for one who never spoke of a host that we used, below 1,000,000."""
+        known = self._trust_micros.get(reviewer)
+        if known is None:
+            known = self._trust_micros[reviewer] = self._weigh(reviewer)
+        return known
+
+    def _weigh(self, reviewer: str) -> int:
+        compared: dict[str, list[int]] = {}
+        for review in self._reviews.by(reviewer):
+            own = self._own(review.host)
+            if own.total_micros < UNIT_MICROS // 2:
+                continue
+            sure = min(UNIT_MICROS, own.total_micros // SURE_UNITS)
+            apart = abs(1000 * own.good_micros // own.total_micros - review.good_per_mille)
+            of_operator = compared.setdefault(review.operator, [0, 0])
+            of_operator[0] += sure * (1000 - apart) // 1000
+            of_operator[1] += sure * apart // 1000
+        agreed = contradicted = 0
+        for agreeing, contradicting in compared.values():
+            of_one = max(UNIT_MICROS, agreeing + contradicting)
+            agreed += agreeing * UNIT_MICROS // of_one
+            contradicted += contradicting * UNIT_MICROS // of_one
+        earned = max(0, agreed - CONTRADICTION_FACTOR * contradicted)
+        return earned * UNIT_MICROS // (agreed + contradicted + TRUST_PRIOR_UNITS * UNIT_MICROS)
+
+    def _jobs_micros(self, review: Review) -> int:
+        return decayed((review.good + review.bad) * UNIT_MICROS, self._today - day_of(review.at_unix_s))
