@@ -108,6 +108,7 @@ def terms_of(mesh: Mesh, client: Client, nonce: bytes, /, **changes: Any) -> Ses
         "max_price_micros_per_mtok": 150_000,
         "currency": "USD",
         "spending_limit_micros": 10_000,
+        "slice_micros": 1_000,
         "issued_at_unix_s": now,
         "expires_at_unix_s": now + 600,
     }

@@ -9,7 +9,8 @@ from hostmesh.errors import RpcError
 from hostmesh.identity.address import address_to_text
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.reasons import STATUS_OF, RefusedError
-from hostmesh.sessions.table import SessionRecord, SessionState, SessionTable
+from hostmesh.sessions.record import SessionRecord, SessionState
+from hostmesh.sessions.table import SessionTable
 
 
 class ActiveSession:

@@ -1,37 +1,34 @@
 """The sessions of a host and what is owed in each. Pure; ``now`` is unix seconds.
 
-States: ACTIVE, until the client closes it (CLOSING while work that was begun goes on, then CLOSED) or its time is over
-(EXPIRED). No new work begins outside ACTIVE; work that was begun may end and be paid for.
+States: ACTIVE, until the client closes it or something else ends it (CLOSING while work that was begun goes on, then
+CLOSED) or its time is over (EXPIRED). No new work begins outside ACTIVE; work that was begun may end and be paid for.
 
-Money: ``spent + reserved <= spending limit`` holds after every call. Work reserves the most it can cost before it
+Money: ``spent + reserved <= spending limit`` holds after every call. RunningWork reserves the most it can cost before it
 begins, so that parallel jobs cannot owe more than the limit together.
 
 Bounds: sessions per peer, per network and in total. When the total is reached, sessions go that ended, then the one
 that has been idle longest if that is ten minutes or more and nothing of it is running; else the newcomer is refused.
-A session that ended is kept while its authorisation still holds, so that a second use of it is known as a replay.
+A session that ended is kept while its authorisation still holds, so that a second use of it is known as a replay; of
+one that had to go, the nonce is.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
 from hostmesh.errors import ConfigError, UsageError
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.grant import SESSION_ID_BYTES
 from hostmesh.sessions.reasons import Reason, RefusedError
+from hostmesh.sessions.record import SessionRecord, SessionState, RunningWork
 
-
-class SessionState(Enum):
-    """Where a session stands."""
-
-    ACTIVE = "active"
-    CLOSING = "closing"
-    """The client closed it; work that was begun goes on."""
-    CLOSED = "closed"
-    EXPIRED = "expired"
+_ENDED = {
+    Reason.SESSION_CLOSED: "the session was closed; open a new one",
+    Reason.DELEGATION_REVOKED: "the session's delegation was revoked by its owner",
+    Reason.BINDING_REVOKED: "this host's binding was revoked; its sessions have ended",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,59 +43,25 @@ class SessionLimits:
     """A session unused for so long may go when the table is full."""
     reservations: int = 64
     """Pieces of work begun at once in one session."""
+    burnt: int = 65_536
+    """Nonces of sessions that had to go. Beyond, the oldest is forgotten; then it is a challenge that is not open."""
 
     def __post_init__(self) -> None:
-        if min(self.per_peer, self.per_network, self.total, self.reservations) < 1 or self.idle_s <= 0:
+        if min(self.per_peer, self.per_network, self.total, self.reservations, self.burnt) < 1 or self.idle_s <= 0:
             raise ConfigError("session limits are 1 or more", name="session_limits", source="argument")
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class SessionRecord:
-    """One session. Only :class:`SessionTable` changes it."""
-
-    session_id: bytes
-    peer_id: PeerId
-    terms: SessionAuthorization
-    signature: bytes
-    grant: bytes
-    """The signed envelope, as it was sent."""
-    network_key: str | None
-    last_used_unix_s: float
-    closed: bool = False
-    expired: bool = False
-    spent_micros: int = 0
-    reserved: dict[int, int] = field(default_factory=dict)
-    """Micro-units by reservation."""
-
-    @property
-    def state(self) -> SessionState:
-        """Where it stood when the table last looked."""
-        if self.expired:
-            return SessionState.EXPIRED
-        if self.closed:
-            return SessionState.CLOSING if self.reserved else SessionState.CLOSED
-        return SessionState.ACTIVE
-
-    @property
-    def reserved_micros(self) -> int:
-        """What work in progress may still cost."""
-        return sum(self.reserved.values())
-
-    @property
-    def remaining_micros(self) -> int:
-        """What is neither spent nor reserved."""
-        return self.terms.spending_limit_micros - self.spent_micros - self.reserved_micros
 
 
 class SessionTable:
     """The sessions of a host."""
 
-    __slots__ = ("_by_id", "_by_nonce", "_limits", "_next_expiry", "_of_network", "_of_peer", "_reservations")
+    __slots__ = ("_burnt", "_by_id", "_by_nonce", "_limits", "_next_expiry", "_of_network", "_of_peer", "_reservations")
 
     def __init__(self, limits: SessionLimits | None = None) -> None:
         self._limits = limits or SessionLimits()
         self._by_id: dict[bytes, SessionRecord] = {}
         self._by_nonce: dict[bytes, SessionRecord] = {}
+        self._burnt: dict[bytes, int] = {}
+        """When the authorisation ends, by its nonce."""
         # Active sessions only: one that ended takes no peer's place.
         self._of_peer: Counter[PeerId] = Counter()
         self._of_network: Counter[str] = Counter()
@@ -129,6 +92,8 @@ class SessionTable:
                 session has ended.
         """
         self.expire(now)
+        if self._burnt.get(terms.nonce, 0) > now:
+            raise RefusedError(Reason.REPLAYED, "this challenge was used already")
         record = self._by_nonce.get(terms.nonce)
         if record is None:
             return None
@@ -137,8 +102,11 @@ class SessionTable:
             raise RefusedError(Reason.REPLAYED, "this challenge was used already")
         return record
 
-    def check_room(self, peer_id: PeerId, now: float, network_key: str | None = None) -> None:
+    def check_room(self, peer_id: PeerId, now: float, network_key: str | None = None) -> SessionRecord | None:
         """Check that one more session fits, or that room can be made for it. No session goes yet.
+
+        Returns:
+            The session that goes should one more be opened now; None = there is room.
 
         Raises:
             RefusedError: TOO_MANY_SESSIONS.
@@ -148,8 +116,12 @@ class SessionTable:
             network_key is not None and self._of_network[network_key] >= self._limits.per_network
         ):
             raise RefusedError(Reason.TOO_MANY_SESSIONS, "too many sessions are open; close one", retry_after_s=10.0)
-        if len(self._by_id) >= self._limits.total and self._victim(now) is None:
+        if len(self._by_id) < self._limits.total:
+            return None
+        victim = self._victim(now)
+        if victim is None:
             raise RefusedError(Reason.TOO_MANY_SESSIONS, "this host is full of sessions", retry_after_s=60.0)
+        return victim
 
     def open(
         self,
@@ -161,20 +133,31 @@ class SessionTable:
         grant: bytes,
         now: float,
         network_key: str | None = None,
+        expires_at_unix_s: int | None = None,
     ) -> SessionRecord:
         """Open a session whose authorisation was verified, making room for it as the bounds allow.
+
+        Args:
+            terms: what was authorised.
+            signature: over it.
+            session_id: 16 fresh random bytes.
+            peer_id: the only one that may use it.
+            grant: as it is sent.
+            now: unix seconds.
+            network_key: see :func:`hostmesh.sessions.challenge.network_key_of`.
+            expires_at_unix_s: where it ends before its authorisation does; None = it does not.
 
         Raises:
             RefusedError: TOO_MANY_SESSIONS, or REPLAYED when the nonce opened one already.
             UsageError: the id is not 16 bytes or is taken.
         """
-        self.check_room(peer_id, now, network_key)
+        victim = self.check_room(peer_id, now, network_key)
         if terms.nonce in self._by_nonce:
             raise RefusedError(Reason.REPLAYED, "this challenge was used already")
         if len(session_id) != SESSION_ID_BYTES or session_id in self._by_id:
             raise UsageError("a session needs 16 fresh random bytes")
-        if len(self._by_id) >= self._limits.total:
-            self._make_room(now)
+        if victim is not None:
+            self._evict(victim)
         record = SessionRecord(
             session_id=session_id,
             peer_id=peer_id,
@@ -183,21 +166,33 @@ class SessionTable:
             grant=grant,
             network_key=network_key,
             last_used_unix_s=now,
+            expires_at_unix_s=terms.expires_at_unix_s if expires_at_unix_s is None else expires_at_unix_s,
         )
-        self._by_id[session_id] = record
-        self._by_nonce[terms.nonce] = record
-        self._of_peer[peer_id] += 1
-        if network_key is not None:
-            self._of_network[network_key] += 1
-        self._next_expiry = min(self._next_expiry, terms.expires_at_unix_s)
+        self.restore(record)
         return record
+
+    def restore(self, record: SessionRecord) -> None:
+        """Take a session back that this host opened before it restarted; the bounds held when it was opened."""
+        self._by_id[record.session_id] = record
+        self._by_nonce[record.terms.nonce] = record
+        if record.state is SessionState.ACTIVE:
+            self._of_peer[record.peer_id] += 1
+            if record.network_key is not None:
+                self._of_network[record.network_key] += 1
+        self._next_expiry = min(self._next_expiry, record.expires_at_unix_s)
+
+    def burn(self, nonce: bytes, expires_at_unix_s: int) -> None:
+        """Remember that a nonce opened a session, of which nothing else is known."""
+        self._burnt[nonce] = expires_at_unix_s
+        if len(self._burnt) > self._limits.burnt:
+            del self._burnt[next(iter(self._burnt))]
 
     def use(self, session_id: bytes, peer_id: PeerId, model_id: str, now: float) -> SessionRecord:
         """Return an active session of this peer, for new work on a model.
 
         Raises:
             RefusedError: NO_SESSION (an empty id), UNKNOWN_SESSION, SESSION_OF_ANOTHER_PEER, SESSION_EXPIRED,
-                SESSION_CLOSED or WRONG_MODEL.
+                SESSION_CLOSED (or what else ended it) or WRONG_MODEL.
         """
         self.expire(now)
         if not session_id:
@@ -205,8 +200,8 @@ class SessionTable:
         record = self._find(session_id, peer_id)
         if record.state is SessionState.EXPIRED:
             raise RefusedError(Reason.SESSION_EXPIRED, "the session has expired; open a new one")
-        if record.state is not SessionState.ACTIVE:
-            raise RefusedError(Reason.SESSION_CLOSED, "the session was closed; open a new one")
+        if record.end_reason is not None:
+            raise RefusedError(record.end_reason, _ENDED[record.end_reason])
         if record.terms.model_id != model_id:
             raise RefusedError(Reason.WRONG_MODEL, "the session authorises another model")
         record.last_used_unix_s = now
@@ -223,10 +218,32 @@ class SessionTable:
         """
         self.expire(now)
         record = self._find(session_id, peer_id)
+        self.end(record, Reason.SESSION_CLOSED)
+        return record.state
+
+    def find(self, session_id: bytes, peer_id: PeerId, now: float) -> SessionRecord:
+        """Return a session of this peer, in any state.
+
+        Raises:
+            RefusedError: UNKNOWN_SESSION or SESSION_OF_ANOTHER_PEER.
+        """
+        self.expire(now)
+        return self._find(session_id, peer_id)
+
+    def active(self) -> list[SessionRecord]:
+        """Return the sessions that are active. Cost: linear in all sessions."""
+        return [record for record in self._by_id.values() if record.state is SessionState.ACTIVE]
+
+    def end(self, record: SessionRecord, reason: Reason) -> None:
+        """End a session before its time; work that was begun goes on. One that has ended keeps its first reason.
+
+        Args:
+            record: the session.
+            reason: what later uses are answered: SESSION_CLOSED, DELEGATION_REVOKED or BINDING_REVOKED.
+        """
         if record.state is SessionState.ACTIVE:
             self._forget_active(record)
-            record.closed = True
-        return record.state
+            record.end_reason = reason
 
     def reserve(self, record: SessionRecord, amount_micros: int) -> int:
         """Set aside the most that a piece of work can cost.
@@ -241,16 +258,41 @@ class SessionTable:
         if amount_micros < 0:
             raise UsageError("an amount of money is 0 or more")
         if record.state is not SessionState.ACTIVE:
-            raise RefusedError(Reason.SESSION_CLOSED, "the session has ended; open a new one")
-        if amount_micros > record.remaining_micros or len(record.reserved) >= self._limits.reservations:
+            raise RefusedError(record.end_reason or Reason.SESSION_EXPIRED, "the session has ended; open a new one")
+        if amount_micros > record.remaining_micros or len(record.work) >= self._limits.reservations:
             raise RefusedError(
                 Reason.SPENDING_LIMIT,
                 f"the work can cost {amount_micros} micro-{record.terms.currency}, "
                 f"the session has {record.remaining_micros} left",
             )
         self._reservations += 1
-        record.reserved[self._reservations] = amount_micros
+        record.work[self._reservations] = RunningWork(amount_micros)
         return self._reservations
+
+    def advance(self, record: SessionRecord, reservation: int, cost_micros: int) -> int:
+        """Count what work in progress came to cost up to now, since its start, whatever the session's state.
+
+        Args:
+            record: the session.
+            reservation: from :meth:`reserve`; settled or released before: nothing happens.
+            cost_micros: since the work's start; never less than before, which would change nothing.
+
+        Returns:
+            What is owed for the work: the cost, but never more than the limit leaves; 0 when it is over.
+
+        Raises:
+            UsageError: a negative cost.
+        """
+        if cost_micros < 0:
+            raise UsageError("an amount of money is 0 or more")
+        work = record.work.get(reservation)
+        if work is None:
+            return 0
+        owed = min(max(0, cost_micros - work.cost_micros), work.reserved_micros + record.remaining_micros)
+        work.reserved_micros = max(0, work.reserved_micros - owed)
+        work.cost_micros += owed
+        record.spent_micros += owed
+        return work.cost_micros
 
     def settle(self, record: SessionRecord, reservation: int, cost_micros: int) -> int:
         """Turn a reservation into what the work did cost, whatever the session's state.
@@ -258,28 +300,22 @@ class SessionTable:
         Args:
             record: the session.
             reservation: from :meth:`reserve`; settled or released before: nothing happens.
-            cost_micros: what the work cost.
+            cost_micros: what the work cost, since its start.
 
         Returns:
             What is owed for it: the cost, but never more than the limit leaves beside what is spent and what other work
-            reserved; 0 for a second settling.
+            reserved, and never less than :meth:`advance` counted; 0 for a second settling.
 
         Raises:
             UsageError: a negative cost.
         """
-        if cost_micros < 0:
-            raise UsageError("an amount of money is 0 or more")
-        reserved = record.reserved.pop(reservation, None)
-        if reserved is None:
-            return 0
-        owed = min(cost_micros, record.remaining_micros)
-        record.spent_micros += owed
-        self._drop_if_over(record)
+        owed = self.advance(record, reservation, cost_micros)
+        self.release(record, reservation)
         return owed
 
     def release(self, record: SessionRecord, reservation: int) -> None:
-        """Give a reservation back: the work costs nothing. Idempotent."""
-        record.reserved.pop(reservation, None)
+        """Give back what is left of a reservation: the work costs nothing more. Idempotent."""
+        record.work.pop(reservation, None)
         self._drop_if_over(record)
 
     def expire(self, now: float) -> None:
@@ -287,13 +323,14 @@ class SessionTable:
         if now < self._next_expiry:
             return
         for record in list(self._by_id.values()):
-            if record.terms.expires_at_unix_s <= now and not record.expired:
+            if record.expires_at_unix_s <= now and not record.expired:
                 if record.state is SessionState.ACTIVE:
                     self._forget_active(record)
                 record.expired = True
                 self._drop_if_over(record)
+        self._burnt = {nonce: end for nonce, end in self._burnt.items() if end > now}
         self._next_expiry = min(
-            (record.terms.expires_at_unix_s for record in self._by_id.values() if not record.expired),
+            (record.expires_at_unix_s for record in self._by_id.values() if not record.expired),
             default=float("inf"),
         )
 
@@ -307,7 +344,7 @@ class SessionTable:
 
     def _drop_if_over(self, record: SessionRecord) -> None:
         """Drop a session that nobody needs: expired, and no work of it is running."""
-        if record.expired and not record.reserved:
+        if record.expired and not record.work:
             self._drop(record)
 
     def _drop(self, record: SessionRecord) -> None:
@@ -327,7 +364,7 @@ class SessionTable:
         """Return the session that goes when one more must fit; None when every one is in use."""
         idle: SessionRecord | None = None
         for record in self._by_id.values():
-            if record.reserved:
+            if record.work:
                 continue
             if record.state is not SessionState.ACTIVE:
                 return record
@@ -335,9 +372,8 @@ class SessionTable:
                 idle = record
         return None if idle is None or now - idle.last_used_unix_s < self._limits.idle_s else idle
 
-    def _make_room(self, now: float) -> None:
-        victim = self._victim(now)
-        assert victim is not None  # check_room saw to it
+    def _evict(self, victim: SessionRecord) -> None:
         if victim.state is SessionState.ACTIVE:
             self._forget_active(victim)
         self._drop(victim)
+        self.burn(victim.terms.nonce, victim.terms.expires_at_unix_s)

@@ -9,7 +9,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.reasons import Reason, RefusedError
-from hostmesh.sessions.table import SessionLimits, SessionRecord, SessionState, SessionTable
+from hostmesh.sessions.record import SessionRecord, SessionState
+from hostmesh.sessions.table import SessionLimits, SessionTable
 
 LIMITS = SessionLimits(per_peer=3, per_network=4, total=6, idle_s=100.0, reservations=3)
 PEERS = [PeerId(f"peer {number}") for number in range(4)]

@@ -150,6 +150,7 @@ class World:
             "max_price_micros_per_mtok": 150_000,
             "currency": "USD",
             "spending_limit_micros": 10_000,
+            "slice_micros": 1_000,
             "issued_at_unix_s": int(self.clock.unix),
             "expires_at_unix_s": int(self.clock.unix) + 3600,
         }

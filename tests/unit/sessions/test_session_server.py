@@ -17,7 +17,8 @@ from hostmesh.sessions.authorization import ModelPrice, message_from_terms
 from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.rate import Rate
 from hostmesh.sessions.server import SessionServerLimits
-from hostmesh.sessions.table import SessionLimits, SessionState
+from hostmesh.sessions.record import SessionState
+from hostmesh.sessions.table import SessionLimits
 from hostmesh.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from hostmesh.errors import ConfigError, UsageError
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.reasons import Reason, RefusedError
-from hostmesh.sessions.table import SessionLimits, SessionRecord, SessionState, SessionTable
+from hostmesh.sessions.record import SessionRecord, SessionState
+from hostmesh.sessions.table import SessionLimits, SessionTable
 
 ALICE, BOB = PeerId("alice"), PeerId("bob")
 MODEL = "m-30"
