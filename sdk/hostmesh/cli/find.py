@@ -29,10 +29,14 @@ def find(
     as_json: options.AsJson = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Show the hosts that meet the criteria, best first, and what turned each of the others away."""
+    """Show the hosts that meet the criteria, best first, and what turned each of the others away.
+
+    Peers of the DHT learn which model you ask for. A host that runs a prompt later reads it and its answer.
+    """
     state = invocation(context)
     loaded = state.load(verbose=verbose, **node.settings())
     from hostmesh.cli.client import ExplainedNoHostError, client_sdk, fresh_wallet
+    from hostmesh.cli.privacy import tell_once
     from hostmesh.cli.show import print_choices, print_funnel
     from hostmesh.discovery.selection import Diversity
 
@@ -43,6 +47,7 @@ def find(
         from hostmesh.cli.watch import watch_hosts
 
         async with client_sdk(loaded, fresh_wallet()) as sdk:
+            tell_once(loaded, is_quiet=as_json)
             await watch_hosts(sdk, wanted, ranking, timeout_s=timeout_s, as_json=as_json)
 
     if watch and diversity != Diversity():
@@ -50,6 +55,7 @@ def find(
 
     async def search() -> None:
         async with client_sdk(loaded, fresh_wallet()) as sdk:
+            tell_once(loaded, is_quiet=as_json)
             found = await sdk.get_discovery_manager().explain(
                 wanted, limit, strategy=ranking, diversity=diversity, timeout_s=timeout_s
             )

@@ -57,13 +57,15 @@ def run(
 ) -> None:
     """Run a prompt on the best host that meets the criteria, and stream its answer.
 
-    Ctrl-C cancels the job on the host. Without a wallet file a fresh wallet signs, which is kept nowhere.
+    The host reads the prompt and its answer; peers of the DHT learn which model you ask for. Ctrl-C cancels the job on
+    the host. Without a wallet file a fresh wallet signs, which is kept nowhere.
     """
     state = invocation(context)
     loaded = state.load(verbose=verbose, wallet_file=wallet, **node.settings())
     text = read_prompt(prompt, prompt_file)
     from hostmesh.cli.answer import AnswerWriter, answer, print_report
     from hostmesh.cli.client import client_sdk
+    from hostmesh.cli.privacy import tell_once
     from hostmesh.discovery.terms import ModelKind
 
     wanted, ranking = criteria.criteria(ModelKind.CHAT), criteria.ranking()
@@ -72,6 +74,7 @@ def run(
 
     async def find_and_run() -> None:
         async with client_sdk(loaded, signer) as sdk:
+            tell_once(loaded, is_quiet=as_json)
             choice = await sdk.get_discovery_manager().find_host(wanted, strategy=ranking, timeout_s=timeout_s)
             if not as_json:
                 price = "unpriced" if choice.price is None else str(choice.price)

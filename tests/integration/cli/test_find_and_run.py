@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
+import stat
 import sys
 from pathlib import Path
 
 import pytest
 from cli_world import HOSTILE, Command, Process, World
+
+from hostmesh.cli.privacy import NOTE
 
 
 def is_harmless(text: str) -> bool:
@@ -141,7 +145,28 @@ def test_a_dead_bootstrap_node_finds_nobody(command: Command) -> None:
     dead = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWRm8J3iL796zPFi2EtGGtUJn58AG67gcRzQ4FENEemvpg"
     found = command("find", "--bootstrap", dead, "--no-mdns", "--timeout-s", "1")
     assert found.code == 4
-    assert found.err.startswith("error[NO_HOST_FOUND]: no host was found at all; remedy: check --bootstrap")
+    *_, line = found.err.splitlines()
+    assert line.startswith("error[NO_HOST_FOUND]: no host was found at all; remedy: check --bootstrap")
+
+
+@pytest.mark.parametrize("name", ["find", "run"])
+def test_the_first_command_says_once_what_others_learn(command: Command, world: World, home: Path, name: str) -> None:
+    argv = world.join(*{"find": ("find",), "run": ("run", "hello")}[name], "--model", "m1")
+    in_json = command(*argv, "--json")
+    assert in_json.err == "", "a program that reads JSON is not told"
+    first, again = command(*argv), command(*argv)
+    assert (first.code, again.code) == (0, 0)
+    assert first.err.splitlines()[0] == NOTE
+    assert again.err.splitlines()
+    assert NOTE not in again.err
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def test_the_help_says_what_others_learn(command: Command) -> None:
+    for name in ("find", "run"):
+        told = " ".join(command(name, "--help").out.split())
+        assert re.search(r"[Hh]ost (that runs a prompt later )?reads (it|the prompt) and its answer", told)
+        assert re.search(r"[Pp]eers of the DHT learn which model you ask for", told)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cli_world import HOST_PROGRAM, Command, Process, World
 
+from hostmesh.cli.privacy import NOTE
+
 
 def watching(world: World, home: Path, *arguments: str) -> Process:
     return Process("-m", "hostmesh.cli.main", *world.join("find", "--watch", *arguments), home=home)
@@ -39,7 +41,7 @@ def test_lines_for_people(world: World, tmp_path: Path) -> None:
         clock, event, peer_id, *cells = watch.process.stdout.readline().decode().split()
         assert (len(clock.split(":")), event, peer_id) == (3, "joined", world.hosts["dear"])
         assert cells[0] == "m1"
-        assert watch.stop(signal.SIGTERM) == (143, "")
+        assert watch.stop(signal.SIGTERM) == (143, f"{NOTE}\n")
     finally:
         watch.kill()
 
