@@ -329,6 +329,20 @@ class ProtocolDowngradeError(RemoteProtocolError):
         self.offered = offered
 
 
+class ReceiptError(RemoteProtocolError):
+    """A receipt, a countersignature or a proof is not what it must be.
+
+    Args:
+        reason: a stable word of :class:`hostmesh.receipts.reasons.ReceiptFault`: ``WRONG_COST``, ``REPLAYED``, ...
+    """
+
+    code = "RECEIPT_INVALID"
+
+    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+
+
 # --- the peer answered with an error ---
 
 
