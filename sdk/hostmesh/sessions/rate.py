@@ -45,6 +45,13 @@ class RateLimiter(Generic[Key]):
         self._max_keys = max_keys
         self._buckets: OrderedDict[Key, tuple[float, float]] = OrderedDict()
 
+    def wait_s(self, key: Key, now: float) -> float:
+        """Return the seconds until there is a token; 0 when there is one. Takes nothing.
+
+        Cost: O(1).
+        """
+        return self._wait_s(self._tokens(key, now))
+
     def take(self, key: Key, now: float) -> float:
         """Take a token.
 
@@ -53,15 +60,21 @@ class RateLimiter(Generic[Key]):
 
         Cost: O(1).
         """
-        tokens, at = self._buckets.pop(key, (float(self._rate.burst), now))
-        elapsed = max(0.0, now - at)
-        tokens = min(float(self._rate.burst), tokens + elapsed * self._rate.per_second)
-        # Half a millionth: sums of fractions must not fall just short of a whole token.
-        wait_s = 0.0 if tokens >= 1.0 - 5e-7 else (1.0 - tokens) / self._rate.per_second
+        tokens = self._tokens(key, now)
+        _, at = self._buckets.pop(key, (tokens, now))
+        wait_s = self._wait_s(tokens)
         self._buckets[key] = (max(0.0, tokens - 1.0) if wait_s == 0.0 else tokens, max(at, now))
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
         return wait_s
+
+    def _tokens(self, key: Key, now: float) -> float:
+        tokens, at = self._buckets.get(key, (float(self._rate.burst), now))
+        return min(float(self._rate.burst), tokens + max(0.0, now - at) * self._rate.per_second)
+
+    def _wait_s(self, tokens: float) -> float:
+        # Half a millionth: sums of fractions must not fall just short of a whole token.
+        return 0.0 if tokens >= 1.0 - 5e-7 else (1.0 - tokens) / self._rate.per_second
 
     def __len__(self) -> int:
         return len(self._buckets)
