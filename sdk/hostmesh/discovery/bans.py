@@ -1,44 +1,30 @@
-"""Keys that signed two different records of one sequence: banned for good. Pure.
+"""Keys that signed two different records of one sequence: banned, until they are bound anew.
 
-A key costs nothing, and neither does a proof against a key of one's own. So the room is shared by how well the key was
-known here when it was banned: a ban pushes out only bans of keys that were known less, or as little and longer ago.
-Keys that nobody here knew have a quarter of the room, and one peer may tell of few of them in an hour. What came from
-one network (the /24 of IPv4 or /48 of IPv6 that the connection to the teller leads to, which is no claim) takes an
-eighth of either room, 16 places at least: a flood of guilty keys pushes out its own like.
+What is banned are bindings: those of the key up to the epoch that the two records name, whichever wallet signed them,
+since a liar's next wallet costs him nothing. A host that came back from a backup and contradicted itself recovers by a
+binding with a higher epoch, which its operator's wallet signs; proofs of before say nothing of that one.
 
-No clock decides what goes first, only the order of coming: a clock that steps makes no ban older or younger.
+How many bans there may be, and which goes: :mod:`hostmesh.discovery.room`. And one peer may tell of few keys that
+nobody here knew in an hour. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
+from hostmesh.discovery.room import LEAST_PER_SUBNET as LEAST_PER_SUBNET
+from hostmesh.discovery.room import STRANGERS_SHARE as STRANGERS_SHARE
+from hostmesh.discovery.room import SUBNET_SHARE as SUBNET_SHARE
+from hostmesh.discovery.room import Familiarity as Familiarity
+from hostmesh.discovery.room import make_room, rooms_of
 from hostmesh.discovery.subnet import NOWHERE
 from hostmesh.net.peer_id import PeerId
 
 MAX_BANS = 1024
-STRANGERS_SHARE = 4
-"""Keys that nobody here knew take one part in so many of the room."""
-SUBNET_SHARE = 8
-"""What came from one network takes one part in so many of the room."""
-LEAST_PER_SUBNET = 16
-"""Bans that one network may bring to a list however small."""
 MAX_STRANGERS_PER_INTRODUCER = 8
 """Bans of keys that nobody here knew, of which one peer may tell in :data:`INTRODUCER_WINDOW_S`."""
 INTRODUCER_WINDOW_S = 3600.0
-
-
-class Familiarity(IntEnum):
-    """How well a key was known here when it was banned."""
-
-    STRANGER = 0
-    """Others spoke of it, at most."""
-    SEEN = 1
-    """It gave us a record itself."""
-    USED = 2
-    """It answered us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,31 +40,19 @@ class Ban:
     """The network of whoever told us, as the connection showed it."""
     proof: bytes | None = None
     """For :func:`hostmesh.discovery.equivocation.verify_proof`; None = the other record was no longer kept whole."""
+    epoch: int = 0
+    """The highest revocation epoch of a binding under which it is banned."""
 
+    def joined(self, other: Ban) -> Ban:
+        """Return this ban with what another one of the same key adds; this one itself where that is nothing.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """How many bans of a kind there may be."""
-
-    is_of_strangers: bool
-    """Only keys that nobody here knew; else all."""
-    is_of_subnet: bool
-    """Only what came from one network, each for itself."""
-    most: int
-
-
-def rooms_of(max_bans: int) -> tuple[Room, ...]:
-    """Return the bounds of a list of ``max_bans``, in the order in which they are to be kept."""
-    strangers = max(1, max_bans // STRANGERS_SHARE)
-    return tuple(
-        Room(
-            is_of_strangers=is_of_strangers,
-            is_of_subnet=is_of_subnet,
-            most=max(LEAST_PER_SUBNET, room // SUBNET_SHARE) if is_of_subnet else room,
-        )
-        for is_of_subnet in (True, False)
-        for is_of_strangers, room in ((True, strangers), (False, max_bans))
-    )
+        It stands where it stood, and makes the key no better known. The proof is that of the highest epoch.
+        """
+        if other.epoch > self.epoch:
+            return replace(self, epoch=other.epoch, proof=other.proof)
+        if other.epoch == self.epoch and self.proof is None and other.proof is not None:
+            return replace(self, proof=other.proof)
+        return self
 
 
 class BanList:
@@ -113,6 +87,11 @@ class BanList:
         """Return the ban of a key, or None."""
         return self._bans.get(peer_id)
 
+    def covers(self, peer_id: PeerId, epoch: int) -> bool:
+        """Tell whether a key is banned under a binding of this epoch."""
+        ban = self._bans.get(peer_id)
+        return ban is not None and epoch <= ban.epoch
+
     def may_tell(self, introducer: PeerId, now: float) -> bool:
         """Tell whether a peer may bring another ban of a stranger's key at ``now``."""
         told = sum(
@@ -127,17 +106,18 @@ class BanList:
     def add(self, ban: Ban) -> bool:
         """Put a ban in; tell whether that changed anything.
 
-        A key that is banned already only gains the proof, if it had none: that makes it no better known.
+        A key that is banned already only gains a higher epoch or a proof: that makes it no better known. One that
+        nobody here knows gains no epoch: whoever holds such a key could tell of ever higher ones.
 
         Cost: O(bans).
         """
-        if (
-            ban.peer_id not in self._bans
-            and ban.familiarity is Familiarity.STRANGER
-            and ban.introducer is not None
-            and not self.may_tell(ban.introducer, ban.banned_at_unix_s)
-        ):
-            return False
+        if ban.familiarity is Familiarity.STRANGER:
+            known = self._bans.get(ban.peer_id)
+            if known is not None and ban.epoch > known.epoch:
+                return False
+            introducer = ban.introducer if known is None else None
+            if introducer is not None and not self.may_tell(introducer, ban.banned_at_unix_s):
+                return False
         return self._put(ban)
 
     def restore(self, bans: Iterable[Ban]) -> None:
@@ -157,19 +137,9 @@ class BanList:
     def _put(self, ban: Ban) -> bool:
         known = self._bans.get(ban.peer_id)
         if known is not None:
-            if known.proof is not None or ban.proof is None:
-                return False
-            self._bans[ban.peer_id] = replace(known, proof=ban.proof)
-            return True
+            joined = known.joined(ban)
+            self._bans[ban.peer_id] = joined
+            return joined is not known
         self._bans[ban.peer_id] = ban
-        for room in self._rooms:
-            inside = [
-                each
-                for each in self._bans.values()
-                if (not room.is_of_strangers or each.familiarity is Familiarity.STRANGER)
-                and (not room.is_of_subnet or each.subnet == ban.subnet)
-            ]
-            if len(inside) > room.most:
-                # The first of equals: the order is that in which they were put in.
-                del self._bans[min(inside, key=lambda each: each.familiarity).peer_id]
+        make_room(self._bans, ban, self._rooms)
         return ban.peer_id in self._bans

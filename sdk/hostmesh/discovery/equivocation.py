@@ -1,9 +1,12 @@
 """Proof that a host signed two different records of one sequence. Pure.
 
-Anybody can check a proof, at any time: it needs neither a clock nor a wallet's binding, since it speaks of the peer key
-alone. Both envelopes must verify as records of one network by one key, name one sequence, and differ in the bytes that
-were signed, whichever wallets they name: a key numbers its records, not those of each wallet. Bodies are compared, not
-envelopes: nobody but the holder of the key can make a proof.
+Anybody can check a proof, at any time: it needs neither a clock nor a wallet's signature, since it speaks of what the
+peer key signed. Both envelopes must verify as records of one network by one key, name one sequence, and differ in the
+bytes that were signed. Bodies are compared, not envelopes: nobody but the holder of the key can make a proof.
+
+It convicts the key under its bindings up to the epoch that the two records name. Two wallets are no excuse: a key
+numbers its records, not those of each wallet. Two epochs of one wallet are: the operator bound the key anew because
+what it had signed before was lost, or was somebody else's.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ class EquivocationProof:
     first: bytes
     """The envelope whose signed bytes have the lower SHA-256."""
     second: bytes
+    epoch: int
+    """The key is convicted under its bindings up to this one: that of both records; of two wallets' the higher."""
 
     def to_wire(self) -> pb.EquivocationProof:
         """Return the message to hand on."""
@@ -88,9 +93,14 @@ def _prove(first: bytes, second: bytes, network: str) -> EquivocationProof:
         raise RecordInvalidError("the two records have two sequences", field="sequence")
     if one.digest == other.digest:
         raise RecordInvalidError("the two records say the same", field="payload")
+    epochs = [each.record.binding_epoch for each in (one, other)]
+    if one.record.operator == other.record.operator and epochs[0] != epochs[1]:
+        raise RecordInvalidError("the two records are of two epochs of one wallet", field="binding_epoch")
     if one.digest > other.digest:
         first, second = second, first
-    return EquivocationProof(peer_id=one.peer_id, sequence=one.record.sequence, first=first, second=second)
+    return EquivocationProof(
+        peer_id=one.peer_id, sequence=one.record.sequence, first=first, second=second, epoch=max(epochs)
+    )
 
 
 def _open(envelope: bytes, network: str) -> RecordBody:

@@ -65,6 +65,8 @@ class HostInfo:
     peer_id: PeerId
     operator: bytes
     """The wallet, 20 bytes."""
+    binding_epoch: int
+    """Revocation epoch of the wallet's binding of the key."""
     sequence: int
     issued_at_unix_s: int
     expires_at_unix_s: int
@@ -94,6 +96,10 @@ class HostInfo:
     def operator_address(self) -> str:
         """The wallet as ``0x`` and 40 lower-case hexadecimal digits."""
         return "0x" + self.operator.hex()
+
+    def is_of_another_epoch(self, operator: bytes, binding_epoch: int) -> bool:
+        """Tell whether a record of this key by this wallet is of another binding than this one: two books, not one."""
+        return operator == self.operator and binding_epoch != self.binding_epoch
 
     def offer(self, model_id: str) -> ModelOffer | None:
         """Return the offer of exactly this model, or None."""
@@ -165,6 +171,7 @@ def build_record(
         protocols=description.protocols,
         location=wire.place_to_wire(description.place),
         hardware=wire.hardware_to_wire(description.hardware),
+        binding_epoch=binding.revocation_epoch,
         reachability=wire.REACHABILITIES[description.reachability],
     )
     check_bounds(record)
@@ -293,6 +300,9 @@ def _check_binding(
         raise RecordInvalidError("the binding is of another peer", field="binding.peer_id")
     if signed.binding.operator != info.operator:
         raise RecordInvalidError("the binding is of another operator", field="binding.operator")
+    if signed.binding.revocation_epoch != info.binding_epoch:
+        # The record's own bytes must say which binding a contradiction of it falls on.
+        raise RecordInvalidError("the record was signed under another binding", field="binding_epoch")
     if verify_binding(signed.binding, peer_id=info.peer_id, network=network, now=now) != info.operator:
         raise BadSignatureError("the operator's wallet did not sign the binding")
 
@@ -310,6 +320,7 @@ def _to_info(body: RecordBody, signed: pb.SignedHostRecord) -> HostInfo:
         network=record.network,
         peer_id=body.peer_id,
         operator=record.operator,
+        binding_epoch=record.binding_epoch,
         sequence=record.sequence,
         issued_at_unix_s=record.issued_at_unix_s,
         expires_at_unix_s=record.expires_at_unix_s,

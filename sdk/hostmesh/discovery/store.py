@@ -7,9 +7,11 @@ may have lost. Two records of one sequence would look like equivocation, so each
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
-from hostmesh.discovery.bans import MAX_BANS, Ban, Familiarity, rooms_of
+from hostmesh.discovery.bans import MAX_BANS, Ban
+from hostmesh.discovery.room import Familiarity, rooms_of
 from hostmesh.net.peer_id import PeerId
 from hostmesh.store import Store
 
@@ -41,7 +43,10 @@ _BAN_MIGRATIONS = (
         """,
     ),
     ("ALTER TABLE bans ADD COLUMN subnet TEXT NOT NULL DEFAULT 'nowhere'",),
+    # Eight bytes, the highest first: SQLite's numbers end at 2**63.
+    ("ALTER TABLE bans ADD COLUMN epoch BLOB NOT NULL DEFAULT x'0000000000000000'",),
 )
+_EPOCH_BYTES = 8
 
 
 class SequenceStore:
@@ -109,33 +114,22 @@ class BanStore:
             StoreError: the file cannot be read.
         """
         with self._store.reading() as db:
-            rows = db.execute(
-                "SELECT peer_id, banned_at_unix_s, familiarity, introducer, proof, subnet FROM bans "
-                "WHERE network = ? ORDER BY rowid",
-                (network,),
-            ).fetchall()
-        return [
-            Ban(
-                peer_id=PeerId(peer_id),
-                banned_at_unix_s=banned_at,
-                familiarity=Familiarity(familiarity),
-                introducer=None if introducer is None else PeerId(introducer),
-                proof=proof,
-                subnet=subnet,
-            )
-            for peer_id, banned_at, familiarity, introducer, proof, subnet in rows
-        ]
+            rows = db.execute(f"{_SELECT_BANS} WHERE network = ? ORDER BY rowid", (network,)).fetchall()
+        return [_to_ban(row) for row in rows]
 
     def put(self, network: str, ban: Ban) -> None:
-        """Keep a ban; what there is no room for any more goes. A key that is there only gains a proof.
+        """Keep a ban; what there is no room for any more goes. A key that is there gains a higher epoch or a proof.
 
         Raises:
             StoreError: it could not be written; everything is as before.
         """
         with self._store.transaction() as db:
+            row = db.execute(f"{_SELECT_BANS} WHERE network = ? AND peer_id = ?", (network, ban.peer_id)).fetchone()
+            if row is not None:
+                ban = _to_ban(row).joined(ban)
             db.execute(
-                "INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (network, peer_id) DO UPDATE SET "
-                "proof = coalesce(proof, excluded.proof)",
+                "INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (network, peer_id) DO UPDATE SET "
+                "proof = excluded.proof, epoch = excluded.epoch",
                 (
                     network,
                     ban.peer_id,
@@ -144,16 +138,46 @@ class BanStore:
                     ban.introducer,
                     ban.proof,
                     ban.subnet,
+                    ban.epoch.to_bytes(_EPOCH_BYTES, "big"),
                 ),
             )
-            for room in rooms_of(MAX_BANS):
-                inside = "network = :network"
-                if room.is_of_strangers:
-                    inside += f" AND familiarity = {Familiarity.STRANGER:d}"
-                if room.is_of_subnet:
-                    inside += " AND subnet = :subnet"
-                db.execute(
-                    f"DELETE FROM bans WHERE rowid IN (SELECT rowid FROM bans WHERE {inside} "  # noqa: S608
-                    "ORDER BY familiarity DESC, rowid DESC LIMIT -1 OFFSET :most)",
-                    {"network": network, "subnet": ban.subnet, "most": room.most},
-                )
+            delete_beyond_room(db, "bans", network=network, subnet=ban.subnet, most=MAX_BANS)
+
+
+_SELECT_BANS = "SELECT peer_id, banned_at_unix_s, familiarity, introducer, proof, subnet, epoch FROM bans"
+
+
+def _to_ban(row: tuple[str, float, int, str | None, bytes | None, str, bytes]) -> Ban:
+    peer_id, banned_at, familiarity, introducer, proof, subnet, epoch = row
+    return Ban(
+        peer_id=PeerId(peer_id),
+        banned_at_unix_s=banned_at,
+        familiarity=Familiarity(familiarity),
+        introducer=None if introducer is None else PeerId(introducer),
+        proof=proof,
+        subnet=subnet,
+        epoch=int.from_bytes(epoch, "big"),
+    )
+
+
+def delete_beyond_room(db: sqlite3.Connection, table: str, *, network: str, subnet: str, most: int) -> None:
+    """Delete what there is no room for, as :func:`hostmesh.discovery.room.make_room` takes it out.
+
+    Args:
+        db: in a transaction.
+        table: has the columns network, subnet and familiarity, and a rowid that counts up.
+        network: whose rows; each network has room of its own.
+        subnet: of the row that was put in.
+        most: rows.
+    """
+    for room in rooms_of(most):
+        inside = "network = :network"
+        if room.is_of_strangers:
+            inside += f" AND familiarity = {Familiarity.STRANGER:d}"
+        if room.is_of_subnet:
+            inside += " AND subnet = :subnet"
+        db.execute(
+            f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {inside} "  # noqa: S608
+            "ORDER BY familiarity DESC, rowid DESC LIMIT -1 OFFSET :most)",
+            {"network": network, "subnet": subnet, "most": room.most},
+        )

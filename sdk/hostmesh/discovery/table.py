@@ -7,12 +7,18 @@ Rules, per peer id, whichever wallet its records name:
 
 - the highest sequence wins, and a lower one never comes back: a row is remembered until every record that it could have
   replaced has expired, also when its own record was a tombstone or had a shorter life;
-- two different signed bodies with one sequence prove equivocation: the peer's row is dropped and its key is banned.
-  The body is compared, not the envelope around it, so that nobody else can make a host look guilty. Where there is no
-  room for the ban, the row stays, counts against whoever brought it, and nothing of the key is taken or told until a
-  whole life after its last record.
+- but of two records under bindings by one wallet that of the higher epoch wins, whatever its sequence: the operator
+  bound the key anew. A record whose epoch is known to be revoked is not taken
+  (:mod:`hostmesh.discovery.revocations`);
+- two different signed bodies with one sequence prove equivocation: the peer's row is dropped and its key is banned
+  under its bindings up to the epoch that they name. The body is compared, not the envelope around it, so that nobody
+  else can make a host look guilty; and records of two epochs of one wallet contradict nothing. Where there is no room
+  for the ban, the row stays, counts against whoever brought it, and nothing of the key under these bindings is taken or
+  told until a whole life after its last record.
 
-So a key has one row at most, and one wallet: a host that is bound to another one says so with a higher sequence.
+So a key has one row at most, and one wallet: a host that is bound to another one says so with a higher sequence. (A key
+that changes wallet and epoch at once, and whose older records still go about, may stand at an older record until it
+signs the next one: the order of arrival then matters for a minute.)
 
 Bounds: ``max_hosts`` rows, bans as :mod:`hostmesh.discovery.bans` says, 8 remembered sequences a row (equivocation on
 older ones goes unnoticed; they lose anyhow) and 8 MiB of superseded records, kept for proofs. When the table is full,
@@ -28,13 +34,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum
 
 from hostmesh.discovery.bans import MAX_BANS, Ban, BanList, Familiarity
 from hostmesh.discovery.description import HostState
-from hostmesh.discovery.record import GRACE_S, MAX_LIFE_S, HostInfo
+from hostmesh.discovery.record import HostInfo
+from hostmesh.discovery.revocations import LIFE_S, RevocationBook, RevokedEpoch
 from hostmesh.discovery.subnet import NOWHERE, subnets_of
+from hostmesh.discovery.table_row import KnownHost as KnownHost
+from hostmesh.discovery.table_row import Row, is_live, known_of, remember_until, seen_of
 from hostmesh.net.peer_id import PeerId
 
 MAX_SEQUENCES_PER_ROW = 8
@@ -60,50 +68,10 @@ class Merge(Enum):
     EQUIVOCATION = "equivocation"
     """It contradicts one of the same sequence; the key is banned now, if there is room for the ban."""
     BANNED = "banned"
+    REVOKED = "revoked"
+    """Its operator took back the binding under which it is signed."""
     REFUSED = "refused"
     """Its introducer has brought too many, or there is no room for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownHost:
-    """A host as the table knows it."""
-
-    info: HostInfo
-    received_at_unix_s: float
-    heard_at_unix_s: float | None
-    """When the host itself last handed its record over; None = others did."""
-    """When this record came."""
-    started_at_unix_s: int | None
-    """The latest start that the host ever claimed here: an earlier claim afterwards does not lengthen its uptime."""
-    introducer: PeerId | None
-    """Who handed the record over; None = the host itself."""
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    info: HostInfo
-    received_at: float
-    introducer: PeerId | None
-    started_at: int | None
-    remember_until: float
-    subnets: frozenset[str]
-    heard_at: float | None = None
-    useful: bool = False
-    is_convicted: bool = False
-    """Its key equivocated, and there was no room for the ban."""
-    digests: dict[int, tuple[bytes, float]] = field(default_factory=dict)
-
-    def digest_of(self, sequence: int) -> bytes | None:
-        if sequence == self.info.sequence:
-            return self.info.digest
-        seen = self.digests.get(sequence)
-        return None if seen is None else seen[0]
-
-    @property
-    def familiarity(self) -> Familiarity:
-        if self.useful:
-            return Familiarity.USED
-        return Familiarity.SEEN if self.introducer is None else Familiarity.STRANGER
 
 
 class HostTable:
@@ -121,9 +89,11 @@ class HostTable:
         self._max_per_subnet = max(LEAST_PER_SUBNET, max_hosts // SUBNET_SHARE)
         self.bans = BanList(max_banned)
         """The keys that equivocated."""
-        self._rows: dict[PeerId, _Row] = {}
-        self._by_subnet: dict[str, dict[_Row, None]] = {}
-        self._past: OrderedDict[tuple[PeerId, int], bytes] = OrderedDict()
+        self.revocations = RevocationBook()
+        """Which epochs of whose bindings hold."""
+        self._rows: dict[PeerId, Row] = {}
+        self._by_subnet: dict[str, dict[Row, None]] = {}
+        self._past: OrderedDict[tuple[PeerId, int], tuple[bytes, int, bytes]] = OrderedDict()
         self._past_bytes = 0
         self._evicted = 0
 
@@ -152,20 +122,30 @@ class HostTable:
 
         Cost: O(1); O(rows) when the table, or a network's share of it, is full.
         """
-        if info.peer_id in self.bans:
+        if self.bans.covers(info.peer_id, info.binding_epoch):
             return Merge.BANNED
         if not info.is_acceptable(now):
             return Merge.EXPIRED
         row = self._rows.get(info.peer_id)
+        is_outdone = row is not None and row.outdoes(info)
+        if is_outdone or info.binding_epoch < self.revocations.least_epoch(info.operator, info.peer_id, now):
+            return Merge.REVOKED
+        if info.binding_epoch > 0:
+            self._note_epoch(info, introducer, subnet)
         if row is None:
             return self._add(info, now, introducer)
-        if row.is_convicted:
-            row.remember_until = max(row.remember_until, _remember_until(info))
+        if row.is_convicted_under(info):
+            row.remember_until = max(row.remember_until, remember_until(info))
             return Merge.BANNED
-        if row.digest_of(info.sequence) not in (None, info.digest):
+        if row.is_outdone_by(info):
+            self._remember(row, info, now)
+            return self._replace(row, info, now, introducer)
+        seen = row.digests.get(info.sequence)
+        if seen is not None and seen.contradicts(info):
             if introducer is None:
                 row.introducer = None  # heard of before, now convicted by the host itself
-            self.ban(info.peer_id, now=now, introducer=introducer, subnet=subnet)
+            epoch = max(seen.binding_epoch, info.binding_epoch)
+            self.ban(info.peer_id, epoch=epoch, now=now, introducer=introducer, subnet=subnet)
             return Merge.EQUIVOCATION
         self._remember(row, info, now)
         if introducer is None and info.sequence >= row.info.sequence:
@@ -179,19 +159,20 @@ class HostTable:
                 row.received_at = now
             return Merge.KNOWN
         self._put_away(row.info)
-        row.info = info
-        row.received_at = now
-        row.introducer = introducer if row.introducer is not None else None
-        if info.addresses:  # a tombstone leaves its host where it was
-            self._place(row, subnets_of(info.addresses))
-        return Merge.REPLACED if self._make_room(row, now) else Merge.REFUSED
+        return self._replace(row, info, now, introducer)
 
     def seen(self, info: HostInfo) -> bytes | None:
-        """Return the record of this one's key and sequence as it came first, if it is still kept."""
+        """Return the record of this one's key and sequence as it came first, if it is still kept.
+
+        One of another epoch of the same wallet is none: it contradicts nothing.
+        """
         row = self._rows.get(info.peer_id)
         if row is not None and row.info.sequence == info.sequence:
-            return row.info.signed
-        return self._past.get((info.peer_id, info.sequence))
+            return None if info.is_of_another_epoch(row.info.operator, row.info.binding_epoch) else row.info.signed
+        past = self._past.get((info.peer_id, info.sequence))
+        if past is None or info.is_of_another_epoch(*past[:2]):
+            return None
+        return past[2]
 
     def familiarity(self, peer_id: PeerId) -> Familiarity:
         """Tell how well a key is known here."""
@@ -202,15 +183,17 @@ class HostTable:
         self,
         peer_id: PeerId,
         *,
+        epoch: int = 0,
         now: float,
         introducer: PeerId | None = None,
         subnet: str = NOWHERE,
         proof: bytes | None = None,
     ) -> Ban | None:
-        """Ban a key: what is known of its host goes, and nothing of it is taken any more.
+        """Ban a key up to an epoch: what is known of its host goes, and nothing of it is taken until it is bound anew.
 
         Args:
             peer_id: the key.
+            epoch: the highest one of a binding under which it is banned.
             now: unix seconds.
             introducer: who told us; None = the host itself.
             subnet: where the connection to whoever told us leads, /24 or /48.
@@ -226,23 +209,41 @@ class HostTable:
             introducer=introducer,
             subnet=subnet,
             proof=proof,
+            epoch=epoch,
         )
         has_changed = self.bans.add(ban)
         row = self._rows.get(peer_id)
-        if row is not None and peer_id in self.bans:
+        if row is not None and self.bans.covers(peer_id, row.info.binding_epoch):
             self._drop(row)
-        elif row is not None:
-            row.is_convicted = True
+        elif row is not None and not has_changed:
+            row.convicted_epoch = max(row.convicted_epoch, epoch)
         return self.bans.get(peer_id) if has_changed else None
+
+    def revoke(self, entry: RevokedEpoch) -> RevokedEpoch | None:
+        """Note that bindings of a key by a wallet are void; a host that is known by one of them goes at once.
+
+        Returns:
+            What is known now; None = nothing changed, or there is no room for it.
+        """
+        known = self.revocations.put(entry)
+        row = self._rows.get(entry.peer_id)
+        if known is not None and row is not None and row.is_of(entry.operator, below=known.least_epoch):
+            self._drop(row)
+        return known
+
+    def familiarity_under(self, peer_id: PeerId, operator: bytes) -> Familiarity:
+        """Tell how well a key is known here as one that this wallet bound: any wallet may speak of any key."""
+        row = self._rows.get(peer_id)
+        return Familiarity.STRANGER if row is None or row.info.operator != operator else row.familiarity
 
     def known(self, peer_id: PeerId, now: float) -> KnownHost | None:
         """Return the newest acceptable record of a peer that has not withdrawn, or None."""
         row = self._rows.get(peer_id)
-        return None if row is None or not _is_live(row, now) else _known(row)
+        return None if row is None or not is_live(row, now) else known_of(row)
 
     def live(self, now: float) -> list[KnownHost]:
         """Return every host whose record is acceptable at ``now`` and no tombstone; one entry a peer id."""
-        return [_known(row) for row in self._rows.values() if _is_live(row, now)]
+        return [known_of(row) for row in self._rows.values() if is_live(row, now)]
 
     def mark_useful(self, peer_id: PeerId) -> None:
         """Note that this host answered us: it is evicted after all those that never did."""
@@ -255,6 +256,7 @@ class HostTable:
         gone = [row for row in self._rows.values() if now > row.remember_until]
         for row in gone:
             self._drop(row)
+        self.revocations.purge(now)
         return len(gone)
 
     def _add(self, info: HostInfo, now: float, introducer: PeerId | None) -> Merge:
@@ -263,13 +265,36 @@ class HostTable:
             if not self._may_introduce(introducer):
                 return Merge.REFUSED
         heard_at = now if introducer is None else None
-        row = _Row(info, now, introducer, info.started_at_unix_s, _remember_until(info), frozenset(), heard_at)
-        row.digests[info.sequence] = (info.digest, info.expires_at_unix_s + GRACE_S)
+        row = Row(info, now, introducer, info.started_at_unix_s, remember_until(info), frozenset(), heard_at)
+        row.digests[info.sequence] = seen_of(info)
         self._rows[info.peer_id] = row
         self._place(row, subnets_of(info.addresses))
         return Merge.ADDED if self._make_room(row, now) else Merge.REFUSED
 
-    def _make_room(self, row: _Row, now: float) -> bool:
+    def _replace(self, row: Row, info: HostInfo, now: float, introducer: PeerId | None) -> Merge:
+        row.info = info
+        row.received_at = now
+        row.heard_at = now if introducer is None else row.heard_at
+        row.introducer = introducer if row.introducer is not None else None
+        if info.addresses:  # a tombstone leaves its host where it was
+            self._place(row, subnets_of(info.addresses))
+        return Merge.REPLACED if self._make_room(row, now) else Merge.REFUSED
+
+    def _note_epoch(self, info: HostInfo, introducer: PeerId | None, subnet: str) -> None:
+        """A binding that holds voids those of lower epochs, also after its row has gone."""
+        known = Familiarity.SEEN if introducer is None else Familiarity.STRANGER
+        self.revocations.put(
+            RevokedEpoch(
+                operator=info.operator,
+                peer_id=info.peer_id,
+                least_epoch=info.binding_epoch,
+                expires_at_unix_s=info.issued_at_unix_s + LIFE_S,
+                familiarity=max(known, self.familiarity_under(info.peer_id, info.operator)),
+                subnet=subnet,
+            )
+        )
+
+    def _make_room(self, row: Row, now: float) -> bool:
         """Drop rows until every bound holds; tell whether this one is still there."""
         if self._is_within_bounds(row) or (self.purge(now) and self._is_within_bounds(row)):
             return True
@@ -279,23 +304,23 @@ class HostTable:
                 return False
         return len(self._rows) <= self._max_hosts or self._evict(self._rows.values(), row)
 
-    def _is_within_bounds(self, row: _Row) -> bool:
+    def _is_within_bounds(self, row: Row) -> bool:
         return len(self._rows) <= self._max_hosts and all(
             len(self._by_subnet[subnet]) <= self._max_per_subnet for subnet in row.subnets
         )
 
-    def _evict(self, rows: Iterable[_Row], newest: _Row) -> bool:
+    def _evict(self, rows: Iterable[Row], newest: Row) -> bool:
         least = min(rows, key=self._worth)
         self._drop(least)
         self._evicted += 1
         return least is not newest
 
-    def _worth(self, row: _Row) -> tuple[Familiarity, bool, int, float]:
+    def _worth(self, row: Row) -> tuple[Familiarity, bool, int, float]:
         is_live = row.info.state is not HostState.WITHDRAWN and not row.is_convicted
         neighbours = sum(len(self._by_subnet[subnet]) for subnet in row.subnets)
         return (row.familiarity, is_live, -neighbours, row.received_at)
 
-    def _place(self, row: _Row, subnets: frozenset[str]) -> None:
+    def _place(self, row: Row, subnets: frozenset[str]) -> None:
         for subnet in row.subnets - subnets:
             rows = self._by_subnet[subnet]
             del rows[row]
@@ -307,44 +332,26 @@ class HostTable:
 
     def _put_away(self, info: HostInfo) -> None:
         place = (info.peer_id, info.sequence)
-        self._past_bytes += len(info.signed) - len(self._past.pop(place, b""))
-        self._past[place] = info.signed
+        before = self._past.pop(place, None)
+        self._past_bytes += len(info.signed) - (0 if before is None else len(before[2]))
+        self._past[place] = (info.operator, info.binding_epoch, info.signed)
         while self._past_bytes > MAX_PAST_BYTES:
-            self._past_bytes -= len(self._past.popitem(last=False)[1])
+            _, (_, _, signed) = self._past.popitem(last=False)
+            self._past_bytes -= len(signed)
 
     def _may_introduce(self, introducer: PeerId) -> bool:
         hearsay = [row.introducer for row in self._rows.values() if row.introducer is not None]
         return len(hearsay) < self._max_hosts // 4 and hearsay.count(introducer) < MAX_PER_INTRODUCER
 
-    def _remember(self, row: _Row, info: HostInfo, now: float) -> None:
-        row.remember_until = max(row.remember_until, _remember_until(info))
+    def _remember(self, row: Row, info: HostInfo, now: float) -> None:
+        row.remember_until = max(row.remember_until, remember_until(info))
         if info.started_at_unix_s is not None:
             row.started_at = max(row.started_at or 0, info.started_at_unix_s)
-        row.digests[info.sequence] = (info.digest, info.expires_at_unix_s + GRACE_S)
-        row.digests = {seq: seen for seq, seen in row.digests.items() if now <= seen[1]}
+        row.digests[info.sequence] = seen_of(info)
+        row.digests = {seq: seen for seq, seen in row.digests.items() if now <= seen.until}
         while len(row.digests) > MAX_SEQUENCES_PER_ROW:
             del row.digests[min(row.digests)]
 
-    def _drop(self, row: _Row) -> None:
+    def _drop(self, row: Row) -> None:
         self._place(row, frozenset())
         del self._rows[row.info.peer_id]
-
-
-def _known(row: _Row) -> KnownHost:
-    return KnownHost(
-        info=row.info,
-        received_at_unix_s=row.received_at,
-        heard_at_unix_s=row.heard_at,
-        started_at_unix_s=row.started_at,
-        introducer=row.introducer,
-    )
-
-
-def _is_live(row: _Row, now: float) -> bool:
-    is_live = row.info.state is not HostState.WITHDRAWN and not row.is_convicted
-    return is_live and row.info.is_acceptable(now)
-
-
-def _remember_until(info: HostInfo) -> float:
-    # A record that this one replaced was issued no later, so it cannot be accepted after a whole life from then.
-    return max(info.expires_at_unix_s, info.issued_at_unix_s + MAX_LIFE_S) + GRACE_S

@@ -1,9 +1,9 @@
 """The revocation: a wallet takes back what it said of a peer key.
 
-It names one wallet, one peer key and the lowest epoch that still holds. Bindings of that key by that wallet with a lower
-epoch are void from then on; other keys of the wallet are not touched, so that of ten machines the one that was stolen
-is revoked and nine need nothing. It matters until the last binding that it could concern has expired, and is forgotten
-then. Spec: docs/protocols/binding.md.
+It names one wallet, one peer key and the lowest epoch that still holds. Bindings of that key by that wallet with a
+lower epoch are void from then on; other keys of the wallet are not touched, so that of ten machines the one that was
+stolen is revoked and nine need nothing. It matters until the last binding that it could concern has expired, and is
+forgotten then. Spec: docs/protocols/binding.md.
 
 Signing and verifying are pure; :func:`save_revocation` and :func:`load_revocation` touch the disk.
 
@@ -40,8 +40,8 @@ from hostmesh.v1 import discovery_pb2 as pb
 from hostmesh.wire.bounds import check_bounds
 
 REVOCATION_LIFE_S = MAX_LIFETIME_S + 2 * SKEW_TOLERANCE_S
-"""After so long no binding that it concerns is accepted anywhere: one may be issued 30 s ahead of the revocation, and is
-taken for 30 s more than it lives."""
+"""After so long no binding that it concerns is accepted anywhere: one may be issued 30 s ahead of the revocation, and
+is taken for 30 s more than it lives."""
 _FILE_VERSION = 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostmesh.discovery import bans as bans_module
+from hostmesh.discovery import room as room_module
 from hostmesh.discovery import store as store_module
 from hostmesh.discovery.bans import (
     INTRODUCER_WINDOW_S,
@@ -247,7 +247,7 @@ def test_the_file_holds_what_the_list_holds(coming: list[tuple[int, Familiarity,
     """Whatever the clock does, and also what a new process reads from it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store_module, "MAX_BANS", 12)
-        patch.setattr(bans_module, "LEAST_PER_SUBNET", 2)
+        patch.setattr(room_module, "LEAST_PER_SUBNET", 2)
         bans, store, now = BanList(12), BanStore(None), NOW
         for name, familiarity, introducer, subnet, step_s in coming:
             now += step_s

@@ -9,6 +9,7 @@ from eth_account import Account
 
 from hostmesh.errors import (
     BadSignatureError,
+    BindingRevokedError,
     HostmeshError,
     KeyFileError,
     RecordExpiredError,
@@ -84,7 +85,7 @@ RULES: dict[str, tuple[pb.PeerBinding, float, int, type[HostmeshError], str]] = 
     "no life": (resigned(expires_at_unix_s=NOW), NOW, 0, RecordInvalidError, "binding.expires_at_unix_s"),
     "backwards": (resigned(expires_at_unix_s=NOW - 1), NOW, 0, RecordInvalidError, "binding.expires_at_unix_s"),
     "expired": (bind(), NOW + 3600 + SKEW_TOLERANCE_S + 0.1, 0, RecordExpiredError, "binding.expires_at_unix_s"),
-    "revoked": (bind(), NOW, 3, RecordInvalidError, "binding.revocation_epoch"),
+    "revoked": (bind(), NOW, 3, BindingRevokedError, "binding.revocation_epoch"),
     "other operator": (
         resigned(operator=OTHER_WALLET.address_bytes), NOW, 0, BadSignatureError, "",
     ),
