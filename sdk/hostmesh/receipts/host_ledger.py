@@ -1,0 +1,293 @@
+"""What a session owes its host without having countersigned it, and when the host must wait. Pure.
+
+The slice is the session's ceiling on *unacknowledged* cost: what its jobs were served, less what the client
+countersigned. Parallel jobs share it. Before each step (the prompt, then each piece) a job asks for room; without room
+it waits, in order, until a countersignature makes some.
+
+When a receipt is due: as soon as the steps that no receipt covers yet come to half a slice, in all jobs of the session
+together, or while a job waits. So a client that answers at once never stops its host: half a slice of it is always
+free. And no job waits for ever for another: who waits has a receipt out for everything, who runs writes one with its
+next step or its end.
+
+``now`` is monotonic seconds. Spec: docs/protocols/receipt.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hostmesh.errors import UsageError
+from hostmesh.receipts.reasons import ReceiptFault, fault
+
+MAX_JOBS = 1024
+"""Jobs of a session that run or are not paid for; chosen here, far above the jobs that one peer may run at once."""
+COUNTERSIGN_TIMEOUT_S = 30.0
+"""How long a host waits for a countersignature: a round trip, a signature and a write to disk, with much to spare."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    served: int = 0
+    issued: int = 0
+    acknowledged: int = 0
+    waits_for: int | None = None
+    """The cost that it wants to come to."""
+    asked_at: float = 0.0
+    """Since when a countersignature is awaited, or room."""
+    is_open: bool = True
+
+    @property
+    def unacknowledged(self) -> int:
+        return self.served - self.acknowledged
+
+
+def check_slice(slice_micros: int, step_micros: int) -> None:
+    """Check that one step of a job can be served under a slice at all; call it for the prompt before it is accepted.
+
+    Raises:
+        ReceiptError: SLICE_TOO_SMALL; the remedy says which slice is needed.
+
+    >>> check_slice(100, 100)
+    """
+    if step_micros > slice_micros:
+        raise fault(
+            ReceiptFault.SLICE_TOO_SMALL,
+            f"one step of the work costs {step_micros} micro-units, the session's slice is {slice_micros}",
+            remedy=f"Open a session with slice_micros of {step_micros} or more, or send less at once.",
+        )
+
+
+class HostLedger:
+    """The unacknowledged cost of one session, at its host. Money in micro-units of the session's currency.
+
+    Args:
+        slice_micros: the authorisation's.
+        timeout_s: how long a countersignature is waited for.
+
+    >>> ledger = HostLedger(slice_micros=10)
+    >>> ledger.begin(b"a")
+    >>> ledger.may_serve(b"a", 6, 0.0), ledger.wants_receipt(b"a")
+    (True, True)
+    >>> ledger.issued(b"a", 6, 0.0)
+    >>> ledger.may_serve(b"a", 11, 0.0)
+    False
+    >>> ledger.acknowledged(b"a", 6, 0.5)
+    (b'a',)
+    """
+
+    def __init__(self, *, slice_micros: int, timeout_s: float = COUNTERSIGN_TIMEOUT_S) -> None:
+        self._slice = slice_micros
+        self._timeout_s = timeout_s
+        self._jobs: dict[bytes, _Job] = {}
+        self._waiting: dict[bytes, None] = {}
+        """In order of asking; dict as an ordered set."""
+        # Kept as sums: they are asked for with every piece.
+        self._unacknowledged = 0
+        self._unissued = 0
+
+    @property
+    def unacknowledged_micros(self) -> int:
+        """What was served and not countersigned; never above the slice."""
+        return self._unacknowledged
+
+    @property
+    def jobs(self) -> int:
+        """Jobs that run or are not paid for."""
+        return len(self._jobs)
+
+    def begin(self, job_id: bytes) -> None:
+        """Note a job that starts.
+
+        Raises:
+            ReceiptError: TOO_MANY_JOBS.
+            UsageError: the id is known.
+        """
+        self._check_new(job_id)
+        self._jobs[job_id] = _Job()
+
+    def restore(self, job_id: bytes, *, issued_micros: int, acknowledged_micros: int) -> None:
+        """Note a job of before a restart, as the store has it: what was not acknowledged still is not.
+
+        What it was served after its last receipt is unknown by then: less than half a slice, and the host's own loss.
+
+        Raises:
+            ReceiptError: TOO_MANY_JOBS.
+            UsageError: the id is known, or more acknowledged than issued.
+        """
+        self._check_new(job_id)
+        if not 0 <= acknowledged_micros <= issued_micros:
+            raise UsageError("no more can be acknowledged than was issued")
+        if acknowledged_micros < issued_micros:
+            self._jobs[job_id] = _Job(issued_micros, issued_micros, acknowledged_micros, is_open=False)
+            self._unacknowledged += issued_micros - acknowledged_micros
+
+    def may_serve(self, job_id: bytes, cost_micros: int, now: float) -> bool:
+        """Ask for room for the next step of a job, before it is done or delivered.
+
+        Args:
+            job_id: a job that has begun and does not wait.
+            cost_micros: what the whole job comes to with the step.
+            now: monotonic seconds.
+
+        Returns:
+            True: it is noted as served; go on. False: the job waits until :meth:`acknowledged`, :meth:`end` or
+            :meth:`write_off` names it, which notes the step as served.
+
+        Raises:
+            ReceiptError: SLICE_TOO_SMALL: the step alone costs more than the slice, so that there will never be room.
+            UsageError: the cost went back, or the job waits already.
+        """
+        job = self._open(job_id)
+        if cost_micros < job.served or job.waits_for is not None:
+            raise UsageError("a job's cost never goes back, and it asks for one step at a time")
+        step = cost_micros - job.served
+        check_slice(self._slice, step)
+        # Nobody overtakes those who wait; but what costs nothing takes nothing of theirs.
+        if step == 0 or (not self._waiting and self._unacknowledged + step <= self._slice):
+            self._serve(job, cost_micros)
+            return True
+        job.waits_for, job.asked_at = cost_micros, now
+        self._waiting[job_id] = None
+        return False
+
+    def wants_receipt(self, job_id: bytes) -> bool:
+        """Whether the job's next receipt is due; ask after every step, and when the job is told to wait."""
+        job = self._open(job_id)
+        return job.served > job.issued and (2 * self._unissued >= self._slice or bool(self._waiting))
+
+    def issued(self, job_id: bytes, cost_micros: int, now: float) -> None:
+        """Note a receipt, before it leaves; it must be on disk by then.
+
+        Args:
+            job_id: a job that has begun.
+            cost_micros: of the receipt.
+            now: monotonic seconds.
+
+        Raises:
+            UsageError: a cost below the last receipt's, or above what was served.
+        """
+        job = self._open(job_id)
+        if not job.issued <= cost_micros <= job.served:
+            raise UsageError("a receipt is over what was served, and never below the one before")
+        if job.issued == job.acknowledged and job.waits_for is None:
+            job.asked_at = now
+        self._unissued -= cost_micros - job.issued
+        job.issued = cost_micros
+
+    def acknowledged(self, job_id: bytes, cost_micros: int, now: float) -> tuple[bytes, ...]:
+        """Note a countersignature that was verified and is on disk.
+
+        Args:
+            job_id: of any job, also one that ended; a job without anything unpaid is no matter.
+            cost_micros: of the receipt that was countersigned, not necessarily the last one.
+            now: monotonic seconds.
+
+        Returns:
+            The jobs that go on now, in the order in which they asked.
+
+        Raises:
+            UsageError: more than was issued.
+        """
+        job = self._jobs.get(job_id)
+        if job is None:
+            return ()
+        if cost_micros > job.issued:
+            raise UsageError("no more can be acknowledged than was issued")
+        if cost_micros > job.acknowledged:
+            self._unacknowledged -= cost_micros - job.acknowledged
+            job.acknowledged = cost_micros
+            # The client is there: whoever waits for it has its whole patience again.
+            for each in self._jobs.values():
+                if each.is_open:
+                    each.asked_at = now
+        self._drop_if_paid(job_id, job)
+        return self._wake()
+
+    def end(self, job_id: bytes) -> tuple[bytes, ...]:
+        """Note that a job ended, after its last receipt was issued. What no receipt covers is not owed.
+
+        Returns:
+            The jobs that go on now.
+        """
+        job = self._open(job_id)
+        self._take_back(job, job.issued)
+        return self._leave(job_id, job)
+
+    def write_off(self, job_id: bytes) -> tuple[bytes, ...]:
+        """Note that a job failed by the host's fault: nothing is owed for it but what was countersigned.
+
+        Returns:
+            The jobs that go on now.
+        """
+        job = self._open(job_id)
+        self._unissued -= job.served - job.issued
+        self._unacknowledged -= job.unacknowledged
+        job.served = job.issued = job.acknowledged
+        return self._leave(job_id, job)
+
+    def overdue(self, now: float) -> tuple[bytes, ...]:
+        """Return the running jobs whose client is silent: they end now.
+
+        Such a job has a receipt out that nobody countersigned, or waits for room, and the client countersigned nothing
+        in this session for ``timeout_s``.
+        """
+        return tuple(job_id for job_id, job in self._jobs.items() if self._due_at(job) <= now)
+
+    def next_overdue_at(self) -> float:
+        """Return when :meth:`overdue` may name a job, if nothing is acknowledged until then; infinity: never."""
+        return min(map(self._due_at, self._jobs.values()), default=float("inf"))
+
+    def _due_at(self, job: _Job) -> float:
+        awaits = job.is_open and (job.waits_for is not None or job.issued > job.acknowledged)
+        return job.asked_at + self._timeout_s if awaits else float("inf")
+
+    def _check_new(self, job_id: bytes) -> None:
+        if job_id in self._jobs:
+            raise UsageError("the job has begun already")
+        if len(self._jobs) >= MAX_JOBS:
+            raise fault(
+                ReceiptFault.TOO_MANY_JOBS,
+                f"{MAX_JOBS} jobs of the session run or are not paid for",
+                remedy="Countersign the receipts of earlier jobs, or open a new session.",
+            )
+
+    def _open(self, job_id: bytes) -> _Job:
+        job = self._jobs.get(job_id)
+        if job is None or not job.is_open:
+            raise UsageError("no such job runs")
+        return job
+
+    def _serve(self, job: _Job, cost_micros: int) -> None:
+        step = cost_micros - job.served
+        job.served = cost_micros
+        self._unacknowledged += step
+        self._unissued += step
+
+    def _take_back(self, job: _Job, cost_micros: int) -> None:
+        step = job.served - cost_micros
+        job.served = cost_micros
+        self._unacknowledged -= step
+        self._unissued -= step
+
+    def _leave(self, job_id: bytes, job: _Job) -> tuple[bytes, ...]:
+        job.is_open, job.waits_for = False, None
+        self._waiting.pop(job_id, None)
+        self._drop_if_paid(job_id, job)
+        return self._wake()
+
+    def _drop_if_paid(self, job_id: bytes, job: _Job) -> None:
+        if not job.is_open and job.unacknowledged == 0:
+            del self._jobs[job_id]
+
+    def _wake(self) -> tuple[bytes, ...]:
+        woken = []
+        for job_id in list(self._waiting):
+            job = self._jobs[job_id]
+            assert job.waits_for is not None  # it is among those that wait
+            if self._unacknowledged + job.waits_for - job.served > self._slice:
+                break
+            self._serve(job, job.waits_for)
+            job.waits_for = None
+            del self._waiting[job_id]
+            woken.append(job_id)
+        return tuple(woken)

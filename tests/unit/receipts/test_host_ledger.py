@@ -1,0 +1,187 @@
+"""What a session owes unacknowledged: the ceiling, the order of those who wait, silence, restarts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hostmesh.errors import ReceiptError, UsageError
+from hostmesh.receipts.host_ledger import MAX_JOBS, HostLedger, check_slice
+
+A, B, C = b"a", b"b", b"c"
+
+
+def ledger_of(*job_ids: bytes, slice_micros: int = 100) -> HostLedger:
+    ledger = HostLedger(slice_micros=slice_micros, timeout_s=30.0)
+    for job_id in job_ids:
+        ledger.begin(job_id)
+    return ledger
+
+
+def test_a_receipt_is_due_at_half_a_slice_and_the_host_waits_at_the_ceiling() -> None:
+    ledger = ledger_of(A)
+    assert ledger.may_serve(A, 49, 0.0)
+    assert not ledger.wants_receipt(A)
+    assert ledger.may_serve(A, 50, 0.0)
+    assert ledger.wants_receipt(A)
+    ledger.issued(A, 50, 0.0)
+    assert not ledger.wants_receipt(A)
+    assert ledger.may_serve(A, 100, 0.0)
+    assert not ledger.may_serve(A, 101, 0.0)
+    assert ledger.unacknowledged_micros == 100
+    assert ledger.acknowledged(A, 50, 1.0) == (A,)
+    assert ledger.unacknowledged_micros == 51
+
+
+def test_one_slice_for_all_jobs_together() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 60, 0.0)
+    assert ledger.may_serve(B, 40, 0.0)
+    assert not ledger.may_serve(B, 41, 0.0)
+    assert ledger.unacknowledged_micros == 100
+
+
+def test_who_waits_makes_every_job_write_its_receipt() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 40, 0.0)
+    assert not ledger.may_serve(B, 70, 0.0)
+    # Below half a slice, but B waits for what A owes.
+    assert ledger.wants_receipt(A)
+    ledger.issued(A, 40, 0.0)
+    assert ledger.acknowledged(A, 40, 0.0) == (B,)
+
+
+def test_those_who_wait_go_on_in_the_order_in_which_they_asked() -> None:
+    ledger = ledger_of(A, B, C)
+    assert ledger.may_serve(A, 90, 0.0)
+    ledger.issued(A, 90, 0.0)
+    assert not ledger.may_serve(B, 50, 0.0)
+    # It would fit, and yet B asked first.
+    assert not ledger.may_serve(C, 5, 0.0)
+    assert ledger.acknowledged(A, 30, 0.0) == ()
+    assert ledger.acknowledged(A, 60, 0.0) == (B, C)
+    assert ledger.unacknowledged_micros == 85
+
+
+def test_a_step_that_costs_nothing_never_waits() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 100, 0.0)
+    assert not ledger.may_serve(B, 1, 0.0)
+    assert ledger.may_serve(A, 100, 0.0)
+    free = ledger_of(A, slice_micros=0)
+    assert free.may_serve(A, 0, 0.0)
+    assert not free.wants_receipt(A)
+
+
+def test_a_step_above_the_slice_never_fits_and_the_remedy_says_what_would() -> None:
+    ledger = ledger_of(A)
+    with pytest.raises(ReceiptError) as raised:
+        ledger.may_serve(A, 101, 0.0)
+    assert raised.value.reason == "SLICE_TOO_SMALL"
+    assert "101 or more" in raised.value.remedy
+    with pytest.raises(ReceiptError):
+        check_slice(0, 1)
+    # What was served before does not count: it can be acknowledged.
+    assert ledger.may_serve(A, 100, 0.0)
+    assert not ledger.may_serve(A, 200, 0.0)
+
+
+def test_only_what_a_receipt_covers_is_owed_at_the_end() -> None:
+    ledger = ledger_of(A)
+    assert ledger.may_serve(A, 30, 0.0)
+    ledger.issued(A, 25, 0.0)
+    ledger.end(A)
+    assert ledger.unacknowledged_micros == 25
+    assert ledger.jobs == 1
+    ledger.acknowledged(A, 25, 0.0)
+    assert (ledger.unacknowledged_micros, ledger.jobs) == (0, 0)
+    # Countersigned again: nothing more to do.
+    assert ledger.acknowledged(A, 25, 0.0) == ()
+
+
+def test_a_job_that_failed_here_is_written_off_and_makes_room() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 80, 0.0)
+    ledger.issued(A, 60, 0.0)
+    ledger.acknowledged(A, 10, 0.0)
+    assert not ledger.may_serve(B, 50, 0.0)
+    assert ledger.write_off(A) == (B,)
+    assert (ledger.unacknowledged_micros, ledger.jobs) == (50, 1)
+
+
+def test_the_end_of_one_that_waits_lets_the_next_one_go() -> None:
+    ledger = ledger_of(A, B, C)
+    assert ledger.may_serve(A, 60, 0.0)
+    ledger.issued(A, 60, 0.0)
+    assert not ledger.may_serve(B, 50, 0.0)
+    assert not ledger.may_serve(C, 40, 0.0)
+    assert ledger.end(B) == (C,)
+
+
+def test_a_silent_client_is_overdue() -> None:
+    ledger = ledger_of(A, B, C)
+    assert ledger.may_serve(A, 60, 0.0)
+    assert ledger.next_overdue_at() == math.inf
+    ledger.issued(A, 60, 5.0)
+    assert ledger.next_overdue_at() == 35.0
+    assert not ledger.may_serve(B, 50, 10.0)
+    assert ledger.may_serve(C, 0, 10.0)
+    assert ledger.overdue(34.9) == ()
+    assert ledger.overdue(35.0) == (A,)
+    assert ledger.overdue(40.0) == (A, B)
+    # A sign of life gives everybody new patience.
+    ledger.acknowledged(A, 1, 39.0)
+    assert ledger.overdue(68.9) == ()
+    assert ledger.overdue(69.0) == (A, B)
+
+
+def test_an_old_countersignature_is_no_sign_of_life() -> None:
+    ledger = ledger_of(A)
+    assert ledger.may_serve(A, 60, 0.0)
+    ledger.issued(A, 30, 0.0)
+    ledger.acknowledged(A, 30, 1.0)
+    ledger.issued(A, 60, 2.0)
+    ledger.acknowledged(A, 30, 31.0)
+    assert ledger.overdue(32.0) == (A,)
+
+
+def test_what_was_not_acknowledged_before_a_restart_still_is_not() -> None:
+    ledger = HostLedger(slice_micros=100)
+    ledger.restore(A, issued_micros=70, acknowledged_micros=20)
+    ledger.restore(B, issued_micros=70, acknowledged_micros=70)
+    assert (ledger.unacknowledged_micros, ledger.jobs) == (50, 1)
+    ledger.begin(C)
+    assert not ledger.may_serve(C, 51, 0.0)
+    assert ledger.overdue(0.0) == ()
+    assert ledger.acknowledged(A, 70, 0.0) == (C,)
+    assert ledger.jobs == 1
+
+
+def test_no_more_jobs_than_the_bound() -> None:
+    ledger = ledger_of(*(bytes([n >> 8, n & 255]) for n in range(MAX_JOBS)))
+    for more in (lambda: ledger.begin(A), lambda: ledger.restore(A, issued_micros=1, acknowledged_micros=0)):
+        with pytest.raises(ReceiptError) as raised:
+            more()
+        assert raised.value.reason == "TOO_MANY_JOBS"
+
+
+def test_wrong_use() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 50, 0.0)
+    ledger.issued(A, 50, 0.0)
+    assert not ledger.may_serve(B, 60, 0.0)
+    for wrong in (
+        lambda: ledger.begin(A),
+        lambda: ledger.may_serve(A, 49, 0.0),
+        lambda: ledger.may_serve(B, 60, 0.0),
+        lambda: ledger.may_serve(C, 1, 0.0),
+        lambda: ledger.issued(A, 51, 0.0),
+        lambda: ledger.issued(A, 49, 0.0),
+        lambda: ledger.acknowledged(A, 51, 0.0),
+        lambda: ledger.restore(C, issued_micros=1, acknowledged_micros=2),
+        lambda: ledger.end(C),
+    ):
+        with pytest.raises(UsageError):
+            wrong()
+    assert ledger.unacknowledged_micros == 50
