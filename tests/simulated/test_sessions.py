@@ -25,7 +25,8 @@ from hostmesh.rpc.server import CallContext, RpcServer
 from hostmesh.sessions.authorization import ModelPrice, message_from_terms
 from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.client import ChosenHost, SessionManager
-from hostmesh.sessions.server import SessionServer, SessionServerLimits
+from hostmesh.sessions.server import SessionServer
+from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.system import System
 from hostmesh.testing import SimNetwork, make_peer_key, make_wallet
 from hostmesh.v1 import session_pb2 as pb

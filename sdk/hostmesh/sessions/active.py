@@ -7,20 +7,23 @@ from typing import Self
 
 from hostmesh.errors import RpcError
 from hostmesh.identity.address import address_to_text
+from hostmesh.identity.structs import NO_DIGEST
+from hostmesh.identity.typed_data import typed_digest
 from hostmesh.net.peer_id import PeerId
+from hostmesh.sessions.book import SessionBook
 from hostmesh.sessions.reasons import STATUS_OF, RefusedError
 from hostmesh.sessions.record import SessionRecord, SessionState
-from hostmesh.sessions.table import SessionTable
 
 
 class ActiveSession:
     """An open session of the peer that made the call. Get one from ``SessionServer.require_session``."""
 
-    __slots__ = ("_record", "_table")
+    __slots__ = ("_book", "_network", "_record")
 
-    def __init__(self, table: SessionTable, record: SessionRecord) -> None:
-        self._table = table
+    def __init__(self, book: SessionBook, record: SessionRecord, network: str) -> None:
+        self._book = book
         self._record = record
+        self._network = network
 
     @property
     def session_id(self) -> bytes:
@@ -43,6 +46,21 @@ class ActiveSession:
         return self._record.terms.client
 
     @property
+    def signer(self) -> bytes:
+        """Whose countersignature counts, 20 bytes: the wallet that pays, or the session key that it delegated to."""
+        return self._record.signer
+
+    @property
+    def is_delegated(self) -> bool:
+        """Whether a session key signs in the client's name."""
+        return self._record.terms.delegation_digest != NO_DIGEST
+
+    @property
+    def authorization_digest(self) -> bytes:
+        """EIP-712 digest of what the client authorised, 32 bytes. Cost: 0.1 ms."""
+        return typed_digest(self._record.terms, self._network)
+
+    @property
     def model_id(self) -> str:
         """The one model that it authorises."""
         return self._record.terms.model_id
@@ -63,6 +81,11 @@ class ActiveSession:
         return self._record.terms.spending_limit_micros
 
     @property
+    def slice_micros(self) -> int:
+        """Most that may be owed without a countersigned receipt, over all jobs of the session."""
+        return self._record.terms.slice_micros
+
+    @property
     def spent_micros(self) -> int:
         """What is owed so far."""
         return self._record.spent_micros
@@ -75,7 +98,7 @@ class ActiveSession:
     @property
     def expires_at_unix_s(self) -> int:
         """When it ends; work that was begun may still end and be paid for."""
-        return self._record.terms.expires_at_unix_s
+        return self._record.expires_at_unix_s
 
     @property
     def state(self) -> SessionState:
@@ -89,13 +112,14 @@ class ActiveSession:
 
         Raises:
             RpcError: FAILED_PRECONDITION with reason SPENDING_LIMIT when the session does not cover it,
-                UNAUTHENTICATED when the session has ended. Nothing was reserved.
+                UNAUTHENTICATED when the session has ended, UNAVAILABLE when the host's disk is full. Nothing was
+                reserved.
         """
         try:
-            number = self._table.reserve(self._record, amount_micros)
+            number = self._book.reserve(self._record, amount_micros)
         except RefusedError as refused:
-            raise RpcError(refused.message, status=STATUS_OF[refused.word], reason=refused.reason) from refused
-        return Reservation(self._table, self._record, number)
+            raise _answer(refused) from refused
+        return Reservation(self._book, self._record, number)
 
     def __repr__(self) -> str:
         return f"ActiveSession({self.model_id!r}, {self.client}, {self.state.value}, {self.remaining_micros} left)"
@@ -104,24 +128,41 @@ class ActiveSession:
 class Reservation:
     """Money set aside for one piece of work; settled once or given back."""
 
-    __slots__ = ("_number", "_record", "_table")
+    __slots__ = ("_book", "_number", "_record")
 
-    def __init__(self, table: SessionTable, record: SessionRecord, number: int) -> None:
-        self._table = table
+    def __init__(self, book: SessionBook, record: SessionRecord, number: int) -> None:
+        self._book = book
         self._record = record
         self._number = number
 
-    def settle(self, cost_micros: int) -> int:
-        """Record what the work did cost, also when the session has ended meanwhile.
+    def advance(self, cost_micros: int) -> int:
+        """Record what the work came to cost since its start; on disk when this returns.
+
+        Call it before anything leaves that tells of this cost: a receipt, the end of the job.
 
         Returns:
-            What the client owes for it: never more than its limit allows. A second settling adds nothing.
+            What the client owes for the work up to now: never more than its limit allows.
+
+        Raises:
+            RpcError: UNAVAILABLE with reason SESSIONS_UNAVAILABLE: the disk is full; end the work.
         """
-        return self._table.settle(self._record, self._number, cost_micros)
+        try:
+            return self._book.advance(self._record, self._number, cost_micros)
+        except RefusedError as refused:
+            raise _answer(refused) from refused
+
+    def settle(self, cost_micros: int) -> int:
+        """Record what the work did cost since its start, also when the session has ended meanwhile. Never raises.
+
+        Returns:
+            What the client owes for it: never more than its limit allows, nor less than :meth:`advance` recorded. A
+            second settling adds nothing.
+        """
+        return self._book.settle(self._record, self._number, cost_micros)
 
     def release(self) -> None:
-        """Give it back: the work costs nothing. Idempotent, and without effect once settled."""
-        self._table.release(self._record, self._number)
+        """Give back what is left: the work costs nothing more. Idempotent, and without effect once settled."""
+        self._book.release(self._record, self._number)
 
     def __enter__(self) -> Self:
         return self
@@ -130,3 +171,7 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _answer(refused: RefusedError) -> RpcError:
+    return RpcError(refused.message, status=STATUS_OF[refused.word], reason=refused.reason)

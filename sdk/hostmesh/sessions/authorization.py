@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hostmesh.errors import BadSignatureError, MalformedMessageError, UsageError
+from hostmesh.errors import MalformedMessageError, UsageError
 from hostmesh.identity.structs import NO_DIGEST, SessionAuthorization
-from hostmesh.identity.typed_data import recover_signer
 from hostmesh.sessions.reasons import Reason, RefusedError
 from hostmesh.v1 import session_pb2 as pb
 from hostmesh.wire.bounds import check_bounds
@@ -129,19 +128,22 @@ def check_price(terms: SessionAuthorization, price: ModelPrice | None) -> None:
         )
 
 
-def check_signature(terms: SessionAuthorization, signature: bytes, network: str) -> None:
-    """Check that the stated client signed these terms for this network.
+def check_slice(terms: SessionAuthorization, price: ModelPrice, *, max_slice_micros: int) -> None:
+    """Check what either side may lose.
+
+    Args:
+        terms: what was signed.
+        price: what this host asks for the model.
+        max_slice_micros: most that this host works for without a countersignature.
 
     Raises:
-        RefusedError: BAD_SIGNATURE.
-
-    Cost: 0.1 ms with libsecp256k1; rate-limit before.
+        RefusedError: SLICE_OVER_LIMIT, SLICE_MISSING (0, and the model is not free) or SLICE_TOO_LARGE.
     """
-    try:
-        signer = recover_signer(terms, signature, network)
-    except BadSignatureError as error:
-        raise RefusedError(Reason.BAD_SIGNATURE, error.message) from error
-    if signer != terms.client:
+    if terms.slice_micros > terms.spending_limit_micros:
+        raise RefusedError(Reason.SLICE_OVER_LIMIT, "the slice is above the spending limit")
+    if terms.slice_micros == 0 and price.micros_per_mtok > 0:
+        raise RefusedError(Reason.SLICE_MISSING, "this model is not free; a slice of 0 pays for nothing")
+    if terms.slice_micros > max_slice_micros:
         raise RefusedError(
-            Reason.BAD_SIGNATURE, "the authorisation is not signed by the client it names, or for another network"
+            Reason.SLICE_TOO_LARGE, f"this host takes a slice of {max_slice_micros} micro-{price.currency} at most"
         )

@@ -23,15 +23,24 @@ def grant_domain(network: str) -> str:
     return f"hostmesh:{network}:session-grant"
 
 
-def seal_grant(key: PeerKey, terms: SessionAuthorization, *, network: str, session_id: bytes, now: float) -> bytes:
+def seal_grant(
+    key: PeerKey,
+    terms: SessionAuthorization,
+    *,
+    network: str,
+    session_id: bytes,
+    now: float,
+    expires_at_unix_s: int | None = None,
+) -> bytes:
     """Return the signed grant that answers an authorisation.
 
     Args:
         key: the host's peer key.
-        terms: what the client authorised; the grant ends when it does.
+        terms: what the client authorised; the grant ends no later than it does.
         network: the network's name.
         session_id: 16 random bytes.
         now: unix seconds.
+        expires_at_unix_s: when what else limits it ends, a delegation; None = nothing does.
     """
     grant = pb.SessionGrant(
         network=network,
@@ -40,7 +49,7 @@ def seal_grant(key: PeerKey, terms: SessionAuthorization, *, network: str, sessi
         client_peer_id=terms.client_peer_id,
         host_peer_id=terms.host_peer_id,
         issued_at_unix_s=int(now),
-        expires_at_unix_s=terms.expires_at_unix_s,
+        expires_at_unix_s=min(terms.expires_at_unix_s, expires_at_unix_s or terms.expires_at_unix_s),
     )
     return seal_envelope(
         key, domain=grant_domain(network), payload_type=PAYLOAD_TYPE, payload=grant.SerializeToString()

@@ -38,6 +38,8 @@ class SessionRecord:
     peer_id: PeerId
     terms: SessionAuthorization
     signature: bytes
+    signer: bytes
+    """Who countersigns for the client: its wallet, or the session key that it delegated to; 20 bytes."""
     grant: bytes
     """The signed envelope, as it was sent."""
     network_key: str | None
@@ -59,6 +61,11 @@ class SessionRecord:
         if self.end_reason is not None:
             return SessionState.CLOSING if self.work else SessionState.CLOSED
         return SessionState.ACTIVE
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether it may still come to cost: it is open, or work that was begun runs."""
+        return bool(self.work) or self.state is SessionState.ACTIVE
 
     @property
     def reserved_micros(self) -> int:

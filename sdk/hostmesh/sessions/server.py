@@ -1,7 +1,7 @@
 """The host's side of sessions: serves SessionService, and answers the job server's question who may run what.
 
-Everything is in memory: a host that restarts has forgotten its sessions, and clients open new ones. No call waits for
-anything, so that each is one step for the tables.
+What a host answers is on disk before (:mod:`hostmesh.sessions.book`); challenges alone are in memory. No call waits for
+anything, so that each is one step for the tables; but for a contract wallet, after which everything is checked again.
 
 Spec: docs/protocols/session.md.
 """
@@ -11,30 +11,34 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from math import ceil
 from typing import Protocol
 
-from hostmesh.errors import ConfigError, HostmeshError, MalformedMessageError, RpcError, StatusCode
+from hostmesh.errors import HostmeshError, MalformedMessageError, RpcError, StatusCode
+from hostmesh.identity.delegation import revocation_of_message
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.typed_data import NONCE_BYTES
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.active import ActiveSession
 from hostmesh.sessions.authorization import (
-    MAX_LIFETIME_S,
     ModelPrice,
     check_parties,
     check_price,
-    check_signature,
+    check_slice,
     check_times,
     terms_from_message,
 )
-from hostmesh.sessions.challenge import ChallengeLimits, ChallengeTable
+from hostmesh.sessions.book import SessionBook
+from hostmesh.sessions.challenge import ChallengeTable
+from hostmesh.sessions.delegation import HeldDelegation, check_delegation
 from hostmesh.sessions.grant import SESSION_ID_BYTES, seal_grant
-from hostmesh.sessions.rate import Rate, RateLimiter
+from hostmesh.sessions.rate import RateLimiter
 from hostmesh.sessions.reasons import STATUS_OF, Reason, RefusedError
-from hostmesh.sessions.table import SessionLimits, SessionTable
+from hostmesh.sessions.revocations import RevocationIntake
+from hostmesh.sessions.server_limits import SessionServerLimits
+from hostmesh.sessions.signatures import ContractVerifier, SignatureChecker
+from hostmesh.sessions.store import SessionStore
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2, session_pb2
 from hostmesh.v1.session_hostmesh import SessionServiceBase
@@ -42,19 +46,10 @@ from hostmesh.v1.session_hostmesh import SessionServiceBase
 logger = logging.getLogger("hostmesh.sessions")
 
 _STRANGERS = "strangers"
+_REVOKERS = "revokers"
+"""Strangers who revoke a delegation in use here: who knows of it is no flood's stranger."""
 _BINDING_KEPT_S = 60.0
 """The source may read a file; a stranger's call must not make it do so every time."""
-_USE_REASONS = frozenset(
-    {
-        Reason.NO_SESSION,
-        Reason.UNKNOWN_SESSION,
-        Reason.SESSION_OF_ANOTHER_PEER,
-        Reason.SESSION_CLOSED,
-        Reason.SESSION_EXPIRED,
-        Reason.WRONG_MODEL,
-    }
-)
-"""Answered as UNAUTHORIZED, with the word in the details: the remedy of all is a new session."""
 
 
 class SessionCall(Protocol):
@@ -69,24 +64,6 @@ class SessionCall(Protocol):
     def session_id(self) -> bytes:
         """From the call's header; empty for none."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionServerLimits:
-    """Bounds of a host's sessions. Chosen here: a signature check costs 0.1 ms."""
-
-    challenges: ChallengeLimits = field(default_factory=ChallengeLimits)
-    sessions: SessionLimits = field(default_factory=SessionLimits)
-    checks_per_peer: Rate = field(default_factory=lambda: Rate(per_second=50.0, burst=100))
-    """Signature checks of one peer."""
-    checks_of_strangers: Rate = field(default_factory=lambda: Rate(per_second=200.0, burst=400))
-    """Signature checks of all peers without a session together."""
-    tracked_peers: int = 4096
-    max_lifetime_s: int = MAX_LIFETIME_S
-
-    def __post_init__(self) -> None:
-        if self.tracked_peers < 1 or self.max_lifetime_s < 1:
-            raise ConfigError("session server limits are 1 or more", name="session_limits")
 
 
 PriceSource = Callable[[str, PeerId], ModelPrice | None]
@@ -111,6 +88,11 @@ class SessionServer(SessionServiceBase):
         limits: bounds.
         network_of: the network a peer's connection counts under (:func:`hostmesh.sessions.challenge.network_key_of`);
             None where it is not known.
+        store: keeps the sessions, for this host and network; None = in memory. The caller closes it.
+        contracts: asks contract wallets (EIP-1271); None = their signatures are refused.
+
+    Raises:
+        StoreError: the store cannot be read.
     """
 
     def __init__(
@@ -123,6 +105,8 @@ class SessionServer(SessionServiceBase):
         system: System | None = None,
         limits: SessionServerLimits | None = None,
         network_of: Callable[[PeerId], str | None] = _no_network,
+        store: SessionStore | None = None,
+        contracts: ContractVerifier | None = None,
     ) -> None:
         self._key = key
         self._peer_id_bytes = peer_id_to_bytes(key.peer_id)
@@ -134,11 +118,24 @@ class SessionServer(SessionServiceBase):
         self._limits = limits or SessionServerLimits()
         self._network_of = network_of
         self._challenges = ChallengeTable(self._limits.challenges)
-        self._sessions = SessionTable(self._limits.sessions)
+        self._book = SessionBook(
+            store or SessionStore(None, host=self._peer_id_bytes, network=network),
+            limits=self._limits.sessions,
+            delegations=self._limits.delegations,
+            now=self._system.unix_s(),
+        )
+        self._signatures = SignatureChecker(network, contracts=contracts, limits=self._limits.contracts)
         self._peer_checks: RateLimiter[PeerId] = RateLimiter(
             self._limits.checks_per_peer, max_keys=self._limits.tracked_peers
         )
-        self._stranger_checks: RateLimiter[str] = RateLimiter(self._limits.checks_of_strangers, max_keys=1)
+        self._stranger_checks: RateLimiter[str] = RateLimiter(self._limits.checks_of_strangers, max_keys=2)
+        self._revocations = RevocationIntake(
+            self._book,
+            self._signatures,
+            limit_checks=lambda peer_id, is_in_use: self._limit_checks(peer_id, _REVOKERS if is_in_use else _STRANGERS),
+            network_of=network_of,
+            system=self._system,
+        )
         self._refusals: Counter[str] = Counter()
         self._granted = 0
         self._draining = False
@@ -158,8 +155,8 @@ class SessionServer(SessionServiceBase):
     @property
     def active_sessions(self) -> int:
         """Sessions that are open now."""
-        self._sessions.expire(self._system.unix_s())
-        return self._sessions.active_count()
+        self._book.table.expire(self._system.unix_s())
+        return self._book.table.active_count()
 
     def drain(self) -> None:
         """Open no new sessions; those that are open go on. Idempotent."""
@@ -170,13 +167,31 @@ class SessionServer(SessionServiceBase):
 
         Raises:
             RpcError: UNAUTHENTICATED with reason UNAUTHORIZED; ``details["cause"]`` is NO_SESSION, UNKNOWN_SESSION,
-                SESSION_CLOSED, SESSION_EXPIRED or WRONG_MODEL. The client opens a new session.
+                SESSION_CLOSED (or DELEGATION_REVOKED, BINDING_REVOKED: what else ended it), SESSION_EXPIRED or
+                WRONG_MODEL. The client opens a new session.
         """
         try:
-            record = self._sessions.use(context.session_id, context.peer_id, model_id, self._system.unix_s())
+            record = self._book.table.use(context.session_id, context.peer_id, model_id, self._system.unix_s())
         except RefusedError as refused:
-            raise self._refuse(refused, context) from refused
-        return ActiveSession(self._sessions, record)
+            raise self._refuse(refused, context, of_use=True) from refused
+        return ActiveSession(self._book, record, self._network)
+
+    def end_all(self, reason: Reason = Reason.BINDING_REVOKED) -> int:
+        """End every open session at once; jobs that run may end and be paid for.
+
+        Args:
+            reason: what later uses are answered as the cause: BINDING_REVOKED when the operator took the binding of
+                this host back.
+
+        Returns:
+            How many were open.
+
+        Raises:
+            SessionError: SESSIONS_UNAVAILABLE, the disk is full; nothing was changed.
+        """
+        self._binding_kept = None
+        self._book.table.expire(self._system.unix_s())
+        return self._book.end(self._book.table.active(), reason)
 
     # --- the service ---
 
@@ -208,8 +223,9 @@ class SessionServer(SessionServiceBase):
         if not request.HasField("authorization"):
             raise MalformedMessageError("the request holds no authorisation", field="authorization")
         terms = terms_from_message(request.authorization)
+        delegation = request.delegation if request.HasField("delegation") else None
         try:
-            grant = self._authorize(terms, request.authorization.signature, context.peer_id)
+            grant = await self._authorize(terms, request.authorization.signature, delegation, context.peer_id)
         except RefusedError as refused:
             raise self._refuse(refused, context) from refused
         return session_pb2.AuthorizeResponse(grant=grant)
@@ -219,49 +235,98 @@ class SessionServer(SessionServiceBase):
     ) -> session_pb2.CloseSessionResponse:
         """Serve CloseSession: closing twice is closing once, and only the session's peer can."""
         try:
-            self._sessions.close(request.session_id, context.peer_id, self._system.unix_s())
+            self._book.close(request.session_id, context.peer_id, self._system.unix_s())
         except RefusedError as refused:
-            raise self._refuse(refused, context) from refused
+            raise self._refuse(refused, context, of_use=True) from refused
         return session_pb2.CloseSessionResponse()
 
     async def revoke_delegation(
         self, request: session_pb2.RevokeDelegationRequest, context: SessionCall
     ) -> session_pb2.RevokeDelegationResponse:
-        """Serve RevokeDelegation."""
-        raise RpcError("this host takes no delegations yet", status=StatusCode.UNIMPLEMENTED)
+        """Serve RevokeDelegation: anybody may bring it, since its owner signed it. Revoking twice is revoking once."""
+        if not request.HasField("revocation"):
+            raise MalformedMessageError("the request holds no revocation", field="revocation")
+        revocation = revocation_of_message(request.revocation)
+        try:
+            ended = await self._revocations.take(revocation, request.revocation.signature, context.peer_id)
+        except RefusedError as refused:
+            raise self._refuse(refused, context) from refused
+        return session_pb2.RevokeDelegationResponse(ended_sessions=ended)
 
     # --- inside ---
 
-    def _authorize(self, terms: SessionAuthorization, signature: bytes, peer_id: PeerId) -> bytes:
-        """Check everything, the costly last, and open the session. No await: one step for the tables."""
-        now, monotonic = self._system.unix_s(), self._system.monotonic_s()
+    async def _authorize(
+        self,
+        terms: SessionAuthorization,
+        signature: bytes,
+        delegation: session_pb2.Delegation | None,
+        peer_id: PeerId,
+    ) -> bytes:
+        """Check everything, the costly last, and open the session."""
         check_parties(
             terms,
             remote_peer_id=peer_id_to_bytes(peer_id),
             host_peer_id=self._peer_id_bytes,
             operator=self._binding().operator,
         )
-        check_times(terms, now=now, max_lifetime_s=self._limits.max_lifetime_s)
-        repeated = self._sessions.repeated(terms, signature, peer_id, now)
+        repeated = self._repeated(terms, signature, peer_id)
         if repeated is not None:
-            return repeated.grant
+            return repeated
         self._refuse_if_draining()
-        check_price(terms, self._price_of(terms.model_id, peer_id))
-        self._challenges.check(terms.nonce, peer_id, monotonic)
-        self._limit_checks(peer_id, monotonic)
-        network_key = self._network_of(peer_id)
-        self._sessions.check_room(peer_id, now, network_key)
-        check_signature(terms, signature, self._network)
+        price = self._price_of(terms.model_id, peer_id)
+        check_price(terms, price)
+        assert price is not None  # check_price saw to it
+        check_slice(terms, price, max_slice_micros=self._limits.max_slice_micros)
+        held = check_delegation(
+            terms, delegation, host_peer_id=self._peer_id_bytes, network=self._network, now=self._system.unix_s()
+        )
+        self._check_open(terms, held, peer_id)
+        self._limit_checks(peer_id, _STRANGERS)
+        is_known = held is not None and self._book.delegations.account(held.digest) is not None
+        await self._signatures.check_authorization(
+            terms, signature, held, is_delegation_known=is_known, peer_id=peer_id
+        )
+        # A contract wallet may have taken its time: what others did meanwhile counts.
+        repeated = self._repeated(terms, signature, peer_id)
+        if repeated is not None:
+            return repeated
+        self._check_open(terms, held, peer_id)
+        return self._open(terms, signature, held, peer_id)
+
+    def _repeated(self, terms: SessionAuthorization, signature: bytes, peer_id: PeerId) -> bytes | None:
+        now = self._system.unix_s()
+        check_times(terms, now=now, max_lifetime_s=self._limits.max_lifetime_s)
+        record = self._book.table.repeated(terms, signature, peer_id, now)
+        return None if record is None else record.grant
+
+    def _check_open(self, terms: SessionAuthorization, held: HeldDelegation | None, peer_id: PeerId) -> None:
+        """Check what others' calls can change: the challenge, the delegation's account, the room."""
+        self._challenges.check(terms.nonce, peer_id, self._system.monotonic_s())
+        self._book.check_room(terms, held, peer_id, self._system.unix_s(), self._network_of(peer_id))
+
+    def _open(
+        self, terms: SessionAuthorization, signature: bytes, held: HeldDelegation | None, peer_id: PeerId
+    ) -> bytes:
+        """Open a session whose authorisation holds. No await: one step for the tables."""
+        now = self._system.unix_s()
         session_id = self._system.random_bytes(SESSION_ID_BYTES)
-        grant = seal_grant(self._key, terms, network=self._network, session_id=session_id, now=now)
-        self._sessions.open(
+        grant = seal_grant(
+            self._key,
+            terms,
+            network=self._network,
+            session_id=session_id,
+            now=now,
+            expires_at_unix_s=None if held is None else held.struct.expires_at_unix_s,
+        )
+        self._book.open(
             terms,
             signature,
+            held,
             session_id=session_id,
             peer_id=peer_id,
             grant=grant,
             now=now,
-            network_key=network_key,
+            network_key=self._network_of(peer_id),
         )
         self._challenges.burn(terms.nonce)
         self._granted += 1
@@ -279,26 +344,30 @@ class SessionServer(SessionServiceBase):
                 raise RpcError("this host has no valid binding now", status=StatusCode.UNAVAILABLE) from error
         return self._binding_kept[1]
 
-    def _limit_checks(self, peer_id: PeerId, monotonic: float) -> None:
+    def _limit_checks(self, peer_id: PeerId, bucket: str) -> None:
+        monotonic = self._system.monotonic_s()
         wait_s = self._peer_checks.take(peer_id, monotonic)
-        if wait_s == 0.0 and not self._sessions.knows(peer_id):
-            wait_s = self._stranger_checks.take(_STRANGERS, monotonic)
+        if wait_s == 0.0 and not self._book.table.knows(peer_id):
+            wait_s = self._stranger_checks.take(bucket, monotonic)
         if wait_s > 0.0:
-            raise RefusedError(Reason.RATE_LIMITED, "too many authorisations; try again later", retry_after_s=wait_s)
+            raise RefusedError(Reason.RATE_LIMITED, "too many signatures to check", retry_after_s=wait_s)
 
     def _refuse_if_draining(self) -> None:
         if self._draining:
             raise RefusedError(Reason.DRAINING, "this host opens no new sessions")
 
-    def _refuse(self, refused: RefusedError, context: SessionCall) -> RpcError:
-        """Count a refusal, and return the error that answers it."""
+    def _refuse(self, refused: RefusedError, context: SessionCall, *, of_use: bool = False) -> RpcError:
+        """Count a refusal, and return the error that answers it.
+
+        Of a call within a session it is UNAUTHORIZED, with the word in the details: the remedy of all is a new one.
+        """
         self._refusals[refused.reason] += 1
         logger.debug("session refused", extra={"peer_id": context.peer_id, "reason": refused.reason})
         word = refused.word
         details: dict[str, str] = {}
         reason = refused.reason
         status = STATUS_OF[word]
-        if word in _USE_REASONS:
+        if of_use and word is not Reason.SESSIONS_UNAVAILABLE:
             shown = Reason.UNKNOWN_SESSION if word is Reason.SESSION_OF_ANOTHER_PEER else word
             details, reason, status = {"cause": shown.value}, "UNAUTHORIZED", StatusCode.UNAUTHENTICATED
         retry_after_ms = None if refused.retry_after_s is None else max(1, ceil(refused.retry_after_s * 1000))

@@ -3,7 +3,7 @@
 States: ACTIVE, until the client closes it or something else ends it (CLOSING while work that was begun goes on, then
 CLOSED) or its time is over (EXPIRED). No new work begins outside ACTIVE; work that was begun may end and be paid for.
 
-Money: ``spent + reserved <= spending limit`` holds after every call. RunningWork reserves the most it can cost before it
+Money: ``spent + reserved <= spending limit`` holds after every call. Work reserves the most it can cost before it
 begins, so that parallel jobs cannot owe more than the limit together.
 
 Bounds: sessions per peer, per network and in total. When the total is reached, sessions go that ended, then the one
@@ -22,7 +22,7 @@ from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.grant import SESSION_ID_BYTES
 from hostmesh.sessions.reasons import Reason, RefusedError
-from hostmesh.sessions.record import SessionRecord, SessionState, RunningWork
+from hostmesh.sessions.record import RunningWork, SessionRecord, SessionState
 
 _ENDED = {
     Reason.SESSION_CLOSED: "the session was closed; open a new one",
@@ -134,6 +134,7 @@ class SessionTable:
         now: float,
         network_key: str | None = None,
         expires_at_unix_s: int | None = None,
+        signer: bytes | None = None,
     ) -> SessionRecord:
         """Open a session whose authorisation was verified, making room for it as the bounds allow.
 
@@ -146,6 +147,7 @@ class SessionTable:
             now: unix seconds.
             network_key: see :func:`hostmesh.sessions.challenge.network_key_of`.
             expires_at_unix_s: where it ends before its authorisation does; None = it does not.
+            signer: who countersigns; None = the client's wallet.
 
         Raises:
             RefusedError: TOO_MANY_SESSIONS, or REPLAYED when the nonce opened one already.
@@ -163,6 +165,7 @@ class SessionTable:
             peer_id=peer_id,
             terms=terms,
             signature=signature,
+            signer=terms.client if signer is None else signer,
             grant=grant,
             network_key=network_key,
             last_used_unix_s=now,

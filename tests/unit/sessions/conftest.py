@@ -19,7 +19,8 @@ from hostmesh.rpc.method import AnyMethod, handler_name
 from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.client import ChosenHost, SessionManager
-from hostmesh.sessions.server import SessionServer, SessionServerLimits
+from hostmesh.sessions.server import SessionServer
+from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2, session_pb2
 from hostmesh.wire.bounds import parse

@@ -23,7 +23,7 @@ from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.challenge import ChallengeLimits
-from hostmesh.sessions.server import SessionServerLimits
+from hostmesh.sessions.server_limits import SessionServerLimits
 
 if TYPE_CHECKING:
     from conftest import World

@@ -7,7 +7,7 @@ from hostmesh.identity.structs import PeerBinding, SessionAuthorization
 from hostmesh.identity.typed_data import type_string
 from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.reasons import STATUS_OF, GrantFault, Reason
-from hostmesh.sessions.server import SessionServerLimits
+from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.sessions.table import SessionLimits
 
 PAGES = Path(__file__).parents[3] / "docs" / "protocols"

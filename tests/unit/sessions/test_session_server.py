@@ -12,12 +12,12 @@ from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.typed_data import SECP256K1_ORDER, typed_digest
 from hostmesh.net.envelope import open_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
-from hostmesh.sessions import server as server_module
 from hostmesh.sessions.authorization import ModelPrice, message_from_terms
 from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.rate import Rate
-from hostmesh.sessions.server import SessionServerLimits
 from hostmesh.sessions.record import SessionState
+from hostmesh.sessions.server_limits import SessionServerLimits
+from hostmesh.sessions.signatures import SignatureChecker
 from hostmesh.sessions.table import SessionLimits
 from hostmesh.v1 import session_pb2 as pb
 
@@ -109,6 +109,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str, StatusCode]] = {
         {"issued_at_unix_s": 1_700_000_020, "expires_at_unix_s": 1_700_000_010}, "EXPIRED", StatusCode.UNAUTHENTICATED
     ),
     "future": ({"issued_at_unix_s": 1_700_000_031}, "NOT_YET_VALID", StatusCode.UNAUTHENTICATED),
+    "slice above the limit": ({"slice_micros": 10_001}, "SLICE_OVER_LIMIT", StatusCode.FAILED_PRECONDITION),
+    "no slice": ({"slice_micros": 0}, "SLICE_MISSING", StatusCode.FAILED_PRECONDITION),
+    "slice above the host's": (
+        {"slice_micros": 1_000_001, "spending_limit_micros": 2_000_000}, "SLICE_TOO_LARGE",
+        StatusCode.FAILED_PRECONDITION,
+    ),
+    "delegation": ({"delegation_digest": bytes([1]) * 32}, "DELEGATION_MISSING", StatusCode.UNAUTHENTICATED),
     "lifetime": (
         {"expires_at_unix_s": 1_700_000_000 + 86_401}, "LIFETIME_TOO_LONG", StatusCode.FAILED_PRECONDITION
     ),
@@ -136,6 +143,7 @@ FLIPPED: dict[str, dict[str, Any]] = {
     "dearer": {"max_price_micros_per_mtok": 150_001},
     "more": {"spending_limit_micros": 10_001},
     "less": {"spending_limit_micros": 9_999},
+    "larger slice": {"slice_micros": 1_001},
     "earlier": {"issued_at_unix_s": 1_699_999_999},
     "longer": {"expires_at_unix_s": 1_700_003_601},
     "model": {"model_id": "all-minilm-l6-v2"},
@@ -182,7 +190,7 @@ async def test_the_malleable_twin_of_a_signature_is_refused(world: World) -> Non
         {"expires_at_unix_s": 1_700_000_001},
         {"expires_at_unix_s": 1_700_000_000 + 86_400},
         {"max_price_micros_per_mtok": 2**64 - 1},
-        {"spending_limit_micros": 0},
+        {"spending_limit_micros": 1_000},
         {"spending_limit_micros": 2**64 - 1},
     ],
     ids=lambda changes: next(iter(changes.items())),
@@ -193,7 +201,7 @@ async def test_the_edges_are_inside(changes: dict[str, Any], world: World) -> No
 
 async def test_a_free_model_needs_its_currency_and_an_unpriced_one_is_none(world: World) -> None:
     world.prices[MODEL] = ModelPrice(micros_per_mtok=0, currency="USD")
-    await authorize(world, world.terms(await world.nonce(), max_price_micros_per_mtok=0))
+    await authorize(world, world.terms(await world.nonce(), max_price_micros_per_mtok=0, slice_micros=0))
     del world.prices[MODEL]
     with pytest.raises(RpcError) as caught:
         await authorize(world, world.terms(await world.nonce()))
@@ -224,7 +232,7 @@ async def test_a_repetition_costs_no_signature_check(world: World, monkeypatch: 
     terms = world.terms(await world.nonce())
     signature = world.wallet.sign(terms, NETWORK)
     grant = await authorize(world, terms, signature=signature)
-    monkeypatch.setattr(server_module, "check_signature", lambda *_: pytest.fail("checked a signature"))
+    monkeypatch.setattr(SignatureChecker, "is_of_key", lambda *_: pytest.fail("checked a signature"))
     for _ in range(500):
         assert await authorize(world, terms, signature=signature) == grant
 
@@ -442,14 +450,14 @@ async def test_a_strangers_signatures_are_not_checked_without_end(
     )
     world.server = world.new_server()
     checks = 0
-    real = server_module.check_signature
+    real = SignatureChecker.is_of_key
 
-    def counted(*arguments: Any) -> None:
+    def counted(*arguments: Any) -> bool:
         nonlocal checks
         checks += 1
-        real(*arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(server_module, "check_signature", counted)
+    monkeypatch.setattr(SignatureChecker, "is_of_key", counted)
     guest = await opened(world)
     assert checks == 1
     reasons: dict[str, int] = {}
@@ -472,7 +480,7 @@ async def test_a_strangers_signatures_are_not_checked_without_end(
 
 
 async def test_cheap_refusals_take_no_signature_check(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "check_signature", lambda *_: pytest.fail("checked a signature"))
+    monkeypatch.setattr(SignatureChecker, "is_of_key", lambda *_: pytest.fail("checked a signature"))
     for changes, reason, _ in REFUSED.values():
         if reason != "BAD_SIGNATURE":
             with pytest.raises(RpcError) as caught:
@@ -488,7 +496,7 @@ async def test_sessions_are_bounded_before_their_signature_is_checked(
     first = await opened(world)
     await opened(world)
     nonce = await world.nonce()
-    monkeypatch.setattr(server_module, "check_signature", lambda *_: pytest.fail("checked a signature"))
+    monkeypatch.setattr(SignatureChecker, "is_of_key", lambda *_: pytest.fail("checked a signature"))
     with pytest.raises(RpcError) as caught:
         await authorize(world, world.terms(nonce))
     assert (caught.value.reason, caught.value.status) == ("TOO_MANY_SESSIONS", StatusCode.RESOURCE_EXHAUSTED)
@@ -524,7 +532,7 @@ async def test_a_request_without_an_authorisation_is_malformed(world: World) -> 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("client", b""), ("nonce", bytes(31)), ("signature", bytes(64)), ("model_id", ""), ("currency", "")],
+    [("client", b""), ("nonce", bytes(31)), ("signature", b""), ("model_id", ""), ("currency", "")],
 )
 async def test_a_field_out_of_its_bounds_is_malformed(field: str, value: Any, world: World) -> None:
     message = message_from_terms(world.terms(bytes(32)), bytes(65))

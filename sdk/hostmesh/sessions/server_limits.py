@@ -1,0 +1,35 @@
+"""The bounds of a host's sessions. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hostmesh.errors import ConfigError
+from hostmesh.sessions.authorization import MAX_LIFETIME_S
+from hostmesh.sessions.challenge import ChallengeLimits
+from hostmesh.sessions.contract_limits import ContractLimits
+from hostmesh.sessions.delegation_table import DelegationLimits
+from hostmesh.sessions.rate import Rate
+from hostmesh.sessions.table import SessionLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionServerLimits:
+    """Bounds of a host's sessions. Chosen here: a signature check costs 0.1 ms."""
+
+    challenges: ChallengeLimits = field(default_factory=ChallengeLimits)
+    sessions: SessionLimits = field(default_factory=SessionLimits)
+    checks_per_peer: Rate = field(default_factory=lambda: Rate(per_second=50.0, burst=100))
+    """Signature checks of one peer."""
+    checks_of_strangers: Rate = field(default_factory=lambda: Rate(per_second=200.0, burst=400))
+    """Signature checks of all peers without a session together."""
+    tracked_peers: int = 4096
+    max_lifetime_s: int = MAX_LIFETIME_S
+    max_slice_micros: int = 1_000_000
+    """Most that this host works for in a session without a countersignature: what a client can make it lose."""
+    delegations: DelegationLimits = field(default_factory=DelegationLimits)
+    contracts: ContractLimits = field(default_factory=ContractLimits)
+
+    def __post_init__(self) -> None:
+        if min(self.tracked_peers, self.max_lifetime_s, self.max_slice_micros) < 1:
+            raise ConfigError("session server limits are 1 or more", name="session_limits")
