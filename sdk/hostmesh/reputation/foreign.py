@@ -17,8 +17,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.decay import UNIT_MICROS, day_of, decayed
@@ -67,8 +68,7 @@ class Review:
     def __post_init__(self) -> None:
         if not (_WALLET.fullmatch(self.reviewer) and _WALLET.fullmatch(self.operator)):
             raise ValueError("a wallet's address is 0x and 40 hex digits in lower case")
-        network = ipaddress.ip_network(self.network)
-        if network.prefixlen != {4: 24, 6: 48}[network.version]:
+        if not _is_network(self.network):
             raise ValueError("a network is an IPv4 /24 or an IPv6 /48")
         if not (0 <= self.good <= MAX_JOBS and 0 <= self.bad <= MAX_JOBS and self.good + self.bad >= 1):
             raise ValueError(f"a review is of 1 to {MAX_JOBS} jobs, good or bad")
@@ -111,6 +111,15 @@ class ForeignPart:
         }
 
 
+@lru_cache(maxsize=4096)
+def _is_network(text: str) -> bool:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return network.prefixlen == (24 if network.version == 4 else 48) and str(network) == text
+
+
 def foreign_cap_micros(own: Weights) -> int:
     """Return the most that the word of others may weigh beside our own evidence.
 
@@ -130,19 +139,22 @@ class Reviews:
 
     def __init__(self, reviews: Iterable[Review] = ()) -> None:
         self._of_host: defaultdict[PeerId, list[Review]] = defaultdict(list)
-        self._by_reviewer: defaultdict[str, list[Review]] = defaultdict(list)
+        self._by_reviewer: defaultdict[str, dict[PeerId, Review]] = defaultdict(dict)
         for review in reviews:
             if not review.is_of_own_host:
                 self._of_host[review.host].append(review)
-                self._by_reviewer[review.reviewer].append(review)
+                self._by_reviewer[review.reviewer][review.host] = review
 
     def of(self, host: PeerId) -> list[Review]:
         """Return what is said of a host."""
         return self._of_host.get(host, [])
 
-    def by(self, reviewer: str) -> list[Review]:
-        """Return what a reviewer says."""
-        return self._by_reviewer.get(reviewer, [])
+    def by(self, reviewer: str, hosts: Collection[PeerId]) -> Iterator[Review]:
+        """Yield what a reviewer says of some hosts. Cost: linear in the fewer of both."""
+        said = self._by_reviewer.get(reviewer, {})
+        for host in hosts if len(hosts) < len(said) else said:
+            if host in said and host in hosts:
+                yield said[host]
 
 
 class ForeignWord:
@@ -151,14 +163,19 @@ class ForeignWord:
     Args:
         reviews: what others say.
         own: what our own evidence about a host weighs on ``today``.
+        known: the hosts about which there is any.
         today: the day.
     """
 
-    def __init__(self, reviews: Reviews, own: Callable[[PeerId], Weights], today: int) -> None:
+    def __init__(
+        self, reviews: Reviews, own: Callable[[PeerId], Weights], known: Collection[PeerId], today: int
+    ) -> None:
         self._reviews = reviews
         self._own = own
+        self._known = known
         self._today = today
         self._trust_micros: dict[str, int] = {}
+        self._compared: dict[PeerId, tuple[int, int] | None] = {}
 
     def part(self, host: PeerId) -> ForeignPart:
         """Return what the word of others comes to for a host. Cost: linear in its reviews and their reviewers'."""
@@ -192,16 +209,14 @@ class ForeignWord:
         return known
 
     def _weigh(self, reviewer: str) -> int:
-        compared: dict[str, list[int]] = {}
-        for review in self._reviews.by(reviewer):
-            own = self._own(review.host)
-            if own.total_micros < UNIT_MICROS // 2:
-                continue
-            sure = min(UNIT_MICROS, own.total_micros // SURE_UNITS)
-            apart = abs(1000 * own.good_micros // own.total_micros - review.good_per_mille)
-            of_operator = compared.setdefault(review.operator, [0, 0])
-            of_operator[0] += sure * (1000 - apart) // 1000
-            of_operator[1] += sure * apart // 1000
+        compared: dict[str, tuple[int, int]] = {}
+        for review in self._reviews.by(reviewer, self._known):
+            ours = self._ours(review.host)
+            if ours is not None:
+                sure, per_mille = ours
+                contradicting = sure * abs(per_mille - review.good_per_mille) // 1000
+                before = compared.get(review.operator, (0, 0))
+                compared[review.operator] = before[0] + sure - contradicting, before[1] + contradicting
         agreed = contradicted = 0
         for agreeing, contradicting in compared.values():
             of_one = max(UNIT_MICROS, agreeing + contradicting)
@@ -209,6 +224,18 @@ class ForeignWord:
             contradicted += contradicting * UNIT_MICROS // of_one
         earned = max(0, agreed - CONTRADICTION_FACTOR * contradicted)
         return earned * UNIT_MICROS // (agreed + contradicted + TRUST_PRIOR_UNITS * UNIT_MICROS)
+
+    def _ours(self, host: PeerId) -> tuple[int, int] | None:
+        """Return how sure we are of a host, in millionths, and its share of good jobs; None = too long ago."""
+        if host not in self._compared:
+            own = self._own(host)
+            total = own.total_micros
+            self._compared[host] = (
+                None
+                if total < UNIT_MICROS // 2
+                else (min(UNIT_MICROS, total // SURE_UNITS), 1000 * own.good_micros // total)
+            )
+        return self._compared[host]
 
     def _jobs_micros(self, review: Review) -> int:
         return decayed((review.good + review.bad) * UNIT_MICROS, self._today - day_of(review.at_unix_s))

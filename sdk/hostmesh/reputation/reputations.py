@@ -102,7 +102,7 @@ class Reputations:
         self._evidence = evidence
         self._today = today
         self._own: dict[PeerId, Weights] = {}
-        self._word = ForeignWord(reviews, self._own_weights, today)
+        self._word = ForeignWord(reviews, self._own_weights, evidence.keys(), today)
 
     def of(self, peer_id: PeerId) -> Reputation:
         """Return a host's reputation; 100 points with n=0 for one never used and of whom nobody trusted speaks."""

@@ -5,7 +5,8 @@ no clean-up is needed for it to end. A blacklisting beats a preference, and a pe
 
 A failure that the host caused pauses that host for 15 s, each further one in a row twice as long, up to 900 s; a
 success clears it. After the pause the host is half-open: one trial at a time, until a success closes it or a failure
-pauses it again.
+pauses it again. Five failures in a row, or one proven lie, blacklist the host by itself: see
+:mod:`hostmesh.reputation.probation`.
 
 Source: M. Nygard, "Release It!", "Circuit Breaker"; docs/discovery.md.
 """
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 
 from hostmesh.errors import ConfigError, UsageError
 from hostmesh.net.peer_id import PeerId, parse_peer_id
+from hostmesh.reputation.decay import UNIT_MICROS
+from hostmesh.reputation.probation import Suspension
 
 FIRST_PAUSE_S = 15.0
 LAST_PAUSE_S = 900.0
@@ -28,6 +31,12 @@ TRIAL_S = 15.0
 MAX_LISTINGS = 1024
 MAX_COOLDOWNS = 4096
 """Hosts whose failures are remembered; the one that failed longest ago goes first."""
+MAX_SUSPENSIONS = 4096
+"""Hosts that are remembered as blacklisted by themselves; the one of longest ago goes first."""
+SUSPENDING_FAILURES = 5
+"""In a row, before the host is blacklisted: 3.75 minutes of pauses, which a host that restarts outlasts."""
+SUSPENDING_MICROS = 5 * UNIT_MICROS
+"""Evidence of this weight blacklists a host at once."""
 MAX_PRIORITY = 1000
 MAX_REASON_BYTES = 200
 
@@ -137,32 +146,47 @@ def make_listing(name: str, *, priority: int | None, reason: str = "", ttl_s: fl
 
 
 class StandingList:
-    """Listings, pauses and trials, bounded.
+    """Listings, suspensions, pauses and trials, bounded.
 
     Args:
         max_listings: most listings that hold, of each kind, >= 1.
         max_cooldowns: most hosts whose failures are remembered, >= 1.
+        max_suspensions: most hosts that are remembered as blacklisted by themselves, >= 1.
     """
 
-    def __init__(self, *, max_listings: int = MAX_LISTINGS, max_cooldowns: int = MAX_COOLDOWNS) -> None:
-        if max_listings < 1 or max_cooldowns < 1:
+    def __init__(
+        self,
+        *,
+        max_listings: int = MAX_LISTINGS,
+        max_cooldowns: int = MAX_COOLDOWNS,
+        max_suspensions: int = MAX_SUSPENSIONS,
+    ) -> None:
+        if max_listings < 1 or max_cooldowns < 1 or max_suspensions < 1:
             raise ValueError("at least one listing and one cooldown")
         self._max_listings = max_listings
         self._max_cooldowns = max_cooldowns
+        self._max_suspensions = max_suspensions
         self._barred: dict[str, Listing] = {}
         self._preferred: dict[str, Listing] = {}
         self._cooldowns: OrderedDict[PeerId, Cooldown] = OrderedDict()
         self._trials: dict[PeerId, float] = {}
-        """When each began; only of hosts with a cooldown."""
+        """When each began; only of hosts with a cooldown or a suspension."""
+        self._suspensions: OrderedDict[PeerId, Suspension] = OrderedDict()
 
-    def reload(self, listings: Iterable[Listing], cooldowns: Iterable[Cooldown]) -> None:
+    def reload(
+        self,
+        listings: Iterable[Listing],
+        cooldowns: Iterable[Cooldown],
+        suspensions: Iterable[tuple[PeerId, Suspension]] = (),
+    ) -> None:
         """Take up what a store holds in place of everything but trials."""
         self._barred.clear()
         self._preferred.clear()
         for listing in listings:
             self._kind(listing.priority is None)[listing.name] = listing
         self._cooldowns = OrderedDict((cooldown.peer_id, cooldown) for cooldown in cooldowns)
-        self._trials = {peer_id: began for peer_id, began in self._trials.items() if peer_id in self._cooldowns}
+        self._suspensions = OrderedDict(suspensions)
+        self._trials = {peer_id: began for peer_id, began in self._trials.items() if self._needs_trial(peer_id)}
 
     def of(self, peer_id: PeerId, operator_address: str, now: float) -> HostStanding:
         """Return what is said of a host.
@@ -187,9 +211,26 @@ class StandingList:
     # --- listings ---
 
     def listings(self, now: float) -> tuple[Listing, ...]:
-        """Return the listings that hold: the blacklist, then preferences, each in the order in which they came."""
-        kept = (*self._barred.values(), *self._preferred.values())
-        return tuple(listing for listing in kept if listing.holds(now))
+        """Return the listings that hold: the user's blacklist, the hosts that are on it by what they did, preferences.
+
+        Each in the order in which they came.
+        """
+        by_themselves = tuple(
+            Listing(
+                name=peer_id,
+                priority=None,
+                reason=each.reason,
+                since_unix_s=each.since_unix_s,
+                until_unix_s=now + each.left_s(now),
+            )
+            for peer_id, each in self._suspensions.items()
+            if each.holds(now)
+        )
+        barred, preferred = (
+            tuple(listing for listing in kept.values() if listing.holds(now))
+            for kept in (self._barred, self._preferred)
+        )
+        return barred + by_themselves + preferred
 
     def check_room(self, listing: Listing, now: float) -> None:
         """Raise UsageError when there is no room for a listing: none that holds gives way unasked."""
@@ -232,22 +273,63 @@ class StandingList:
         self._trials.pop(cooldown.peer_id, None)
         while len(self._cooldowns) > self._max_cooldowns:
             oldest, _ = self._cooldowns.popitem(last=False)
-            self._trials.pop(oldest, None)
+            self._end_trial(oldest)
 
     def clear_cooldown(self, peer_id: PeerId) -> bool:
         """Note a success; tell whether there had been failures."""
         self._trials.pop(peer_id, None)
         return self._cooldowns.pop(peer_id, None) is not None
 
+    def suspension(self, peer_id: PeerId) -> Suspension | None:
+        """Return why a host is blacklisted by what it did, or on probation, if it is."""
+        return self._suspensions.get(peer_id)
+
+    def suspended_by(self, cooldown: Cooldown, *, weight_micros: int, reason: str) -> Suspension | None:
+        """Return what a failure makes of a host's suspension; :meth:`put_suspension` takes it in. None = there is none.
+
+        Args:
+            cooldown: what :meth:`after_failure` made of the failure.
+            weight_micros: how much it weighs, in millionths of a failed job.
+            reason: what happened, for people.
+        """
+        now = cooldown.failed_at_unix_s
+        before = self._suspensions.get(cooldown.peer_id)
+        if before is not None:
+            return before.after_failure(now, f"on probation: {reason}")
+        if weight_micros >= SUSPENDING_MICROS:
+            return Suspension(times=1, since_unix_s=now, reason=reason)
+        if cooldown.failures >= SUSPENDING_FAILURES:
+            return Suspension(times=1, since_unix_s=now, reason=f"{cooldown.failures} failures in a row")
+        return None
+
+    def put_suspension(self, peer_id: PeerId, suspension: Suspension | None) -> None:
+        """Take a host's suspension in; None = it has none any more."""
+        self._suspensions.pop(peer_id, None)
+        if suspension is not None:
+            self._suspensions[peer_id] = suspension
+        self._trials.pop(peer_id, None)
+        while len(self._suspensions) > self._max_suspensions:
+            oldest, _ = self._suspensions.popitem(last=False)
+            self._end_trial(oldest)
+
     def begin_trial(self, peer_id: PeerId, now: float) -> bool:
-        """Use a host; False when it is paused, or half-open and on trial already."""
-        cooldown = self._cooldowns.get(peer_id)
-        if cooldown is None:
+        """Use a host; False when it is paused or blacklisted by what it did, or half-open and on trial already."""
+        if not self._needs_trial(peer_id):
             return True
-        if cooldown.left_s(now) > 0 or self._is_on_trial(peer_id, now):
+        cooldown, suspension = self._cooldowns.get(peer_id), self._suspensions.get(peer_id)
+        is_paused = cooldown is not None and cooldown.left_s(now) > 0
+        is_suspended = suspension is not None and suspension.holds(now)
+        if is_paused or is_suspended or self._is_on_trial(peer_id, now):
             return False
         self._trials[peer_id] = now
         return True
+
+    def _needs_trial(self, peer_id: PeerId) -> bool:
+        return peer_id in self._cooldowns or peer_id in self._suspensions
+
+    def _end_trial(self, peer_id: PeerId) -> None:
+        if not self._needs_trial(peer_id):
+            self._trials.pop(peer_id, None)
 
     def _is_on_trial(self, peer_id: PeerId, now: float) -> bool:
         began = self._trials.get(peer_id)
@@ -258,9 +340,12 @@ class StandingList:
             listing = self._barred.get(name)
             if listing is not None and listing.holds(now):
                 return f"{who}blacklisted" + (f": {listing.reason}" if listing.reason else "")
+        suspension = self._suspensions.get(peer_id)
+        if suspension is not None and suspension.holds(now):
+            return f"blacklisted for {math.ceil(suspension.left_s(now))} s more: {suspension.reason}"
         cooldown = self._cooldowns.get(peer_id)
         if cooldown is None:
-            return ""
+            return "on trial, being on probation" if self._is_on_trial(peer_id, now) else ""
         failures = f"{cooldown.failures} failures" if cooldown.failures > 1 else "a failure"
         left_s = cooldown.left_s(now)
         if left_s > 0:

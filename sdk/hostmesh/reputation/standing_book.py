@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hostmesh.net.peer_id import PeerId
+from hostmesh.reputation.evidence import Evidence, EvidenceKind
+from hostmesh.reputation.probation import Suspension
 from hostmesh.reputation.standing import HostStanding, Listing, StandingList, listed_name, make_listing
 from hostmesh.reputation.standing_store import StandingStore
 from hostmesh.system import System
@@ -90,7 +92,7 @@ class StandingBook:
     def unblacklist(self, peer_or_wallet: str) -> bool:
         """Bar a peer or wallet no longer; tell whether it was. A pause after failures ends, too. Raises StoreError."""
         name = listed_name(peer_or_wallet)
-        was_paused = self._clear(PeerId(name))
+        was_paused = self._forgive(PeerId(name), None)
         return self._remove(name, is_blacklisting=True) or was_paused
 
     def unprefer(self, peer_or_wallet: str) -> bool:
@@ -98,18 +100,37 @@ class StandingBook:
         return self._remove(listed_name(peer_or_wallet), is_blacklisting=False)
 
     def record_outcome(self, peer_id: PeerId, *, good: bool) -> None:
-        """Pause a host after a failure that it caused, or end the row of its failures.
+        """Pause a host after a job that failed by its fault, or end the row of its failures.
 
         Raises:
             StoreError: it could not be written; nothing changed.
         """
-        if good:
-            self._clear(peer_id)
-            return
-        standings = self._current()
-        cooldown = standings.after_failure(peer_id, self._system.unix_s())
-        self._store.put_cooldown(cooldown)
-        standings.put_cooldown(cooldown)
+        self.record(peer_id, Evidence(kind=EvidenceKind.JOB_FINISHED if good else EvidenceKind.JOB_FAILED))
+
+    def record(self, peer_id: PeerId, evidence: Evidence) -> None:
+        """Pause a host after what speaks against it, blacklist it after what weighs enough, or note a success.
+
+        What weighs nothing, as a test of the model that accuses at random, changes nothing.
+
+        Raises:
+            StoreError: it could not be written; nothing changed.
+        """
+        standings, now = self._current(), self._system.unix_s()
+        before = standings.suspension(peer_id)
+        if evidence.kind.is_good:
+            self._forgive(peer_id, None if before is None else before.after_success(now))
+        elif evidence.weight_micros:
+            cooldown = standings.after_failure(peer_id, now)
+            reason = f"{evidence.kind.text}: {evidence.detail}" if evidence.detail else evidence.kind.text
+            suspension = standings.suspended_by(cooldown, weight_micros=evidence.weight_micros, reason=reason)
+            self._store.put_failure(cooldown, suspension)
+            standings.put_cooldown(cooldown)
+            if suspension is not None:
+                standings.put_suspension(peer_id, suspension)
+
+    def suspension(self, peer_id: PeerId) -> Suspension | None:
+        """Return why a host is blacklisted by what it did, or on probation, if it is. Raises StoreError."""
+        return self._current().suspension(peer_id)
 
     def begin_trial(self, peer_id: PeerId) -> bool:
         """Use a host; False when it is paused, or half-open and another trial of it runs. Raises StoreError."""
@@ -119,7 +140,7 @@ class StandingBook:
         """Return the list, read anew if another process has written."""
         version = self._store.version()
         if version != self._version:
-            self._list.reload(self._store.listings(), self._store.cooldowns())
+            self._list.reload(self._store.listings(), self._store.cooldowns(), self._store.suspensions())
             self._version = version
         return self._list
 
@@ -134,9 +155,12 @@ class StandingBook:
         self._store.remove(name, is_blacklisting=is_blacklisting)
         return standings.remove(name, is_blacklisting=is_blacklisting)
 
-    def _clear(self, peer_id: PeerId) -> bool:
+    def _forgive(self, peer_id: PeerId, left: Suspension | None) -> bool:
+        """Forget a host's failures, and of its suspension all but ``left``; tell whether that changed anything."""
         standings = self._current()
-        if standings.cooldown(peer_id) is None:
+        if standings.cooldown(peer_id) is None and standings.suspension(peer_id) == left:
             return False  # what most successes come to: nothing to write
-        self._store.clear_cooldown(peer_id)
-        return standings.clear_cooldown(peer_id)
+        self._store.put_success(peer_id, left)
+        standings.clear_cooldown(peer_id)
+        standings.put_suspension(peer_id, left)
+        return True

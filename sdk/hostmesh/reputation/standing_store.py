@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hostmesh.net.peer_id import PeerId
-from hostmesh.reputation.standing import MAX_COOLDOWNS, Cooldown, Listing
+from hostmesh.reputation.probation import Suspension
+from hostmesh.reputation.standing import MAX_COOLDOWNS, MAX_SUSPENSIONS, Cooldown, Listing
 from hostmesh.store import Store
 
 _MIGRATIONS = (
@@ -29,6 +30,17 @@ _MIGRATIONS = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    (
+        """
+        CREATE TABLE suspensions (
+            peer_id TEXT PRIMARY KEY,
+            times INTEGER NOT NULL CHECK (times > 0),
+            since_unix_s REAL NOT NULL,
+            reason TEXT NOT NULL,
+            passed INTEGER NOT NULL CHECK (passed >= 0)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -39,15 +51,19 @@ class StandingStore:
     Args:
         path: the database file; None = in memory.
         max_cooldowns: most hosts whose failures are kept, >= 1.
+        max_suspensions: most hosts whose suspensions are kept, >= 1.
 
     Raises:
         StoreTooNewError: a newer hostmesh wrote it; it was left unchanged.
         StoreError: it cannot be opened or is no such database.
     """
 
-    def __init__(self, path: Path | None, *, max_cooldowns: int = MAX_COOLDOWNS) -> None:
+    def __init__(
+        self, path: Path | None, *, max_cooldowns: int = MAX_COOLDOWNS, max_suspensions: int = MAX_SUSPENSIONS
+    ) -> None:
         self._store = Store(path, what="the store of standings", migrations=_MIGRATIONS)
         self._max_cooldowns = max_cooldowns
+        self._max_suspensions = max_suspensions
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -80,6 +96,17 @@ class StandingStore:
             for peer_id, failures, failed_at in rows
         ]
 
+    def suspensions(self) -> list[tuple[PeerId, Suspension]]:
+        """Return the suspension of every host that has one, that of longest ago first. Raises StoreError."""
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT peer_id, times, since_unix_s, reason, passed FROM suspensions ORDER BY since_unix_s, peer_id"
+            ).fetchall()
+        return [
+            (PeerId(peer_id), Suspension(times=times, since_unix_s=since, reason=reason, passed=passed))
+            for peer_id, times, since, reason, passed in rows
+        ]
+
     def put(self, listing: Listing) -> None:
         """Keep a listing, in place of an earlier one; those that have ended by then go.
 
@@ -105,8 +132,14 @@ class StandingStore:
         with self._store.transaction() as db:
             db.execute("DELETE FROM listings WHERE name = ? AND is_blacklisting = ?", (name, is_blacklisting))
 
-    def put_cooldown(self, cooldown: Cooldown) -> None:
-        """Keep the failures of a host; beyond the bound, the host that failed longest ago goes. Raises StoreError."""
+    def put_failure(self, cooldown: Cooldown, suspension: Suspension | None) -> None:
+        """Keep the failures of a host, and its suspension where it has one; both or neither.
+
+        Beyond their bounds, the host of longest ago goes.
+
+        Raises:
+            StoreError: it could not be written; everything is as before.
+        """
         with self._store.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO cooldowns VALUES (?, ?, ?)",
@@ -117,8 +150,30 @@ class StandingStore:
                 "peer_id LIMIT max(0, (SELECT count(*) FROM cooldowns) - ?))",
                 (self._max_cooldowns,),
             )
+            if suspension is not None:
+                db.execute(_PUT_SUSPENSION, _row(cooldown.peer_id, suspension))
+                db.execute(
+                    "DELETE FROM suspensions WHERE peer_id IN (SELECT peer_id FROM suspensions ORDER BY since_unix_s, "
+                    "peer_id LIMIT max(0, (SELECT count(*) FROM suspensions) - ?))",
+                    (self._max_suspensions,),
+                )
 
-    def clear_cooldown(self, peer_id: PeerId) -> None:
-        """Keep the failures of a host no longer. Raises StoreError: everything is as before."""
+    def put_success(self, peer_id: PeerId, suspension: Suspension | None) -> None:
+        """Keep the failures of a host no longer, and of its suspension what is left; None = nothing.
+
+        Raises:
+            StoreError: it could not be written; everything is as before.
+        """
         with self._store.transaction() as db:
             db.execute("DELETE FROM cooldowns WHERE peer_id = ?", (peer_id,))
+            if suspension is None:
+                db.execute("DELETE FROM suspensions WHERE peer_id = ?", (peer_id,))
+            else:
+                db.execute(_PUT_SUSPENSION, _row(peer_id, suspension))
+
+
+_PUT_SUSPENSION = "INSERT OR REPLACE INTO suspensions VALUES (?, ?, ?, ?, ?)"
+
+
+def _row(peer_id: PeerId, suspension: Suspension) -> tuple[str, int, float, str, int]:
+    return peer_id, suspension.times, suspension.since_unix_s, suspension.reason, suspension.passed

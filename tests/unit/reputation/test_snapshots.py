@@ -73,6 +73,6 @@ def test_standings_of_all_hosts_are_looked_up_once(tmp_path: Path, reads: list[S
     looked = len(reads)
     for number in range(4096):
         assert standings.of(PeerId(f"peer {number}"), WALLET).barred == ""
-    assert len(reads) == looked <= 3, "the version, listings and pauses"
+    assert len(reads) == looked <= 4, "the version, listings, pauses and suspensions"
     book.blacklist(B)
     assert standings.of(B, WALLET).barred == "blacklisted", "what this process writes shows at once"

@@ -1,0 +1,116 @@
+"""A thousand sybils and one bad host against one honest host: the honest one is first, whatever they say.
+
+``python -m tests.benchmarks.market`` has the figures of many more settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from tests.benchmarks.market import (
+    BAD,
+    FARM,
+    HONEST,
+    OWN_JOBS,
+    SYBILS,
+    TODAY,
+    Formula,
+    Market,
+    Strategy,
+    jobs_until_behind,
+    of_jobs,
+    sybil_reviews,
+    wallet,
+)
+
+from hostmesh.reputation.decay import UNIT_MICROS
+from hostmesh.reputation.foreign import FOREIGN_CAP_MICROS, Reviews, foreign_cap_micros
+from hostmesh.reputation.reputations import Reputations
+from hostmesh.reputation.score import Reputation, Weights, points
+
+SEEDS = 300
+
+
+@cache
+def index_of(strategy: Strategy) -> Reviews:
+    return Reviews(sybil_reviews(strategy))
+
+
+@cache
+def market(*, is_experienced: bool, is_ranked: bool, strategy: Strategy, bad_good_per_mille: int = 100) -> Market:
+    made = Market(
+        reviews=(),
+        is_experienced=is_experienced,
+        bad_good_per_mille=bad_good_per_mille,
+        is_ranked=is_ranked,
+    )
+    made.__dict__["_index"] = index_of(strategy)  # as its own, but made once for all tests
+    return made
+
+
+@pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
+@pytest.mark.parametrize("strategy", Strategy)
+def test_a_fresh_client_ranks_the_honest_host_first(*, is_ranked: bool, strategy: Strategy) -> None:
+    assert market(is_experienced=False, is_ranked=is_ranked, strategy=strategy).share_of_wins(SEEDS) >= 0.99
+
+
+def test_sybils_earn_trust_and_are_heard() -> None:
+    """Else the tests below would prove nothing."""
+    reputations = Reputations({host: of_jobs(5, 0) for host in FARM}, index_of(Strategy.LOUD), TODAY)
+    assert reputations.trust_micros(wallet(10_000 + SYBILS - 1)) > 700_000
+    assert reputations.of(BAD).points > 100 > reputations.of(HONEST).points
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 100))
+@pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
+def test_nor_do_sybils_win_who_earned_all_the_trust_there_is(*, is_ranked: bool, first: int) -> None:
+    played = market(is_experienced=True, is_ranked=is_ranked, strategy=Strategy.LOUD)
+    assert sum(played.honest_is_first(seed) for seed in range(first, first + 100)) >= 99
+
+
+@pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
+def test_nor_could_any_strategy_within_the_caps(*, is_ranked: bool) -> None:
+    bound = Market(reviews=(), is_experienced=False, bad_good_per_mille=100, is_ranked=is_ranked, formula=Formula.BOUND)
+    assert bound.share_of_wins(5000) >= 0.99
+    shipped = market(is_experienced=True, is_ranked=is_ranked, strategy=Strategy.LOUD)
+    for good_with_honest in range(OWN_JOBS + 1):
+        state = (good_with_honest, 0, 0, OWN_JOBS - good_with_honest)
+        honest, bad = shipped.points(state)
+        least, most = bound.points(state)
+        assert (honest >= least, bad <= most) == (True, True), "it bounds what the shipped formula does"
+
+
+@pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
+def test_a_formula_that_counts_foreign_jobs_in_full_fails_the_same_test(*, is_ranked: bool) -> None:
+    played = market(is_experienced=False, is_ranked=is_ranked, strategy=Strategy.LOUD)
+    assert replace(played, reviews=sybil_reviews(Strategy.LOUD, 10), formula=Formula.FULL_WEIGHT).share_of_wins(20) == 0
+
+
+def test_a_new_identity_never_beats_an_honest_veteran() -> None:
+    """The newcomer has all the praise that counts, the veteran all the slander, and one job's weight of evidence."""
+    newcomer = points(FOREIGN_CAP_MICROS, 0, unit=UNIT_MICROS)
+    for tenths in range(10, 200):
+        own = Weights(good_micros=tenths * UNIT_MICROS // 10)
+        slandered = Reputation(good=1, bad=0, own=own, foreign=Weights(bad_micros=foreign_cap_micros(own)))
+        assert slandered.points >= newcomer
+        assert tenths < 11 or slandered.points > newcomer
+    for good in range(1, 200):  # nor without others' word, if one job in twenty failed
+        assert Reputation(good=good, bad=good // 20).points > Reputation(good=0, bad=0).points
+
+
+def test_five_own_jobs_decide_whatever_others_say() -> None:
+    for good in range(OWN_JOBS + 1):
+        evidence = {BAD: of_jobs(good, OWN_JOBS - good)} | {host: of_jobs(5, 0) for host in FARM}
+        assert Reputations(evidence, index_of(Strategy.LOUD), TODAY).of(BAD).points == points(good, OWN_JOBS - good)
+
+
+def test_a_client_without_own_evidence_hears_nobody() -> None:
+    reputations = Reputations({}, index_of(Strategy.LOUD), TODAY)
+    assert {reputations.of(host).points for host in (HONEST, BAD, *FARM)} == {100}
+
+
+def test_a_host_that_turned_bad_is_found_out_because_evidence_decays() -> None:
+    shipped, forever = (jobs_until_behind(500, half_life_days=half_life) for half_life in (32, None))
+    assert shipped < 500 < 4000 < forever
