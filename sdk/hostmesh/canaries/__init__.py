@@ -1,1 +1,1 @@
-"""Canaries: prompts whose answers tell whether a host runs the model that it sells."""
+"""Checks with canary prompts which model a host runs: a plan of when and what, a comparison, evidence."""
