@@ -130,6 +130,9 @@ class ChallengeTable:
             if not self._of_network[gone.network_key]:
                 del self._of_network[gone.network_key]
 
+    def __contains__(self, nonce: bytes) -> bool:
+        return nonce in self._open
+
     def __len__(self) -> int:
         return len(self._open)
 

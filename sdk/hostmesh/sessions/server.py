@@ -1,7 +1,8 @@
 """The host's side of sessions: serves SessionService, and answers the job server's question who may run what.
 
 What a host answers is on disk before (:mod:`hostmesh.sessions.book`); challenges alone are in memory. No call waits for
-anything, so that each is one step for the tables; but for a contract wallet, after which everything is checked again.
+anything, so that each is one step for the tables; but for a contract wallet or a deposit, after which everything is
+checked again.
 
 Spec: docs/protocols/session.md.
 """
@@ -17,10 +18,10 @@ from typing import Protocol
 from hostmesh.errors import HostmeshError, MalformedMessageError, RpcError, StatusCode
 from hostmesh.identity.delegation import revocation_of_message
 from hostmesh.identity.structs import SessionAuthorization
-from hostmesh.identity.typed_data import NONCE_BYTES
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.active import ActiveSession
+from hostmesh.sessions.admission import AdmissionPolicy, work_required
 from hostmesh.sessions.authorization import (
     ModelPrice,
     check_parties,
@@ -30,8 +31,9 @@ from hostmesh.sessions.authorization import (
     terms_from_message,
 )
 from hostmesh.sessions.book import SessionBook
-from hostmesh.sessions.challenge import ChallengeTable
 from hostmesh.sessions.delegation import HeldDelegation, check_delegation
+from hostmesh.sessions.deposits import DepositVerifier
+from hostmesh.sessions.gate import Gate, Passage
 from hostmesh.sessions.grant import SESSION_ID_BYTES, seal_grant
 from hostmesh.sessions.rate import RateLimiter
 from hostmesh.sessions.reasons import STATUS_OF, Reason, RefusedError
@@ -90,6 +92,9 @@ class SessionServer(SessionServiceBase):
             None where it is not known.
         store: keeps the sessions, for this host and network; None = in memory. The caller closes it.
         contracts: asks contract wallets (EIP-1271); None = their signatures are refused.
+        admission: who may open sessions; None = everybody.
+        reputation_of: what this host saw of a wallet, 0 to 1000; None = everybody is new.
+        deposits: checks deposits, which are then demanded; None = none are.
 
     Raises:
         StoreError: the store cannot be read.
@@ -107,6 +112,9 @@ class SessionServer(SessionServiceBase):
         network_of: Callable[[PeerId], str | None] = _no_network,
         store: SessionStore | None = None,
         contracts: ContractVerifier | None = None,
+        admission: AdmissionPolicy | None = None,
+        reputation_of: Callable[[bytes], int] | None = None,
+        deposits: DepositVerifier | None = None,
     ) -> None:
         self._key = key
         self._peer_id_bytes = peer_id_to_bytes(key.peer_id)
@@ -117,12 +125,21 @@ class SessionServer(SessionServiceBase):
         self._system = system or System()
         self._limits = limits or SessionServerLimits()
         self._network_of = network_of
-        self._challenges = ChallengeTable(self._limits.challenges)
         self._book = SessionBook(
             store or SessionStore(None, host=self._peer_id_bytes, network=network),
             limits=self._limits.sessions,
             delegations=self._limits.delegations,
             now=self._system.unix_s(),
+        )
+        self._gate = Gate(
+            policy=admission,
+            challenges=self._limits.challenges,
+            reputation_of=reputation_of,
+            deposits=deposits,
+            has_session=self._book.table.knows,
+            fullness_of_sessions=lambda: self.active_sessions / self._limits.sessions.total,
+            network_of=network_of,
+            system=self._system,
         )
         self._signatures = SignatureChecker(network, contracts=contracts, limits=self._limits.contracts)
         self._peer_checks: RateLimiter[PeerId] = RateLimiter(
@@ -157,6 +174,20 @@ class SessionServer(SessionServiceBase):
         """Sessions that are open now."""
         self._book.table.expire(self._system.unix_s())
         return self._book.table.active_count()
+
+    @property
+    def admission(self) -> AdmissionPolicy:
+        """Who may open sessions. Set another one, and it holds from the next call on; sessions that are open stay."""
+        return self._gate.policy
+
+    @admission.setter
+    def admission(self, policy: AdmissionPolicy) -> None:
+        self._gate.replace(policy)
+
+    @property
+    def work_bits(self) -> int:
+        """The work that strangers are asked for now; 0 = this host is not under attack."""
+        return self._gate.work_bits
 
     def drain(self) -> None:
         """Open no new sessions; those that are open go on. Idempotent."""
@@ -200,20 +231,18 @@ class SessionServer(SessionServiceBase):
     ) -> session_pb2.Challenge:
         """Serve GetChallenge."""
         binding = self._binding()
-        nonce = self._system.random_bytes(NONCE_BYTES)
-        now = self._system.monotonic_s()
         try:
             self._refuse_if_draining()
-            expires_at = self._challenges.issue(
-                context.peer_id, nonce=nonce, now=now, network_key=self._network_of(context.peer_id)
-            )
+            issued = self._gate.issue(context.peer_id)
         except RefusedError as refused:
             raise self._refuse(refused, context) from refused
+        left_s = issued.expires_at - self._system.monotonic_s()
         return session_pb2.Challenge(
-            nonce=nonce,
-            expires_at_unix_s=int(self._system.unix_s() + expires_at - now),
+            nonce=issued.nonce,
+            expires_at_unix_s=int(self._system.unix_s() + left_s),
             operator=binding.operator,
             binding=binding,
+            work_bits=issued.work_bits,
         )
 
     async def authorize(
@@ -222,10 +251,10 @@ class SessionServer(SessionServiceBase):
         """Serve Authorize."""
         if not request.HasField("authorization"):
             raise MalformedMessageError("the request holds no authorisation", field="authorization")
+        self._gate.called()
         terms = terms_from_message(request.authorization)
-        delegation = request.delegation if request.HasField("delegation") else None
         try:
-            grant = await self._authorize(terms, request.authorization.signature, delegation, context.peer_id)
+            grant = await self._authorize(terms, request, context.peer_id)
         except RefusedError as refused:
             raise self._refuse(refused, context) from refused
         return session_pb2.AuthorizeResponse(grant=grant)
@@ -258,11 +287,12 @@ class SessionServer(SessionServiceBase):
     async def _authorize(
         self,
         terms: SessionAuthorization,
-        signature: bytes,
-        delegation: session_pb2.Delegation | None,
+        request: session_pb2.AuthorizeRequest,
         peer_id: PeerId,
     ) -> bytes:
         """Check everything, the costly last, and open the session."""
+        signature = request.authorization.signature
+        delegation = request.delegation if request.HasField("delegation") else None
         check_parties(
             terms,
             remote_peer_id=peer_id_to_bytes(peer_id),
@@ -280,32 +310,51 @@ class SessionServer(SessionServiceBase):
         held = check_delegation(
             terms, delegation, host_peer_id=self._peer_id_bytes, network=self._network, now=self._system.unix_s()
         )
-        self._check_open(terms, held, peer_id)
+        asked_bits = self._check_open(terms, held, peer_id)
+        passage = self._gate.pass_unsigned(terms, request.work, peer_id, asked_bits=asked_bits)
         self._limit_checks(peer_id, _STRANGERS)
         is_known = held is not None and self._book.delegations.account(held.digest) is not None
-        await self._signatures.check_authorization(
-            terms, signature, held, is_delegation_known=is_known, peer_id=peer_id
-        )
-        # A contract wallet may have taken its time: what others did meanwhile counts.
+        try:
+            await self._signatures.check_authorization(
+                terms, signature, held, is_delegation_known=is_known, peer_id=peer_id
+            )
+        except RefusedError as refused:
+            # Who claims a wallet of the list, and is not, learns nothing of the list.
+            raise work_required() if passage.on_claim else refused from refused
+        await self._gate.admit(terms, request.deposit_proof, peer_id)
+        # A contract wallet or a deposit may have taken its time: what others did meanwhile counts.
         repeated = self._repeated(terms, signature, peer_id)
         if repeated is not None:
             return repeated
         self._check_open(terms, held, peer_id)
-        return self._open(terms, signature, held, peer_id)
+        return self._open(terms, signature, held, peer_id, passage)
 
     def _repeated(self, terms: SessionAuthorization, signature: bytes, peer_id: PeerId) -> bytes | None:
         now = self._system.unix_s()
         check_times(terms, now=now, max_lifetime_s=self._limits.max_lifetime_s)
         record = self._book.table.repeated(terms, signature, peer_id, now)
-        return None if record is None else record.grant
+        if record is None:
+            return None
+        self._gate.repeated()
+        return record.grant
 
-    def _check_open(self, terms: SessionAuthorization, held: HeldDelegation | None, peer_id: PeerId) -> None:
-        """Check what others' calls can change: the challenge, the delegation's account, the room."""
-        self._challenges.check(terms.nonce, peer_id, self._system.monotonic_s())
+    def _check_open(self, terms: SessionAuthorization, held: HeldDelegation | None, peer_id: PeerId) -> int:
+        """Check what others' calls can change: the challenge, the delegation's account, the room.
+
+        Returns:
+            The work that the challenge asked for.
+        """
+        asked_bits = self._gate.check_challenge(terms.nonce, peer_id)
         self._book.check_room(terms, held, peer_id, self._system.unix_s(), self._network_of(peer_id))
+        return asked_bits
 
     def _open(
-        self, terms: SessionAuthorization, signature: bytes, held: HeldDelegation | None, peer_id: PeerId
+        self,
+        terms: SessionAuthorization,
+        signature: bytes,
+        held: HeldDelegation | None,
+        peer_id: PeerId,
+        passage: Passage,
     ) -> bytes:
         """Open a session whose authorisation holds. No await: one step for the tables."""
         now = self._system.unix_s()
@@ -328,7 +377,7 @@ class SessionServer(SessionServiceBase):
             now=now,
             network_key=self._network_of(peer_id),
         )
-        self._challenges.burn(terms.nonce)
+        self._gate.opened(terms.nonce, passage)
         self._granted += 1
         logger.info("session opened", extra={"peer_id": peer_id, "model_id": terms.model_id})
         return grant
