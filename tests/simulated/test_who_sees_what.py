@@ -5,6 +5,7 @@ Looked at from outside: the bytes on the lines, and whatever each machine's Nois
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -47,7 +48,8 @@ class Ears:
 
 
 @pytest.fixture
-def ears(monkeypatch: pytest.MonkeyPatch) -> Ears:
+def ears(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Ears:
+    caplog.set_level(logging.DEBUG, logger="hostmesh")
     ears = Ears()
     shake_hands, open_sealed = Upgrader._shake_hands, NoiseChannel.open
     send_nowait, send_all = SimStream.send_nowait, SimStream.send_all
@@ -119,7 +121,9 @@ def peer_of(address: str) -> PeerId:
 
 
 @simulated(town_of)
-async def test_one_host_reads_the_prompt_and_several_peers_learn_the_model(town: Town, ears: Ears) -> None:
+async def test_one_host_reads_the_prompt_and_several_peers_learn_the_model(
+    town: Town, ears: Ears, caplog: pytest.LogCaptureFixture
+) -> None:
     discovery = town.client.get_discovery_manager()
     choices = await discovery.find_all_hosts(HostCriteria(required_models=[MODEL]))
     assert {choice.peer_id for choice in choices} == town.hosts
@@ -143,3 +147,7 @@ async def test_one_host_reads_the_prompt_and_several_peers_learn_the_model(town:
     assert len(on_the_lines) > 10_000
     for words in (PROMPT, ANSWER, MODEL):
         assert words.encode() not in on_the_lines
+    # Nor do the logs of any of them have what was said.
+    assert any(record.levelno == logging.DEBUG for record in caplog.records)
+    for words in (PROMPT, ANSWER):
+        assert words not in caplog.text

@@ -25,6 +25,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_are_named_exist(page: Path) -> None:
+    for named in re.findall(r"`(tests/[^`\s]*)`", page.read_text()):
+        assert list(ROOT.glob(named.rstrip("/"))), named
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     for block in re.findall(r"```(?:console|sh|bash)\n(.*?)```", page.read_text(), flags=re.DOTALL):
         lines = block.replace("\\\n", " ").splitlines()
