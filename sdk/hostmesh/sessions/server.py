@@ -10,9 +10,7 @@ Spec: docs/protocols/session.md.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
-from math import ceil
 from typing import Protocol
 
 from hostmesh.errors import HostmeshError, MalformedMessageError, RpcError, StatusCode
@@ -36,7 +34,8 @@ from hostmesh.sessions.deposits import DepositVerifier
 from hostmesh.sessions.gate import Gate, Passage
 from hostmesh.sessions.grant import SESSION_ID_BYTES, seal_grant
 from hostmesh.sessions.rate import RateLimiter
-from hostmesh.sessions.reasons import STATUS_OF, Reason, RefusedError
+from hostmesh.sessions.reasons import Reason, RefusedError
+from hostmesh.sessions.refusals import Refusals
 from hostmesh.sessions.revocations import RevocationIntake
 from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.sessions.signatures import ContractVerifier, SignatureChecker
@@ -153,7 +152,7 @@ class SessionServer(SessionServiceBase):
             network_of=network_of,
             system=self._system,
         )
-        self._refusals: Counter[str] = Counter()
+        self._refusals = Refusals()
         self._granted = 0
         self._draining = False
 
@@ -162,7 +161,7 @@ class SessionServer(SessionServiceBase):
     @property
     def refusals(self) -> Mapping[str, int]:
         """How often each reason was given since the start."""
-        return dict(self._refusals)
+        return self._refusals.counts()
 
     @property
     def granted(self) -> int:
@@ -204,7 +203,7 @@ class SessionServer(SessionServiceBase):
         try:
             record = self._book.table.use(context.session_id, context.peer_id, model_id, self._system.unix_s())
         except RefusedError as refused:
-            raise self._refuse(refused, context, of_use=True) from refused
+            raise self._refusals.answer(refused, context.peer_id, of_use=True) from refused
         return ActiveSession(self._book, record, self._network)
 
     def end_all(self, reason: Reason = Reason.BINDING_REVOKED) -> int:
@@ -235,7 +234,7 @@ class SessionServer(SessionServiceBase):
             self._refuse_if_draining()
             issued = self._gate.issue(context.peer_id)
         except RefusedError as refused:
-            raise self._refuse(refused, context) from refused
+            raise self._refusals.answer(refused, context.peer_id) from refused
         left_s = issued.expires_at - self._system.monotonic_s()
         return session_pb2.Challenge(
             nonce=issued.nonce,
@@ -256,7 +255,7 @@ class SessionServer(SessionServiceBase):
         try:
             grant = await self._authorize(terms, request, context.peer_id)
         except RefusedError as refused:
-            raise self._refuse(refused, context) from refused
+            raise self._refusals.answer(refused, context.peer_id) from refused
         return session_pb2.AuthorizeResponse(grant=grant)
 
     async def close_session(
@@ -266,7 +265,7 @@ class SessionServer(SessionServiceBase):
         try:
             self._book.close(request.session_id, context.peer_id, self._system.unix_s())
         except RefusedError as refused:
-            raise self._refuse(refused, context, of_use=True) from refused
+            raise self._refusals.answer(refused, context.peer_id, of_use=True) from refused
         return session_pb2.CloseSessionResponse()
 
     async def revoke_delegation(
@@ -279,7 +278,7 @@ class SessionServer(SessionServiceBase):
         try:
             ended = await self._revocations.take(revocation, request.revocation.signature, context.peer_id)
         except RefusedError as refused:
-            raise self._refuse(refused, context) from refused
+            raise self._refusals.answer(refused, context.peer_id) from refused
         return session_pb2.RevokeDelegationResponse(ended_sessions=ended)
 
     # --- inside ---
@@ -404,20 +403,3 @@ class SessionServer(SessionServiceBase):
     def _refuse_if_draining(self) -> None:
         if self._draining:
             raise RefusedError(Reason.DRAINING, "this host opens no new sessions")
-
-    def _refuse(self, refused: RefusedError, context: SessionCall, *, of_use: bool = False) -> RpcError:
-        """Count a refusal, and return the error that answers it.
-
-        Of a call within a session it is UNAUTHORIZED, with the word in the details: the remedy of all is a new one.
-        """
-        self._refusals[refused.reason] += 1
-        logger.debug("session refused", extra={"peer_id": context.peer_id, "reason": refused.reason})
-        word = refused.word
-        details: dict[str, str] = {}
-        reason = refused.reason
-        status = STATUS_OF[word]
-        if of_use and word is not Reason.SESSIONS_UNAVAILABLE:
-            shown = Reason.UNKNOWN_SESSION if word is Reason.SESSION_OF_ANOTHER_PEER else word
-            details, reason, status = {"cause": shown.value}, "UNAUTHORIZED", StatusCode.UNAUTHENTICATED
-        retry_after_ms = None if refused.retry_after_s is None else max(1, ceil(refused.retry_after_s * 1000))
-        return RpcError(refused.message, status=status, reason=reason, retry_after_ms=retry_after_ms, details=details)
