@@ -1,7 +1,8 @@
 """The files of one SDK in its data directory: its peer key, and what its features keep.
 
 ``peer.key``; ``reputation.sqlite3`` and ``standings.sqlite3``, what hosts were worth; ``sequence.sqlite3``, the numbers
-of our own records; ``bans.sqlite3``; ``peers.sqlite3``, the peer cache; ``calls.sqlite3``, calls with idempotency keys.
+of our own records; ``bans.sqlite3`` and ``revocations.sqlite3``, what proofs and operators void; ``peers.sqlite3``, the
+peer cache; ``calls.sqlite3``, calls with idempotency keys.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from hostmesh.discovery.peer_cache import PeerCache
 from hostmesh.discovery.peer_cache_store import PeerCacheStore
+from hostmesh.discovery.revocation_store import RevocationStore
 from hostmesh.discovery.store import BanStore, SequenceStore
 from hostmesh.net.fallback import MAX_PEERS as MAX_FALLBACK_ADDRESSES
 from hostmesh.net.peer_id import PeerId
@@ -66,6 +68,11 @@ class DataFiles:
     def bans(self) -> BanStore:
         """The keys that are banned."""
         return self._closed_later(BanStore(self._dir / "bans.sqlite3"))
+
+    @cached_property
+    def revocations(self) -> RevocationStore:
+        """The bindings that operators took back."""
+        return self._closed_later(RevocationStore(self._dir / "revocations.sqlite3"))
 
     @cached_property
     def cache(self) -> tuple[PeerCache, PeerCacheStore]:

@@ -318,7 +318,7 @@ class ProtocolDowngradeError(RemoteProtocolError):
 
     Args:
         promised: protocol id that the record states.
-        offered: protocol id that would have been spoken; empty where the peer offers no version of the protocol.
+        offered: the highest one that the peer offers.
     """
 
     code = "PROTOCOL_DOWNGRADED"

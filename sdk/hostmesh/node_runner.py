@@ -77,6 +77,7 @@ class NodeRunner:
             ran_jobs=lambda peer_id: self.files.reputation.of(peer_id).n > 0,
         )
         self.records.remember_bans(self.files.bans)
+        self.records.revoking.remember(self.files.revocations)
         with ExitStack() as held:
             key = self.files.open_peer_key(held)
             async with run_stack(

@@ -43,6 +43,7 @@ from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.rpc.limits import BUILT_IN_LIMITS, ServiceLimits
+from hostmesh.rpc.promised import PromisedVersions
 from hostmesh.rpc.server import RpcServer
 from hostmesh.rpc.shapes import ServiceBase
 from hostmesh.status.client import StatusClient
@@ -225,6 +226,7 @@ class NodeStack:
     messenger: DirectMessenger
     sources: tuple[Source, ...]
     publisher: HostPublisher
+    records: RecordBook
     nursery: trio.Nursery
     host_status: Callable[[], HostStatus] | None = None
     """What the status service tells while this node is a host."""
@@ -296,7 +298,19 @@ async def run_stack(
     """
     node = Node(config, key, system=system, network=network)
     started_s = system.monotonic_s()
-    rpc = RpcClient(node, prefix=config.protocol_prefix, system=system, interceptors=client_interceptors)
+
+    def promised(peer_id: PeerId) -> tuple[str, ...]:
+        known = records.known(peer_id)
+        # A new record is the way out for who went back to an older version: it is signed, whatever carries it.
+        discovery = f"{config.protocol_prefix}/discovery/"
+        return () if known is None else tuple(each for each in known.info.protocols if not each.startswith(discovery))
+
+    rpc = RpcClient(
+        PromisedVersions(node, promised),
+        prefix=config.protocol_prefix,
+        system=system,
+        interceptors=client_interceptors,
+    )
     status = StatusClient(rpc, system)
     probe = StatusCalls(rpc, status)
     sources = tuple(make_sources(node, rpc))
@@ -339,11 +353,14 @@ async def run_stack(
             verify_binding=verify,
             status=probe,
             dial_backs=node,
-            proofs=records,
+            news=records,
+            least_epoch=records.revoking.least_epoch,
             system=system,
         ),
+        records=records,
     )
     records.see_peers_at(node.remote_ip)
+    records.revoking.see_own(lambda: stack.publisher.info)
     # Whether or not an address changed: after a sleep the record has expired.
     node.on_network_change(lambda change: stack.publisher.moved() if change.changes_reach else None)
     stack.serve(DiscoveryServer(records, stack.publisher.current, secret=system.random_bytes(16)))
@@ -353,11 +370,14 @@ async def run_stack(
     stack.serve(ReflectionServer(stack.server.services), limits=None)
     scope = trio.CancelScope()
 
+    def told_of_revocation(peer_id: PeerId, revocation: discovery_pb2.BindingRevocation) -> None:
+        records.learn_revocations([revocation], introducer=peer_id)
+
     async def run_services(*, task_status: TaskStatus[None]) -> None:
         async with trio.open_nursery() as services:
             await services.start(stack.messenger.run)
             await services.start(stack.server.run)
-            await services.start(Introductions(node, rpc, stack.publisher.current).run)
+            await services.start(Introductions(node, rpc, stack.publisher.current, told_of_revocation).run)
             task_status.started()
 
     await nursery.start(node.run)

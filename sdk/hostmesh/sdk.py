@@ -18,6 +18,7 @@ from hostmesh.hosting import HostManager
 from hostmesh.identity.binding import verify_binding
 from hostmesh.identity.keystore import load_wallet
 from hostmesh.identity.operator import OperatorBinding
+from hostmesh.identity.revocation import verify_revocation
 from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.jobs.client import JobManager
@@ -66,7 +67,12 @@ class SDK:
         self._sessions: SessionManager | None = None
         self._jobs: JobManager | None = None
         self._hosts: HostManager | None = None
-        self._records = RecordBook(network=self.settings.network, verify_binding=verify_binding, system=system)
+        self._records = RecordBook(
+            network=self.settings.network,
+            verify_binding=verify_binding,
+            verify_revocation=verify_revocation,
+            system=system,
+        )
         self._runner = NodeRunner(
             settings=self.settings,
             files=self._files,

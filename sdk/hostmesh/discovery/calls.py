@@ -8,13 +8,12 @@ from hostmesh.v1 import discovery_pb2 as pb
 from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient
 
 
-async def fetch_record(caller: RpcCaller, peer_id: PeerId, *, timeout_s: float) -> pb.SignedHostRecord:
-    """Ask a peer for its own record. Nothing in the answer is verified.
+async def fetch_record(caller: RpcCaller, peer_id: PeerId, *, timeout_s: float) -> pb.GetRecordResponse:
+    """Ask a peer for its own record, and for revocations that it knows of. Nothing in the answer is verified.
 
     Raises:
         RpcError: NOT_FOUND: the peer is no host.
         ProtocolNotSupportedError: likewise.
         HostmeshError: the path or the peer failed; see ``RpcClient.unary``.
     """
-    response = await DiscoveryServiceClient(caller, peer_id).get_record(pb.GetRecordRequest(), timeout_s=timeout_s)
-    return response.record
+    return await DiscoveryServiceClient(caller, peer_id).get_record(pb.GetRecordRequest(), timeout_s=timeout_s)

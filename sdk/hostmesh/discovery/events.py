@@ -28,6 +28,8 @@ class RecordDecision(Enum):
     """It came too late."""
     BANNED = "banned"
     """Its key signed two records of one sequence, now or before."""
+    REVOKED = "revoked"
+    """Its operator took back the binding under which it is signed."""
     REFUSED = "refused"
     """It does not hold (``field`` or ``code`` says why), or there is no room for it."""
 
@@ -46,6 +48,18 @@ class RecordDecided:
     """Who handed it over; None = the host itself, or not known."""
     reason: str = ""
     """Of a refusal: the field that is wrong, or an error's code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRevoked:
+    """An operator's bindings of a host's key are void from now on: by his word, or by a binding of a higher epoch."""
+
+    at_s: float
+    peer_id: PeerId
+    operator: bytes
+    """The wallet, 20 bytes."""
+    least_epoch: int
+    """The lowest epoch of a binding that holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,4 +128,13 @@ class ListingChanged:
     """A peer id or a wallet's address, as the caller gave it."""
 
 
-DiscoveryEvent = RecordDecided | HostProbed | SearchStarted | SearchEnded | OutcomeRecorded | ListingChanged | NodeEvent
+DiscoveryEvent = (
+    RecordDecided
+    | HostRevoked
+    | HostProbed
+    | SearchStarted
+    | SearchEnded
+    | OutcomeRecorded
+    | ListingChanged
+    | NodeEvent
+)

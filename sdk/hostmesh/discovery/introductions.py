@@ -94,14 +94,20 @@ class Introductions:
         node: knows who is connected.
         caller: makes the calls.
         own_record: returns the record or tombstone to hand over; None = this node is no host.
+        refused_for: told who did not take the record, since its operator took back its binding.
     """
 
     def __init__(
-        self, node: IntroductionsNode, caller: RpcCaller, own_record: Callable[[], pb.SignedHostRecord | None]
+        self,
+        node: IntroductionsNode,
+        caller: RpcCaller,
+        own_record: Callable[[], pb.SignedHostRecord | None],
+        refused_for: Callable[[PeerId, pb.BindingRevocation], None] = lambda peer_id, revocation: None,
     ) -> None:
         self._node = node
         self._caller = caller
         self._own_record = own_record
+        self._refused_for = refused_for
         self._places: dict[PeerId, _Place] = {}
         """By peer that was called, while it is connected, and then until it may be called again."""
         self._calls_s: deque[float] = deque(maxlen=MAX_CALLS)
@@ -166,7 +172,7 @@ class Introductions:
         place.called_s = now_s
         client = DiscoveryServiceClient(self._caller, peer_id)
         try:
-            await client.announce(pb.AnnounceRequest(record=record), timeout_s=HAND_OVER_TIMEOUT_S)
+            answer = await client.announce(pb.AnnounceRequest(record=record), timeout_s=HAND_OVER_TIMEOUT_S)
         except ProtocolNotSupportedError:
             place.takes_records = False
         except HostmeshError as error:
@@ -176,3 +182,5 @@ class Introductions:
             _log.debug("a peer did not take our record: %s", error.code, extra={"peer_id": peer_id})
         else:
             place.told, place.failures, place.not_before_s = record, 0, now_s
+            if answer.HasField("revocation"):
+                self._refused_for(peer_id, answer.revocation)

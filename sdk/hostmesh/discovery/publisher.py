@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from hostmesh.discovery.bans import Ban
 from hostmesh.discovery.clock_watch import ClockNode, ClockWatch
 from hostmesh.discovery.description import HostDescription, HostState
+from hostmesh.discovery.news import News, announcement_of
 from hostmesh.discovery.probe import StatusProbe
 from hostmesh.discovery.pusher import Pusher
 from hostmesh.discovery.reach_watch import ReachNode, ReachWatch
 from hostmesh.discovery.record import HostInfo, VerifyBinding, build_record, verify_record
 from hostmesh.discovery.source import Advert, Broadcaster, Source
 from hostmesh.discovery.store import SequenceStore
-from hostmesh.errors import HostmeshError, RecordExpiredError, UsageError
+from hostmesh.errors import BindingRevokedError, HostmeshError, RecordExpiredError, UsageError
 from hostmesh.net.address import MAX_ADDRESSES_PER_PEER
+from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.system import System
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("hostmesh.discovery")
 
+LeastEpoch = Callable[[bytes, PeerId], int]
 Measure = Callable[[HostDescription], HostDescription]
 """Returns a description with what the host has measured of itself by now. Neither waits nor raises."""
 
@@ -48,11 +50,11 @@ class PublisherNode(ClockNode, Protocol):
         ...
 
 
-class ProofFeed(Protocol):
-    """Has proofs to hand on; :class:`hostmesh.discovery.records.RecordBook` is one."""
+class NewsFeed(Protocol):
+    """Has news to hand on; :class:`hostmesh.discovery.records.RecordBook` is one."""
 
-    async def next_proof(self) -> Ban:
-        """Wait for a ban whose proof peers should have."""
+    async def next_news(self) -> News:
+        """Wait for a proof or a revocation that peers should have."""
         ...
 
 
@@ -71,8 +73,8 @@ class PublisherConfig:
     """Most peers that a change is pushed to; the others ask, or see it expire."""
     max_clocks: int = 5
     clock_timeout_s: float = 2.0
-    proof_pause_s: float = 5.0
-    """Between two proofs that are handed on."""
+    news_pause_s: float = 5.0
+    """Between two proofs or revocations that are handed on."""
 
 
 class HostPublisher:
@@ -90,7 +92,9 @@ class HostPublisher:
         verify_binding: checks it as everybody else will.
         status: asks peers for their clocks; None = the clock is not compared.
         dial_backs: finds out whether strangers reach this node; None = nobody looks, and records do not say.
-        proofs: proofs of equivocation to hand on to peers, host or not; None = none.
+        news: proofs of equivocation and revocations to hand on to peers, host or not; None = none.
+        least_epoch: returns the lowest epoch of a wallet's bindings of a key that holds; a record under a lower one is
+            not signed.
         system: the clock.
         config: times.
     """
@@ -108,7 +112,8 @@ class HostPublisher:
         verify_binding: VerifyBinding,
         status: StatusProbe | None = None,
         dial_backs: ReachNode | None = None,
-        proofs: ProofFeed | None = None,
+        news: NewsFeed | None = None,
+        least_epoch: LeastEpoch = lambda operator, peer_id: 0,
         system: System | None = None,
         config: PublisherConfig | None = None,
     ) -> None:
@@ -120,7 +125,8 @@ class HostPublisher:
         self._store = store
         self._binding = binding
         self._verify_binding = verify_binding
-        self._proofs = proofs
+        self._news = news
+        self._least_epoch = least_epoch
         self._system = system or System()
         self._config = config or PublisherConfig()
         self._pusher = Pusher(node, caller, max_peers=self._config.max_pushed, timeout_s=self._config.push_timeout_s)
@@ -173,13 +179,13 @@ class HostPublisher:
         return self._record
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Renew what is published and hand proofs on, until cancelled.
+        """Renew what is published and hand news on, until cancelled.
 
         A record that is not renewed is gone after two minutes.
         """
         async with trio.open_nursery() as nursery:
-            if self._proofs is not None:
-                nursery.start_soon(self._hand_on_proofs)
+            if self._news is not None:
+                nursery.start_soon(self._hand_on, self._news)
             if self._reach is not None:
                 nursery.start_soon(self._reach.run)
             task_status.started()
@@ -221,6 +227,7 @@ class HostPublisher:
 
         Raises:
             RecordExpiredError: the operator's binding has expired; sign a new one.
+            BindingRevokedError: the operator's wallet took it back.
             ClockSkewError: this machine's clock is more than 30 s off by those of our bootstrap nodes; no reader would
                 take the record. What other peers say about it is logged and stops nothing.
             RemoteProtocolError: the binding does not hold for this key and network.
@@ -292,7 +299,15 @@ class HostPublisher:
             raise RecordExpiredError(
                 "the operator's binding of this host has expired",
                 field="binding.expires_at_unix_s",
-                remedy="sign a new one with the operator's wallet: hostmesh-host register",
+                remedy="sign a new one with the operator's wallet: hostmesh-host bind",
+            )
+        # A tombstone is signed all the same: it does no harm, and some have not heard of the revocation.
+        least_epoch = self._least_epoch(binding.operator, self._key.peer_id)
+        if binding.revocation_epoch < least_epoch and state is not HostState.WITHDRAWN:
+            raise BindingRevokedError(
+                "the operator's wallet revoked the binding of this host",
+                field="binding.revocation_epoch",
+                remedy=f"if this machine is still yours: hostmesh-host bind --revocation-epoch {least_epoch}",
             )
         record = build_record(
             description,
@@ -369,18 +384,14 @@ class HostPublisher:
         if self._clock is not None:
             await self._clock.require_right()
 
-    # --- proofs ---
+    # --- news ---
 
-    async def _hand_on_proofs(self) -> None:
-        assert self._proofs is not None
+    async def _hand_on(self, feed: NewsFeed) -> None:
         while True:
-            ban = await self._proofs.next_proof()
-            if ban.proof is None:
-                continue
-            request = pb.AnnounceRequest(proof=pb.EquivocationProof.FromString(ban.proof))
-            await self._pusher.push(request, but_not={ban.peer_id, ban.introducer})
+            request, but_not = announcement_of(await feed.next_news())
+            await self._pusher.push(request, but_not=but_not)
             # A key costs nothing: whoever makes many of them guilty does not set the pace.
-            await trio.sleep(self._config.proof_pause_s)
+            await trio.sleep(self._config.news_pause_s)
 
 
 def _as_stated(description: HostDescription) -> HostDescription:

@@ -10,15 +10,17 @@ from enum import Enum
 
 import trio
 
-from hostmesh.discovery.bans import Ban, Familiarity
+from hostmesh.discovery.bans import Ban
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.equivocation import make_proof, read_proof
 from hostmesh.discovery.events import DiscoveryEvent, RecordDecided, RecordDecision
+from hostmesh.discovery.news import News, NewsQueue
 from hostmesh.discovery.record import GRACE_S, MAX_SKEW_S, HostInfo, VerifyBinding, open_body, verify_record
+from hostmesh.discovery.revoking import RevocationTaken, Revoking, VerifyRevocation
 from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.subnet import NOWHERE
 from hostmesh.discovery.table import HostTable, KnownHost, Merge
-from hostmesh.errors import RecordExpiredError, RemoteProtocolError, StoreError
+from hostmesh.errors import RecordExpiredError, RecordInvalidError, RemoteProtocolError, StoreError
 from hostmesh.net.dial_policy import target_network
 from hostmesh.net.event_feed import EventFeed
 from hostmesh.net.peer_id import PeerId
@@ -31,9 +33,6 @@ MAX_NAMED = 2048
 """Peers remembered of each source; the one that it named longest ago goes first, whatever others name."""
 MAX_UNTIMELY = 256
 """Hosts remembered whose records were refused for their times; the one refused longest ago goes first."""
-MAX_HANDED_ON = 16
-"""Proofs that wait to be handed on; that against the key known least goes first."""
-
 
 _DECISIONS = {
     Merge.ADDED: RecordDecision.ADDED,
@@ -43,6 +42,7 @@ _DECISIONS = {
     Merge.EXPIRED: RecordDecision.EXPIRED,
     Merge.EQUIVOCATION: RecordDecision.BANNED,
     Merge.BANNED: RecordDecision.BANNED,
+    Merge.REVOKED: RecordDecision.REVOKED,
     Merge.REFUSED: RecordDecision.REFUSED,
 }
 _TIMES = ("issued_at_unix_s", "expires_at_unix_s")
@@ -64,6 +64,7 @@ class RecordBook:
     Args:
         network: the network's name; records of others are refused.
         verify_binding: checks the wallet's half of a record.
+        verify_revocation: checks what a wallet takes back; None = no revocation is taken in.
         system: the clock.
         table: where the records are kept; None = a new one.
     """
@@ -73,6 +74,7 @@ class RecordBook:
         *,
         network: str,
         verify_binding: VerifyBinding,
+        verify_revocation: VerifyRevocation | None = None,
         system: System | None = None,
         table: HostTable | None = None,
     ) -> None:
@@ -83,12 +85,21 @@ class RecordBook:
         self._named: dict[str, OrderedDict[PeerId, PeerId | None]] = {}
         self._untimely: OrderedDict[PeerId, tuple[float, str]] = OrderedDict()
         self._store: BanStore | None = None
-        self._to_hand_on: list[Ban] = []
-        self._proof_came = trio.Event()
+        self._news = NewsQueue()
         self._counts: Counter[str] = Counter()
         self._remote_ip: Callable[[PeerId], str | None] = lambda peer_id: None
         self.events: EventFeed[DiscoveryEvent] = EventFeed()
         """Is told what becomes of each record; the rest of discovery tells its events here, too."""
+        self.revoking = Revoking(
+            self._table,
+            network=network,
+            verify=verify_revocation or _verify_none,
+            system=self._system,
+            news=self._news,
+            events=self.events,
+            counts=self._counts,
+        )
+        """What operators took back."""
 
     @property
     def network(self) -> str:
@@ -144,11 +155,13 @@ class RecordBook:
         if introducer == info.peer_id:
             introducer = None
         other = self._table.seen(info)
+        least_epoch = self.revoking.least_epoch(info.operator, info.peer_id)
         subnet = self._subnet_of(introducer or info.peer_id)
         merge = self._table.merge(info, now=now, introducer=introducer, subnet=subnet)
         self._counts[merge.value] += 1
+        self.revoking.noted(info, least_epoch)
         ban = self._table.bans.get(info.peer_id) if merge is Merge.EQUIVOCATION else None
-        if ban is not None:
+        if ban is not None and ban.epoch >= info.binding_epoch:
             _log.warning("host %s signed two records of sequence %d; banned", info.peer_id, info.sequence)
             self._keep_ban(ban, info, other)
         decision = _DECISIONS[merge]
@@ -174,9 +187,10 @@ class RecordBook:
         except RemoteProtocolError:
             self._counts["proof:invalid"] += 1
             raise
-        is_known = read.peer_id in self._table.bans
+        is_known = self._table.bans.covers(read.peer_id, read.epoch)
         ban = self._table.ban(
             read.peer_id,
+            epoch=read.epoch,
             now=self._system.unix_s(),
             introducer=introducer,
             subnet=self._subnet_of(introducer),
@@ -184,7 +198,7 @@ class RecordBook:
         )
         if ban is not None:
             self._save(ban)
-            self._hand_on(ban)
+            self._news.put(ban)
         taken = ProofTaken.KNOWN if is_known else ProofTaken.REFUSED if ban is None else ProofTaken.BANNED
         self._counts[f"proof:{taken.value}"] += 1
         if taken is ProofTaken.REFUSED:
@@ -195,18 +209,30 @@ class RecordBook:
             _log.warning("%s proved that host %s signed two records of one sequence; banned", introducer, read.peer_id)
         return taken
 
-    async def next_proof(self) -> Ban:
-        """Wait for a proof to hand on; the key that was known best comes first. Cancellation: safe.
+    def accept_revocation(
+        self, revocation: pb.BindingRevocation, *, introducer: PeerId | None = None
+    ) -> RevocationTaken:
+        """Take in a wallet's word that bindings of a key are void, and hand it on if the host was known here.
 
-        Only proofs against keys that were known here are handed on: those against others cost whoever makes them
-        nothing, and would cost every peer of every peer.
+        Args:
+            revocation: as it came.
+            introducer: the peer that handed it over; None = the user of this node.
+
+        Raises:
+            RecordInvalidError, RecordExpiredError, BadSignatureError: it does not hold; nothing happened.
+
+        Cost: one secp256k1 recovery.
         """
-        while not self._to_hand_on:
-            self._proof_came = trio.Event()
-            await self._proof_came.wait()
-        best = max(self._to_hand_on, key=lambda ban: ban.familiarity)
-        self._to_hand_on.remove(best)
-        return best
+        subnet = NOWHERE if introducer is None else self._subnet_of(introducer)
+        return self.revoking.accept(revocation, subnet=subnet, is_ours=introducer is None)
+
+    def learn_revocations(self, revocations: Iterable[pb.BindingRevocation], *, introducer: PeerId) -> None:
+        """Take in what a peer told along with an answer; what does not hold ends it, and is no reason to complain."""
+        self.revoking.learn(revocations, subnet=self._subnet_of(introducer))
+
+    async def next_news(self) -> News:
+        """Wait for a proof or a revocation to hand on. Cancellation: safe."""
+        return await self._news.next()
 
     def remember_bans(self, store: BanStore) -> None:
         """Take up the bans of earlier runs, and keep those to come in the same place. Idempotent.
@@ -331,19 +357,11 @@ class RecordBook:
             ban = replace(ban, proof=make_proof(first, second, network=self._network).to_bytes())
             self._table.bans.add(ban)
         self._save(ban)
-        self._hand_on(ban)
+        self._news.put(ban)
 
     def _subnet_of(self, peer_id: PeerId) -> str:
         ip = self._remote_ip(peer_id)
         return NOWHERE if ip is None else target_network(ip)
-
-    def _hand_on(self, ban: Ban) -> None:
-        if ban.proof is None or ban.familiarity is Familiarity.STRANGER:
-            return
-        self._to_hand_on.append(ban)
-        if len(self._to_hand_on) > MAX_HANDED_ON:
-            self._to_hand_on.remove(min(self._to_hand_on, key=lambda each: each.familiarity))
-        self._proof_came.set()
 
     def _save(self, ban: Ban) -> None:
         if self._store is None:
@@ -354,3 +372,7 @@ class RecordBook:
             # It holds while this process runs.
             self._counts["ban_not_kept"] += 1
             _log.error("the ban of %s is not kept: %s", ban.peer_id, error.message)
+
+
+def _verify_none(revocation: pb.BindingRevocation, *, network: str, now: float) -> PeerId:
+    raise RecordInvalidError("this node takes no revocations", field="revocation")

@@ -33,6 +33,8 @@ class LeaveReason(Enum):
     """It fails a criterion, which ``criterion`` names."""
     BANNED = "banned"
     """It signed two different records of one sequence."""
+    REVOKED = "revoked"
+    """Its operator took back the binding of its key."""
     FORGOTTEN = "forgotten"
     """There was no room for its record any more."""
 

@@ -8,11 +8,16 @@ from typing import Protocol
 from hostmesh.discovery.bans import INTRODUCER_WINDOW_S
 from hostmesh.discovery.pages import RecordQuery, page_of
 from hostmesh.discovery.records import ProofTaken, RecordBook
+from hostmesh.discovery.revoking import RevocationTaken
 from hostmesh.discovery.table import Merge
 from hostmesh.errors import RemoteProtocolError, RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.v1 import discovery_pb2 as pb
 from hostmesh.v1.discovery_hostmesh import DiscoveryServiceBase
+
+MAX_TOLD_WITH_RECORD = 4
+MAX_TOLD_WITH_PAGE = 16
+"""Revocations of others that an answer carries, as the .proto has it."""
 
 
 class CallFrom(Protocol):
@@ -51,23 +56,32 @@ class DiscoveryServer(DiscoveryServiceBase):
         record = self._own_record()
         if record is None:
             raise RpcError("this node is no host", status=StatusCode.NOT_FOUND, reason="NOT_A_HOST")
-        return pb.GetRecordResponse(record=record)
+        return pb.GetRecordResponse(
+            record=record, revocations=self._told(MAX_TOLD_WITH_RECORD, context.peer_id, record.envelope)
+        )
 
     async def announce(self, request: pb.AnnounceRequest, context: CallFrom) -> pb.AnnounceResponse:
-        """Take in a record that the caller hands over, its own or another host's, or a proof against a key.
+        """Take in what the caller hands over: a record, its own or another's; a proof against a key; a revocation.
+
+        Returns:
+            Empty, or the revocation for which the record was not taken.
 
         Raises:
-            RpcError: INVALID_ARGUMENT with the reason and field: the record or the proof does not hold.
-                RESOURCE_EXHAUSTED: this caller has handed over too many hosts, or proofs against keys unknown here.
+            RpcError: INVALID_ARGUMENT with the reason and field: what came does not hold.
+                RESOURCE_EXHAUSTED: this caller has handed over too many hosts, or proofs against keys unknown here, or
+                there is no room for the revocation.
         """
-        if request.HasField("record") == request.HasField("proof"):
+        if sum(request.HasField(name) for name in ("record", "proof", "revocation")) != 1:
             raise RpcError(
-                "an announcement has a record or a proof",
+                "an announcement has a record, a proof or a revocation",
                 status=StatusCode.INVALID_ARGUMENT,
                 reason="RECORD_INVALID",
             )
         if request.HasField("proof"):
             self._take_proof(request.proof, context.peer_id)
+            return pb.AnnounceResponse()
+        if request.HasField("revocation"):
+            self._take_revocation(request.revocation, context.peer_id)
             return pb.AnnounceResponse()
         try:
             info, merge = self._records.accept(request.record, introducer=context.peer_id)
@@ -82,6 +96,8 @@ class DiscoveryServer(DiscoveryServiceBase):
             )
         if merge in (Merge.ADDED, Merge.REPLACED):
             self._records.name(info.peer_id, "announce")
+        if merge is Merge.REVOKED:
+            return pb.AnnounceResponse(revocation=self._records.revoking.evidence(info.operator, info.peer_id))
         return pb.AnnounceResponse()
 
     def _take_proof(self, proof: pb.EquivocationProof, introducer: PeerId) -> None:
@@ -97,10 +113,27 @@ class DiscoveryServer(DiscoveryServiceBase):
                 retry_after_ms=int(INTRODUCER_WINDOW_S * 1000),
             )
 
-    async def query(self, request: pb.QueryRequest, context: CallFrom) -> pb.QueryResponse:
-        """Return a page of records of hosts that this node has spoken with.
+    def _take_revocation(self, revocation: pb.BindingRevocation, introducer: PeerId) -> None:
+        try:
+            taken = self._records.accept_revocation(revocation, introducer=introducer)
+        except RemoteProtocolError as error:
+            raise _invalid(error) from error
+        if taken is RevocationTaken.REFUSED:
+            raise RpcError(
+                "no room for another revocation of a key that is not known here",
+                status=StatusCode.RESOURCE_EXHAUSTED,
+                reason="RATE_LIMITED",
+                retry_after_ms=60_000,
+            )
 
-        Cost: O(hosts known); at most 16 records, 192 KiB.
+    def _told(self, most: int, asker: PeerId, page: bytes) -> list[pb.BindingRevocation]:
+        """Return what this asker is told along with this page: others are told others."""
+        return self._records.revoking.to_tell(most, lot=self._secret + asker.encode() + page)
+
+    async def query(self, request: pb.QueryRequest, context: CallFrom) -> pb.QueryResponse:
+        """Return a page of records of hosts that this node has spoken with, and revocations of such as it had.
+
+        Cost: O(hosts known); at most 16 records, 192 KiB, and 16 revocations, 3 KiB.
         """
         query = RecordQuery(
             model_ids=tuple(request.model_ids),
@@ -110,7 +143,8 @@ class DiscoveryServer(DiscoveryServiceBase):
         )
         page = page_of(self._records.live(), query, asker=context.peer_id, secret=self._secret)
         records = [pb.SignedHostRecord.FromString(host.info.signed) for host in page.hosts]
-        return pb.QueryResponse(records=records, cursor=page.cursor)
+        revocations = self._told(MAX_TOLD_WITH_PAGE, context.peer_id, request.cursor)
+        return pb.QueryResponse(records=records, cursor=page.cursor, revocations=revocations)
 
 
 def _invalid(error: RemoteProtocolError) -> RpcError:

@@ -213,11 +213,12 @@ class Sweep:
             self._on_record(peer_id)
             return ""
         try:
-            signed = await once_there_is_room(
+            answer = await once_there_is_room(
                 lambda left_s: fetch_record(self._running.caller, peer_id, timeout_s=left_s),
                 self._config.fetch_timeout_s,
             )
-            info, _ = self._records.accept(signed, expected_peer_id=peer_id)
+            self._records.learn_revocations(answer.revocations, introducer=peer_id)
+            info, _ = self._records.accept(answer.record, expected_peer_id=peer_id)
         except ProtocolNotSupportedError:
             self._counts.fetches["not_a_host"] += 1
             return ""

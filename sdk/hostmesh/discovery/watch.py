@@ -17,6 +17,7 @@ from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.events import (
     DiscoveryEvent,
+    HostRevoked,
     ListingChanged,
     OutcomeRecorded,
     RecordDecided,
@@ -115,15 +116,20 @@ class HostWatch:
         """Take in what may concern hosts. Never waits."""
         match event:
             case RecordDecided(peer_id=str() as peer_id) if event.decision in _STIRRING:
-                if len(self._stirred) < MAX_PROBES_KEPT:
-                    self._stirred[peer_id] = event.decision
-                else:
-                    self._is_all_stirred = True
+                self._stir_host(peer_id, event.decision)
+            case HostRevoked(peer_id=peer_id):
+                self._stir_host(peer_id, RecordDecision.REVOKED)
             case OutcomeRecorded() | ListingChanged():
                 self._is_all_stirred = True
             case _:
                 return
         self._stir.set()
+
+    def _stir_host(self, peer_id: PeerId, decision: RecordDecision) -> None:
+        if len(self._stirred) < MAX_PROBES_KEPT:
+            self._stirred[peer_id] = decision
+        else:
+            self._is_all_stirred = True
 
     def probed(self, peer_id: PeerId, result: ProbeResult) -> None:
         """Take in that a host was probed, whoever wanted it. Never waits."""
@@ -229,6 +235,8 @@ class HostWatch:
             return LeaveReason.WITHDRAWN
         if decision is RecordDecision.BANNED:
             return LeaveReason.BANNED
+        if decision is RecordDecision.REVOKED:
+            return LeaveReason.REVOKED
         choice = next((each for each in self._roster.choices if each.peer_id == peer_id), None)
         is_old = choice is not None and not choice.record.is_acceptable(self._system.unix_s())
         return LeaveReason.EXPIRED if is_old else LeaveReason.FORGOTTEN

@@ -57,7 +57,7 @@ class RecordPeer:
             HostmeshError: the peer was not reached, or is no host.
         """
         await self.adversary.node.connect(target, [address])
-        return await fetch_record(self.adversary.rpc, target, timeout_s=CALL_TIMEOUT_S)
+        return (await fetch_record(self.adversary.rpc, target, timeout_s=CALL_TIMEOUT_S)).record
 
     async def push(self, target: PeerId, record: pb.SignedHostRecord) -> None:
         """Hand a record over to a peer, its own or another host's.

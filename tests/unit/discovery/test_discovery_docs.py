@@ -105,7 +105,7 @@ def test_the_guide_names_the_numbers_of_the_code(text: str, value: float) -> Non
         ("renewed every {:.0f} s", PublisherConfig().renew_every_s),
         ("tries again every {:.0f} s", PublisherConfig().retry_every_s),
         ("at most {} connected peers", PublisherConfig().max_pushed),
-        ("one proof in {:.0f} s", PublisherConfig().proof_pause_s),
+        ("one proof or revocation in {:.0f} s", PublisherConfig().news_pause_s),
         ("renewed at once, then at most every {:.0f} s", PublisherConfig().least_between_s),
         ("dial the host back](reachability.md), {:.0f} s after", SETTLE_S),
         ("nobody could judge since holds for {:.0f} hours", KEEP_S / 3600),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -334,7 +335,7 @@ async def test_expired_records_are_purged_in_the_background(autojump_clock: Mock
 async def test_what_a_host_serves_is_its_current_record(autojump_clock: MockClock) -> None:
     bench = Bench()
     async with bench.running() as manager:
-        context: Any = None
+        context: Any = SimpleNamespace(peer_id=make_key("asker").peer_id)
         info = await manager.announce(make_description("m"))
         response = await bench.factory.server.get_record(pb.GetRecordRequest(), context)
         assert response.record.SerializeToString() == info.signed

@@ -90,5 +90,5 @@ async def test_a_host_heard_of_that_contradicts_itself_here_is_a_stranger_no_mor
     assert ban.familiarity is (Familiarity.SEEN if is_by_itself else Familiarity.STRANGER)
     told = []
     with trio.move_on_after(60):
-        told.append((await records.next_proof()).peer_id)
+        told.append((await records.next_news()).peer_id)
     assert told == ([HOST] if is_by_itself else [])

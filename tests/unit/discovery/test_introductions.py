@@ -39,7 +39,12 @@ class World:
         self.views = {}
         self.bootstrap = []
         self._watch = ConnectionWatch()
-        self.introductions = Introductions(self, self, lambda: self.record)
+        self.revocation = None
+        """Why the record is not taken."""
+        self.refused = []
+        self.introductions = Introductions(
+            self, self, lambda: self.record, lambda *refusal: self.refused.append(refusal)
+        )
 
     def connect(self, *peers, network=None, is_outbound=False):
         """Connect peers, each from a network of its own unless one is given."""
@@ -79,6 +84,7 @@ class World:
         if peer_id in self.errors:
             raise self.errors[peer_id]
         self.handed.append((peer_id, request.record.envelope))
+        return pb.AnnounceResponse(revocation=self.revocation)
 
     def had(self, name):
         """Who was handed a record."""

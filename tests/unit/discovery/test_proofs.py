@@ -16,7 +16,8 @@ from trio.testing import MockClock
 
 from hostmesh.discovery.bans import MAX_STRANGERS_PER_INTRODUCER, Familiarity
 from hostmesh.discovery.equivocation import make_proof, verify_proof
-from hostmesh.discovery.records import MAX_HANDED_ON, ProofTaken, RecordBook
+from hostmesh.discovery.news import MAX_HANDED_ON
+from hostmesh.discovery.records import ProofTaken, RecordBook
 from hostmesh.discovery.service import DiscoveryServer
 from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.table import HostTable, Merge
@@ -316,7 +317,7 @@ async def test_a_proof_is_handed_on_to_all_but_those_it_is_about_and_from(autoju
         node.connected[key(name).peer_id] = None
     others.accept(record("host", sequence=9))
     records.accept(record("host", sequence=9))
-    publisher = make_publisher(node, proofs=records)
+    publisher = make_publisher(node, news=records)
     async with trio.open_nursery() as nursery:
         await nursery.start(publisher.run)
         assert records.accept_proof(proof_against(), introducer=GOSSIP) is ProofTaken.BANNED
@@ -344,7 +345,7 @@ async def test_a_flood_of_guilty_keys_does_not_set_the_pace(autojump_clock: Mock
     records.mark_useful([HOST])
     records.accept_proof(proof_against(), introducer=key("another").peer_id)
     async with trio.open_nursery() as nursery:
-        await nursery.start(make_publisher(node, proofs=records).run)
+        await nursery.start(make_publisher(node, news=records).run)
         await trio.sleep(300)
         nursery.cancel_scope.cancel()
     assert len(told) == MAX_HANDED_ON
@@ -356,7 +357,7 @@ async def test_proofs_against_strangers_are_not_handed_on(autojump_clock: MockCl
     records = make_book()
     assert records.accept_proof(proof_against(), introducer=GOSSIP) is ProofTaken.BANNED
     with trio.move_on_after(60):
-        await records.next_proof()
+        await records.next_news()
         pytest.fail("a proof against a key that nobody here knew")
 
 

@@ -155,6 +155,8 @@ class ExchangeSource:
                 _log.debug("no records from a peer: %s", error.code, extra={"peer_id": peer_id})
                 return
             self._pages += 1
+            # First: a host that another peer still hands on may be among those that were taken back.
+            self._records.learn_revocations(page.revocations, introducer=peer_id)
             for signed in page.records:
                 if len(reported) >= share:
                     return
