@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from hostmesh.errors import HostmeshError, MalformedMessageError, RpcError, StatusCode
 from hostmesh.identity.delegation import revocation_of_message
@@ -29,6 +28,7 @@ from hostmesh.sessions.authorization import (
     terms_from_message,
 )
 from hostmesh.sessions.book import SessionBook
+from hostmesh.sessions.calls import SessionCall
 from hostmesh.sessions.delegation import HeldDelegation, check_delegation
 from hostmesh.sessions.deposits import DepositVerifier
 from hostmesh.sessions.gate import Gate, Passage
@@ -51,20 +51,6 @@ _REVOKERS = "revokers"
 """Strangers who revoke a delegation in use here: who knows of it is no flood's stranger."""
 _BINDING_KEPT_S = 60.0
 """The source may read a file; a stranger's call must not make it do so every time."""
-
-
-class SessionCall(Protocol):
-    """What sessions need to know of a call (:class:`hostmesh.rpc.context.CallContext`)."""
-
-    @property
-    def peer_id(self) -> PeerId:
-        """The caller, as the connection proved it."""
-        ...
-
-    @property
-    def session_id(self) -> bytes:
-        """From the call's header; empty for none."""
-        ...
 
 
 PriceSource = Callable[[str, PeerId], ModelPrice | None]
