@@ -76,7 +76,7 @@ class HostLedger:
     """
 
     def __init__(self, *, slice_micros: int, timeout_s: float = COUNTERSIGN_TIMEOUT_S) -> None:
-        self._slice = slice_micros
+        self.slice_micros = slice_micros
         self._timeout_s = timeout_s
         self._jobs: dict[bytes, _Job] = {}
         self._waiting: dict[bytes, None] = {}
@@ -141,9 +141,9 @@ class HostLedger:
         if cost_micros < job.served or job.waits_for is not None:
             raise UsageError("a job's cost never goes back, and it asks for one step at a time")
         step = cost_micros - job.served
-        check_slice(self._slice, step)
+        check_slice(self.slice_micros, step)
         # Nobody overtakes those who wait; but what costs nothing takes nothing of theirs.
-        if step == 0 or (not self._waiting and self._unacknowledged + step <= self._slice):
+        if step == 0 or (not self._waiting and self._unacknowledged + step <= self.slice_micros):
             self._serve(job, cost_micros)
             return True
         job.waits_for, job.asked_at = cost_micros, now
@@ -153,20 +153,24 @@ class HostLedger:
     def wants_receipt(self, job_id: bytes) -> bool:
         """Whether the job's next receipt is due; ask after every step, and when the job is told to wait."""
         job = self._open(job_id)
-        return job.served > job.issued and (2 * self._unissued >= self._slice or bool(self._waiting))
+        return job.served > job.issued and (2 * self._unissued >= self.slice_micros or bool(self._waiting))
 
     def issued(self, job_id: bytes, cost_micros: int, now: float) -> None:
         """Note a receipt, before it leaves; it must be on disk by then.
 
         Args:
-            job_id: a job that has begun.
+            job_id: a job that has begun, or was cut.
             cost_micros: of the receipt.
             now: monotonic seconds.
 
         Raises:
             UsageError: a cost below the last receipt's, or above what was served.
         """
-        job = self._open(job_id)
+        job = self._jobs.get(job_id)
+        if job is None and cost_micros == 0:
+            return  # it was cut before anything was served
+        if job is None:
+            raise UsageError("no such job is unpaid")
         if not job.issued <= cost_micros <= job.served:
             raise UsageError("a receipt is over what was served, and never below the one before")
         if job.issued == job.acknowledged and job.waits_for is None:
@@ -212,6 +216,23 @@ class HostLedger:
         job = self._open(job_id)
         self._take_back(job, job.issued)
         return self._leave(job_id, job)
+
+    def cut(self, job_id: bytes) -> tuple[bytes, ...]:
+        """Note that a job ended without its last receipt: its client left, or its time was over.
+
+        What it was served stays unacknowledged, since nobody knows what of it arrived. A receipt over what did may
+        still be issued; the rest takes its part of the slice until the session ends, so that leaving again and again
+        costs a host no more than one slice.
+
+        Returns:
+            The jobs that go on now.
+        """
+        return self._leave(job_id, self._open(job_id))
+
+    def acknowledged_micros(self, job_id: bytes) -> int:
+        """Return what the client countersigned of a job that runs or is not paid for."""
+        job = self._jobs.get(job_id)
+        return 0 if job is None else job.acknowledged
 
     def write_off(self, job_id: bytes) -> tuple[bytes, ...]:
         """Note that a job failed by the host's fault: nothing is owed for it but what was countersigned.
@@ -284,7 +305,7 @@ class HostLedger:
         for job_id in list(self._waiting):
             job = self._jobs[job_id]
             assert job.waits_for is not None  # it is among those that wait
-            if self._unacknowledged + job.waits_for - job.served > self._slice:
+            if self._unacknowledged + job.waits_for - job.served > self.slice_micros:
                 break
             self._serve(job, job.waits_for)
             job.waits_for = None

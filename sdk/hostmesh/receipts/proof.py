@@ -1,0 +1,240 @@
+"""Proofs that a host lied, made of what it signed itself; anybody can verify one. Pure.
+
+A proof is one receipt that contradicts itself or the answer that its own hash chain holds, or two receipts of one job
+of which at most one can hold. Since the transcript must hash to what the host signed, a client cannot make one up. What
+nobody can prove is what was delivered: a chain over something else than what came is refused, and that is all.
+
+A client's lie, to deny a receipt that it countersigned, is proved by the countersignature: see
+:func:`hostmesh.receipts.receipt.verify_countersignature` and :mod:`hostmesh.receipts.bundle`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from hostmesh.errors import MalformedMessageError, ReceiptError, UsageError
+from hostmesh.identity.structs import Receipt
+from hostmesh.json_text import parse_json
+from hostmesh.net.peer_id import PeerId, peer_id_from_bytes
+from hostmesh.receipts.chain import JobInput, input_sha256
+from hostmesh.receipts.counting import TokenCounter, check_completion, check_prompt, fitting
+from hostmesh.receipts.reasons import ReceiptFault, fault
+from hostmesh.receipts.receipt import check_growth, check_sound, check_successor, open_sealed
+from hostmesh.receipts.transcript import DeliveredPiece, OutputTranscript
+from hostmesh.v1 import job_pb2
+from hostmesh.wire.bounds import parse
+
+MAX_PROOF_CHARS = 64 * 1024 * 1024
+"""Longest JSON that is read: the largest answer that a client keeps, and its prompt, in base64."""
+MAX_INPUT_BYTES = 1_048_576
+_VERSION = 1
+_CONSTANT = (
+    "authorization_digest",
+    "client",
+    "operator",
+    "client_peer_id",
+    "model_id",
+    "weights_sha256",
+    "tokenizer_sha256",
+    "chat_template_sha256",
+    "price_micros_per_mtok",
+    "currency",
+)
+"""What all receipts of a job repeat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LieProof:
+    """Material against a host; it proves nothing until :func:`verify_proof` says so."""
+
+    network: str
+    receipts: tuple[bytes, ...]
+    """Envelopes that the host signed: one, or two of one job."""
+    transcript: OutputTranscript | None = None
+    """Of the (first) receipt: what its hash chain is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenLie:
+    """What a proof showed."""
+
+    host: PeerId
+    """Whose key signed it."""
+    session_id: bytes
+    job_id: bytes
+    reason: ReceiptFault
+    detail: str
+
+
+def verify_proof(proof: LieProof, *, counter: TokenCounter | None = None) -> ProvenLie:
+    """Verify that a host signed a lie.
+
+    Args:
+        proof: from anybody.
+        counter: the tokenizer of the quoted digest, where a recount is to prove something.
+
+    Raises:
+        ReceiptError: NOT_PROVED, or what is wrong with an envelope (RECEIPT_MALFORMED, BAD_SIGNATURE, ...).
+
+    Cost: one Ed25519 verification a receipt, and a hash a piece.
+    """
+    opened = [open_sealed(envelope, network=proof.network).receipt for envelope in proof.receipts]
+    if not 1 <= len(opened) <= 2:
+        raise fault(ReceiptFault.NOT_PROVED, "a proof has one receipt or two")
+    first, last = opened[0], opened[-1]
+    try:
+        if len(opened) == 2:
+            _check_pair(first, last)
+        else:
+            check_sound(first)
+            if proof.transcript is not None:
+                _check_transcript(first, proof.transcript, counter)
+    except ReceiptError as error:
+        if error.reason == ReceiptFault.NOT_PROVED:
+            raise
+        return ProvenLie(
+            host=peer_id_from_bytes(first.host_peer_id),
+            session_id=first.session_id,
+            job_id=first.job_id,
+            reason=ReceiptFault(error.reason),
+            detail=error.message,
+        )
+    raise fault(ReceiptFault.NOT_PROVED, "nothing here contradicts anything else")
+
+
+def _check_pair(one: Receipt, other: Receipt) -> None:
+    earlier, later = sorted((one, other), key=lambda receipt: receipt.sequence)
+    for name in ("host_peer_id", "session_id", "job_id"):
+        if getattr(earlier, name) != getattr(later, name):
+            raise fault(ReceiptFault.NOT_PROVED, "the two receipts are not of one job")
+    if earlier == later:
+        raise fault(ReceiptFault.NOT_PROVED, "the two receipts are the same")
+    if earlier.sequence == later.sequence:
+        raise fault(ReceiptFault.EQUIVOCATION, f"two receipts {earlier.sequence} of the job differ")
+    for name in _CONSTANT:
+        if getattr(earlier, name) != getattr(later, name):
+            raise fault(ReceiptFault.EQUIVOCATION, f"two receipts of the job differ in {name}")
+    if later.sequence == earlier.sequence + 1:
+        check_successor(later, earlier)
+    else:
+        check_growth(later, earlier)
+
+
+def _check_transcript(receipt: Receipt, transcript: OutputTranscript, counter: TokenCounter | None) -> None:
+    try:
+        chain = transcript.chain(session_id=receipt.session_id, job_id=receipt.job_id)
+    except UsageError as error:
+        raise fault(ReceiptFault.NOT_PROVED, f"no transcript: {error.message}") from error
+    except ReceiptError as error:
+        # A host that signed such a chain broke the protocol, but its hash was not compared: nothing is shown.
+        raise fault(ReceiptFault.NOT_PROVED, f"no chain of the protocol: {error.message}") from error
+    if chain.head != receipt.output_hash:
+        raise fault(ReceiptFault.NOT_PROVED, "the transcript is not the one that the host signed")
+    check_claims(receipt, transcript, counter)
+
+
+def check_claims(receipt: Receipt, transcript: OutputTranscript, counter: TokenCounter | None) -> None:
+    """Hold a receipt's numbers against a transcript that hashes to its ``output_hash``.
+
+    Raises:
+        ReceiptError: WRONG_PIECES, WRONG_COMPLETION, COMPLETION_OVER_BYTES, COMPLETION_OVER_COUNT, PROMPT_OVER_BYTES
+            or PROMPT_OVER_COUNT.
+    """
+    pieces = transcript.pieces
+    if receipt.output_pieces != len(pieces):
+        raise fault(ReceiptFault.WRONG_PIECES, f"{receipt.output_pieces} pieces claimed, the chain has {len(pieces)}")
+    delivered = pieces[-1].completion_tokens if pieces else 0
+    if receipt.completion_tokens != delivered:
+        raise fault(
+            ReceiptFault.WRONG_COMPLETION, f"{receipt.completion_tokens} tokens claimed, the chain has {delivered}"
+        )
+    fit = fitting(counter, receipt.tokenizer_sha256)
+    # Vectors come with no tokens; their bytes are no text.
+    if delivered:
+        check_completion(receipt.completion_tokens, transcript.answer, fit)
+    if transcript.job_input is not None and input_sha256(transcript.job_input) == transcript.input_sha256:
+        check_prompt(receipt.prompt_tokens, transcript.job_input, fit)
+
+
+# --- as JSON ---
+
+
+def proof_to_json(proof: LieProof) -> str:
+    """Return a proof as one line of JSON. It discloses what its transcript holds."""
+    document: dict[str, Any] = {
+        "version": _VERSION,
+        "network": proof.network,
+        "receipts": [_encode(envelope) for envelope in proof.receipts],
+    }
+    transcript = proof.transcript
+    if transcript is not None:
+        document["transcript"] = {
+            "salt": _encode(transcript.salt),
+            "input_sha256": _encode(transcript.input_sha256),
+            "pieces": [[piece.completion_tokens, _encode(piece.data)] for piece in transcript.pieces],
+        }
+        if transcript.job_input is not None:
+            kind = "chat" if isinstance(transcript.job_input, job_pb2.ChatInput) else "embedding"
+            document["transcript"][kind] = _encode(transcript.job_input.SerializeToString(deterministic=True))
+    return json.dumps(document)
+
+
+def proof_from_json(text: str) -> LieProof:
+    """Return the proof in a JSON text; it is not verified.
+
+    Raises:
+        ReceiptError: NOT_PROVED: no proof of a version that this program knows, or too long.
+    """
+    if len(text) > MAX_PROOF_CHARS:
+        raise fault(ReceiptFault.NOT_PROVED, f"a proof has at most {MAX_PROOF_CHARS} characters")
+    try:
+        return _read_proof(parse_json(text))
+    except (ValueError, KeyError, TypeError, AttributeError, MalformedMessageError) as error:
+        raise fault(ReceiptFault.NOT_PROVED, "no proof that can be read") from error
+
+
+def _read_proof(document: Any) -> LieProof:
+    if document["version"] != _VERSION or not isinstance(document["network"], str):
+        raise ValueError("another version")
+    envelopes = tuple(_decode(each) for each in document["receipts"])
+    return LieProof(
+        network=document["network"], receipts=envelopes, transcript=_read_transcript(document.get("transcript"))
+    )
+
+
+def _read_transcript(document: Any) -> OutputTranscript | None:
+    if document is None:
+        return None
+    pieces = []
+    for tokens, data in document["pieces"]:
+        if type(tokens) is not int or not 0 <= tokens < 2**64:
+            raise ValueError("no token count")
+        pieces.append(DeliveredPiece(completion_tokens=tokens, data=_decode(data)))
+    job_input: JobInput | None = None
+    if "chat" in document:
+        job_input = parse(job_pb2.ChatInput, _decode(document["chat"]), MAX_INPUT_BYTES)
+    elif "embedding" in document:
+        job_input = parse(job_pb2.EmbeddingInput, _decode(document["embedding"]), MAX_INPUT_BYTES)
+    return OutputTranscript(
+        salt=_decode(document["salt"]),
+        input_sha256=_decode(document["input_sha256"]),
+        pieces=tuple(pieces),
+        job_input=job_input,
+    )
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _decode(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError("no base64")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError("no base64") from error
