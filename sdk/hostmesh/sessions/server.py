@@ -311,6 +311,7 @@ class SessionServer(SessionServiceBase):
         repeated = self._repeated(terms, signature, peer_id)
         if repeated is not None:
             return repeated
+        self._refuse_if_draining()
         self._check_open(terms, held, peer_id)
         return self._open(terms, signature, held, peer_id, passage)
 
