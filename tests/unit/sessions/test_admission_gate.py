@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,14 +13,15 @@ import trio.testing
 
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.identity.structs import SessionAuthorization
+from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
+from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.admission import AdmissionPolicy
 from hostmesh.sessions.authorization import message_from_terms
 from hostmesh.sessions.deposits import DepositClaim, DepositVerdict
 from hostmesh.sessions.rate import Rate
 from hostmesh.sessions.server import SessionServer
 from hostmesh.sessions.work import find_work
-from hostmesh.testing import make_peer_key, make_wallet
 from hostmesh.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -28,6 +31,16 @@ else:
 
 NETWORK = "hostmesh-test"
 FLOOD = 2_000
+
+
+@cache
+def key_of(name: str) -> PeerKey:
+    return PeerKey(hashlib.sha256(f"gate peer {name}".encode()).digest())
+
+
+@cache
+def wallet_of(name: str) -> Wallet:
+    return Wallet.from_private_key(hashlib.sha256(f"gate wallet {name}".encode()).digest())
 
 
 @dataclass(frozen=True)
@@ -53,14 +66,14 @@ def host(world: World, policy: AdmissionPolicy | None = None, **more: Any) -> Se
 
 
 async def challenge(world: World, name: str = "client") -> pb.Challenge:
-    return await world.server.get_challenge(pb.GetChallengeRequest(), Call(make_peer_key(name).peer_id))
+    return await world.server.get_challenge(pb.GetChallengeRequest(), Call(key_of(name).peer_id))
 
 
 def terms(world: World, nonce: bytes, name: str = "client", wallet: str | None = None) -> SessionAuthorization:
     return world.terms(
         nonce,
-        client=make_wallet(wallet or name).address_bytes,
-        client_peer_id=peer_id_to_bytes(make_peer_key(name).peer_id),
+        client=wallet_of(wallet or name).address_bytes,
+        client_peer_id=peer_id_to_bytes(key_of(name).peer_id),
     )
 
 
@@ -76,10 +89,10 @@ async def authorize(
 ) -> str:
     """Authorise a session; return the reason of the refusal, or nothing."""
     given = terms(world, nonce, name, wallet)
-    signature = make_wallet(signed_by or wallet or name).sign(given, NETWORK)
+    signature = wallet_of(signed_by or wallet or name).sign(given, NETWORK)
     request = pb.AuthorizeRequest(authorization=message_from_terms(given, signature), work=work, deposit_proof=proof)
     try:
-        await world.server.authorize(request, Call(make_peer_key(name).peer_id))
+        await world.server.authorize(request, Call(key_of(name).peer_id))
     except RpcError as error:
         return error.reason
     return ""
@@ -107,7 +120,7 @@ def done(issued: pb.Challenge) -> bytes:
 
 
 async def test_a_list_is_of_wallets_whose_signature_holds(world: World) -> None:
-    policy = AdmissionPolicy(only_listed=True, allowed_wallets=frozenset({make_wallet("friend").address_bytes}))
+    policy = AdmissionPolicy(only_listed=True, allowed_wallets=frozenset({wallet_of("friend").address_bytes}))
     host(world, policy)
     assert await opened(world, "friend") == ""
     assert await opened(world, "stranger") == "NOT_ALLOWED"
@@ -121,7 +134,7 @@ async def test_a_refused_wallet_may_try_again_on_the_same_challenge_once_the_lis
     server = host(world, AdmissionPolicy(only_listed=True))
     nonce = (await challenge(world)).nonce
     assert await authorize(world, nonce) == "NOT_ALLOWED"
-    server.admission = replace(server.admission, allowed_wallets=frozenset({make_wallet("client").address_bytes}))
+    server.admission = replace(server.admission, allowed_wallets=frozenset({wallet_of("client").address_bytes}))
     assert await authorize(world, nonce) == ""
     # Off the list again: what is open stays open, and is asked for again.
     server.admission = AdmissionPolicy(only_listed=True)
@@ -131,7 +144,7 @@ async def test_a_refused_wallet_may_try_again_on_the_same_challenge_once_the_lis
 
 
 async def test_a_reputation_is_asked_for_wallets_whose_signature_holds(world: World) -> None:
-    known = {make_wallet("payer").address_bytes: 550, make_wallet("defaulter").address_bytes: 50}
+    known = {wallet_of("payer").address_bytes: 550, wallet_of("defaulter").address_bytes: 50}
     asked: list[bytes] = []
 
     def reputation_of(wallet: bytes) -> int:
@@ -147,9 +160,9 @@ async def test_a_reputation_is_asked_for_wallets_whose_signature_holds(world: Wo
 async def test_the_refusals_have_their_status_and_number(world: World) -> None:
     host(world, AdmissionPolicy(min_reputation=101))
     given = terms(world, (await challenge(world)).nonce)
-    request = pb.AuthorizeRequest(authorization=message_from_terms(given, make_wallet("client").sign(given, NETWORK)))
+    request = pb.AuthorizeRequest(authorization=message_from_terms(given, wallet_of("client").sign(given, NETWORK)))
     with pytest.raises(RpcError) as caught:
-        await world.server.authorize(request, Call(make_peer_key("client").peer_id))
+        await world.server.authorize(request, Call(key_of("client").peer_id))
     assert caught.value.status is StatusCode.PERMISSION_DENIED
     assert "100" in caught.value.message
     assert "101" in caught.value.message
@@ -162,7 +175,7 @@ async def test_the_refusals_have_their_status_and_number(world: World) -> None:
 async def test_sessions_are_rated_and_come_back(whose: str, world: World) -> None:
     host(world, AdmissionPolicy(**{f"sessions_per_{whose}": Rate(per_second=0.1, burst=2)}))  # type: ignore[arg-type]
     for name in ("client", "other"):
-        world.networks[make_peer_key(name).peer_id] = "203.0.113.0/24"
+        world.networks[key_of(name).peer_id] = "203.0.113.0/24"
     assert [await opened(world) for _ in range(3)] == ["", "", "RATE_LIMITED"]
     assert await opened(world, "other") == ("RATE_LIMITED" if whose == "network" else "")
     assert await opened(world, "client", wallet="other") == ("" if whose == "wallet" else "RATE_LIMITED")
@@ -226,7 +239,7 @@ async def test_who_has_a_session_needs_no_work(world: World) -> None:
 
 
 async def test_a_wallet_of_the_list_needs_no_work_and_a_thief_learns_nothing_of_it(world: World) -> None:
-    host(world, AdmissionPolicy(allowed_wallets=frozenset({make_wallet("friend").address_bytes})))
+    host(world, AdmissionPolicy(allowed_wallets=frozenset({wallet_of("friend").address_bytes})))
     await attack(world)
     assert await opened(world, "friend") == ""
     assert await opened(world, "thief", wallet="friend", signed_by="thief") == "WORK_REQUIRED"
@@ -286,15 +299,15 @@ def desk() -> Desk:
 
 
 async def test_a_deposit_is_asked_of_strangers(world: World, desk: Desk) -> None:
-    host(world, AdmissionPolicy(allowed_wallets=frozenset({make_wallet("friend").address_bytes})), deposits=desk)
+    host(world, AdmissionPolicy(allowed_wallets=frozenset({wallet_of("friend").address_bytes})), deposits=desk)
     assert await opened(world) == "DEPOSIT_REQUIRED"
     assert await opened(world, proof=b"promised") == "DEPOSIT_REFUSED"
     assert await opened(world, proof=b"paid 5") == ""
     assert await opened(world, "friend") == ""
-    assert [claim.wallet for claim in desk.asked] == [make_wallet("client").address_bytes] * 2
+    assert [claim.wallet for claim in desk.asked] == [wallet_of("client").address_bytes] * 2
     assert desk.asked[1].proof == b"paid 5"
     assert (desk.asked[1].spending_limit_micros, desk.asked[1].currency) == (10_000, "USD")
-    assert desk.asked[1].peer_id == make_peer_key("client").peer_id
+    assert desk.asked[1].peer_id == key_of("client").peer_id
 
 
 async def test_a_deposit_is_not_looked_at_before_the_signature(world: World, desk: Desk) -> None:
