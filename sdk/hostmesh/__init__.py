@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hostmesh.discovery.diagnostics import Finding, Severity
     from hostmesh.discovery.events import (
         HostProbed,
+        HostRevoked,
         ListingChange,
         ListingChanged,
         OutcomeRecorded,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from hostmesh.errors import (
         AlreadyRunningError,
         BadSignatureError,
+        BindingRevokedError,
         ClockSkewError,
         ConfigError,
         ConnectionLostError,
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
         NoHostFoundError,
         NotAuthenticatedError,
         ParameterError,
+        ProtocolDowngradeError,
         ProtocolNotSupportedError,
         ReadyTimeoutError,
         ReceiptError,
@@ -116,6 +119,11 @@ if TYPE_CHECKING:
     from hostmesh.identity.keystore import (
         create_wallet_file,
         read_wallet_file,
+    )
+    from hostmesh.identity.revocation import (
+        load_revocation,
+        save_revocation,
+        sign_revocation,
     )
     from hostmesh.identity.wallet import Wallet
     from hostmesh.jobs.admission import JobLimits
@@ -224,6 +232,7 @@ __all__ = [
     "BadSignatureError",
     "BearerToken",
     "BidiStreamCall",
+    "BindingRevokedError",
     "CallContext",
     "CallLimits",
     "Candidate",
@@ -268,6 +277,7 @@ __all__ = [
     "HostLeft",
     "HostManager",
     "HostProbed",
+    "HostRevoked",
     "HostState",
     "HostStatus",
     "HostUnfitError",
@@ -306,6 +316,7 @@ __all__ = [
     "Path",
     "PeerId",
     "Price",
+    "ProtocolDowngradeError",
     "ProtocolNotSupportedError",
     "RateLimit",
     "Reachability",
@@ -363,6 +374,7 @@ __all__ = [
     "Work",
     "__version__",
     "create_wallet_file",
+    "load_revocation",
     "load_settings",
     "method",
     "open_peer_key",
@@ -370,11 +382,14 @@ __all__ = [
     "parse_peer_id",
     "read_wallet_file",
     "save_binding",
+    "save_revocation",
     "sign_binding",
+    "sign_revocation",
 ]
 
 _HOMES = {
     "HostProbed": "hostmesh.discovery.events",
+    "HostRevoked": "hostmesh.discovery.events",
     "ListingChange": "hostmesh.discovery.events",
     "ListingChanged": "hostmesh.discovery.events",
     "OutcomeRecorded": "hostmesh.discovery.events",
@@ -435,6 +450,7 @@ _HOMES = {
     "ModelKind": "hostmesh.model_kind",
     "AlreadyRunningError": "hostmesh.errors",
     "BadSignatureError": "hostmesh.errors",
+    "BindingRevokedError": "hostmesh.errors",
     "ClockSkewError": "hostmesh.errors",
     "ConfigError": "hostmesh.errors",
     "ConnectionLostError": "hostmesh.errors",
@@ -456,6 +472,7 @@ _HOMES = {
     "NodeNotRunningError": "hostmesh.errors",
     "NotAuthenticatedError": "hostmesh.errors",
     "ParameterError": "hostmesh.errors",
+    "ProtocolDowngradeError": "hostmesh.errors",
     "ProtocolNotSupportedError": "hostmesh.errors",
     "ReadyTimeoutError": "hostmesh.errors",
     "ReceiptError": "hostmesh.errors",
@@ -473,7 +490,10 @@ _HOMES = {
     "UsageError": "hostmesh.errors",
     "HostManager": "hostmesh.hosting",
     "Serving": "hostmesh.hosting",
+    "load_revocation": "hostmesh.identity.revocation",
     "save_binding": "hostmesh.identity.binding",
+    "save_revocation": "hostmesh.identity.revocation",
+    "sign_revocation": "hostmesh.identity.revocation",
     "sign_binding": "hostmesh.identity.binding",
     "create_wallet_file": "hostmesh.identity.keystore",
     "read_wallet_file": "hostmesh.identity.keystore",

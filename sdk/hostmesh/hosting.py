@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hostmesh.discovery.description import HostDescription, ModelOffer
+from hostmesh.discovery.events import HostRevoked
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.supervise import keep_running
 from hostmesh.errors import AlreadyRunningError, ConfigError, HostmeshError, UsageError
@@ -53,6 +54,12 @@ class Serving:
         self._ready: Mapping[str, bool] = {}
         self._prices: Mapping[str, ModelPrice] = {}
         self._state = ServingState.AVAILABLE
+        self._revoked = trio.Event()
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the operator's wallet took this host's binding back: it takes no new work any more."""
+        return self._revoked.is_set()
 
     @property
     def record(self) -> HostInfo | None:
@@ -84,6 +91,7 @@ class Serving:
         Raises:
             ConfigError: a model that the engine does not have, or more than it does with one.
             UsageError: the host drains; it would be listed and refuse every job.
+            BindingRevokedError: the operator's wallet took this host's binding back.
             HostmeshError: see :meth:`hostmesh.DiscoveryManager.announce`; what stood before stands.
         """
         if self._jobs.stats().is_draining:
@@ -132,6 +140,29 @@ class Serving:
         self._jobs.begin_drain()
         self._sessions.drain()
         self._stack.status_server.changed()
+
+    def heard_of(self, event: HostRevoked) -> None:
+        """Take in that bindings are void; :meth:`end_when_revoked` acts if ours is one. Never waits."""
+        record = self.record
+        is_ours = record is not None and (record.peer_id, record.operator) == (event.peer_id, event.operator)
+        if record is not None and is_ours and record.binding_epoch < event.least_epoch:
+            self._revoked.set()
+
+    async def end_when_revoked(self, task_status: TaskStatus[None]) -> None:
+        """When the operator takes the binding back: no new work, no sessions, no record. Jobs that run may end."""
+        task_status.started()
+        await self._revoked.wait()
+        _log.error("BINDING_REVOKED: the operator took this host's binding back; it takes no new work")
+        self.refuse_new_work()
+        try:
+            self._sessions.end_all()
+            # To those who have not heard of it the tombstone says that the host is gone.
+            with trio.move_on_after(WITHDRAW_TIMEOUT_S):
+                await self.withdraw()
+        except HostmeshError as error:
+            # It drains all the same, and signs no other record.
+            _log.warning("the end of this host is not told to all: %s", error.message)
+        await trio.sleep_forever()
 
     def _complete(self, description: HostDescription) -> HostDescription:
         """Add what the engine and the node know and the operator need not say."""
@@ -247,11 +278,13 @@ class HostManager:
         stack.serve(sessions)
         stack.serve(jobs)
         stop_watching = jobs.on_change(stack.status_server.changed)
+        stop_hearing = stack.records.events.listen_for(HostRevoked, serving.heard_of)
         stack.host_status = lambda: serving.status(self._system, started_s)
         self._serving = serving
         try:
             await serving.check_engine()
             await stack.start_task(partial(keep_running, "the engine check", serving.watch_engine), scope)
+            await stack.start_task(partial(keep_running, "the binding's watch", serving.end_when_revoked), scope)
             await serving.announce(description)
             yield serving
         finally:
@@ -266,6 +299,7 @@ class HostManager:
             stack.withdraw(sessions)
             stack.host_status = None
             stop_watching()
+            stop_hearing()
             self._serving = None
 
     async def _leave(self, serving: Serving) -> None:

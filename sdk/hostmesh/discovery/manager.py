@@ -26,6 +26,8 @@ from hostmesh.discovery.life import NodeLife
 from hostmesh.discovery.lists import HostLists
 from hostmesh.discovery.metrics import ConnectionMetrics
 from hostmesh.discovery.node_door import NodeDoor
+from hostmesh.discovery.publisher import PublisherConfig
+from hostmesh.discovery.pusher import Pusher
 from hostmesh.discovery.ranking import AUTO, Strategy
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.records import RecordBook
@@ -39,6 +41,7 @@ from hostmesh.errors import ConfigError
 from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventWatch
 from hostmesh.net.peer_id import parse_peer_id
 from hostmesh.system import System
+from hostmesh.v1 import discovery_pb2 as pb
 
 
 class DiscoveryManager(NodeDoor):
@@ -250,6 +253,30 @@ class DiscoveryManager(NodeDoor):
         """
         with plain_errors():
             await self._life.require().publisher.withdraw()
+
+    async def spread_revocation(self, revocation: pb.BindingRevocation) -> int:
+        """Take in a wallet's word that bindings of a key are void, and hand it to the peers that are connected.
+
+        They hand it on if they knew the host; everybody else hears of it with records.
+
+        Args:
+            revocation: from :func:`hostmesh.sign_revocation` or :func:`hostmesh.load_revocation`.
+
+        Returns:
+            How many peers took it.
+
+        Raises:
+            NodeNotRunningError: there is no node.
+            RemoteProtocolError: it does not hold here; nobody was told.
+
+        Cancellation: safe. Cost: a call to each of at most 64 peers, 2 s.
+        """
+        running = self._life.require()
+        self._records.accept_revocation(revocation)
+        most = PublisherConfig()
+        pusher = Pusher(running.node, running.caller, max_peers=most.max_pushed, timeout_s=most.push_timeout_s)
+        with plain_errors():
+            return await pusher.push(pb.AnnounceRequest(revocation=revocation))
 
     # --- knowledge ---
 

@@ -41,17 +41,20 @@ class Pusher:
         self._max_peers = max_peers
         self._timeout_s = timeout_s
 
-    async def push(self, request: pb.AnnounceRequest, *, but_not: Collection[PeerId | None] = ()) -> None:
-        """Push a record or a proof. Best effort: nobody is told who did not take it."""
+    async def push(self, request: pb.AnnounceRequest, *, but_not: Collection[PeerId | None] = ()) -> int:
+        """Push a record, a proof or a revocation; return how many peers took it. Best effort."""
+        takers: list[PeerId] = []
         peers = [peer_id for peer_id in self._node.connected_peers() if peer_id not in but_not]
         with trio.move_on_after(self._timeout_s):
             async with trio.open_nursery() as nursery:
                 for peer_id in peers[: self._max_peers]:
-                    nursery.start_soon(self._push_to, peer_id, request)
+                    nursery.start_soon(self._push_to, peer_id, request, takers)
+        return len(takers)
 
-    async def _push_to(self, peer_id: PeerId, request: pb.AnnounceRequest) -> None:
+    async def _push_to(self, peer_id: PeerId, request: pb.AnnounceRequest, takers: list[PeerId]) -> None:
         try:
             await DiscoveryServiceClient(self._caller, peer_id).announce(request, timeout_s=self._timeout_s)
+            takers.append(peer_id)
         except HostmeshError as error:
             # Whoever was not told sees the record expire, or meets the proof elsewhere.
             _log.debug("%s did not take what we announced: %s", peer_id, error.code)

@@ -92,7 +92,7 @@ class Revoking:
         Args:
             revocation: as it came.
             subnet: where the connection to whoever handed it over leads, /24 or /48.
-            is_ours: this node's user brings it: it is kept and handed on as of a host that was used.
+            is_ours: this node's user brings it, and hands it on: it is kept as of a host that was used.
 
         Raises:
             RecordInvalidError, RecordExpiredError, BadSignatureError: it does not hold; counted, and nothing happened.
@@ -125,7 +125,8 @@ class Revoking:
         else:
             taken = RevocationTaken.TAKEN
             self._save(known, now)
-            self._news.put(known)
+            if not is_ours:
+                self._news.put(known)
             if before is None or known.least_epoch > before.least_epoch:
                 self._tell(known)
         self._counts[f"revocation:{taken.value}"] += 1

@@ -36,6 +36,7 @@ from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostS
 from hostmesh.discovery.diagnostics import Finding, Severity
 from hostmesh.discovery.events import (
     HostProbed,
+    HostRevoked,
     ListingChange,
     ListingChanged,
     OutcomeRecorded,
@@ -207,6 +208,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         HostJoined: watch.hosts_joined,
         HostLeft: watch.hosts_left,
         HostProbed: watch.hosts_probed,
+        HostRevoked: watch.hosts_revoked,
         ListingChanged: watch.listings_changed,
         OutcomeRecorded: watch.outcomes_recorded,
         RecordDecided: watch.records_decided,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hostmesh.discovery.choice import HostChoice
 from hostmesh.discovery.events import (
     HostProbed,
+    HostRevoked,
     ListingChange,
     ListingChanged,
     OutcomeRecorded,
@@ -53,6 +54,17 @@ def records_decided() -> SearchStrategy[RecordDecided]:
         reason=st.sampled_from(("models", "SIGNATURE_INVALID")),
     )
     return judged | refused
+
+
+def hosts_revoked() -> SearchStrategy[HostRevoked]:
+    """Draw bindings that are void."""
+    return st.builds(
+        HostRevoked,
+        at_s=_seconds(),
+        peer_id=peer_ids(),
+        operator=st.binary(min_size=20, max_size=20),
+        least_epoch=st.integers(1, 2**64 - 1),
+    )
 
 
 def hosts_probed() -> SearchStrategy[HostProbed]:
