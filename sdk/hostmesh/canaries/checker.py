@@ -1,0 +1,240 @@
+"""Sends canaries with the traffic, holds the answers against a reference, and hands on the evidence.
+
+One task, :meth:`CanaryChecker.run`. The host that is checked is asked first and alone: a quorum is asked when the
+host's answer is there, so that nobody has seen the prompt before. Failed canaries are no observations: that a host
+fails is told by the outcomes of its jobs.
+
+What is needed of others stands here as Protocols; who composes the SDK gives them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from hostmesh.canaries.canary import Canary
+from hostmesh.canaries.comparison import agreement
+from hostmesh.canaries.evidence import (
+    MIN_QUORUM,
+    WINDOW,
+    Calibration,
+    CanaryEvidence,
+    Observation,
+    ReferenceObservation,
+    observe_quorum,
+    warmth_of,
+    weigh,
+)
+from hostmesh.canaries.plan import MAX_HOSTS, CanaryPlan
+from hostmesh.canaries.traffic import JobShape
+from hostmesh.errors import HostmeshError, UsageError
+from hostmesh.system import System
+
+logger = logging.getLogger("hostmesh.canaries")
+
+MAX_AT_ONCE = 4
+"""Canaries under way. One that falls due meanwhile is dropped: later it would come at a time that tells."""
+MAX_QUORUM = 8
+_ENTROPY_BYTES = 32
+
+Messages = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryRequest:
+    """What is asked of a host or of the reference: the same for both."""
+
+    model_id: str
+    messages: Messages
+    """Pairs of role and text."""
+    max_output_tokens: int | None
+    parameters: dict[str, object]
+    """With ``seed``."""
+
+
+class JobRunner(Protocol):
+    """Runs a job at a host as the user's jobs are run: in his session, with its streaming and its payment."""
+
+    async def __call__(self, peer_id: str, request: CanaryRequest) -> str:
+        """Return the whole answer.
+
+        Raises:
+            HostmeshError: the job did not end well, or must not be paid for.
+        """
+        ...
+
+
+class Reference(Protocol):
+    """An engine of the client's own, with the model's weights."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """How far honest engines agree with it."""
+        ...
+
+    async def __call__(self, request: CanaryRequest) -> str:
+        """Return the whole answer.
+
+        Raises:
+            HostmeshError: it has none.
+        """
+        ...
+
+
+class Quorum(Protocol):
+    """Names other hosts of a model, of other operators than the host's and each other's."""
+
+    def __call__(self, peer_id: str, model_id: str) -> Sequence[str]:
+        """Return their peer ids; fewer than two = no quorum now."""
+        ...
+
+
+class EvidenceBook(Protocol):
+    """Where evidence goes."""
+
+    def record_canaries(self, evidence: CanaryEvidence) -> object:
+        """Take the evidence of one window."""
+        ...
+
+
+@dataclass(slots=True)
+class _Host:
+    model_id: str
+    observations: list[Observation] = field(default_factory=list)
+
+
+class CanaryChecker:
+    """Checks hosts with canaries.
+
+    Args:
+        plan: when and what; with ``open_words_only`` where ``reference`` is a quorum.
+        run_job: runs a job at a host.
+        reference: the client's own engine; None = ``quorum`` is asked.
+        quorum: names other hosts; None = ``reference`` is asked. Exactly one of the two is given.
+        book: gets the evidence.
+        system: clock and random bytes.
+
+    Raises:
+        UsageError: neither or both of reference and quorum.
+    """
+
+    def __init__(
+        self,
+        plan: CanaryPlan,
+        *,
+        run_job: JobRunner,
+        reference: Reference | None = None,
+        quorum: Quorum | None = None,
+        book: EvidenceBook,
+        system: System,
+    ) -> None:
+        if (reference is None) == (quorum is None):
+            raise UsageError("canaries are compared with a reference or with a quorum, exactly one of them")
+        if quorum is not None and not plan.open_words_only:
+            raise UsageError("a quorum takes a plan with open words only", remedy="CanaryPlan(open_words_only=True)")
+        self._plan = plan
+        self._run_job = run_job
+        self._reference = reference
+        self._quorum = quorum
+        self._book = book
+        self._system = system
+        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._changed = trio.Event()
+        self._under_way = 0
+
+    def job_started(self, peer_id: str, model_id: str, shape: JobShape, *, system_prompt: str | None = None) -> None:
+        """Note that a user's job leaves for a host; a job of another model begins a new window."""
+        host = self._hosts.get(peer_id)
+        if host is None or host.model_id != model_id:
+            self._hosts[peer_id] = _Host(model_id)
+            if len(self._hosts) > MAX_HOSTS:
+                self._hosts.popitem(last=False)
+        self._hosts.move_to_end(peer_id)
+        self._plan.job_started(
+            peer_id, shape, now_s=self._system.monotonic_s(), entropy=self._entropy(), system_prompt=system_prompt
+        )
+        self._wake()
+
+    def job_ended(self, peer_id: str) -> None:
+        """Note that a user's job is over, however it ended."""
+        self._plan.job_ended(peer_id, now_s=self._system.monotonic_s(), entropy=self._entropy())
+        self._wake()
+
+    async def run(self) -> None:
+        """Send canaries when they are due, for ever.
+
+        Cancellation: safe; canaries under way are cancelled, as jobs are.
+        """
+        async with trio.open_nursery() as nursery:
+            while True:
+                due = self._plan.next_due()
+                changed = self._changed = trio.Event()
+                if due is None:
+                    await changed.wait()
+                    continue
+                due_s, peer_id = due
+                with trio.move_on_after(max(due_s - self._system.monotonic_s(), 0.0)):
+                    await changed.wait()
+                    continue
+                canary = self._plan.make(peer_id, entropy=self._entropy())
+                host = self._hosts.get(peer_id)
+                if canary is not None and host is not None and self._under_way < MAX_AT_ONCE:
+                    self._under_way += 1
+                    nursery.start_soon(self._check, host, canary)
+
+    async def _check(self, host: _Host, canary: Canary) -> None:
+        try:
+            observation = await self._observe(host, canary)
+        except HostmeshError as error:
+            logger.info("a canary at %s gave nothing: %s", canary.peer_id, error)
+            return
+        finally:
+            self._under_way -= 1
+        if observation is None or self._hosts.get(canary.peer_id) is not host:
+            return
+        host.observations.append(observation)
+        if len(host.observations) >= WINDOW:
+            window, host.observations = host.observations, []
+            calibration = None if self._reference is None else self._reference.calibration
+            self._book.record_canaries(
+                weigh(window, peer_id=canary.peer_id, model_id=host.model_id, calibration=calibration)
+            )
+
+    async def _observe(self, host: _Host, canary: Canary) -> Observation | None:
+        answer = await self._run_job(canary.peer_id, _request(host, canary, canary.messages_for(canary.peer_id)))
+        self._plan.answered(canary, answer)
+        if self._reference is not None:
+            expected = await self._reference(_request(host, canary, canary.messages_for_reference()))
+            return ReferenceObservation(
+                warmth=warmth_of(canary.shape.temperature), agreement=agreement(answer, expected)
+            )
+        assert self._quorum is not None
+        others: list[str] = []
+        for peer_id in tuple(self._quorum(canary.peer_id, host.model_id))[:MAX_QUORUM]:
+            if peer_id == canary.peer_id:
+                continue
+            try:
+                others.append(await self._run_job(peer_id, _request(host, canary, canary.messages_for(peer_id))))
+            except HostmeshError as error:
+                logger.info("%s of a quorum gave nothing: %s", peer_id, error)
+        return observe_quorum(answer, others) if len(others) >= MIN_QUORUM else None
+
+    def _entropy(self) -> bytes:
+        return self._system.random_bytes(_ENTROPY_BYTES)
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+
+def _request(host: _Host, canary: Canary, messages: Messages) -> CanaryRequest:
+    return CanaryRequest(
+        model_id=host.model_id,
+        messages=messages,
+        max_output_tokens=canary.shape.max_output_tokens,
+        parameters=canary.parameters,
+    )

@@ -1,0 +1,264 @@
+"""Decides when a canary goes to a host, and what it is. Pure: time and random bytes are arguments.
+
+A host can tell a canary from a user's job by what repeats, by length, time, settings, or by a cache that one of them
+hits. So a canary copies a recent real job of the same host (:mod:`hostmesh.canaries.traffic`): its settings as they
+are, its length within a tenth, its place in a conversation, its system prompt; its time follows their rate; its seed is
+as random as each job's. No text is ever sent twice, to whomever, and lines and passages come back only when all others
+have been used.
+
+Of the user's words the plan is given shapes (numbers), system prompts, which go back to the host that had them and to
+no other, and prompts that he opted in.
+
+Bounds: :data:`MAX_HOSTS` hosts, the least recently used goes first; :data:`MAX_SENT` prompts in all, then no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hostmesh.canaries.canary import (
+    Canary,
+    HostWords,
+    OpenWords,
+    OptedInPrompt,
+    Turn,
+    conversation_after,
+)
+from hostmesh.canaries.corpus import Corpus
+from hostmesh.canaries.draws import Draws
+from hostmesh.canaries.traffic import LENGTH_JITTER, MAX_JOBS, JobShape, Traffic, blurred
+from hostmesh.errors import UsageError
+
+DEFAULT_RATE = 0.1
+"""Canaries for each real job."""
+MAX_HOSTS = 256
+MAX_SENT = 65_536
+"""Prompts that are remembered as sent; when they are as many no canary is made any more."""
+MAX_OPTED_IN = 4096
+MAX_SYSTEM_PROMPT_BYTES = 16_384
+MAX_SYSTEM_PROMPTS = 4
+"""Of a host. Those used least recently, and longer ones, are not kept: canaries that copy their jobs go without."""
+MAX_CONVERSATIONS = 8
+"""Of canaries with one host that may be gone on with."""
+MAX_CONVERSATION_BYTES = 32_768
+"""A longer one is not gone on with."""
+_DIGEST_BYTES = 16
+_TRIES = 8
+_SEEN_BY_HOST = 2**40
+"""Makes a line that the host has had older than each that it has not."""
+
+
+def job_seed(entropy: bytes) -> int:
+    """Return the seed for a job, the user's or a canary: 0 to 2**31 - 1, each as likely.
+
+    Every job of a client that uses canaries carries one where the host takes it, or canaries would be those that do.
+
+    >>> 0 <= job_seed(bytes(32)) < 2**31
+    True
+    """
+    return Draws(entropy).below(2**31)
+
+
+@dataclass(slots=True)
+class _Host:
+    traffic: Traffic
+    system_prompts: OrderedDict[bytes, str] = field(default_factory=OrderedDict)
+    """By digest."""
+    prompted: deque[bytes | None] = field(default_factory=lambda: deque(maxlen=MAX_JOBS))
+    """The system prompt of each shape that the traffic remembers, in the same order."""
+    parts: set[str] = field(default_factory=set)
+    conversations: OrderedDict[int, Sequence[Turn]] = field(default_factory=OrderedDict)
+
+
+class CanaryPlan:
+    """When canaries go to which host, and what they are.
+
+    Args:
+        corpus: what first prompts and follow-ups are composed of.
+        rate: canaries for each real job, > 0 and <= 1.
+        opted_in: prompts of the user's that may go to any host; each is used once, before the corpus where its length
+            fits.
+        sent: :meth:`sent` of an earlier plan, so that nothing is sent again after a restart.
+        open_words_only: canaries hold nothing that only their host may see, so that a quorum can be asked, too.
+
+    Raises:
+        UsageError: more opted-in prompts than :data:`MAX_OPTED_IN`, or an empty one.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        rate: float = DEFAULT_RATE,
+        opted_in: Sequence[OptedInPrompt] = (),
+        sent: Iterable[bytes] = (),
+        open_words_only: bool = False,
+    ) -> None:
+        if len(opted_in) > MAX_OPTED_IN or not all(prompt.text for prompt in opted_in):
+            raise UsageError(f"at most {MAX_OPTED_IN} opted-in prompts, none of them empty")
+        self._corpus = corpus
+        self._rate = rate
+        self.open_words_only = open_words_only
+        self._sent = set(sent)
+        self._opted_in = [prompt.text for prompt in opted_in if _digest(prompt.text) not in self._sent]
+        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._ages: dict[str, int] = {}
+        self._made = 0
+
+    def job_started(
+        self, peer_id: str, shape: JobShape, *, now_s: float, entropy: bytes, system_prompt: str | None = None
+    ) -> None:
+        """Note that a real job leaves for a host.
+
+        Args:
+            peer_id: the host's.
+            shape: the job's.
+            now_s: monotonic seconds.
+            entropy: 32 random bytes.
+            system_prompt: the job's, which its copies take back to this host alone; None = it has none.
+        """
+        host = self._hosts.get(peer_id)
+        if host is None:
+            host = self._hosts[peer_id] = _Host(Traffic(rate=self._rate))
+            if len(self._hosts) > MAX_HOSTS:
+                self._hosts.popitem(last=False)
+        self._hosts.move_to_end(peer_id)
+        host.traffic.job_started(shape, now_s=now_s, draws=Draws(entropy))
+        digest = None
+        if system_prompt is not None and len(system_prompt.encode()) <= MAX_SYSTEM_PROMPT_BYTES:
+            digest = _digest(system_prompt)
+            host.system_prompts[digest] = system_prompt
+            host.system_prompts.move_to_end(digest)
+            if len(host.system_prompts) > MAX_SYSTEM_PROMPTS:
+                host.system_prompts.popitem(last=False)
+        host.prompted.append(digest)
+
+    def job_ended(self, peer_id: str, *, now_s: float, entropy: bytes) -> None:
+        """Note that a real job of a host is over, however it ended."""
+        host = self._hosts.get(peer_id)
+        if host is not None:
+            host.traffic.job_ended(now_s=now_s, draws=Draws(entropy))
+
+    def next_due(self) -> tuple[float, str] | None:
+        """Return when the next canary is due, and for which host; None = none is until another real job.
+
+        Cost: O(hosts).
+        """
+        due = [(host.traffic.due_s, peer_id) for peer_id, host in self._hosts.items() if host.traffic.due_s is not None]
+        return min(due, default=None)
+
+    def make(self, peer_id: str, *, entropy: bytes) -> Canary | None:
+        """Return the canary that is due, and plan the host's next one.
+
+        Args:
+            peer_id: the host's.
+            entropy: 32 random bytes.
+
+        Returns:
+            None when no text that was not sent before could be made; the user may opt in prompts of his own.
+
+        Raises:
+            UsageError: nothing is due for the host.
+        """
+        host = self._hosts.get(peer_id)
+        if host is None or host.traffic.due_s is None:
+            raise UsageError("no canary is due for this host", remedy="ask next_due() first")
+        draws = Draws(entropy)
+        host.traffic.canary_sent(draws)
+        if len(self._sent) >= MAX_SENT:
+            return None
+        place = draws.below(len(host.traffic.shapes))
+        copied, prompted = host.traffic.shapes[place], host.prompted[place]
+        before = self._begun(host, copied)
+        length = max(1, round(copied.length_bytes * (1 + LENGTH_JITTER * (2 * draws.unit() - 1))))
+        text = self._new_text(host, draws, length, follows=bool(before))
+        if text is None:
+            return None
+        if not before and not self.open_words_only and prompted is not None and prompted in host.system_prompts:
+            before = (Turn(role="system", words=HostWords(text=host.system_prompts[prompted], peer_id=peer_id)),)
+        self._made += 1
+        turns = (*before, Turn(role="user", words=OpenWords(text=text)))
+        return Canary(
+            canary_id=self._made,
+            peer_id=peer_id,
+            turns=turns,
+            shape=JobShape(
+                length_bytes=len(text.encode()),
+                max_output_tokens=_tokens_like(copied, host.traffic.shapes, draws),
+                parameters=copied.parameters,
+                turn=sum(turn.role == "user" for turn in turns),
+            ),
+            seed=_seed(copied, draws),
+        )
+
+    def answered(self, canary: Canary, answer: str) -> None:
+        """Note the host's answer, so that its conversation can be gone on with."""
+        host = self._hosts.get(canary.peer_id)
+        if host is None or self.open_words_only:
+            return
+        turns = conversation_after(canary, answer)
+        if sum(len(turn.words.text.encode()) for turn in turns) > MAX_CONVERSATION_BYTES:
+            return
+        host.conversations[canary.canary_id] = turns
+        if len(host.conversations) > MAX_CONVERSATIONS:
+            host.conversations.popitem(last=False)
+
+    def sent(self) -> list[bytes]:
+        """Return what a plan after a restart must know so as to send nothing again: digests, 16 bytes each."""
+        return sorted(self._sent)
+
+    def _begun(self, host: _Host, copied: JobShape) -> Sequence[Turn]:
+        """Return the conversation that is gone on with: the one nearest to the copied job's place in its own."""
+        if copied.turn == 1 or not host.conversations:
+            return ()
+        wanted = 2 * (copied.turn - 1)
+        chosen = min(host.conversations, key=lambda begun: abs(len(host.conversations[begun]) - wanted))
+        return host.conversations.pop(chosen)
+
+    def _new_text(self, host: _Host, draws: Draws, length: int, *, follows: bool) -> str | None:
+        opted_in = self._fitting_prompt(length) if not follows else None
+        if opted_in is not None:
+            self._sent.add(_digest(opted_in))
+            return opted_in
+
+        def age(part: str) -> int:
+            return self._ages.get(part, 0) + (_SEEN_BY_HOST if part in host.parts else 0)
+
+        compose = self._corpus.follow_up if follows else self._corpus.compose
+        for _ in range(_TRIES):
+            prompt = compose(draws, length_bytes=length, age=age)
+            # A further message may be as short as "Why is that?": what is new is the conversation.
+            if follows or _digest(prompt.text) not in self._sent:
+                self._sent.add(_digest(prompt.text))
+                self._ages.update(dict.fromkeys(prompt.parts, self._made + 1))
+                host.parts.update(prompt.parts)
+                return prompt.text
+        return None
+
+    def _fitting_prompt(self, length: int) -> str | None:
+        """Take the opted-in prompt of the nearest length, if that is near enough to tell nothing."""
+        fitting = [text for text in self._opted_in if abs(len(text.encode()) - length) <= LENGTH_JITTER * length]
+        if not fitting:
+            return None
+        chosen = min(fitting, key=lambda text: abs(len(text.encode()) - length))
+        self._opted_in.remove(chosen)
+        return chosen
+
+
+def _tokens_like(copied: JobShape, shapes: Sequence[JobShape], draws: Draws) -> int | None:
+    if copied.max_output_tokens is None:
+        return None
+    others = [shape.max_output_tokens for shape in shapes if shape.max_output_tokens is not None]
+    return blurred(others, draws, copied.max_output_tokens)
+
+
+def _seed(copied: JobShape, draws: Draws) -> int:
+    given = dict(copied.parameters).get("seed")
+    return given if isinstance(given, int) else draws.below(2**31)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES]
