@@ -24,7 +24,8 @@ from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import CallContext, RpcServer
 from hostmesh.sessions.authorization import ModelPrice, message_from_terms
 from hostmesh.sessions.challenge import ChallengeLimits
-from hostmesh.sessions.client import ChosenHost, SessionManager
+from hostmesh.sessions.client import SessionManager
+from hostmesh.sessions.client_terms import ChosenHost
 from hostmesh.sessions.server import SessionServer
 from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.system import System

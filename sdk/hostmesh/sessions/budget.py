@@ -1,8 +1,8 @@
 """What a client lets all its sessions cost together. Pure.
 
 Spent is what this client acknowledged, in all sessions since the budget was begun. Open is what its sessions may still
-cost: their limits, less what was spent in them. Both together never exceed the budget, so that no host, and no number of
-them, can be owed more.
+cost: their limits, less what was spent in them. Both together never exceed the budget, so that no number of hosts can
+be owed more.
 """
 
 from __future__ import annotations

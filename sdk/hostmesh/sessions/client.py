@@ -1,132 +1,108 @@
-"""The client's side of sessions: opens one on a host that discovery chose, and closes it.
+"""The client's side of sessions: opens one on a host that discovery chose, resumes it, and closes it.
 
-Two calls open a session: a challenge, then the wallet's authorisation over it. Nothing of what the host answers is
-taken on trust: its binding must prove the operator that discovery verified, its grant must be signed by the peer that
-was asked, for this authorisation, in this network.
+Two calls open a session: a challenge, then the wallet's authorisation over it, which is on disk before it is sent.
+Nothing of what the host answers is taken on trust: its binding must prove the operator that discovery verified, its
+grant must be signed by the peer that was asked, for this authorisation, in this network.
 
 Spec: docs/protocols/session.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import trio
 
 from hostmesh.errors import (
-    ConnectionLostError,
-    DeadlineExceededError,
     MalformedMessageError,
-    RemoteProtocolError,
     RpcError,
     SessionError,
-    StatusCode,
+    StoreError,
+    TransportError,
     UsageError,
 )
-from hostmesh.identity.binding import verify_binding
-from hostmesh.identity.structs import SessionAuthorization
-from hostmesh.identity.typed_data import NONCE_BYTES, SIGNATURE_BYTES
+from hostmesh.identity.delegation import delegation_of_message, digest_of_delegation, sign_revocation
+from hostmesh.identity.typed_data import typed_digest
 from hostmesh.identity.wallet import Wallet
-from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
+from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
-from hostmesh.sessions.authorization import MAX_LIFETIME_S, message_from_terms
-from hostmesh.sessions.grant import open_grant
-from hostmesh.sessions.reasons import GrantFault, Reason
+from hostmesh.sessions.budget import Budget
+from hostmesh.sessions.client_book import ClientBook
+from hostmesh.sessions.client_errors import session_error
+from hostmesh.sessions.client_record import ClientRecord, ClientState
+from hostmesh.sessions.client_revocations import RevocationOutcome, RevocationPusher
+from hostmesh.sessions.client_store import ClientStore, PendingRevocation
+from hostmesh.sessions.client_terms import ChoiceLike, SessionWish, draft_terms
+from hostmesh.sessions.opening import SessionOpener
+from hostmesh.sessions.reasons import Reason
 from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Session
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
-from hostmesh.v1.session_hostmesh import SessionServiceClient
-from hostmesh.wire.bounds import check_bounds
+
+logger = logging.getLogger("hostmesh.sessions")
 
 DEFAULT_LIFETIME_S = 3600
-DEFAULT_SLICE_TOKENS = 8192
-"""What a slice is worth where the caller names none."""
-_ATTEMPTS = 3
-
-_REMEDIES = {
-    Reason.EXPIRED: "set this machine's clock by a time server; the host may be the one that is off",
-    Reason.NOT_YET_VALID: "set this machine's clock by a time server; the host may be the one that is off",
-    Reason.LIFETIME_TOO_LONG: "ask for a shorter session",
-    Reason.UNKNOWN_MODEL: "look for a host again: this one no longer offers the model at a price",
-    Reason.WRONG_CURRENCY: "authorise the currency in which the host prices the model",
-    Reason.PRICE_TOO_LOW: "raise the price ceiling, or look for a cheaper host",
-    Reason.BAD_SIGNATURE: "check that client and host name the same network",
-    Reason.REPLAYED: "open a new session",
-    Reason.UNKNOWN_CHALLENGE: "open a new session",
-    Reason.DRAINING: "look for another host: this one is about to leave",
+_GONE = {
+    Reason.UNKNOWN_CHALLENGE: Reason.UNKNOWN_SESSION,
+    Reason.REPLAYED: Reason.SESSION_CLOSED,
+    Reason.EXPIRED: Reason.SESSION_EXPIRED,
+    Reason.DELEGATION_EXPIRED: Reason.SESSION_EXPIRED,
+    Reason.DELEGATION_REVOKED: Reason.DELEGATION_REVOKED,
 }
-
-
-class PriceLike(Protocol):
-    """A price per million tokens."""
-
-    @property
-    def micros_per_mtok(self) -> int:
-        """Integer micro-units of the currency; 0 = free."""
-        ...
-
-    @property
-    def currency(self) -> str:
-        """The currency's name."""
-        ...
-
-
-class ChoiceLike(Protocol):
-    """What a session needs to know of a host: discovery's ``HostChoice`` says it."""
-
-    @property
-    def peer_id(self) -> PeerId:
-        """The host's peer id."""
-        ...
-
-    @property
-    def operator(self) -> bytes:
-        """The wallet that discovery verified, 20 bytes."""
-        ...
-
-    @property
-    def model_id(self) -> str:
-        """The model to authorise."""
-        ...
-
-    @property
-    def price(self) -> PriceLike | None:
-        """What the host asks for it; None = unpriced."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChosenHost:
-    """A host and what is authorised there: a :class:`ChoiceLike` of one's own, where discovery made none."""
-
-    peer_id: PeerId
-    operator: bytes
-    model_id: str
-    price: PriceLike | None
+"""What it means for a session that is resumed when the host refuses its authorisation with this word."""
 
 
 class SessionManager:
-    """Opens sessions with this client's wallet.
+    """Opens sessions with this client's wallet, or in the name of an owner who delegated to it.
 
     Args:
         caller: makes the calls.
-        wallet: signs authorisations.
+        wallet: signs authorisations; with a delegation, the session key.
         peer_id: this node's peer id; the only one that may use the sessions.
         network: the network's name.
         system: clocks.
+        store: keeps sessions, budgets and revocations; None = in memory. The caller closes it.
+        delegation: the owner's word that the wallet may open sessions in its name.
+
+    Raises:
+        UsageError: the delegation is to another key, or malformed.
+        StoreError: the store cannot be read.
     """
 
     def __init__(
-        self, *, caller: RpcCaller, wallet: Wallet, peer_id: PeerId, network: str, system: System | None = None
+        self,
+        *,
+        caller: RpcCaller,
+        wallet: Wallet,
+        peer_id: PeerId,
+        network: str,
+        system: System | None = None,
+        store: ClientStore | None = None,
+        delegation: pb.Delegation | None = None,
     ) -> None:
         self._caller = caller
         self._wallet = wallet
         self._peer_id = peer_id
         self._network = network
         self._system = system or System()
+        self._delegation = delegation
+        self._client = wallet.address_bytes
+        if delegation is not None:
+            self._client = _owner_of(delegation, wallet)
+        self._store = store or ClientStore(None, network=network)
+        self._book = ClientBook(self._store, peer_id=peer_id, system=self._system)
+        self._opener = SessionOpener(caller, network=network, system=self._system)
+        self._revocations = RevocationPusher(caller, self._store, self._system)
+
+    @property
+    def delegation(self) -> pb.Delegation | None:
+        """Under which sessions are opened; None = with the wallet's own word."""
+        return self._delegation
+
+    # --- opening ---
 
     @asynccontextmanager
     async def open_session(
@@ -137,6 +113,7 @@ class SessionManager:
         model_id: str | None = None,
         max_price_micros_per_mtok: int | None = None,
         currency: str | None = None,
+        slice_micros: int | None = None,
         lifetime_s: int = DEFAULT_LIFETIME_S,
         timeout_s: float = 10.0,
     ) -> AsyncIterator[Session]:
@@ -148,7 +125,10 @@ class SessionManager:
             model_id: the model; None = that of the choice.
             max_price_micros_per_mtok: the price ceiling; None = the price of the choice.
             currency: of both; None = that of the choice's price.
-            lifetime_s: 1 s to one day.
+            slice_micros: most that is owed without a countersigned receipt, over all jobs of the session: all that
+                either side can lose. 0 only for a free model; None = what 8,192 tokens cost at the ceiling, or the
+                limit where that is less.
+            lifetime_s: 1 s to one day; a delegation may end the session before.
             timeout_s: seconds for opening.
 
         Yields:
@@ -157,9 +137,11 @@ class SessionManager:
         Raises:
             SessionError: the host refused (``reason`` is a word of :class:`~hostmesh.sessions.reasons.Reason`) or its
                 answer proves nothing (a word of :class:`~hostmesh.sessions.reasons.GrantFault`).
+            BudgetExceededError: the budget does not cover the limit; nothing was signed.
             RpcError: the host is too busy (RESOURCE_EXHAUSTED, with ``retry_after_ms``) or failed.
             TransportError: the host was not reached in time. Safe to try again: an authorisation opens one session at
                 most, and an unused one expires by itself.
+            StoreError: the authorisation could not be written; it was not sent.
             UsageError: terms that no host can accept; nothing was sent.
 
         Cost: two round trips on a warm connection.
@@ -170,6 +152,7 @@ class SessionManager:
             model_id=model_id,
             max_price_micros_per_mtok=max_price_micros_per_mtok,
             currency=currency,
+            slice_micros=slice_micros,
             lifetime_s=lifetime_s,
             timeout_s=timeout_s,
         )
@@ -187,126 +170,231 @@ class SessionManager:
         model_id: str | None = None,
         max_price_micros_per_mtok: int | None = None,
         currency: str | None = None,
+        slice_micros: int | None = None,
         lifetime_s: int = DEFAULT_LIFETIME_S,
         timeout_s: float = 10.0,
     ) -> Session:
         """Like :meth:`open_session`, for a session whose end the caller sees to with :meth:`Session.close`.
 
-        Cancellation: safe; the host may hold a session that nobody uses and that expires.
+        Cancellation: safe; the host may hold a session that nobody uses. :meth:`resumable` lists it, and it expires.
         """
-        price = choice.price
-        ceiling = max_price_micros_per_mtok if max_price_micros_per_mtok is not None else _micros(price)
-        if ceiling is None:
-            raise UsageError("the host states no price", remedy="give max_price_micros_per_mtok and currency")
-        unit = currency or (price.currency if price is not None else "")
-        if not unit:
-            raise UsageError("the host states no currency", remedy="give currency")
-        if type(lifetime_s) is not int or not 1 <= lifetime_s <= MAX_LIFETIME_S:
-            raise UsageError("a session lives between 1 s and one day, in whole seconds")
-        draft = SessionAuthorization(
-            client=self._wallet.address_bytes,
-            operator=choice.operator,
-            client_peer_id=peer_id_to_bytes(self._peer_id),
-            host_peer_id=peer_id_to_bytes(choice.peer_id),
-            nonce=bytes(NONCE_BYTES),
-            model_id=model_id or choice.model_id,
-            max_price_micros_per_mtok=ceiling,
-            currency=unit,
-            spending_limit_micros=spending_limit_micros,
-            issued_at_unix_s=0,
-            expires_at_unix_s=lifetime_s,
-            slice_micros=min(spending_limit_micros, ceiling * DEFAULT_SLICE_TOKENS // 1_000_000 + 1),
+        draft = draft_terms(
+            choice,
+            SessionWish(
+                spending_limit_micros=spending_limit_micros,
+                model_id=model_id,
+                max_price_micros_per_mtok=max_price_micros_per_mtok,
+                currency=currency,
+                slice_micros=slice_micros,
+                lifetime_s=lifetime_s,
+            ),
+            client=self._client,
+            client_peer_id=self._peer_id,
+            delegation=self._delegation,
+            network=self._network,
         )
-        _check_fits(draft)
+        self.budget(draft.currency).require(draft.spending_limit_micros)
         deadline = trio.current_time() + timeout_s
         try:
-            challenge = await self._challenge(choice, deadline)
+            challenge = await self._opener.challenge(choice, deadline)
             now = int(self._system.unix_s())
             terms = replace(draft, nonce=challenge.nonce, issued_at_unix_s=now, expires_at_unix_s=now + lifetime_s)
-            return await self._authorize(choice.peer_id, terms, deadline)
+            record = self._book.begin(
+                typed_digest(terms, self._network), terms, self._wallet.sign(terms, self._network), self._delegation
+            )
+            return await self._authorize(record, deadline)
         except RpcError as error:
-            refused = _session_error(error)
+            refused = session_error(error)
             if refused is None:
                 raise
             raise refused from error
 
-    async def _challenge(self, choice: ChoiceLike, deadline: float) -> pb.Challenge:
-        challenge = await SessionServiceClient(self._caller, choice.peer_id).get_challenge(
-            pb.GetChallengeRequest(), timeout_s=_left_s(deadline)
-        )
-        if challenge.operator != choice.operator:
-            raise SessionError(
-                "the host is bound to another operator than when it was found",
-                reason=GrantFault.OPERATOR_CHANGED.value,
-                remedy="find hosts again",
-            )
-        if not challenge.HasField("binding"):
-            raise SessionError(
-                "the host shows no binding", reason=GrantFault.BAD_BINDING.value, remedy="find hosts again"
-            )
+    # --- resuming ---
+
+    def resumable(self) -> list[Session]:
+        """Return the sessions of this peer key that are not over, also those of earlier runs, the oldest first.
+
+        One that is PENDING has no id yet: :meth:`resume` takes its ``authorization_digest``.
+        """
+        return [Session(self._caller, self._book, record) for record in self._book.open_ones()]
+
+    async def resume(self, key: bytes, *, timeout_s: float = 10.0) -> Session:
+        """Take a session up again, after a restart of either side or a lost answer.
+
+        The identical authorisation is sent again, and gets the same grant: doing it twice changes nothing.
+
+        Args:
+            key: the session's id, or the digest of its authorisation.
+            timeout_s: seconds for all of it.
+
+        Raises:
+            SessionError: UNKNOWN_SESSION (this client does not have it, or the host lost it), SESSION_CLOSED,
+                SESSION_EXPIRED, DELEGATION_REVOKED: open a new one. Another word: it could not be resumed now, or the
+                host's answer proves nothing.
+            RpcError, TransportError: as :meth:`open_session`; the session stays as it was.
+
+        Cost: one round trip on a warm connection, and no signature.
+        """
+        record = self._book.find(key)
+        if record is None:
+            raise _over(Reason.UNKNOWN_SESSION, "this client has no such session")
+        state = record.state_at(self._system.unix_s())
+        if state is ClientState.EXPIRED:
+            raise _over(Reason.SESSION_EXPIRED, "the session has expired")
+        if state not in (ClientState.PENDING, ClientState.ACTIVE):
+            raise _over(Reason.SESSION_CLOSED, "the session was closed")
         try:
-            operator = verify_binding(
-                challenge.binding, peer_id=choice.peer_id, network=self._network, now=self._system.unix_s()
-            )
-        except RemoteProtocolError as error:
-            raise SessionError(
-                f"the host's binding proves nothing: {error.message}",
-                reason=GrantFault.BAD_BINDING.value,
-                remedy=error.remedy or "check that client and host name the same network, or choose another host",
-            ) from error
-        if operator != choice.operator:
-            raise SessionError(
-                "the host's binding is of another operator than when it was found",
-                reason=GrantFault.OPERATOR_CHANGED.value,
-                remedy="find hosts again",
-            )
-        return challenge
+            return await self._authorize(record, trio.current_time() + timeout_s)
+        except RpcError as error:
+            refused = session_error(error)
+            if refused is None:
+                raise
+            gone = _GONE.get(Reason(refused.reason))
+            if gone is None:
+                raise refused from error
+            self._end(record, gone.value)
+            raise _over(gone, f"the host does not hold the session: {error.message}") from error
 
-    async def _authorize(self, host: PeerId, terms: SessionAuthorization, deadline: float) -> Session:
-        request = pb.AuthorizeRequest(authorization=message_from_terms(terms, self._wallet.sign(terms, self._network)))
-        client = SessionServiceClient(self._caller, host)
-        # The identical authorisation gets the same grant, so a lost answer is asked for again.
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                response = await client.authorize(request, timeout_s=_left_s(deadline))
-                break
-            except ConnectionLostError:
-                if attempt == _ATTEMPTS or trio.current_time() >= deadline:
-                    raise
-        grant = open_grant(response.grant, terms, host=host, network=self._network, now=self._system.unix_s())
-        return Session(self._caller, host, terms, grant, response.grant)
+    # --- ending ---
+
+    def end_sessions_of(self, peer_id: PeerId, reason: str = Reason.BINDING_REVOKED.value) -> int:
+        """End this client's sessions on a host at once, without asking it.
+
+        Args:
+            peer_id: the host.
+            reason: a stable word, which :attr:`Session.end_reason` shows.
+
+        Returns:
+            How many were open.
+        """
+        return self._end_all([record for record in self._book.open_ones() if record.host == peer_id], reason)
+
+    async def revoke(
+        self, delegation: pb.Delegation, *, revocation: pb.DelegationRevocation | None = None
+    ) -> list[RevocationOutcome]:
+        """Take a delegation back at every host that it names, all at once, and end its sessions here.
+
+        A host that cannot be reached is told again by :meth:`retry_revocations`; :meth:`pending_revocations` lists it.
+
+        Args:
+            delegation: what is taken back.
+            revocation: as its owner signed it elsewhere; None = this manager's wallet is the owner, and signs.
+
+        Returns:
+            What became of it at each host.
+
+        Raises:
+            UsageError: the wallet is not the owner's, or the revocation is of another delegation.
+            StoreError: it could not be written; nobody was told.
+        """
+        try:
+            digest = digest_of_delegation(delegation, self._network)
+        except MalformedMessageError as error:
+            raise UsageError(f"no delegation: {error.message}") from error
+        if revocation is None:
+            if self._wallet.address_bytes != delegation.owner:
+                raise UsageError(
+                    "only its owner takes a delegation back", remedy="give a revocation that the owner's wallet signed"
+                )
+            revocation = sign_revocation(self._wallet, digest, network=self._network, now=self._system.unix_s())
+        elif (revocation.owner, revocation.delegation_digest) != (delegation.owner, digest):
+            raise UsageError("the revocation is of another delegation, or for another network")
+        under = [record for record in self._book.open_ones() if record.terms.delegation_digest == digest]
+        self._end_all(under, Reason.DELEGATION_REVOKED.value)
+        return await self._revocations.push(
+            revocation,
+            [cap.host_peer_id for cap in delegation.host_caps],
+            expires_at_unix_s=delegation.expires_at_unix_s,
+        )
+
+    def pending_revocations(self) -> Sequence[PendingRevocation]:
+        """Return the revocations that hosts have not taken yet, also those of earlier runs.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._revocations.pending()
+
+    async def retry_revocations(self) -> list[RevocationOutcome]:
+        """Tell the hosts once more that have not taken a revocation; the node does it every half minute.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return await self._revocations.retry()
+
+    # --- the budget ---
+
+    def budget(self, currency: str) -> Budget:
+        """Return the budget in a currency, and how much of it this client's sessions use.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._store.budget(currency, self._system.unix_s())
+
+    def set_budget(self, currency: str, limit_micros: int | None, *, begin_anew: bool = False) -> Budget:
+        """Bound what all sessions of this client may cost together; kept on disk.
+
+        Args:
+            currency: the currency's name.
+            limit_micros: integer micro-units; None = no bound.
+            begin_anew: forget what was spent up to now: a new month, say.
+
+        Raises:
+            UsageError: no such amount.
+            StoreError: it could not be written; the former budget holds.
+        """
+        return self._store.set_budget(currency, limit_micros, begin_anew=begin_anew, now=self._system.unix_s())
+
+    # --- inside ---
+
+    async def _authorize(self, record: ClientRecord, deadline: float) -> Session:
+        """Send the authorisation that is on disk, and take its grant."""
+        is_new = record.state is ClientState.PENDING
+        try:
+            grant, envelope = await self._opener.authorize(record, deadline)
+        except (RpcError, TransportError) as error:
+            # Of a session that was refused nothing is left; of one whose answer is missing, everything.
+            if is_new and not error.may_have_executed:
+                self._forget(record)
+            raise
+        except SessionError as error:
+            self._end(record, error.reason)
+            raise
+        if is_new:
+            self._book.activate(record, grant, envelope)
+        return Session(self._caller, self._book, record)
+
+    def _end_all(self, records: Sequence[ClientRecord], reason: str) -> int:
+        for record in records:
+            self._end(record, reason)
+        return len(records)
+
+    def _end(self, record: ClientRecord, reason: str) -> None:
+        try:
+            self._book.end(record, ClientState.CLOSED, reason)
+        except StoreError as error:
+            logger.warning("the end of a session is not on disk: %s", error.message)
+
+    def _forget(self, record: ClientRecord) -> None:
+        try:
+            self._book.forget(record)
+        except StoreError as error:
+            logger.warning("a session that was refused is still on disk: %s", error.message)
 
 
-def _left_s(deadline: float) -> float:
-    left_s = deadline - trio.current_time()
-    if left_s <= 0:
-        raise DeadlineExceededError("no session was opened in time")
-    return left_s
-
-
-def _check_fits(terms: SessionAuthorization) -> None:
-    """Check that the wire carries these terms.
-
-    Raises:
-        UsageError: a text that is too long, or no text.
-    """
+def _owner_of(delegation: pb.Delegation, wallet: Wallet) -> bytes:
     try:
-        check_bounds(message_from_terms(terms, bytes(SIGNATURE_BYTES)))
-    except (MalformedMessageError, ValueError) as error:
-        raise UsageError("the model's id or the currency is no text that a host could take") from error
+        struct = delegation_of_message(delegation)
+    except MalformedMessageError as error:
+        raise UsageError(f"no delegation: {error.message}") from error
+    if struct.delegate != wallet.address_bytes:
+        raise UsageError(
+            "the delegation is to another key than this wallet's", remedy="authenticate with the session key"
+        )
+    return struct.owner
 
 
-def _micros(price: PriceLike | None) -> int | None:
-    return None if price is None else price.micros_per_mtok
-
-
-def _session_error(error: RpcError) -> SessionError | None:
-    """Return what a refusal means to the caller; None for what may pass by waiting and for failures."""
-    if error.status is StatusCode.RESOURCE_EXHAUSTED or error.reason not in Reason.__members__:
-        return None
-    reason = Reason(error.reason)
-    return SessionError(
-        f"the host opens no session: {error.message}",
-        reason=reason.value,
-        remedy=_REMEDIES.get(reason, "find hosts again"),
-    )
+def _over(reason: Reason, message: str) -> SessionError:
+    return SessionError(message, reason=reason.value, remedy="open a new session")

@@ -144,6 +144,8 @@ class GrantFault(StrEnum):
     """It answers another authorisation."""
     GRANT_WRONG_CLIENT = "GRANT_WRONG_CLIENT"
     GRANT_WRONG_HOST = "GRANT_WRONG_HOST"
+    GRANT_CHANGED = "GRANT_CHANGED"
+    """A session that is resumed got another session's id: the host opened two on one authorisation."""
     GRANT_WRONG_TIME = "GRANT_WRONG_TIME"
     """Expired, issued in the future, or valid for longer than was authorised."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from hostmesh.errors import RemoteProtocolError, RpcError, TransportError, UsageError
-from hostmesh.identity.structs import SessionAuthorization
+from hostmesh.errors import RemoteProtocolError, RpcError, StoreError, TransportError, UsageError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
+from hostmesh.sessions.client_book import ClientBook
+from hostmesh.sessions.client_record import ClientRecord, ClientState
 from hostmesh.v1 import session_pb2 as pb
 from hostmesh.v1.session_hostmesh import SessionServiceClient
 
@@ -19,84 +20,141 @@ CLOSE_TIMEOUT_S = 2.0
 class Session:
     """An open session of this client on one host. Get one from :meth:`SessionManager.open_session`.
 
-    It is valid for calls from this node only; the host holds it in memory, so a host that restarts has forgotten it.
+    It is valid for calls from this node only, over any connection, and outlives a restart of either side: see
+    :meth:`SessionManager.resume`.
     """
 
-    __slots__ = ("_caller", "_closed", "_grant", "_session_id", "_terms", "peer_id")
+    __slots__ = ("_book", "_caller", "_record", "peer_id")
 
-    def __init__(
-        self, caller: RpcCaller, peer_id: PeerId, terms: SessionAuthorization, grant: pb.SessionGrant, envelope: bytes
-    ) -> None:
+    def __init__(self, caller: RpcCaller, book: ClientBook, record: ClientRecord) -> None:
         self._caller = caller
-        self._terms = terms
-        self._session_id = grant.session_id
-        self._grant = envelope
-        self._closed = False
-        self.peer_id = peer_id
+        self._book = book
+        self._record = record
+        self.peer_id: PeerId = record.host
         """The host."""
 
     @property
     def session_id(self) -> bytes:
         """16 bytes, for the header of each call."""
-        return self._session_id
+        return self._record.session_id
+
+    @property
+    def state(self) -> ClientState:
+        """Where it stands, as far as this client knows."""
+        return self._record.state_at(self._book.now)
+
+    @property
+    def end_reason(self) -> str:
+        """A stable word for what ended it: DELEGATION_REVOKED, BINDING_REVOKED, ...; empty where :meth:`close` did."""
+        return self._record.end_reason
 
     @property
     def grant(self) -> bytes:
         """The host's signed grant, as it came: evidence of what the host agreed to."""
-        return self._grant
+        return self._record.grant
+
+    @property
+    def authorization_digest(self) -> bytes:
+        """EIP-712 digest of what this client authorised, 32 bytes."""
+        return self._record.digest
 
     @property
     def operator(self) -> bytes:
         """The wallet that answers for the host, 20 bytes."""
-        return self._terms.operator
+        return self._record.terms.operator
+
+    @property
+    def client(self) -> bytes:
+        """The wallet that pays, 20 bytes: of a delegation its owner, though the session key signs."""
+        return self._record.terms.client
 
     @property
     def model_id(self) -> str:
         """The one model that is authorised."""
-        return self._terms.model_id
+        return self._record.terms.model_id
 
     @property
     def max_price_micros_per_mtok(self) -> int:
         """The price ceiling."""
-        return self._terms.max_price_micros_per_mtok
+        return self._record.terms.max_price_micros_per_mtok
 
     @property
     def currency(self) -> str:
         """Of the ceiling and the limit."""
-        return self._terms.currency
+        return self._record.terms.currency
 
     @property
     def spending_limit_micros(self) -> int:
         """Most that this session can cost."""
-        return self._terms.spending_limit_micros
+        return self._record.terms.spending_limit_micros
+
+    @property
+    def slice_micros(self) -> int:
+        """Most that is owed without a countersigned receipt, over all jobs of the session."""
+        return self._record.terms.slice_micros
+
+    @property
+    def spent_micros(self) -> int:
+        """What this client acknowledged so far."""
+        return self._record.spent_micros
 
     @property
     def expires_at_unix_s(self) -> int:
-        """When it ends by itself."""
-        return self._terms.expires_at_unix_s
+        """When it ends by itself: the earliest of its own end and its delegation's."""
+        return self._record.expires_at_unix_s
 
     @property
     def is_closed(self) -> bool:
-        """Whether :meth:`close` was called."""
-        return self._closed
+        """Whether it takes no new work: closed, ended or expired."""
+        return self.state is not ClientState.ACTIVE
+
+    def charge(self, amount_micros: int) -> None:
+        """Note that this client is about to acknowledge so much more; on disk when it returns.
+
+        Call it before a countersignature leaves, with what that adds.
+
+        Args:
+            amount_micros: integer micro-units of the currency, on top of what was acknowledged before.
+
+        Raises:
+            SessionError: SPENDING_LIMIT: more than the session's limit.
+            BudgetExceededError: the session has ended, which freed its part of the budget, and too little is left.
+            StoreError: it could not be written. Nothing was changed in any case: do not acknowledge it.
+            UsageError: no whole number, 0 or more.
+        """
+        self._book.charge(self._record, amount_micros)
 
     async def close(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Tell the host that the session is over. Jobs that it began go on. Idempotent.
 
         Best effort: a host that cannot be reached ends the session by itself when it expires, so no failure of the path
-        or the host is raised.
+        or the host is raised. Until then it is CLOSING, and holds its part of the budget.
 
         Cancellation: safe; the session counts as closed here.
         """
-        if self._closed:
+        if self._record.state is not ClientState.ACTIVE:
             return
-        self._closed = True
+        self._end(ClientState.CLOSING)
         try:
-            request = pb.CloseSessionRequest(session_id=self._session_id)
+            request = pb.CloseSessionRequest(session_id=self._record.session_id)
             await SessionServiceClient(self._caller, self.peer_id).close_session(request, timeout_s=timeout_s)
-        except (TransportError, RemoteProtocolError, RpcError, UsageError) as error:
+        except RpcError as error:
             logger.info("session not closed at its host", extra={"peer_id": self.peer_id, "error": error.code})
+            # The host knows no such session: it is over all the same.
+            if error.reason != "UNAUTHORIZED":
+                return
+        except (TransportError, RemoteProtocolError, UsageError) as error:
+            logger.info("session not closed at its host", extra={"peer_id": self.peer_id, "error": error.code})
+            return
+        self._end(ClientState.CLOSED)
+
+    def _end(self, state: ClientState) -> None:
+        try:
+            self._book.end(self._record, state)
+        except StoreError as error:
+            # It ended; on disk it ends when it expires.
+            logger.warning("the end of a session is not on disk: %s", error.message)
 
     def __repr__(self) -> str:
         # The id opens nothing from another peer, but it has no place in logs either.
-        return f"Session(peer_id={self.peer_id}, model_id={self.model_id!r}, closed={self._closed})"
+        return f"Session(peer_id={self.peer_id}, model_id={self.model_id!r}, state={self.state.value})"

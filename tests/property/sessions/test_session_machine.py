@@ -27,6 +27,7 @@ class Model:
     used_at: int
     closed: bool = False
     gone: bool = False
+    evicted: bool = False
     spent: int = 0
     held: dict[int, int] = field(default_factory=dict)
 
@@ -120,7 +121,7 @@ class Sessions(RuleBasedStateMachine):
         if victims:
             dropped = [model for model in victims if not self.holds(model)]
             assert len(dropped) == 1
-            dropped[0].gone = True
+            dropped[0].gone = dropped[0].evicted = True
         model = Model(number, terms, peer, network, record, self.now)
         self.models.append(model)
         return model
@@ -165,7 +166,8 @@ class Sessions(RuleBasedStateMachine):
             found = self.table.repeated(terms, signature, peer, self.now)
         except RefusedError as error:
             assert error.word is Reason.REPLAYED  # noqa: PT017
-            assert model.kept(self.now)
+            # Of one that had to go, the nonce is known for as long as its authorisation holds.
+            assert model.kept(self.now) or (model.evicted and not model.expired(self.now))
             assert not (same and model.active(self.now))
         else:
             if model.kept(self.now):
@@ -174,6 +176,7 @@ class Sessions(RuleBasedStateMachine):
                 assert found is model.record
             else:
                 assert found is None
+                assert not model.evicted or model.expired(self.now)
 
     @rule(model=sessions, peer=st.sampled_from(PEERS))
     def close(self, model: Model, peer: PeerId) -> None:

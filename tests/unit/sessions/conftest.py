@@ -18,7 +18,8 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.rpc.method import AnyMethod, handler_name
 from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.sessions.authorization import ModelPrice
-from hostmesh.sessions.client import ChosenHost, SessionManager
+from hostmesh.sessions.client import SessionManager
+from hostmesh.sessions.client_terms import ChosenHost
 from hostmesh.sessions.server import SessionServer
 from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.system import System

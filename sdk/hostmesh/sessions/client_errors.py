@@ -1,0 +1,50 @@
+"""What a host's refusals mean to a client: which error, and what to do. Pure."""
+
+from __future__ import annotations
+
+from hostmesh.errors import RpcError, SessionError, StatusCode
+from hostmesh.sessions.reasons import Reason
+
+_CLOCKS = "set this machine's clock by a time server; the host may be the one that is off"
+_ANEW = "open a new session"
+_NEW_DELEGATION = "ask the owner for a new delegation"
+_REMEDIES = {
+    Reason.EXPIRED: _CLOCKS,
+    Reason.NOT_YET_VALID: _CLOCKS,
+    Reason.LIFETIME_TOO_LONG: "ask for a shorter session",
+    Reason.UNKNOWN_MODEL: "look for a host again: this one no longer offers the model at a price",
+    Reason.WRONG_CURRENCY: "authorise the currency in which the host prices the model",
+    Reason.PRICE_TOO_LOW: "raise the price ceiling, or look for a cheaper host",
+    Reason.BAD_SIGNATURE: "check that client and host name the same network",
+    Reason.REPLAYED: _ANEW,
+    Reason.UNKNOWN_CHALLENGE: _ANEW,
+    Reason.UNKNOWN_SESSION: _ANEW,
+    Reason.SESSION_CLOSED: _ANEW,
+    Reason.DRAINING: "look for another host: this one is about to leave",
+    Reason.SLICE_MISSING: "give slice_micros above 0: the model is not free",
+    Reason.SLICE_TOO_LARGE: "give a smaller slice_micros; the host's message names the most that it takes",
+    Reason.CONTRACT_WALLET: "sign with a key, or look for a host that asks contract wallets",
+    Reason.CONTRACT_UNAVAILABLE: "try again: the host could not ask the contract wallet",
+    Reason.SESSIONS_UNAVAILABLE: "look for another host: this one cannot write its disk",
+    Reason.DELEGATION_WRONG_HOST: _NEW_DELEGATION,
+    Reason.DELEGATION_WRONG_MODEL: _NEW_DELEGATION,
+    Reason.DELEGATION_WRONG_CURRENCY: _NEW_DELEGATION,
+    Reason.DELEGATION_EXPIRED: _NEW_DELEGATION,
+    Reason.DELEGATION_REVOKED: _NEW_DELEGATION,
+    Reason.DELEGATION_CAP: "ask for a lower spending limit, close sessions on this host, or get another delegation",
+    Reason.DELEGATION_NOT_YET_VALID: _CLOCKS,
+    Reason.DELEGATION_MISMATCH: "check that the delegation was signed for this network",
+    Reason.DELEGATION_BAD_SIGNATURE: "check that the delegation was signed for this network",
+}
+
+
+def session_error(error: RpcError) -> SessionError | None:
+    """Return what a refusal means to the caller; None for what may pass by waiting and for failures."""
+    if error.status is StatusCode.RESOURCE_EXHAUSTED or error.reason not in Reason.__members__:
+        return None
+    reason = Reason(error.reason)
+    return SessionError(
+        f"the host opens no session: {error.message}",
+        reason=reason.value,
+        remedy=_REMEDIES.get(reason, "find hosts again"),
+    )
