@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -26,6 +27,8 @@ MAX_ITEMS = 64
 EMBEDDED = {"smollm2": "smollm2-135m-instruct", "minilm": "all-minilm-l6-v2"}
 """The embedded engines, and the one model that each has."""
 MAX_UINT64 = 2**64 - 1
+_PATHS = ("engine_key_file", "allow_list")
+_VERIFIER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,21 @@ class HostSettings:
     """Most tokens of one answer; None = the models' limits."""
     drain_timeout_s: int = 30
     """How long jobs that run may go on when the host is told to end."""
+    allow_list: Path | None = None
+    """Names wallets, one a line, that need no reputation, no deposit and no work. Read again when it changes."""
+    only_allowed: bool = False
+    """Serve the wallets of ``allow_list`` and nobody else."""
+    min_client_reputation: int = 0
+    """Of wallets that are not on the list, 0 to 1000; one that this host never saw has 100."""
+    deposit_verifier: str | None = None
+    """``module:name`` of what makes a :class:`hostmesh.DepositVerifier`; with it, a deposit is demanded."""
+    sessions_per_wallet: int = 600
+    """New sessions a minute, and at once."""
+    sessions_per_peer: int = 600
+    sessions_per_network: int = 3000
+    """Of a /24 or /48."""
+    max_work_bits: int = 18
+    """Most work that strangers are asked for under attack; 0 = never any."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -71,6 +89,13 @@ class HostSettings:
                 name="engines",
                 source="argument",
                 remedy="run one hostmesh-host for each of them",
+            )
+        if self.only_allowed and self.allow_list is None:
+            raise ConfigError(
+                "only_allowed without a list would serve nobody",
+                name="only_allowed",
+                source="argument",
+                remedy="name the file of wallets: allow_list",
             )
 
 
@@ -185,7 +210,7 @@ def _from_toml(path: Path | None) -> Iterable[tuple[str, tuple[object, str]]]:
             f"{path} is not TOML: {error}", source=source, remedy="see docs/operators.md for an example"
         ) from error
     for name, value in table.items():
-        if name == "engine_key_file" and isinstance(value, str):
+        if name in _PATHS and isinstance(value, str):
             yield name, (path.parent / Path(value).expanduser(), source)  # relative to the file that says it
         else:
             yield name, (value, source)
@@ -196,11 +221,11 @@ def _from_text(name: str, text: str) -> object:
     match name:
         case "engines" | "embeddings" | "capabilities" | "models":
             return [part.strip() for part in text.split(",") if part.strip()]
-        case "allow_remote_engine":
+        case "allow_remote_engine" | "only_allowed":
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
                 text.lower(), text
             )
-        case "currency" | "engine_key_file":
+        case "currency" | "engine_key_file" | "allow_list" | "deposit_verifier":
             return text
         case _:
             return int(text) if text.isascii() and text.isdecimal() and len(text) < 25 else text
@@ -292,6 +317,12 @@ def _path(value: object) -> Path:
     return Path(value).expanduser()
 
 
+def _verifier(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 256 or not _VERIFIER.match(value):
+        raise ValueError
+    return value
+
+
 def _currency(value: object) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 16 or not value.isascii() or not value.isprintable():
         raise ValueError
@@ -313,4 +344,12 @@ _CHECKS: dict[str, tuple[Callable[[object], object], str]] = {
     "max_queued_jobs": (_integer(0, 1_000_000), "a whole number from 0 to 1000000"),
     "max_output_tokens": (_optional(_integer(1, 2**32 - 1)), "a number of tokens"),
     "drain_timeout_s": (_integer(0, 86_400), "seconds, from 0 to 86400"),
+    "allow_list": (_optional(_path), "a file's path"),
+    "only_allowed": (_flag, "true or false"),
+    "min_client_reputation": (_integer(0, 1000), "a whole number from 0 to 1000"),
+    "deposit_verifier": (_optional(_verifier), "module:name"),
+    "sessions_per_wallet": (_integer(1, 1_000_000), "sessions a minute, 1 or more"),
+    "sessions_per_peer": (_integer(1, 1_000_000), "sessions a minute, 1 or more"),
+    "sessions_per_network": (_integer(1, 1_000_000), "sessions a minute, 1 or more"),
+    "max_work_bits": (_integer(0, 32), "a whole number from 0 to 32"),
 }

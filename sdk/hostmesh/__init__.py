@@ -113,6 +113,7 @@ if TYPE_CHECKING:
         Serving,
     )
     from hostmesh.identity.binding import (
+        load_binding,
         save_binding,
         sign_binding,
     )
@@ -124,6 +125,7 @@ if TYPE_CHECKING:
         load_revocation,
         save_revocation,
         sign_revocation,
+        verify_revocation,
     )
     from hostmesh.identity.wallet import Wallet
     from hostmesh.jobs.admission import JobLimits
@@ -207,8 +209,14 @@ if TYPE_CHECKING:
         SDK,
         open_sdk,
     )
+    from hostmesh.sessions.admission import AdmissionPolicy, per_minute
+    from hostmesh.sessions.allow_list import parse_allow_list
+    from hostmesh.sessions.attack import AttackLimits
     from hostmesh.sessions.client import SessionManager
+    from hostmesh.sessions.deposits import DepositClaim, DepositVerdict, DepositVerifier
+    from hostmesh.sessions.rate import Rate
     from hostmesh.sessions.session import Session
+    from hostmesh.sessions.work import WorkLimit
     from hostmesh.settings import (
         Settings,
         load_settings,
@@ -226,9 +234,11 @@ __all__ = [
     "RELIABLE",
     "SDK",
     "SPECIFIC",
+    "AdmissionPolicy",
     "Advert",
     "AlreadyRunningError",
     "Anchors",
+    "AttackLimits",
     "BadSignatureError",
     "BearerToken",
     "BidiStreamCall",
@@ -251,6 +261,9 @@ __all__ = [
     "ConnectionOpened",
     "ContextExceededError",
     "DeadlineExceededError",
+    "DepositClaim",
+    "DepositVerdict",
+    "DepositVerifier",
     "DialEnded",
     "DialError",
     "DialStarted",
@@ -318,6 +331,7 @@ __all__ = [
     "Price",
     "ProtocolDowngradeError",
     "ProtocolNotSupportedError",
+    "Rate",
     "RateLimit",
     "Reachability",
     "ReadyTimeoutError",
@@ -372,19 +386,24 @@ __all__ = [
     "WeightedStrategy",
     "Weights",
     "Work",
+    "WorkLimit",
     "__version__",
     "create_wallet_file",
+    "load_binding",
     "load_revocation",
     "load_settings",
     "method",
     "open_peer_key",
     "open_sdk",
+    "parse_allow_list",
     "parse_peer_id",
+    "per_minute",
     "read_wallet_file",
     "save_binding",
     "save_revocation",
     "sign_binding",
     "sign_revocation",
+    "verify_revocation",
 ]
 
 _HOMES = {
@@ -491,9 +510,11 @@ _HOMES = {
     "HostManager": "hostmesh.hosting",
     "Serving": "hostmesh.hosting",
     "load_revocation": "hostmesh.identity.revocation",
+    "load_binding": "hostmesh.identity.binding",
     "save_binding": "hostmesh.identity.binding",
     "save_revocation": "hostmesh.identity.revocation",
     "sign_revocation": "hostmesh.identity.revocation",
+    "verify_revocation": "hostmesh.identity.revocation",
     "sign_binding": "hostmesh.identity.binding",
     "create_wallet_file": "hostmesh.identity.keystore",
     "read_wallet_file": "hostmesh.identity.keystore",
@@ -522,6 +543,15 @@ _HOMES = {
     "open_sdk": "hostmesh.sdk",
     "SessionManager": "hostmesh.sessions.client",
     "Session": "hostmesh.sessions.session",
+    "AdmissionPolicy": "hostmesh.sessions.admission",
+    "per_minute": "hostmesh.sessions.admission",
+    "parse_allow_list": "hostmesh.sessions.allow_list",
+    "AttackLimits": "hostmesh.sessions.attack",
+    "DepositClaim": "hostmesh.sessions.deposits",
+    "DepositVerdict": "hostmesh.sessions.deposits",
+    "DepositVerifier": "hostmesh.sessions.deposits",
+    "Rate": "hostmesh.sessions.rate",
+    "WorkLimit": "hostmesh.sessions.work",
     "Settings": "hostmesh.settings",
     "ResponseStream": "hostmesh.rpc.client",
     "RetryPolicy": "hostmesh.rpc.retry",

@@ -63,6 +63,21 @@ def start(
     drain_s: Annotated[
         int | None, typer.Option("--drain-s", metavar="S", help="How long jobs may go on at the end. Default: 30.")
     ] = None,
+    allow_list: Annotated[
+        Path | None,
+        typer.Option("--allow-list", metavar="FILE", help="Wallets, one a line: no reputation, deposit or work asked."),
+    ] = None,
+    only_allowed: Annotated[
+        bool | None, typer.Option("--only-allowed", help="Serve the wallets of --allow-list and nobody else.")
+    ] = None,
+    min_client_reputation: Annotated[
+        int | None,
+        typer.Option("--min-client-reputation", metavar="0..1000", help="Of other wallets; a new one has 100."),
+    ] = None,
+    deposit_verifier: Annotated[
+        str | None,
+        typer.Option("--deposit-verifier", metavar="MODULE:NAME", help="Demand a deposit, which this checks."),
+    ] = None,
     wallet: options.WalletFile = None,
     password_file: options.PasswordFile = None,
     password_fd: options.PasswordFd = None,
@@ -132,6 +147,10 @@ def start(
             "max_queued_jobs": max_queued,
             "max_output_tokens": max_output_tokens,
             "drain_timeout_s": drain_s,
+            "allow_list": allow_list,
+            "only_allowed": only_allowed,
+            "min_client_reputation": min_client_reputation,
+            "deposit_verifier": deposit_verifier,
         },
         config_dir=loaded.paths.config_dir,
         stored={name: stored[name] for name in ("currency", "capabilities") if name in stored},

@@ -30,6 +30,11 @@ MAX_KEYS = 8192
 """Wallets, peers and networks whose rates are kept, each; beyond, the one seen longest ago starts anew."""
 
 
+def per_minute(count: int) -> Rate:
+    """Return the rate of so many a minute, all of which may come at once."""
+    return Rate(per_second=count / 60, burst=count)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionPolicy:
     """Whom a host takes. The default is everybody.
@@ -47,9 +52,9 @@ class AdmissionPolicy:
     """The list, 20 bytes each, at most 65,536. These need no reputation, no deposit, and no work under attack."""
     min_reputation: int = 0
     """0 to 1000, of wallets that are not on the list; one that this host never saw has 100."""
-    sessions_per_wallet: Rate = field(default_factory=lambda: Rate(per_second=10.0, burst=256))
-    sessions_per_peer: Rate = field(default_factory=lambda: Rate(per_second=10.0, burst=256))
-    sessions_per_network: Rate = field(default_factory=lambda: Rate(per_second=50.0, burst=1024))
+    sessions_per_wallet: Rate = field(default_factory=lambda: per_minute(600))
+    sessions_per_peer: Rate = field(default_factory=lambda: per_minute(600))
+    sessions_per_network: Rate = field(default_factory=lambda: per_minute(3000))
     """Of all peers in one /24 (IPv4) or /48 (IPv6)."""
     unworked_checks: Rate = field(default_factory=lambda: Rate(per_second=20.0, burst=40))
     """Signatures checked under attack because they claim to be of the list, all together; beyond, these need work."""
