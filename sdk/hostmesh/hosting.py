@@ -19,6 +19,7 @@ from hostmesh.errors import AlreadyRunningError, ConfigError, HostmeshError, Usa
 from hostmesh.identity.operator import OperatorBinding
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import Engine, ModelInfo
+from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
 from hostmesh.net.peer_id import PeerId
@@ -330,6 +331,7 @@ class HostManager:
             network=self._network,
             prices={},
             require_session=sessions.require_session,
+            receipts=MemoryReceipts(),
             limits=limits,
             system=self._system,
         )

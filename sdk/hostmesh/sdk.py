@@ -22,6 +22,7 @@ from hostmesh.identity.revocation import verify_revocation
 from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.jobs.client import JobManager
+from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.network import Network
 from hostmesh.net.peer_id import PeerId
@@ -198,6 +199,7 @@ class SDK:
                 caller=stack.rpc,
                 peer_id=stack.node.peer_id,
                 network=self.settings.network,
+                receipts=MemoryReceipts(),
                 outcomes=self.get_discovery_manager(),
                 is_leaving=lambda: self._stack is not stack,
                 system=self._system,

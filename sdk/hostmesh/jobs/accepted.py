@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from hostmesh.jobs.account import JobReservation
+from hostmesh.jobs.bill import JobBill
 from hostmesh.jobs.engine import Work
 from hostmesh.jobs.stats import JobOutcome
 from hostmesh.jobs.usage import TokenMeter
@@ -24,7 +24,7 @@ class AcceptedJob:
     peer_id: PeerId
     work: Work
     meter: TokenMeter
-    reservation: JobReservation
+    bill: JobBill
     queue_position: int
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     turn: trio.Event = field(default_factory=trio.Event)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from hostmesh.identity.structs import SessionAuthorization
+from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.context import CallContext
 
 
 class JobReservation(Protocol):
     """Money set aside for one job (:class:`hostmesh.sessions.active.Reservation`)."""
+
+    def advance(self, cost_micros: int) -> int:
+        """Record what the job came to since its start; on disk when this returns.
+
+        Raises:
+            RpcError: UNAVAILABLE: the disk is full.
+        """
+        ...
 
     def settle(self, cost_micros: int) -> int:
         """Record what the job did cost; what is left of the reservation goes back."""
@@ -22,6 +32,31 @@ class JobReservation(Protocol):
 
 class PayingSession(Protocol):
     """What a job needs of a session (:class:`hostmesh.sessions.active.ActiveSession`)."""
+
+    @property
+    def session_id(self) -> bytes:
+        """16 bytes."""
+        ...
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The client."""
+        ...
+
+    @property
+    def authorization(self) -> SessionAuthorization:
+        """What was signed to open it."""
+        ...
+
+    @property
+    def signer(self) -> bytes:
+        """Whose countersignature counts, 20 bytes."""
+        ...
+
+    @property
+    def slice_micros(self) -> int:
+        """Most that may be owed without a countersigned receipt."""
+        ...
 
     @property
     def max_price_micros_per_mtok(self) -> int:

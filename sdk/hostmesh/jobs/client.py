@@ -17,15 +17,20 @@ from typing import Protocol
 import trio
 
 from hostmesh.errors import DeadlineExceededError, RemoteProtocolError, RpcError, StoreError, UsageError
+from hostmesh.identity.structs import NO_DIGEST
 from hostmesh.jobs.content import MessageLike, WireInput, build_input
+from hostmesh.jobs.countersigning import Countersigner, ReceiptBook, SigningSession
 from hostmesh.jobs.engine import ParameterValue
 from hostmesh.jobs.job import Job
 from hostmesh.jobs.offer import QuoteOffer, open_quote
 from hostmesh.jobs.parameters import check_parameters, encode_parameters
 from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
 from hostmesh.jobs.transcript import Transcript
-from hostmesh.jobs.usage import Usage
 from hostmesh.net.peer_id import PeerId
+from hostmesh.receipts.chain import SALT_BYTES
+from hostmesh.receipts.client_ledger import JobAudit
+from hostmesh.receipts.spending import SessionSpending
+from hostmesh.receipts.terms import JobTerms, SessionTerms
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.system import System
 from hostmesh.v1 import job_pb2
@@ -38,18 +43,8 @@ QUOTE_TIMEOUT_S = 30.0
 MAX_TRACKED_SESSIONS = 1024
 
 
-class OpenSession(Protocol):
+class OpenSession(SigningSession, Protocol):
     """What jobs need of a session (:class:`hostmesh.sessions.session.Session`)."""
-
-    @property
-    def session_id(self) -> bytes:
-        """16 bytes."""
-        ...
-
-    @property
-    def peer_id(self) -> PeerId:
-        """The host."""
-        ...
 
     @property
     def model_id(self) -> str:
@@ -91,6 +86,7 @@ class JobManager:
         caller: makes the calls.
         peer_id: this node's; quotes are bound to it.
         network: the network's name.
+        receipts: keeps what was countersigned.
         outcomes: told of every job that a host brought to a good end or failed by its own fault; None = nobody.
         is_leaving: whether this node is stopping: the connections it ends itself count against nobody; None = never.
         system: the wall clock judges quotes.
@@ -102,6 +98,7 @@ class JobManager:
         caller: RpcCaller,
         peer_id: PeerId,
         network: str,
+        receipts: ReceiptBook,
         outcomes: OutcomeBook | None = None,
         is_leaving: Callable[[], bool] | None = None,
         system: System | None = None,
@@ -109,11 +106,12 @@ class JobManager:
         self._caller = caller
         self._peer_id = peer_id
         self._network = network
+        self._receipts = receipts
         self._outcomes = outcomes
         self._is_leaving = is_leaving
         self._system = system or System()
         # The sessions used last: one that is pushed out only loses the check of its sum.
-        self._spent: OrderedDict[bytes, int] = OrderedDict()
+        self._spending: OrderedDict[bytes, SessionSpending] = OrderedDict()
 
     async def request_quote(
         self,
@@ -225,19 +223,30 @@ class JobManager:
         offer = await self._offer(session, quote, checked, max_output_tokens, deadline)
         if session.spending_limit_micros == 0 and offer.price_micros_per_mtok > 0:
             raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
-        request = _run_request(offer, wire, checked)
-        async with JobServiceClient(self._caller, session.peer_id).run(
-            request, timeout_s=_left(deadline), session_id=session.session_id
-        ) as responses:
-            job = Job(
-                responses,
-                Transcript(offer, wire),
-                offer,
-                charge=lambda usage: self._check_spending(session, usage),
-                record=lambda good: self._record(session.peer_id, good=good),
-            )
-            await job.wait_accepted()
-            yield job
+        salt = self._system.random_bytes(SALT_BYTES)
+        request = _run_request(offer, wire, checked, salt)
+        spending = self._spending_of(session)
+        audit = JobAudit(_terms_of(session, offer, self._network), spending, job_input=wire, salt=salt)
+        signs = Countersigner(self._caller, session, audit, self._receipts, unix_s=self._system.unix_s)
+        job: Job | None = None
+        try:
+            async with JobServiceClient(self._caller, session.peer_id).run(
+                request, timeout_s=_left(deadline), session_id=session.session_id
+            ) as responses:
+                job = Job(
+                    responses,
+                    Transcript(offer, wire),
+                    offer,
+                    countersigner=signs,
+                    record=lambda good: self._record(session.peer_id, good=good),
+                )
+                await job.wait_accepted()
+                yield job
+        finally:
+            # Once the stream has ended: the host then knows what a job that was left came to.
+            if job is not None:
+                await job.settle()
+            spending.end(offer.quote_id)
 
     async def _offer(
         self,
@@ -265,17 +274,17 @@ class JobManager:
             raise job_refused("PRICE_TOO_LOW", "the quote is above the session's price ceiling")
         return quote
 
-    def _check_spending(self, session: OpenSession, usage: Usage) -> None:
-        """Add up what the session's jobs cost; a host that charges more than was authorised broke its word."""
-        spent = self._spent.pop(session.session_id, 0) + usage.cost_micros
-        self._spent[session.session_id] = spent
-        while len(self._spent) > MAX_TRACKED_SESSIONS:
-            self._spent.popitem(last=False)
-        if spent > session.spending_limit_micros:
-            raise RemoteProtocolError(
-                f"the host charged {spent} micro-{session.currency} in a session limited to "
-                f"{session.spending_limit_micros}"
-            )
+    def _spending_of(self, session: OpenSession) -> SessionSpending:
+        """Return what the session's jobs come to up to now."""
+        spending = self._spending.get(session.session_id)
+        if spending is None:
+            terms = session.authorization
+            spending = SessionSpending(limit_micros=terms.spending_limit_micros, slice_micros=terms.slice_micros)
+            self._spending[session.session_id] = spending
+        self._spending.move_to_end(session.session_id)
+        while len(self._spending) > MAX_TRACKED_SESSIONS:
+            self._spending.popitem(last=False)
+        return spending
 
     def _record(self, peer_id: PeerId, *, good: bool) -> None:
         is_own_doing = self._is_leaving is not None and self._is_leaving()
@@ -288,8 +297,26 @@ class JobManager:
             logger.warning("outcome not recorded: %s", error.message, extra={"peer_id": peer_id, "good": good})
 
 
-def _run_request(offer: QuoteOffer, wire: WireInput, parameters: Mapping[str, ParameterValue]) -> job_pb2.RunRequest:
-    request = job_pb2.RunRequest(quote_id=offer.quote_id, parameters=encode_parameters(parameters))
+def _terms_of(session: OpenSession, offer: QuoteOffer, network: str) -> JobTerms:
+    terms = SessionTerms(
+        network=network, session_id=session.session_id, authorization=session.authorization, signer=session.signer
+    )
+    return JobTerms(
+        session=terms,
+        job_id=offer.quote_id,
+        price_micros_per_mtok=offer.price_micros_per_mtok,
+        max_output_tokens=offer.max_output_tokens,
+        context_tokens=offer.context_tokens,
+        weights_sha256=offer.weights_sha256 or NO_DIGEST,
+        tokenizer_sha256=offer.tokenizer_sha256 or NO_DIGEST,
+        chat_template_sha256=offer.chat_template_sha256 or NO_DIGEST,
+    )
+
+
+def _run_request(
+    offer: QuoteOffer, wire: WireInput, parameters: Mapping[str, ParameterValue], salt: bytes
+) -> job_pb2.RunRequest:
+    request = job_pb2.RunRequest(quote_id=offer.quote_id, parameters=encode_parameters(parameters), salt=salt)
     if isinstance(wire, job_pb2.ChatInput):
         request.chat.CopyFrom(wire)
     else:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from hostmesh.errors import EngineError
+from hostmesh.jobs.bill import JobBill
 from hostmesh.jobs.engine import ChatWork, EmbeddingWork, Engine, EngineEvent, Finished, FinishReason, TextPiece, Vector
 from hostmesh.jobs.parameters import utf8_size
 from hostmesh.jobs.throughput import JobPace
@@ -30,6 +31,7 @@ class Delivery:
     Args:
         work: what to do.
         meter: counts.
+        bill: waits for the session's slice, and writes receipts.
         send: to the client; waits while it does not read.
         pace: is told the times of the answer.
     """
@@ -38,16 +40,19 @@ class Delivery:
         self,
         work: ChatWork | EmbeddingWork,
         meter: TokenMeter,
+        bill: JobBill,
         send: Callable[[job_pb2.RunResponse], Awaitable[None]],
         pace: JobPace,
     ) -> None:
         self._work = work
         self._meter = meter
+        self._bill = bill
         self._send = send
         self._pace = pace
         self._next_index = 0
         self._dimensions: int | None = None
         self._finish: FinishReason | None = None
+        self._prompt_tokens = 0
 
     async def run(self, engine: Engine, *, silence_s: float) -> None:
         """Do the work and deliver it, the usage last.
@@ -60,10 +65,11 @@ class Delivery:
         Raises:
             EngineError: the engine failed.
             ConnectionLostError: the client is gone.
+            JobError: RECEIPT_OVERDUE.
 
         Cancellation: safe; the engine stops.
         """
-        self._meter.start()
+        await self._bill.begin(self._meter.prompt_tokens, self._send)
         # One scope around the whole block, whose deadline moves: an engine's block may not outlive a scope inside it.
         with trio.CancelScope() as silence:
             silence.deadline = trio.current_time() + silence_s
@@ -78,7 +84,7 @@ class Delivery:
             raise EngineError(f"the engine was silent for {silence_s:g} s")
         if self._finish is None:
             raise EngineError("the engine ended without its last event")
-        usage = self._meter.usage()
+        usage = await self._bill.finish(self._prompt_tokens, self._send)
         await self._send(
             job_pb2.RunResponse(
                 completed=job_pb2.JobCompleted(
@@ -99,6 +105,7 @@ class Delivery:
                 if not self._meter.piece(event):
                     # The engine goes over the limit that it was given; leaving its block stops it.
                     self._finish = FinishReason.LENGTH
+                    self._prompt_tokens = self._meter.prompt_tokens or 0
                     return True
                 came_s = trio.current_time()
                 self._pace.piece(came_s, self._meter.completion_tokens)
@@ -109,7 +116,7 @@ class Delivery:
             case Finished():
                 if isinstance(self._work, EmbeddingWork) and self._next_index != len(self._work.texts):
                     raise EngineError(f"{self._next_index} vectors for {len(self._work.texts)} texts")
-                self._meter.finish(event)
+                self._prompt_tokens = self._meter.billed_prompt_tokens(event)
                 self._pace.finish(trio.current_time(), event.completion_tokens)
                 self._finish = event.finish_reason
                 return True
@@ -123,9 +130,11 @@ class Delivery:
         if not 1 <= utf8_size(text) <= MAX_TEXT_BYTES:
             raise EngineError(f"a piece of text is no UTF-8 of at most {MAX_TEXT_BYTES} bytes")
         tokens = self._meter.completion_tokens
+        await self._bill.take_text(text, tokens, self._send)
         delta = job_pb2.TextDelta(index=self._next_index, text=text, completion_tokens=tokens)
         self._next_index += 1
         await self._send(job_pb2.RunResponse(text=delta))
+        await self._bill.send_receipt_if_due(self._send)
 
     async def _deliver_vector(self, vector: Vector, texts: int) -> None:
         if vector.index != self._next_index or vector.index >= texts:
@@ -139,4 +148,7 @@ class Delivery:
         self._dimensions = size
         self._next_index += 1
         wire = job_pb2.EmbeddingVector(index=vector.index, values=vector.values)
+        # As the wire has them: 32-bit floats.
+        self._bill.add_vector(wire.values)
         await self._send(job_pb2.RunResponse(vector=wire))
+        await self._bill.send_receipt_if_due(self._send)

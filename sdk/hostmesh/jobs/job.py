@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 from hostmesh.errors import ConnectionLostError, HostmeshError, RemoteProtocolError, RpcError, UsageError
+from hostmesh.jobs.countersigning import Countersigner
 from hostmesh.jobs.engine import FinishReason
 from hostmesh.jobs.offer import QuoteOffer
 from hostmesh.jobs.reasons import HOST_CAUSED, from_status
-from hostmesh.jobs.transcript import Accepted, Completed, EmbeddingResult, TextDelta, Transcript
+from hostmesh.jobs.transcript import Accepted, Completed, EmbeddingResult, ReceiptIssued, TextDelta, Transcript
 from hostmesh.jobs.usage import Usage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.v1 import job_pb2
@@ -38,12 +39,12 @@ class Job:
         transcript: Transcript,
         offer: QuoteOffer,
         *,
-        charge: Callable[[Usage], None],
+        countersigner: Countersigner,
         record: Callable[[bool], None],
     ) -> None:
         self._responses = responses
         self._transcript = transcript
-        self._charge = charge
+        self._countersigner = countersigner
         self._record = record
         self._vectors: list[tuple[float, ...]] = []
         self._accepted: Accepted | None = None
@@ -148,18 +149,32 @@ class Job:
             self._fail(RemoteProtocolError("the host ended the job without accepting it"), is_bad=True)
         self._accepted = accepted
 
+    async def settle(self) -> None:
+        """See to the last receipt of a job that did not end well. Only the manager calls this. Never raises."""
+        if self._accepted is not None and not self._is_done:
+            await self._countersigner.settle(delivered_pieces=self._transcript.delivered_pieces)
+
     async def _next(self) -> Accepted | TextDelta | EmbeddingResult | Completed | None:
-        """Return the next event; None = the call ended with OK."""
+        """Return the next event that a caller may see; None = the call ended with OK."""
         try:
-            try:
-                response = await anext(self._responses)
-            except StopAsyncIteration:
-                if self._accepted is not None:
-                    self._transcript.end()
-                if self._completed is not None:
-                    self._charge(self._completed.usage)
-                return None
-            return self._transcript.event(response)
+            while True:
+                await self._countersigner.deliver()
+                try:
+                    response = await anext(self._responses)
+                except StopAsyncIteration:
+                    if self._accepted is not None:
+                        self._transcript.end()
+                    return None
+                event = self._transcript.event(response)
+                match event:
+                    case ReceiptIssued():
+                        await self._countersigner.receipt(event.envelope)
+                        continue
+                    case TextDelta() | EmbeddingResult():
+                        self._countersigner.piece(event)
+                    case Completed():
+                        self._countersigner.check_usage(event.usage)
+                return event
         except RpcError as error:
             refused = from_status(error, accepted=self._transcript.is_accepted, delivered=self._transcript.is_delivered)
             self._fail(refused, is_bad=refused.reason in HOST_CAUSED, cause=error)

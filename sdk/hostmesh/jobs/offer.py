@@ -7,24 +7,16 @@ from dataclasses import dataclass, field
 from hostmesh.errors import InvalidAddressError, MalformedMessageError
 from hostmesh.jobs.quotes import QuotedTerms
 from hostmesh.jobs.reasons import job_refused
-from hostmesh.net.envelope import open_envelope, seal_envelope
+from hostmesh.net.envelope import seal_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_from_bytes, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.receipts.quote import PAYLOAD_TYPE, quote_domain, read_quote
 from hostmesh.v1 import job_pb2
-from hostmesh.wire.bounds import parse
 
-PAYLOAD_TYPE = b"/hostmesh/quote"
 QUOTE_ID_BYTES = 16
-MAX_QUOTE_BYTES = 2048
-"""Most bytes of a sealed quote; the bound of QuoteResponse.quote."""
 DIGEST_SIZES = (0, 32)
 SKEW_TOLERANCE_S = 30
 """How far host and client clocks may be apart, as for host records."""
-
-
-def quote_domain(network: str) -> str:
-    """Return what a quote is signed for."""
-    return f"hostmesh:{network}:quote"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +101,9 @@ def open_quote(
         JobError: a true quote that we cannot take: ``PRICE_TOO_LOW`` (our ceiling is below the price, or in another
             currency) or ``QUOTE_EXPIRED``.
     """
-    opened = open_envelope(data, domain=quote_domain(network), payload_type=PAYLOAD_TYPE, max_bytes=MAX_QUOTE_BYTES)
-    if opened.peer_id != host_peer_id:
+    signer, quote = read_quote(data, network=network)
+    if signer != host_peer_id:
         raise MalformedMessageError("the quote is signed by another peer than the host", field="quote.public_key")
-    quote = parse(job_pb2.Quote, opened.payload, MAX_QUOTE_BYTES)
     for name, is_right in (
         ("network", quote.network == network),
         ("client_peer_id", _is_peer(quote.client_peer_id, client_peer_id)),

@@ -58,6 +58,16 @@ REASONS: Mapping[str, ReasonRule] = MappingProxyType(
             retry_safe=False,
             remedy="Lower max_output_tokens, or open a session with a higher spending limit.",
         ),
+        "SLICE_TOO_SMALL": ReasonRule(
+            status=StatusCode.FAILED_PRECONDITION,
+            retry_safe=False,
+            remedy="Open a session with a larger slice_micros, or send a shorter prompt.",
+        ),
+        "RECEIPT_OVERDUE": ReasonRule(
+            status=StatusCode.FAILED_PRECONDITION,
+            retry_safe=False,
+            remedy="Countersign the receipts of the session's jobs, or open a new session.",
+        ),
         "UNAUTHORIZED": ReasonRule(
             status=StatusCode.UNAUTHENTICATED, retry_safe=False, remedy="Open a new session for this model and host."
         ),

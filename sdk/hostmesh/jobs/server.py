@@ -23,6 +23,7 @@ from hostmesh.errors import (
     EngineError,
     JobError,
     ModelNotReadyError,
+    ReceiptError,
     RpcError,
     StatusCode,
 )
@@ -36,12 +37,15 @@ from hostmesh.jobs.offer import QUOTE_ID_BYTES, seal_quote
 from hostmesh.jobs.parameters import decode_parameters
 from hostmesh.jobs.quoter import Quoter
 from hostmesh.jobs.reasons import job_refused, to_status
-from hostmesh.jobs.stats import UNCHARGED_OUTCOMES, JobOutcome, JobStats
+from hostmesh.jobs.receipt_desk import ReceiptDesk
+from hostmesh.jobs.session_account import ReceiptFile
+from hostmesh.jobs.stats import JobOutcome, JobStats
 from hostmesh.jobs.throughput import Throughput
 from hostmesh.jobs.usage import TokenMeter, most_tokens
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.pricing import cost_micros
+from hostmesh.receipts.receipt import JobState
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.shapes import SendResponse
 from hostmesh.sessions.authorization import ModelPrice
@@ -51,7 +55,14 @@ from hostmesh.v1.job_hostmesh import JobServiceBase
 
 logger = logging.getLogger("hostmesh.jobs")
 
-JOB_ID_BYTES = 16
+_STATE_OF = {
+    JobOutcome.SUCCEEDED: JobState.SUCCEEDED,
+    JobOutcome.CANCELLED: JobState.CANCELLED,
+    JobOutcome.EXPIRED: JobState.EXPIRED,
+    JobOutcome.UNPAID: JobState.EXPIRED,
+    JobOutcome.FAILED: JobState.FAILED,
+    JobOutcome.DRAINED: JobState.FAILED,
+}
 
 
 class JobServer(JobServiceBase):
@@ -63,6 +74,7 @@ class JobServer(JobServiceBase):
         network: the network's name.
         prices: by model id; a model without one is served to nobody.
         require_session: see :data:`hostmesh.jobs.account.RequireSession`.
+        receipts: keeps the receipts of all jobs.
         limits: slots, queue and times.
         system: clocks and random bytes.
     """
@@ -75,6 +87,7 @@ class JobServer(JobServiceBase):
         network: str,
         prices: Mapping[str, ModelPrice],
         require_session: RequireSession,
+        receipts: ReceiptFile,
         limits: JobLimits | None = None,
         system: System | None = None,
     ) -> None:
@@ -84,6 +97,7 @@ class JobServer(JobServiceBase):
         self._require_session = require_session
         self._limits = limits or JobLimits()
         self._system = system or System()
+        self._desk = ReceiptDesk(key=key, network=network, store=receipts, system=self._system)
         self._quoter = Quoter(engine.models(), prices, self._limits)
         self._admission = Admission(self._limits)
         self._throughput = Throughput()
@@ -215,11 +229,18 @@ class JobServer(JobServiceBase):
         self, request: job_pb2.CountersignRequest, context: CallContext
     ) -> job_pb2.CountersignResponse:
         """Serve Countersign."""
-        raise RpcError("this host writes no receipts yet", status=StatusCode.UNIMPLEMENTED)
+        try:
+            self._desk.countersign(request, context)
+        except ReceiptError as error:
+            raise self._receipt_refusal(error, context) from error
+        return job_pb2.CountersignResponse()
 
     async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
         """Serve GetReceipt."""
-        raise RpcError("this host writes no receipts yet", status=StatusCode.UNIMPLEMENTED)
+        try:
+            return job_pb2.GetReceiptResponse(receipt=await self._desk.last_receipt(request, context))
+        except ReceiptError as error:
+            raise self._receipt_refusal(error, context) from error
 
     # --- inside ---
 
@@ -246,33 +267,47 @@ class JobServer(JobServiceBase):
                 max_output_tokens=min(work.max_output_tokens, room),
                 parameters=work.parameters,
             )
+        least_cost_micros = cost_micros(prompt_tokens or 0, terms.price_micros_per_mtok)
+        if least_cost_micros > session.slice_micros:
+            raise job_refused(
+                "SLICE_TOO_SMALL",
+                f"the prompt alone costs {least_cost_micros} micro-units, the slice is {session.slice_micros}",
+            )
         most = most_tokens(work, prompt_tokens=prompt_tokens, context_tokens=terms.context_tokens)
         # No await from here on: what is checked holds when it is taken.
         now = self._system.monotonic_s()
-        job_id = self._system.random_bytes(JOB_ID_BYTES)
         self._quoter.book.look_up(terms.quote_id, context.peer_id, now)
         self._admission.check(context.peer_id)
         # Counting may have taken minutes: the session may be over.
         session = self._require_session(context, terms.model_id)
         reservation = session.reserve(cost_micros(most, terms.price_micros_per_mtok))
+        try:
+            bill = self._desk.open_bill(
+                session,
+                terms,
+                job_input=request.chat if isinstance(work, ChatWork) else request.embedding,
+                salt=request.salt,
+                reservation=reservation,
+            )
+        except BaseException:
+            reservation.release()
+            raise
         self._quoter.book.consume(terms.quote_id, context.peer_id, now)
         job = AcceptedJob(
-            job_id=job_id,
+            job_id=bill.job_id,
             peer_id=context.peer_id,
             work=work,
             meter=TokenMeter(
                 reserved_tokens=most,
                 max_output_tokens=work.max_output_tokens if isinstance(work, ChatWork) else 0,
                 prompt_tokens=prompt_tokens,
-                price_micros_per_mtok=terms.price_micros_per_mtok,
-                currency=terms.currency,
             ),
-            reservation=reservation,
-            queue_position=self._admission.submit(job_id, context.peer_id),
+            bill=bill,
+            queue_position=self._admission.submit(bill.job_id, context.peer_id),
         )
         if job.queue_position == 0:
             job.turn.set()
-        self._jobs[job_id] = job
+        self._jobs[job.job_id] = job
         self._accepted += 1
         self._changed()
         return job
@@ -302,11 +337,14 @@ class JobServer(JobServiceBase):
                 await job.turn.wait()
                 job.scope.deadline = trio.current_time() + self._limits.max_job_s
                 with self._throughput.time_job(job.work.model_id) as pace:
-                    delivery = Delivery(job.work, job.meter, send_whole, pace)
+                    delivery = Delivery(job.work, job.meter, job.bill, send_whole, pace)
                     await delivery.run(self._engine, silence_s=self._limits.engine_silence_s)
                 job.outcome = JobOutcome.SUCCEEDED
         except EngineError as error:
             raise to_status(self._engine_failed(error, executed=True)) from error
+        except JobError as error:
+            job.outcome = JobOutcome.UNPAID
+            raise to_status(error) from error
         except ConnectionLostError:
             job.outcome = JobOutcome.CANCELLED
             raise
@@ -323,13 +361,10 @@ class JobServer(JobServiceBase):
 
     def _end(self, job: AcceptedJob) -> None:
         """Free the slot, settle the bill, count the outcome. Runs once a job, and waits for nothing."""
-        if job.outcome in UNCHARGED_OUTCOMES:
-            job.reservation.release()
-        else:
-            usage = job.meter.usage()
-            job.reservation.settle(usage.cost_micros)
-            self._prompt_tokens += usage.prompt_tokens
-            self._completion_tokens += usage.completion_tokens
+        job.bill.close(_STATE_OF[job.outcome])
+        self._desk.end(job.bill)
+        self._prompt_tokens += job.bill.prompt_tokens
+        self._completion_tokens += job.bill.completion_tokens
         del self._jobs[job.job_id]
         promoted = self._admission.leave(job.job_id)
         if promoted is not None:
@@ -363,6 +398,11 @@ class JobServer(JobServiceBase):
         self._refused[error.reason] += 1
         logger.debug("job refused", extra={"peer_id": context.peer_id, "reason": error.reason})
         return to_status(error)
+
+    def _receipt_refusal(self, error: ReceiptError, context: CallContext) -> RpcError:
+        self._refused[error.reason] += 1
+        logger.debug("receipt refused", extra={"peer_id": context.peer_id, "reason": error.reason})
+        return RpcError(error.message, status=StatusCode.FAILED_PRECONDITION, reason=error.reason, remedy=error.remedy)
 
     async def _wait_for_no_jobs(self) -> None:
         while self._jobs:

@@ -17,12 +17,10 @@ class JobOutcome(Enum):
     """The client left."""
     EXPIRED = "expired"
     """The caller's deadline, or the host's own time limit, ran out."""
+    UNPAID = "unpaid"
+    """The client countersigned no receipt in time."""
     DRAINED = "drained"
     """The host left before the job was done."""
-
-
-UNCHARGED_OUTCOMES = frozenset({JobOutcome.FAILED, JobOutcome.DRAINED})
-"""The host's own doing: the client owes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 ::
 
-    START --accepted--> OPEN --text* or vector*--> OPEN --completed--> COMPLETED --OK status--> ENDED
+    START --accepted--> OPEN --text*, vector* or receipt*--> OPEN --completed--> COMPLETED --OK status--> ENDED
 
 Texts are numbered 0, 1, 2, ... without gaps, vectors likewise and one for each text; the usage is recomputed. Whatever
 else comes is a :class:`~hostmesh.errors.RemoteProtocolError`, and nothing of it is believed.
@@ -64,7 +64,15 @@ class Completed:
     finish_reason: FinishReason
 
 
-JobEvent: TypeAlias = Accepted | TextDelta | EmbeddingResult | Completed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptIssued:
+    """The host asks for a countersignature."""
+
+    envelope: bytes = field(repr=False)
+    """As it came."""
+
+
+JobEvent: TypeAlias = Accepted | TextDelta | EmbeddingResult | ReceiptIssued | Completed
 
 
 class Transcript:
@@ -110,6 +118,8 @@ class Transcript:
         if not self._accepted:
             if kind != "accepted":
                 raise RemoteProtocolError("the host worked before it accepted the job")
+            if response.accepted.job_id != self._offer.quote_id:
+                raise MalformedMessageError("the job is not named by its quote", field="accepted.job_id")
             self._accepted = True
             return Accepted(job_id=response.accepted.job_id, queue_position=response.accepted.queue_position)
         match kind:
@@ -117,9 +127,16 @@ class Transcript:
                 return self._text(response.text)
             case "vector" if not self._is_chat:
                 return self._vector(response.vector)
+            case "receipt":
+                return ReceiptIssued(envelope=response.receipt)
             case "completed":
                 return self._complete(response.completed)
         raise RemoteProtocolError(f"the host sent {kind or 'an empty event'} where this job has none")
+
+    @property
+    def delivered_pieces(self) -> int:
+        """Pieces of the answer that have come."""
+        return self._next_index
 
     def end(self) -> None:
         """Note the OK status.

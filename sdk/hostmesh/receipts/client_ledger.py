@@ -92,6 +92,16 @@ class JobAudit:
         return self._last
 
     @property
+    def network(self) -> str:
+        """Of the job's session."""
+        return self._terms.session.network
+
+    @property
+    def job_id(self) -> bytes:
+        """16 bytes."""
+        return self._terms.job_id
+
+    @property
     def completion_tokens(self) -> int:
         """Of what came, as the host counted with the last piece."""
         return self._chain.completion_tokens

@@ -7,7 +7,7 @@ from typing import Self
 
 from hostmesh.errors import RpcError
 from hostmesh.identity.address import address_to_text
-from hostmesh.identity.structs import NO_DIGEST
+from hostmesh.identity.structs import NO_DIGEST, SessionAuthorization
 from hostmesh.identity.typed_data import typed_digest
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.book import SessionBook
@@ -34,6 +34,11 @@ class ActiveSession:
     def peer_id(self) -> PeerId:
         """The only peer that may use it."""
         return self._record.peer_id
+
+    @property
+    def authorization(self) -> SessionAuthorization:
+        """What was signed to open it."""
+        return self._record.terms
 
     @property
     def client(self) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import trio
 
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, RpcError, StatusCode
+from hostmesh.identity.structs import Receipt, SessionAuthorization
+from hostmesh.identity.wallet import Wallet
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.client import JobManager
 from hostmesh.jobs.engine import (
@@ -23,10 +25,11 @@ from hostmesh.jobs.engine import (
     Vector,
     Work,
 )
+from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
 from hostmesh.model_kind import ModelKind
-from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.client import RpcClient
@@ -158,11 +161,36 @@ def prompt_tokens(work: Work) -> int:
     return sum(len(text.split()) for text in work.texts)
 
 
+CLIENT_WALLET = Wallet.from_private_key(bytes(range(3, 35)))
+OPERATOR = bytes(range(20))
+
+
+def authorization(limit: int, slice_micros: int) -> SessionAuthorization:
+    return SessionAuthorization(
+        client=CLIENT_WALLET.address_bytes,
+        operator=OPERATOR,
+        client_peer_id=peer_id_to_bytes(CLIENT_KEY.peer_id),
+        host_peer_id=peer_id_to_bytes(HOST_KEY.peer_id),
+        nonce=bytes(32),
+        model_id=CHAT,
+        max_price_micros_per_mtok=CHAT_PRICE.micros_per_mtok,
+        currency="USD",
+        spending_limit_micros=limit,
+        issued_at_unix_s=1_900_000_000,
+        expires_at_unix_s=1_900_003_600,
+        slice_micros=slice_micros,
+    )
+
+
 @dataclass
 class Purse:
     """One session's money, kept by the plainest means: the model that the server is compared with."""
 
     limit: int
+    slice_micros: int = 10_000
+    session_id: bytes = b"s" * 16
+    peer_id: PeerId = CLIENT_KEY.peer_id
+    signer: bytes = CLIENT_WALLET.address_bytes
     price_ceiling: int = CHAT_PRICE.micros_per_mtok
     currency: str = "USD"
     spent: int = 0
@@ -171,6 +199,10 @@ class Purse:
     closed: int = 0
     """Reservations that were settled or released."""
     _next: int = 0
+
+    @property
+    def authorization(self) -> SessionAuthorization:
+        return authorization(self.limit, self.slice_micros)
 
     @property
     def max_price_micros_per_mtok(self) -> int:
@@ -188,6 +220,10 @@ class Purse:
 class _Reserved:
     purse: Purse
     number: int
+
+    def advance(self, cost_micros: int) -> int:
+        assert cost_micros <= self.purse.reserved[self.number], "a job cost more than was reserved for it"
+        return cost_micros
 
     def settle(self, cost_micros: int) -> int:
         reserved = self.purse.reserved.pop(self.number)
@@ -212,6 +248,19 @@ class FakeSession:
     max_price_micros_per_mtok: int = CHAT_PRICE.micros_per_mtok
     currency: str = "USD"
     spending_limit_micros: int = 10_000
+    slice_micros: int = 10_000
+    signer: bytes = CLIENT_WALLET.address_bytes
+    charged: list[int] = field(default_factory=list)
+
+    @property
+    def authorization(self) -> SessionAuthorization:
+        return authorization(self.spending_limit_micros, self.slice_micros)
+
+    def countersign(self, receipt: Receipt) -> bytes:
+        return CLIENT_WALLET.sign(receipt, NETWORK)
+
+    def charge(self, amount_micros: int) -> None:
+        self.charged.append(amount_micros)
 
 
 @dataclass
@@ -233,6 +282,7 @@ class Host:
     purses: dict[bytes, Purse]
     """By session id."""
     clock: Clock
+    receipts: MemoryReceipts
 
     async def until(self, holds: Callable[[JobStats], bool]) -> None:
         """Wait for the load to be so."""
@@ -281,6 +331,7 @@ def make_host(
     engine = engine or ScriptedEngine()
     purses = {FakeSession().session_id: purse or Purse(limit=10_000)}
     clock = Clock()
+    receipts = MemoryReceipts()
 
     def require_session(context: CallContext, model_id: str) -> Purse:
         found = purses.get(context.session_id)
@@ -294,10 +345,11 @@ def make_host(
         network=NETWORK,
         prices={CHAT: CHAT_PRICE, EMBED: EMBED_PRICE} if prices is None else prices,
         require_session=require_session,
+        receipts=receipts,
         limits=limits,
         system=clock.system(),
     )
-    return Host(server, engine, purses, clock)
+    return Host(server, engine, purses, clock, receipts)
 
 
 def context(peer_id: PeerId = CLIENT_KEY.peer_id, *, session_id: bytes = b"s" * 16, method: str = "Run") -> CallContext:
@@ -443,9 +495,7 @@ class Liar:
     ) -> job_pb2.CountersignResponse:
         return await self.honest.countersign(request, context)
 
-    async def get_receipt(
-        self, request: job_pb2.GetReceiptRequest, context: CallContext
-    ) -> job_pb2.GetReceiptResponse:
+    async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
         return await self.honest.get_receipt(request, context)
 
 
@@ -461,5 +511,12 @@ def make_client(
     wire = Wire(host, nursery, peer_id=key.peer_id, handler=handler)
     system = host.clock.system()
     caller = RpcClient(wire, prefix="/hostmesh", system=system)
-    manager = JobManager(caller=caller, peer_id=key.peer_id, network=NETWORK, outcomes=book, system=system)
+    manager = JobManager(
+        caller=caller,
+        peer_id=key.peer_id,
+        network=NETWORK,
+        receipts=MemoryReceipts(),
+        outcomes=book,
+        system=system,
+    )
     return manager, wire

@@ -1,0 +1,254 @@
+"""What one job of a host comes to while it runs: its receipts, and the waits for their countersignatures.
+
+A step (the prompt, then each piece of the answer) is served when the session's slice has room for it. Every piece goes
+into the hash chain before it leaves, so that a receipt never covers less than what a client may hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from hostmesh.errors import ReceiptError
+from hostmesh.jobs.account import JobReservation
+from hostmesh.jobs.reasons import job_refused
+from hostmesh.jobs.session_account import SessionAccount
+from hostmesh.jobs.usage import Usage
+from hostmesh.receipts.chain import OutputChain
+from hostmesh.receipts.pricing import cost_micros
+from hostmesh.receipts.reasons import ReceiptFault, fault
+from hostmesh.receipts.receipt import JobState
+from hostmesh.receipts.terms import JobTerms
+from hostmesh.receipts.writer import ReceiptWriter
+from hostmesh.v1 import job_pb2
+
+MAX_PIECES_WITHOUT_RECEIPT = 1024
+"""So far a job that is cut can be gone back to what its client received; also of a free model."""
+
+SendResponse = Callable[[job_pb2.RunResponse], Awaitable[None]]
+
+
+class JobBill:
+    """The bill of one job.
+
+    Args:
+        account: of its session.
+        terms: as quoted.
+        chain: begun, without a piece.
+        reservation: what the session set aside for it.
+    """
+
+    def __init__(
+        self, account: SessionAccount, terms: JobTerms, chain: OutputChain, reservation: JobReservation
+    ) -> None:
+        self.account = account
+        """Of its session."""
+        self._terms = terms
+        self._reservation = reservation
+        self._chain = chain
+        self._writer = ReceiptWriter(terms, chain)
+        self._prompt_tokens = 0
+        self._began_s: float | None = None
+        self._first_piece_ms = 0
+        self._room = trio.Event()
+        # What the chain was at each piece since the last receipt: a cut job goes back to what was delivered.
+        self._marks: list[tuple[int, int, bytes]] = []
+        self._final: bytes | None = None
+        self._cut_state: JobState | None = None
+        self.ended = trio.Event()
+        """The job runs no more."""
+
+    @property
+    def job_id(self) -> bytes:
+        """16 bytes."""
+        return self._terms.job_id
+
+    @property
+    def was_cut(self) -> bool:
+        """The job ended without the last receipt that :meth:`finish` sends."""
+        return self._cut_state is not None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of the work that began; 0 while the job waits, or as long as they are not known."""
+        return self._prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """Of the pieces that were sent."""
+        return self._chain.completion_tokens
+
+    async def begin(self, prompt_tokens: int | None, send: SendResponse) -> None:
+        """Take room for the prompt; the engine starts when this returns.
+
+        Args:
+            prompt_tokens: counted beforehand; None = not known, so that they are billed at the end.
+            send: to the client.
+
+        Raises:
+            JobError: RECEIPT_OVERDUE.
+
+        Cancellation: safe.
+        """
+        await self._take_room(prompt_tokens or 0, 0, send)
+        self._prompt_tokens = prompt_tokens or 0
+        self._began_s = self.account.monotonic_s()
+
+    async def take_text(self, text: str, completion_tokens: int, send: SendResponse) -> None:
+        """Wait for room for the next piece of an answer, and add it. Send it next.
+
+        Raises:
+            JobError: RECEIPT_OVERDUE; the piece was not added.
+
+        Cancellation: safe; the piece was not added.
+        """
+        await self._take_room(self._prompt_tokens, completion_tokens, send)
+        self._mark()
+        self._chain.add_text(text, completion_tokens)
+
+    def add_vector(self, values: Sequence[float]) -> None:
+        """Add the vector of the next text; it costs nothing beside the prompt. Send it next."""
+        self._mark()
+        self._chain.add_vector(values)
+
+    async def send_receipt_if_due(self, send: SendResponse) -> None:
+        """Send a receipt when half a slice is not covered by one; call it after each piece was sent."""
+        if len(self._marks) >= MAX_PIECES_WITHOUT_RECEIPT or self.account.ledger.wants_receipt(self.job_id):
+            await self._send_receipt(send)
+
+    async def finish(self, prompt_tokens: int, send: SendResponse) -> Usage:
+        """Send the last receipt of a job that succeeded, and return what it says.
+
+        Args:
+            prompt_tokens: the engine's own count; believed where it was not known at the start.
+            send: to the client.
+
+        Raises:
+            JobError: RECEIPT_OVERDUE.
+        """
+        if self._prompt_tokens == 0:
+            # Too late to refuse a prompt that is dearer than the slice; the host bears the rest.
+            billed = min(prompt_tokens, self.account.tokens_of_a_slice(self._terms.price_micros_per_mtok))
+            await self._take_room(billed, self._chain.completion_tokens, send)
+            self._prompt_tokens = billed
+        self._final = self._write(JobState.SUCCEEDED)
+        await send(job_pb2.RunResponse(receipt=self._final))
+        return self.usage()
+
+    def usage(self) -> Usage:
+        """Return what the job came to by its last receipt; nothing without one."""
+        last = self._writer.last
+        return Usage(
+            prompt_tokens=0 if last is None else last.prompt_tokens,
+            completion_tokens=0 if last is None else last.completion_tokens,
+            cost_micros=0 if last is None else last.cost_micros,
+            currency=self._terms.session.authorization.currency,
+        )
+
+    def close(self, state: JobState) -> None:
+        """End the bill, once: the job runs no more. Waits for nothing.
+
+        What was served and no receipt covers stays unacknowledged, unless the host failed the job: then only what was
+        countersigned is owed.
+
+        Args:
+            state: how the job ended; of one that :meth:`finish` saw through, SUCCEEDED.
+        """
+        ledger = self.account.ledger
+        if self._final is not None:
+            self._reservation.settle(self.usage().cost_micros)
+            self.account.wake(ledger.end(self.job_id))
+        elif state is JobState.FAILED:
+            acknowledged = ledger.acknowledged_micros(self.job_id)
+            self.account.wake(ledger.write_off(self.job_id))
+            self._reservation.settle(acknowledged)
+            self._cut_state = state
+        else:
+            self._reservation.settle(self._cost(self._prompt_tokens, self._chain.completion_tokens))
+            self.account.wake(ledger.cut(self.job_id))
+            self._cut_state = state
+        self.ended.set()
+
+    def final_receipt(self, delivered_pieces: int) -> bytes:
+        """Return the last receipt of a job that ended, over the pieces that its client received.
+
+        The same receipt every time: what the first call said counts.
+
+        Args:
+            delivered_pieces: as the client says; more than were sent is all of them.
+
+        Raises:
+            ReceiptError: PIECES_WENT_BACK: an earlier receipt covers more.
+        """
+        if self._final is None:
+            assert self._cut_state is not None  # the job has ended
+            if self._cut_state is not JobState.FAILED:
+                self._go_back(delivered_pieces)
+            self._final = self._write(self._cut_state)
+        return self._final
+
+    def wake(self) -> None:
+        """Go on: the ledger gave the room that was asked for."""
+        self._room.set()
+
+    # --- inside ---
+
+    async def _take_room(self, prompt_tokens: int, completion_tokens: int, send: SendResponse) -> None:
+        ledger = self.account.ledger
+        try:
+            has_room = ledger.may_serve(
+                self.job_id, self._cost(prompt_tokens, completion_tokens), self.account.monotonic_s()
+            )
+        except ReceiptError as error:
+            raise job_refused("SLICE_TOO_SMALL", error.message, remedy=error.remedy) from error
+        if has_room:
+            return
+        self._room = trio.Event()
+        if ledger.wants_receipt(self.job_id):
+            await self._send_receipt(send)
+        while not self._room.is_set():
+            now = self.account.monotonic_s()
+            if self.job_id in ledger.overdue(now):
+                raise job_refused("RECEIPT_OVERDUE", "the client countersigned no receipt in time")
+            due_at = ledger.next_overdue_at()
+            with trio.move_on_after(math.inf if due_at == math.inf else max(0.0, due_at - now)):
+                await self._room.wait()
+
+    def _cost(self, prompt_tokens: int, completion_tokens: int) -> int:
+        return cost_micros(prompt_tokens + completion_tokens, self._terms.price_micros_per_mtok)
+
+    def _mark(self) -> None:
+        chain = self._chain
+        if chain.pieces == 0 and self._began_s is not None:
+            self._first_piece_ms = max(1, round((self.account.monotonic_s() - self._began_s) * 1000))
+        self._marks.append((chain.pieces, chain.completion_tokens, chain.head))
+
+    def _go_back(self, delivered_pieces: int) -> None:
+        last = self._writer.last
+        if last is not None and delivered_pieces < last.output_pieces:
+            raise fault(ReceiptFault.PIECES_WENT_BACK, "an earlier receipt covers more pieces")
+        for pieces, tokens, head in self._marks:
+            if pieces == delivered_pieces:
+                self._chain.pieces, self._chain.completion_tokens, self._chain.head = pieces, tokens, head
+                return
+
+    async def _send_receipt(self, send: SendResponse) -> None:
+        await send(job_pb2.RunResponse(receipt=self._write(JobState.RUNNING)))
+
+    def _write(self, state: JobState) -> bytes:
+        """Write the next receipt, on disk before it leaves."""
+        receipt = self._writer.write(
+            state,
+            prompt_tokens=self._prompt_tokens,
+            time_to_first_token_ms=self._first_piece_ms,
+            now=self.account.unix_s(),
+        )
+        if not self.ended.is_set():
+            self._reservation.advance(receipt.cost_micros)
+        envelope = self.account.issue(receipt)
+        if state is not JobState.FAILED:
+            self.account.ledger.issued(self.job_id, receipt.cost_micros, self.account.monotonic_s())
+        self._marks.clear()
+        return envelope

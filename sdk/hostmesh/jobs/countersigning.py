@@ -1,0 +1,194 @@
+"""The client's side of one job's receipts: audits each, keeps it, countersigns it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import trio
+
+from hostmesh.errors import HostmeshError, MalformedMessageError, ReceiptError, RpcError, TransportError
+from hostmesh.identity.structs import Receipt, SessionAuthorization
+from hostmesh.jobs.transcript import EmbeddingResult, TextDelta
+from hostmesh.jobs.usage import Usage
+from hostmesh.net.peer_id import PeerId
+from hostmesh.receipts.client_ledger import JobAudit, Refuse
+from hostmesh.receipts.receipt import JobState, SignedReceipt
+from hostmesh.rpc.shapes import RpcCaller
+from hostmesh.v1 import job_pb2
+from hostmesh.v1.job_hostmesh import JobServiceClient
+
+logger = logging.getLogger("hostmesh.jobs")
+
+UnixTime: TypeAlias = Callable[[], float]
+
+COUNTERSIGN_TIMEOUT_S = 10.0
+SETTLE_TIMEOUT_S = 2.0
+"""Most time that leaving a job takes for its last receipt."""
+
+
+class SigningSession(Protocol):
+    """What countersigning needs of a session (:class:`hostmesh.sessions.session.Session`)."""
+
+    @property
+    def session_id(self) -> bytes:
+        """16 bytes."""
+        ...
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The host."""
+        ...
+
+    @property
+    def authorization(self) -> SessionAuthorization:
+        """What was signed to open it."""
+        ...
+
+    @property
+    def signer(self) -> bytes:
+        """Who signed that, 20 bytes."""
+        ...
+
+    def countersign(self, receipt: Receipt) -> bytes:
+        """Sign a receipt that was found right, with the key that signed the authorisation; 65 bytes."""
+        ...
+
+    def charge(self, amount_micros: int) -> None:
+        """Note that this client is about to acknowledge so much more; on disk when it returns.
+
+        Raises:
+            HostmeshError: it may not, or it could not be written.
+        """
+        ...
+
+
+class ReceiptBook(Protocol):
+    """Where a client keeps receipts (:class:`hostmesh.receipts.store.ReceiptStore`)."""
+
+    def put_countersigned(self, signed: SignedReceipt, signature: bytes, *, signer: bytes) -> None:
+        """Keep a receipt and our signature of it; on disk when this returns.
+
+        Raises:
+            StoreError: it could not be written; do not send the signature.
+        """
+        ...
+
+    def put_refused(self, envelope: bytes, refusal: Refuse, *, network: str) -> None:
+        """Keep a receipt that was refused, and the proof of the lie if there is one."""
+        ...
+
+
+class Countersigner:
+    """The receipts of one job, at its client.
+
+    Args:
+        caller: makes the calls.
+        session: the job's.
+        audit: of the job.
+        book: keeps receipts.
+        unix_s: the wall clock.
+    """
+
+    def __init__(
+        self, caller: RpcCaller, session: SigningSession, audit: JobAudit, book: ReceiptBook, *, unix_s: UnixTime
+    ) -> None:
+        self._caller = caller
+        self._session = session
+        self._audit = audit
+        self._book = book
+        self._unix_s = unix_s
+        self._undelivered: job_pb2.CountersignRequest | None = None
+        self._is_refused = False
+        self._is_settled = False
+
+    @property
+    def last(self) -> Receipt | None:
+        """The receipt that was found right last."""
+        signed = self._audit.last
+        return None if signed is None else signed.receipt
+
+    def piece(self, event: TextDelta | EmbeddingResult) -> None:
+        """Note a piece of the answer, before its receipt comes.
+
+        Raises:
+            ReceiptError: the host broke the protocol.
+        """
+        if isinstance(event, TextDelta):
+            self._audit.text(event.index, event.text, event.completion_tokens)
+        else:
+            self._audit.vector(event.index, event.values)
+
+    async def receipt(self, envelope: bytes) -> None:
+        """Audit a receipt, and countersign it.
+
+        A countersignature that cannot be delivered harms nobody: the next receipt covers the same, and a host that
+        waits in vain ends the job.
+
+        Raises:
+            ReceiptError: the receipt is wrong, by its reason. It was kept, not countersigned; the job is over.
+            HostmeshError: it could not be kept, or the budget does not cover it. Nothing was signed.
+        """
+        before = self.last
+        verdict = self._audit.receipt(envelope, now=self._unix_s())
+        if isinstance(verdict, Refuse):
+            self._is_refused = True
+            self._book.put_refused(envelope, verdict, network=self._audit.network)
+            raise ReceiptError(verdict.message, reason=verdict.reason.value)
+        receipt = verdict.signed.receipt
+        self._session.charge(receipt.cost_micros - (0 if before is None else before.cost_micros))
+        signature = self._session.countersign(receipt)
+        self._book.put_countersigned(verdict.signed, signature, signer=self._session.signer)
+        self._is_settled = verdict.signed.state.is_final
+        self._undelivered = job_pb2.CountersignRequest(
+            job_id=receipt.job_id, sequence=receipt.sequence, signature=signature
+        )
+        await self.deliver()
+
+    async def deliver(self) -> None:
+        """Deliver the last countersignature, unless it was. Call it again where :meth:`receipt` was cancelled."""
+        request = self._undelivered
+        if request is None:
+            return
+        try:
+            await JobServiceClient(self._caller, self._session.peer_id).countersign(
+                request, timeout_s=COUNTERSIGN_TIMEOUT_S, session_id=self._session.session_id
+            )
+        except (RpcError, TransportError) as error:
+            logger.info("receipt not delivered: %s", error.message, extra={"peer_id": self._session.peer_id})
+        self._undelivered = None
+
+    def check_usage(self, usage: Usage) -> None:
+        """Check that the usage which ends a job says what its last receipt says.
+
+        Raises:
+            MalformedMessageError: another number, or no last receipt.
+        """
+        last = self.last
+        told = (usage.prompt_tokens, usage.completion_tokens, usage.cost_micros)
+        if (
+            last is None
+            or last.state != JobState.SUCCEEDED
+            or told != (last.prompt_tokens, last.completion_tokens, last.cost_micros)
+        ):
+            raise MalformedMessageError("the usage is not that of the last receipt", field="completed.usage")
+
+    async def settle(self, *, delivered_pieces: int) -> None:
+        """Ask for the last receipt of a job that was left or cut, and countersign it if it is right. Never raises.
+
+        So the host is paid for what arrived, and the session's slice is free again. Takes 2 s at most, also when
+        cancelled.
+        """
+        if self._is_refused or self._is_settled:
+            return
+        self._is_settled = True
+        request = job_pb2.GetReceiptRequest(job_id=self._audit.job_id, delivered_pieces=delivered_pieces)
+        with trio.CancelScope(shield=True), trio.move_on_after(SETTLE_TIMEOUT_S):
+            try:
+                response = await JobServiceClient(self._caller, self._session.peer_id).get_receipt(
+                    request, timeout_s=SETTLE_TIMEOUT_S, session_id=self._session.session_id
+                )
+                await self.receipt(response.receipt)
+            except HostmeshError as error:
+                logger.info("job not settled: %s", error.message, extra={"peer_id": self._session.peer_id})

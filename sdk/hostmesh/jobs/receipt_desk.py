@@ -1,0 +1,168 @@
+"""The host's receipts of all its sessions: opens bills, takes countersignatures, hands out last receipts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import trio
+
+from hostmesh.errors import RpcError, StatusCode
+from hostmesh.identity.structs import NO_DIGEST
+from hostmesh.jobs.account import JobReservation, PayingSession
+from hostmesh.jobs.bill import JobBill
+from hostmesh.jobs.quotes import QuotedTerms
+from hostmesh.jobs.session_account import ReceiptFile, SessionAccount
+from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.receipts.chain import JobInput, OutputChain, input_sha256
+from hostmesh.receipts.reasons import ReceiptFault, fault
+from hostmesh.receipts.receipt import verify_countersignature
+from hostmesh.receipts.terms import JobTerms, SessionTerms
+from hostmesh.rpc.context import CallContext
+from hostmesh.system import System
+from hostmesh.v1 import job_pb2
+
+MAX_CUT_JOBS = 1024
+"""Jobs whose last receipt may still be asked for; beyond, the one that was cut first goes, and stays unacknowledged."""
+MAX_ACCOUNTS = 8192
+"""As many as a host has sessions. Beyond, the one that is idle longest is read from the store when it is next used."""
+END_WAIT_S = 2.0
+"""How long a call for a last receipt waits for the job to end: an engine has a second to stop."""
+
+
+class ReceiptDesk:
+    """One a job server.
+
+    Args:
+        key: the host's peer key; signs receipts.
+        network: the network's name.
+        store: keeps receipts and countersignatures.
+        system: clocks.
+    """
+
+    def __init__(self, *, key: PeerKey, network: str, store: ReceiptFile, system: System) -> None:
+        self._key = key
+        self._network = network
+        self._store = store
+        self._system = system
+        self._accounts: OrderedDict[bytes, SessionAccount] = OrderedDict()
+        self._running: dict[bytes, JobBill] = {}
+        self._cut: OrderedDict[bytes, JobBill] = OrderedDict()
+
+    def open_bill(
+        self,
+        session: PayingSession,
+        quote: QuotedTerms,
+        *,
+        job_input: JobInput,
+        salt: bytes,
+        reservation: JobReservation,
+    ) -> JobBill:
+        """Return the bill of a job that begins. Its quote names it: a quote is good for one job.
+
+        Raises:
+            ReceiptError: TOO_MANY_JOBS of the session are unpaid.
+            StoreError: what is unpaid of before cannot be read.
+        """
+        account = self._account_of(session)
+        terms = JobTerms(
+            session=account.terms,
+            job_id=quote.quote_id,
+            price_micros_per_mtok=quote.price_micros_per_mtok,
+            max_output_tokens=quote.max_output_tokens,
+            context_tokens=quote.context_tokens,
+            weights_sha256=quote.weights_sha256 or NO_DIGEST,
+            tokenizer_sha256=quote.tokenizer_sha256 or NO_DIGEST,
+            chat_template_sha256=quote.chat_template_sha256 or NO_DIGEST,
+        )
+        chain = OutputChain(
+            salt=salt, session_id=session.session_id, job_id=terms.job_id, input_sha256=input_sha256(job_input)
+        )
+        bill = JobBill(account, terms, chain, reservation)
+        account.begin(terms.job_id, bill)
+        self._running[terms.job_id] = bill
+        return bill
+
+    def end(self, bill: JobBill) -> None:
+        """Note that the job of a bill ended, after :meth:`JobBill.close`."""
+        self._running.pop(bill.job_id, None)
+        bill.account.end(bill.job_id)
+        if bill.was_cut:
+            self._cut[bill.job_id] = bill
+            while len(self._cut) > MAX_CUT_JOBS:
+                self._cut.popitem(last=False)
+        self._forget_if_even(bill.account)
+
+    def countersign(self, request: job_pb2.CountersignRequest, context: CallContext) -> None:
+        """Take a client's signature of a receipt; on disk when this returns. Twice is once.
+
+        Raises:
+            ReceiptError: UNKNOWN_RECEIPT or BAD_COUNTERSIGNATURE; nothing changed.
+            StoreError: it could not be written; nothing changed.
+        """
+        issued = self._store.issued(context.session_id, request.job_id, request.sequence)
+        if issued is None or issued.receipt.client_peer_id != peer_id_to_bytes(context.peer_id):
+            raise fault(ReceiptFault.UNKNOWN_RECEIPT, "no such receipt was issued to this peer")
+        receipt = issued.receipt
+        verify_countersignature(receipt, request.signature, network=self._network, signer=issued.signer)
+        self._store.put_countersignature(context.session_id, request.job_id, request.sequence, request.signature)
+        account = self._accounts.get(context.session_id)
+        if account is not None:
+            account.wake(account.ledger.acknowledged(request.job_id, receipt.cost_micros, self._system.monotonic_s()))
+            self._forget_if_even(account)
+
+    async def last_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> bytes:
+        """Return the last receipt of a job of the caller's session that ended.
+
+        Raises:
+            ReceiptError: UNKNOWN_RECEIPT, or PIECES_WENT_BACK: an earlier receipt covers more than the caller received.
+            RpcError: FAILED_PRECONDITION: the job runs.
+            StoreError: the receipt could not be written.
+
+        Cancellation: safe.
+        """
+        bill = self._running.get(request.job_id)
+        if bill is not None and self._is_of(bill, context):
+            with trio.move_on_after(END_WAIT_S):
+                await bill.ended.wait()
+            if not bill.ended.is_set():
+                raise RpcError("the job runs; leave it first", status=StatusCode.FAILED_PRECONDITION)
+        bill = self._cut.get(request.job_id)
+        if bill is not None and self._is_of(bill, context):
+            return bill.final_receipt(request.delivered_pieces)
+        last = self._store.last_issued(context.session_id, request.job_id)
+        if last is None or last.receipt.client_peer_id != peer_id_to_bytes(context.peer_id):
+            raise fault(ReceiptFault.UNKNOWN_RECEIPT, "no receipt of such a job was issued to this peer")
+        return last.envelope
+
+    # --- inside ---
+
+    def _account_of(self, session: PayingSession) -> SessionAccount:
+        account = self._accounts.get(session.session_id)
+        if account is None:
+            terms = SessionTerms(
+                network=self._network,
+                session_id=session.session_id,
+                authorization=session.authorization,
+                signer=session.signer,
+            )
+            account = SessionAccount(terms, session.peer_id, key=self._key, store=self._store, system=self._system)
+            for unpaid in self._store.unpaid(session.session_id):
+                account.ledger.restore(
+                    unpaid.job_id, issued_micros=unpaid.issued_micros, acknowledged_micros=unpaid.acknowledged_micros
+                )
+        self._accounts[session.session_id] = account
+        self._accounts.move_to_end(session.session_id)
+        if len(self._accounts) > MAX_ACCOUNTS:
+            idle = next((account for account in self._accounts.values() if account.is_idle), None)
+            if idle is not None:
+                del self._accounts[idle.terms.session_id]
+        return account
+
+    def _is_of(self, bill: JobBill, context: CallContext) -> bool:
+        return bill.account.terms.session_id == context.session_id and bill.account.peer_id == context.peer_id
+
+    def _forget_if_even(self, account: SessionAccount) -> None:
+        """Forget an account that owes nothing; the session's next job makes it anew."""
+        if account.ledger.jobs == 0:
+            self._accounts.pop(account.terms.session_id, None)

@@ -1,0 +1,161 @@
+"""What the jobs of one session share at their host: the ledger of its slice, and where its receipts go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from hostmesh.identity.structs import Receipt
+from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_key import PeerKey
+from hostmesh.receipts.host_ledger import HostLedger
+from hostmesh.receipts.pricing import TOKENS_PER_PRICE
+from hostmesh.receipts.receipt import seal_receipt
+from hostmesh.receipts.terms import SessionTerms
+from hostmesh.system import System
+
+
+class WaitingJob(Protocol):
+    """A job that may wait for room (:class:`hostmesh.jobs.bill.JobBill`)."""
+
+    def wake(self) -> None:
+        """Go on."""
+        ...
+
+
+class IssuedReceipt(Protocol):
+    """A receipt as it is kept."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """What it says."""
+        ...
+
+    @property
+    def envelope(self) -> bytes:
+        """As it was sent."""
+        ...
+
+    @property
+    def signer(self) -> bytes:
+        """Whose countersignature it awaits, 20 bytes."""
+        ...
+
+
+class UnpaidJob(Protocol):
+    """A job whose client owes a countersignature."""
+
+    @property
+    def job_id(self) -> bytes:
+        """16 bytes."""
+        ...
+
+    @property
+    def issued_micros(self) -> int:
+        """By its last receipt."""
+        ...
+
+    @property
+    def acknowledged_micros(self) -> int:
+        """By the last one that was countersigned."""
+        ...
+
+
+class ReceiptFile(Protocol):
+    """Where a host keeps the receipts that it issued (:class:`hostmesh.receipts.store.ReceiptStore`).
+
+    Each method raises :class:`~hostmesh.errors.StoreError` when the file cannot be read or written.
+    """
+
+    def put_issued(self, receipt: Receipt, envelope: bytes, *, network: str, signer: bytes) -> None:
+        """Keep a receipt, and whose countersignature it awaits; on disk when this returns."""
+        ...
+
+    def issued(self, session_id: bytes, job_id: bytes, sequence: int) -> IssuedReceipt | None:
+        """Return a receipt that was issued."""
+        ...
+
+    def last_issued(self, session_id: bytes, job_id: bytes) -> IssuedReceipt | None:
+        """Return the last receipt of a job."""
+        ...
+
+    def put_countersignature(self, session_id: bytes, job_id: bytes, sequence: int, signature: bytes) -> None:
+        """Keep the client's signature of a receipt; on disk when this returns. Twice is once."""
+        ...
+
+    def unpaid(self, session_id: bytes) -> Iterable[UnpaidJob]:
+        """Return the jobs of a session whose receipts are not all countersigned."""
+        ...
+
+
+class SessionAccount:
+    """One session's ledger, and the bills of its jobs.
+
+    Args:
+        terms: of the session.
+        peer_id: of its client.
+        key: signs receipts.
+        store: keeps them.
+        system: clocks.
+    """
+
+    def __init__(
+        self, terms: SessionTerms, peer_id: PeerId, *, key: PeerKey, store: ReceiptFile, system: System
+    ) -> None:
+        self.terms = terms
+        self.peer_id = peer_id
+        self.ledger = HostLedger(slice_micros=terms.authorization.slice_micros)
+        self._key = key
+        self._store = store
+        self._system = system
+        self._jobs: dict[bytes, WaitingJob] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job of the session runs."""
+        return not self._jobs
+
+    def unix_s(self) -> float:
+        """Return the wall clock's time."""
+        return self._system.unix_s()
+
+    def monotonic_s(self) -> float:
+        """Return the ledger's time."""
+        return self._system.monotonic_s()
+
+    def tokens_of_a_slice(self, price_micros_per_mtok: int) -> int:
+        """Return how many tokens one slice pays for; of a free model, more than any context has."""
+        if price_micros_per_mtok == 0:
+            return 2**63
+        return self.ledger.slice_micros * TOKENS_PER_PRICE // price_micros_per_mtok
+
+    def begin(self, job_id: bytes, job: WaitingJob) -> None:
+        """Note a job that starts.
+
+        Raises:
+            ReceiptError: TOO_MANY_JOBS.
+        """
+        self.ledger.begin(job_id)
+        self._jobs[job_id] = job
+
+    def end(self, job_id: bytes) -> None:
+        """Forget a job that ended; the ledger knows what of it is unpaid."""
+        self._jobs.pop(job_id, None)
+
+    def wake(self, job_ids: Iterable[bytes]) -> None:
+        """Let jobs go on that the ledger gave room to."""
+        for job_id in job_ids:
+            self._jobs[job_id].wake()
+
+    def issue(self, receipt: Receipt) -> bytes:
+        """Sign a receipt and keep it.
+
+        Returns:
+            The envelope.
+
+        Raises:
+            StoreError: it could not be written; it must not leave.
+        """
+        envelope = seal_receipt(self._key, receipt, network=self.terms.network)
+        self._store.put_issued(receipt, envelope, network=self.terms.network, signer=self.terms.signer)
+        return envelope
