@@ -23,7 +23,7 @@ from hostmesh.net.peer_id import PeerId, peer_id_from_bytes
 from hostmesh.receipts.chain import JobInput, input_sha256
 from hostmesh.receipts.counting import TokenCounter, check_completion, check_prompt, fitting
 from hostmesh.receipts.reasons import ReceiptFault, fault
-from hostmesh.receipts.receipt import check_growth, check_sound, check_successor, open_sealed
+from hostmesh.receipts.receipt import check_later, check_sound, open_sealed
 from hostmesh.receipts.transcript import DeliveredPiece, OutputTranscript
 from hostmesh.v1 import job_pb2
 from hostmesh.wire.bounds import parse
@@ -113,15 +113,10 @@ def _check_pair(one: Receipt, other: Receipt) -> None:
             raise fault(ReceiptFault.NOT_PROVED, "the two receipts are not of one job")
     if earlier == later:
         raise fault(ReceiptFault.NOT_PROVED, "the two receipts are the same")
-    if earlier.sequence == later.sequence:
-        raise fault(ReceiptFault.EQUIVOCATION, f"two receipts {earlier.sequence} of the job differ")
     for name in _CONSTANT:
         if getattr(earlier, name) != getattr(later, name):
             raise fault(ReceiptFault.EQUIVOCATION, f"two receipts of the job differ in {name}")
-    if later.sequence == earlier.sequence + 1:
-        check_successor(later, earlier)
-    else:
-        check_growth(later, earlier)
+    check_later(later, earlier)
 
 
 def _check_transcript(receipt: Receipt, transcript: OutputTranscript, counter: TokenCounter | None) -> None:

@@ -97,8 +97,6 @@ class ReceiptFault(StrEnum):
     """More at once than may be owed without a countersignature."""
     OVER_LIMIT = "OVER_LIMIT"
     """More than the session's spending limit."""
-    OVER_BUDGET = "OVER_BUDGET"
-    """More than this client's own budget."""
     SLICE_TOO_SMALL = "SLICE_TOO_SMALL"
     """One step of the work costs more than the slice."""
     TOO_MANY_JOBS = "TOO_MANY_JOBS"
@@ -120,6 +118,8 @@ class ReceiptFault(StrEnum):
     """The host's grant does not verify or answers another authorisation."""
     BAD_QUOTE = "BAD_QUOTE"
     """The job's quote does not verify, is missing, or is of other parties."""
+    NO_SESSION = "NO_SESSION"
+    """A line of a file belongs to a session or job that does not precede it."""
     NOT_PROVED = "NOT_PROVED"
     """The material shows no lie."""
 

@@ -227,14 +227,16 @@ def check_successor(receipt: Receipt, previous: Receipt | None) -> None:
         _check_growth(receipt, previous)
 
 
-def check_growth(later: Receipt, earlier: Receipt) -> None:
-    """Check that of two receipts of one job, by sequence, the later one takes nothing back.
+def check_later(later: Receipt, earlier: Receipt) -> None:
+    """Check that of two receipts of one job the later one takes nothing back, whatever came between.
 
     Raises:
-        ReceiptError: AFTER_END, PROMPT_WENT_BACK, COMPLETION_WENT_BACK, PIECES_WENT_BACK, OUTPUT_REWRITTEN,
-            WRONG_FIRST_PIECE or WRONG_TIME.
+        ReceiptError: as :func:`check_successor`, but for OUT_OF_ORDER.
     """
-    _check_growth(later, earlier)
+    if later.sequence <= earlier.sequence + 1:
+        check_successor(later, earlier)
+    else:
+        _check_growth(later, earlier)
 
 
 def open_receipt(envelope: bytes, terms: JobTerms, *, previous: Receipt | None, now: float) -> SignedReceipt:

@@ -24,8 +24,8 @@ from tests.unit.jobs.kit import (
 
 from hostmesh.errors import RemoteProtocolError, StoreError
 from hostmesh.jobs.client import JobManager
-from hostmesh.jobs.offer import quote_domain
 from hostmesh.net.envelope import seal_envelope
+from hostmesh.receipts.quote import quote_domain
 from hostmesh.v1 import envelope_pb2, job_pb2
 
 SESSION = FakeSession()

@@ -8,10 +8,11 @@ import pytest
 from tests.unit.jobs.kit import CLIENT_KEY, HOST_KEY, NETWORK, OTHER_KEY
 
 from hostmesh.errors import BadSignatureError, FrameTooLargeError, JobError, MalformedMessageError, RemoteProtocolError
-from hostmesh.jobs.offer import PAYLOAD_TYPE, QuoteOffer, open_quote, quote_domain, seal_quote
+from hostmesh.jobs.offer import QuoteOffer, open_quote, seal_quote
 from hostmesh.jobs.quotes import QuotedTerms
 from hostmesh.net.envelope import seal_envelope
 from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.receipts.quote import PAYLOAD_TYPE, quote_domain
 from hostmesh.v1 import envelope_pb2, job_pb2
 
 NOW = 1_900_000_000
