@@ -1,8 +1,9 @@
 """The files of one SDK in its data directory: its peer key, and what its features keep.
 
-``peer.key``; ``reputation.sqlite3`` and ``standings.sqlite3``, what hosts were worth; ``sequence.sqlite3``, the numbers
-of our own records; ``bans.sqlite3`` and ``revocations.sqlite3``, what proofs and operators void; ``peers.sqlite3``, the
-peer cache; ``calls.sqlite3``, calls with idempotency keys.
+``peer.key``; ``reputation.sqlite3`` and ``standings.sqlite3``, what hosts were worth; ``neighbours.sqlite3``, what
+peers were like to be connected with; ``sequence.sqlite3``, the numbers of our own records; ``bans.sqlite3`` and
+``revocations.sqlite3``, what proofs and operators void; ``peers.sqlite3``, the peer cache; ``calls.sqlite3``, calls
+with idempotency keys.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hostmesh.net.fallback import MAX_PEERS as MAX_FALLBACK_ADDRESSES
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey, open_peer_key
 from hostmesh.reputation.book import ReputationBook
+from hostmesh.reputation.peer_score_book import PeerScoreBook
 from hostmesh.reputation.standing_book import StandingBook
 from hostmesh.rpc.key_store import KeyStore
 from hostmesh.settings import LoadedSettings
@@ -58,6 +60,11 @@ class DataFiles:
     def standings(self) -> StandingBook:
         """Who is blacklisted, preferred or paused."""
         return self._closed_later(StandingBook(self._dir / "standings.sqlite3", system=self._system))
+
+    @cached_property
+    def neighbours(self) -> PeerScoreBook:
+        """What peers were like as neighbours."""
+        return self._closed_later(PeerScoreBook(self._dir / "neighbours.sqlite3", system=self._system))
 
     @cached_property
     def sequences(self) -> SequenceStore:

@@ -56,6 +56,7 @@ class NodeRunner:
             announce_addresses=settings.announce_addresses if options.announce is None else options.announce,
             bootstrap_addresses=settings.bootstrap_nodes if options.bootstrap is None else options.bootstrap,
             fallback_peers=self.files.fallback_peers,
+            peer_scores=self.files.neighbours,
             enable_dht=settings.enable_dht,
             dht_server=self.serve_dht,
             protocol_prefix=settings.protocol_prefix,

@@ -9,6 +9,7 @@ from hostmesh.net.address import AddressScope, parse_address, scope_of_ip, split
 from hostmesh.net.backoff import FIRST_RETRY_S, MAX_RETRY_S
 from hostmesh.net.fallback import FallbackPeers
 from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_scores import PeerScores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class NodeConfig:
     """Peers to stay connected to, each with ``/p2p/<peer id>``."""
     fallback_peers: FallbackPeers | None = None
     """Names peers that were reached before, for when no bootstrap peer answers; see :mod:`hostmesh.net.fallback`."""
+    peer_scores: PeerScores | None = None
+    """Judges peers as neighbours: poor ones make room first, blacklisted ones are not dialled. None: nobody does."""
     enable_dht: bool = True
     dht_server: bool = False
     """Whether to answer other nodes' DHT queries."""

@@ -92,6 +92,12 @@ class Connector:
             ongoing = self._dialing.get(peer_id)
             left_s = deadline - trio.current_time()
             if ongoing is None:
+                if not self._pool.may_dial(peer_id):
+                    raise DialError(
+                        f"{peer_id} is blacklisted as a neighbour: its connections failed again and again",
+                        stage="limit",
+                        remedy="wait, or want the peer (Node.want), or make it a bootstrap peer",
+                    )
                 return await self._dial(peer_id, addresses, deadline)
             with trio.move_on_after(max(0.0, left_s)) as scope:
                 await ongoing.done.wait()

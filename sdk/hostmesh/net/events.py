@@ -65,6 +65,8 @@ class ConnectionClosed:
     lasted_s: float
     is_last: bool
     """Whether the peer has no connection now."""
+    rtt_s: float | None = None
+    """Its round trip, by the last ping; None: not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ class FallbackLoop:
         max_connections: what the node holds.
         timeout_s: for each peer.
         system: random bytes.
+        is_poor: whether a peer is a poor neighbour; such are dialled last.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class FallbackLoop:
         max_connections: int,
         timeout_s: float,
         system: System,
+        is_poor: Callable[[PeerId], bool] = lambda peer_id: False,
     ) -> None:
+        self._is_poor = is_poor
         self._node = node
         self._bootstrap = bootstrap
         self._peers = peers
@@ -143,4 +146,4 @@ class FallbackLoop:
                 continue
             if peer_id is not None and peer_id != self._node.peer_id and peer_id not in self._node.connected_peers():
                 known.setdefault(peer_id, []).append(address)
-        return known
+        return dict(sorted(known.items(), key=lambda each: self._is_poor(each[0])))

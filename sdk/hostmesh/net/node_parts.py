@@ -63,6 +63,7 @@ class NodeParts:
             max_inbound_share=config.max_inbound_share,
             tell=self.events.tell,
             is_wanted=lambda peer_id: self.peering.is_wanted(peer_id),
+            scores=config.peer_scores,
         )
         self.background = set(HOUSEKEEPING)
         self.identify = Identify(
@@ -107,6 +108,8 @@ class NodeParts:
             system=system,
         )
         self.events.listen(self.peering.note)
+        if config.peer_scores is not None:
+            self.events.listen(config.peer_scores.note)
         self.events.listen_for(NetworkChanged, self._on_network_changed)
         self.dial_backs = DialBacks(
             node, self.pool, self.identify, self.listening, self.connector, self._keeper, network, system=system

@@ -83,6 +83,7 @@ class Peering:
                 max_connections=config.max_connections,
                 timeout_s=self._timeout_s,
                 system=system,
+                is_poor=pool.is_poor,
             )
 
     # --- for as long as the node runs ---

@@ -19,6 +19,7 @@ from hostmesh.net.dial_policy import target_network
 from hostmesh.net.events import CloseCause, ConnectionClosed, ConnectionOpened, NodeEvent
 from hostmesh.net.ledger import Ledger, NodeUsage
 from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_scores import POOR_SCORE, EqualPeers, PeerScores
 
 MAX_PER_PEER = 4
 """Connections of one peer. One is usual, two when both sides dial at once."""
@@ -71,6 +72,8 @@ class ConnectionWatch:
 class ConnectionPool:
     """At most ``max_connections`` connections; the least recently used idle one makes room for a new outbound one.
 
+    Those of poor neighbours go before all others.
+
     Args:
         max_connections: in both directions together, >= 1.
         protected: peers whose connections are never trimmed.
@@ -78,6 +81,7 @@ class ConnectionPool:
             dialling us, at least :data:`MAX_PER_PEER`: keys cost a stranger nothing, addresses do. Loopback is exempt.
         tell: is told every connection that comes or goes.
         is_wanted: whether a peer's connections are not trimmed either, asked each time.
+        scores: judges the peers; None = nobody does.
     """
 
     def __init__(
@@ -88,11 +92,13 @@ class ConnectionPool:
         max_inbound_share: float = 1.0,
         tell: Callable[[NodeEvent], None] = lambda event: None,
         is_wanted: Callable[[PeerId], bool] = lambda peer_id: False,
+        scores: PeerScores | None = None,
     ) -> None:
         self._max_connections = max_connections
         self._protected = protected
         self._tell_event = tell
         self._is_wanted = is_wanted
+        self._scores = scores or EqualPeers()
         self._max_inbound = max(MAX_PER_PEER, math.ceil(max_connections * max_inbound_share))
         self._inbound: Counter[str] = Counter()
         self._connections: dict[PeerId, list[Connection]] = {}
@@ -190,6 +196,14 @@ class ConnectionPool:
 
         return release
 
+    def is_poor(self, peer_id: PeerId) -> bool:
+        """Tell whether a peer is a poor neighbour: the first to make room, and the last to be dialled."""
+        return self._scores.score_of(peer_id) < POOR_SCORE
+
+    def may_dial(self, peer_id: PeerId) -> bool:
+        """Tell whether a peer may be dialled: it is a bootstrap peer, or wanted, or not blacklisted as a neighbour."""
+        return self._is_protected(peer_id) or self._scores.may_dial(peer_id)
+
     async def make_room(self) -> None:
         """Close idle connections until one more fits; that of a peer of :meth:`retain` only where there is no other.
 
@@ -205,7 +219,7 @@ class ConnectionPool:
                     remedy="end some calls, or raise max_connections",
                 )
             retained = self._retained_peers()
-            victim = min(idle, key=lambda each: (each.peer_id in retained, each.used_at_s))
+            victim = min(idle, key=lambda each: (each.peer_id in retained, self._preference(each)))
             self.remove(victim)
             await victim.close()
 
@@ -227,8 +241,12 @@ class ConnectionPool:
             and each.peer_id not in retained
             and not self._is_protected(each.peer_id)
         ]
-        idle.sort(key=lambda each: each.used_at_s, reverse=True)
+        idle.sort(key=self._preference, reverse=True)
         return [each for each in idle[KEPT_IDLE:] if now - each.used_at_s >= IDLE_S]
+
+    def _preference(self, connection: Connection) -> tuple[bool, float]:
+        """Return what orders idle connections, those to be kept last: poor neighbours, then by their last use."""
+        return not self.is_poor(connection.peer_id), connection.used_at_s
 
     def _is_protected(self, peer_id: PeerId) -> bool:
         return peer_id in self._protected or self._is_wanted(peer_id)
@@ -292,6 +310,7 @@ class ConnectionPool:
                 cause=connection.muxer.close_cause if connection.is_closed else CloseCause.CLOSED,
                 lasted_s=now - connection.began_s,
                 is_last=not connections,
+                rtt_s=connection.rtt_s,
             )
         )
         if not connections:
