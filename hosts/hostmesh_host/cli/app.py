@@ -11,6 +11,7 @@ from hostmesh.cli.options import invocation
 from hostmesh_host.cli import models
 from hostmesh_host.cli.bind import bind
 from hostmesh_host.cli.offer import register, status, update, withdraw
+from hostmesh_host.cli.revoke import revoke
 from hostmesh_host.cli.start import start
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command()(update)
 app.command()(withdraw)
 app.command()(status)
 app.command()(bind)
+app.command()(revoke)
 app.add_typer(models.app, name="models")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,8 +38,11 @@ def bind(
     ] = None,
     network: options.Network = None,
     revocation_epoch: Annotated[
-        int, typer.Option("--revocation-epoch", min=0, help="Above that of the bindings to revoke.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--revocation-epoch", min=0, help="Voids bindings of lower ones. Default: that of the binding it replaces."
+        ),
+    ] = None,
     as_json: options.AsJson = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -61,14 +65,12 @@ def bind(
         bound = parse_peer_id(peer_id) if peer_id is not None else _own_peer_id(for_host(loaded))
     except InvalidAddressError as error:
         raise UsageError(error.message, remedy="give the id that the host's start prints: 12D3KooW...") from error
-    binding = sign_binding(
-        signer,
-        bound,
-        network=loaded.settings.network,
-        now=time.time(),
-        lifetime_s=days * DAY_S,
-        revocation_epoch=revocation_epoch,
+    sign = partial(
+        sign_binding, signer, bound, network=loaded.settings.network, now=time.time(), lifetime_s=days * DAY_S
     )
+    binding = sign(revocation_epoch=revocation_epoch or 0)
+    if revocation_epoch is None and (epoch := _epoch_replaced(target, binding.operator, binding.peer_id)):
+        binding = sign(revocation_epoch=epoch)
     save_binding(target, binding)
     if as_json:
         print_json(
@@ -76,12 +78,24 @@ def bind(
                 "peer_id": bound,
                 "operator": signer.address,
                 "expires_at_unix_s": binding.expires_at_unix_s,
+                "revocation_epoch": binding.revocation_epoch,
                 "path": str(target),
             }
         )
     else:
         print(f"{signer.address} binds {bound} for {days} days")
         print(f"in {target}")
+
+
+def _epoch_replaced(target: Path, operator: bytes, peer_id: bytes) -> int:
+    """Return the epoch of the binding that is replaced: under a lower one the host would not be believed."""
+    from hostmesh import KeyFileError, load_binding
+
+    try:
+        before = load_binding(target)
+    except KeyFileError:
+        return 0  # there is none, or nobody can read it
+    return before.revocation_epoch if (before.operator, before.peer_id) == (operator, peer_id) else 0
 
 
 def _own_peer_id(loaded: LoadedSettings) -> PeerId:

@@ -105,4 +105,4 @@ class RevocationStore:
                     entry.signed,
                 ),
             )
-            delete_beyond_room(db, "revocations", network=network, subnet=entry.subnet, most=MAX_REVOCATIONS)
+            delete_beyond_room(db.execute, "revocations", network=network, subnet=entry.subnet, most=MAX_REVOCATIONS)

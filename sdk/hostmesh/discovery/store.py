@@ -7,7 +7,7 @@ may have lost. Two records of one sequence would look like equivocation, so each
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from hostmesh.discovery.bans import MAX_BANS, Ban
@@ -141,7 +141,7 @@ class BanStore:
                     ban.epoch.to_bytes(_EPOCH_BYTES, "big"),
                 ),
             )
-            delete_beyond_room(db, "bans", network=network, subnet=ban.subnet, most=MAX_BANS)
+            delete_beyond_room(db.execute, "bans", network=network, subnet=ban.subnet, most=MAX_BANS)
 
 
 _SELECT_BANS = "SELECT peer_id, banned_at_unix_s, familiarity, introducer, proof, subnet, epoch FROM bans"
@@ -160,11 +160,13 @@ def _to_ban(row: tuple[str, float, int, str | None, bytes | None, str, bytes]) -
     )
 
 
-def delete_beyond_room(db: sqlite3.Connection, table: str, *, network: str, subnet: str, most: int) -> None:
+def delete_beyond_room(
+    execute: Callable[[str, dict[str, object]], object], table: str, *, network: str, subnet: str, most: int
+) -> None:
     """Delete what there is no room for, as :func:`hostmesh.discovery.room.make_room` takes it out.
 
     Args:
-        db: in a transaction.
+        execute: of a database in a transaction.
         table: has the columns network, subnet and familiarity, and a rowid that counts up.
         network: whose rows; each network has room of its own.
         subnet: of the row that was put in.
@@ -176,7 +178,7 @@ def delete_beyond_room(db: sqlite3.Connection, table: str, *, network: str, subn
             inside += f" AND familiarity = {Familiarity.STRANGER:d}"
         if room.is_of_subnet:
             inside += " AND subnet = :subnet"
-        db.execute(
+        execute(
             f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {inside} "  # noqa: S608
             "ORDER BY familiarity DESC, rowid DESC LIMIT -1 OFFSET :most)",
             {"network": network, "subnet": subnet, "most": room.most},
