@@ -161,9 +161,8 @@ class JobBill:
             self._reservation.settle(self.usage().cost_micros)
             self.account.wake(ledger.end(self.job_id))
         elif state is JobState.FAILED:
-            acknowledged = ledger.acknowledged_micros(self.job_id)
             self.account.wake(ledger.write_off(self.job_id))
-            self._reservation.settle(acknowledged)
+            self._reservation.release()
             self._cut_state = state
         else:
             self._reservation.settle(self._cost(self._prompt_tokens, self._chain.completion_tokens))

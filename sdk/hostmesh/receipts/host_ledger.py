@@ -229,11 +229,6 @@ class HostLedger:
         """
         return self._leave(job_id, self._open(job_id))
 
-    def acknowledged_micros(self, job_id: bytes) -> int:
-        """Return what the client countersigned of a job that runs or is not paid for."""
-        job = self._jobs.get(job_id)
-        return 0 if job is None else job.acknowledged
-
     def write_off(self, job_id: bytes) -> tuple[bytes, ...]:
         """Note that a job failed by the host's fault: nothing is owed for it but what was countersigned.
 

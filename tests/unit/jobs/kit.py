@@ -165,14 +165,14 @@ CLIENT_WALLET = Wallet.from_private_key(bytes(range(3, 35)))
 OPERATOR = bytes(range(20))
 
 
-def authorization(limit: int, slice_micros: int) -> SessionAuthorization:
+def authorization(limit: int, slice_micros: int, model_id: str = CHAT) -> SessionAuthorization:
     return SessionAuthorization(
         client=CLIENT_WALLET.address_bytes,
         operator=OPERATOR,
         client_peer_id=peer_id_to_bytes(CLIENT_KEY.peer_id),
         host_peer_id=peer_id_to_bytes(HOST_KEY.peer_id),
         nonce=bytes(32),
-        model_id=CHAT,
+        model_id=model_id,
         max_price_micros_per_mtok=CHAT_PRICE.micros_per_mtok,
         currency="USD",
         spending_limit_micros=limit,
@@ -187,8 +187,11 @@ class Purse:
     """One session's money, kept by the plainest means: the model that the server is compared with."""
 
     limit: int
+    signed_limit: int = 10_000
+    """What the client authorised; ``limit`` is what the host lets it spend."""
     slice_micros: int = 10_000
     session_id: bytes = b"s" * 16
+    model_id: str = CHAT
     peer_id: PeerId = CLIENT_KEY.peer_id
     signer: bytes = CLIENT_WALLET.address_bytes
     price_ceiling: int = CHAT_PRICE.micros_per_mtok
@@ -202,7 +205,7 @@ class Purse:
 
     @property
     def authorization(self) -> SessionAuthorization:
-        return authorization(self.limit, self.slice_micros)
+        return authorization(self.signed_limit, self.slice_micros, self.model_id)
 
     @property
     def max_price_micros_per_mtok(self) -> int:
@@ -254,7 +257,7 @@ class FakeSession:
 
     @property
     def authorization(self) -> SessionAuthorization:
-        return authorization(self.spending_limit_micros, self.slice_micros)
+        return authorization(self.spending_limit_micros, self.slice_micros, self.model_id)
 
     def countersign(self, receipt: Receipt) -> bytes:
         return CLIENT_WALLET.sign(receipt, NETWORK)
@@ -337,6 +340,7 @@ def make_host(
         found = purses.get(context.session_id)
         if found is None:
             raise RpcError("no session", status=StatusCode.UNAUTHENTICATED, reason="UNAUTHORIZED")
+        found.model_id = model_id
         return found
 
     server = JobServer(

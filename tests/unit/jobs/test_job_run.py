@@ -105,7 +105,7 @@ async def test_a_whole_answer_can_be_asked_for(autojump_clock: trio.testing.Mock
 
 
 async def test_a_free_model_embeds_texts(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
-    host = make_host(purse=Purse(limit=0))
+    host = make_host(purse=Purse(limit=0, signed_limit=0))
     manager, _ = make_client(host, nursery)
     session = FakeSession(model_id=EMBED, max_price_micros_per_mtok=0, spending_limit_micros=0)
     async with manager.run(session, texts=["abc", "a b"]) as job:
@@ -120,9 +120,9 @@ async def test_the_quote_holds_no_prompt(autojump_clock: trio.testing.MockClock,
     manager, wire = make_client(host, nursery)
     async with manager.run(SESSION, prompt=PROMPT, system_prompt="hidden rules") as job:
         await job.read_text()
-    quote, run = wire.ours
+    quote, run, countersign = wire.ours
     for word in (PROMPT, "hidden rules", "secret"):
-        assert word.encode() not in quote.sent
+        assert word.encode() not in quote.sent + countersign.sent
         assert word.encode() in run.sent
     await manager.request_quote(HOST_KEY.peer_id, CHAT, prompt_tokens_estimate=5)
     assert len(host.engine.works) == 1, "a quote does no work"
@@ -420,7 +420,9 @@ async def test_an_engine_that_counts_more_than_was_reserved_bears_the_difference
     manager, _ = make_client(host, nursery)
     async with manager.run(SESSION, prompt=PROMPT, max_output_tokens=5) as job:
         await job.read_text()
-    assert (job.usage.prompt_tokens, job.usage.completion_tokens) == (PROMPT_TOKENS, 5)
+    assert (job.usage.prompt_tokens, job.usage.completion_tokens) == (PROMPT_TOKENS, 3), (
+        "what no piece shows is not billed"
+    )
 
 
 async def test_a_connection_that_is_lost_counts_against_the_host_once_it_had_accepted(

@@ -18,6 +18,7 @@ from tests.unit.jobs.kit import (
     FakeSession,
     Host,
     Liar,
+    Purse,
     make_client,
     make_host,
 )
@@ -170,7 +171,7 @@ async def test_an_honest_reseal_passes_so_that_the_lies_above_are_what_is_refuse
 async def test_a_host_that_lets_a_session_spend_more_than_was_signed_is_found(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    host, book = make_host(), Book()
+    host, book = make_host(purse=Purse(limit=10_000, signed_limit=3)), Book()
     manager, _ = make_client(host, nursery, book=book)
     session = FakeSession(spending_limit_micros=3)
 
@@ -180,7 +181,7 @@ async def test_a_host_that_lets_a_session_spend_more_than_was_signed_is_found(
         assert job.usage.cost_micros == 2
 
     await one()
-    with pytest.raises(RemoteProtocolError, match="limited to 3"):
+    with pytest.raises(RemoteProtocolError, match="limit is 3"):
         await one()
     assert book.outcomes == [(HOST_KEY.peer_id, True), (HOST_KEY.peer_id, False)]
 

@@ -13,21 +13,7 @@ TEXTS = EmbeddingWork(model_id="m", texts=("a", "b", "c"))
 
 
 def meter(*, reserved: int = 20, most: int = 10, prompt: int | None = 5) -> TokenMeter:
-    made = TokenMeter(
-        reserved_tokens=reserved,
-        max_output_tokens=most,
-        prompt_tokens=prompt,
-        price_micros_per_mtok=1_000_000,
-        currency="USD",
-    )
-    assert counts(made) == (0, 0, 0), "a job that waits costs nothing"
-    made.start()
-    return made
-
-
-def counts(of: TokenMeter) -> tuple[int, int, int]:
-    usage = of.usage()
-    return usage.prompt_tokens, usage.completion_tokens, usage.cost_micros
+    return TokenMeter(reserved_tokens=reserved, max_output_tokens=most, prompt_tokens=prompt)
 
 
 def finished(prompt: int, completion: int) -> Finished:
@@ -53,11 +39,9 @@ def test_pieces_count_one_token_each_unless_the_engine_counts() -> None:
     assert m.piece(TextPiece(text="a"))
     assert m.piece(TextPiece(text=""))
     assert m.piece(TextPiece(text="b"))
-    assert counts(m) == (5, 2, 7)
+    assert m.completion_tokens == 2
     assert m.piece(TextPiece(text="c", completion_tokens=6))
-    assert counts(m) == (5, 6, 11)
-    m.finish(finished(4, 7))
-    assert counts(m) == (4, 7, 11)
+    assert m.completion_tokens == 6
 
 
 def test_a_piece_over_the_limit_is_not_counted() -> None:
@@ -65,7 +49,14 @@ def test_a_piece_over_the_limit_is_not_counted() -> None:
     assert m.piece(TextPiece(text="a"))
     assert m.piece(TextPiece(text="b"))
     assert not m.piece(TextPiece(text="c"))
-    assert counts(m) == (5, 2, 7)
+    assert m.completion_tokens == 2
+
+
+def test_a_piece_over_what_was_reserved_is_not_counted() -> None:
+    m = meter(reserved=7, most=10, prompt=5)
+    assert m.piece(TextPiece(text="a", completion_tokens=2))
+    assert not m.piece(TextPiece(text="b", completion_tokens=3))
+    assert m.completion_tokens == 2
 
 
 def test_a_count_that_goes_back_or_below_nothing_is_the_engines_failure() -> None:
@@ -74,18 +65,16 @@ def test_a_count_that_goes_back_or_below_nothing_is_the_engines_failure() -> Non
     with pytest.raises(EngineError):
         m.piece(TextPiece(text="b", completion_tokens=2))
     with pytest.raises(EngineError):
-        m.finish(finished(-1, 0))
+        m.billed_prompt_tokens(finished(-1, 0))
+
+
+def test_a_prompt_that_was_counted_beforehand_stays_as_counted() -> None:
+    assert meter(prompt=5).billed_prompt_tokens(finished(8, 10)) == 5
+    assert meter(prompt=5).billed_prompt_tokens(finished(3, 10)) == 5
 
 
 def test_what_an_engine_counts_beyond_the_reservation_is_the_hosts_loss() -> None:
-    m = meter(reserved=15, most=10, prompt=5)
-    m.finish(finished(8, 10))
-    assert counts(m) == (5, 10, 15)
-    m.finish(finished(100, 100))
-    assert counts(m) == (5, 10, 15)
-
-
-def test_a_prompt_that_nobody_counted_yet_costs_nothing() -> None:
-    m = meter(prompt=None)
-    m.piece(TextPiece(text="a"))
-    assert counts(m) == (0, 1, 1)
+    m = meter(reserved=15, most=10, prompt=None)
+    m.piece(TextPiece(text="a", completion_tokens=9))
+    assert m.billed_prompt_tokens(finished(4, 9)) == 4
+    assert m.billed_prompt_tokens(finished(100, 9)) == 6

@@ -32,7 +32,7 @@ TEXTS = build_input(texts=["abcd", "ef"])
 
 
 def accepted() -> job_pb2.RunResponse:
-    return job_pb2.RunResponse(accepted=job_pb2.JobAccepted(job_id=b"j" * 16, queue_position=2))
+    return job_pb2.RunResponse(accepted=job_pb2.JobAccepted(job_id=b"q" * 16, queue_position=2))
 
 
 def text(index: int, value: str = "x") -> job_pb2.RunResponse:
@@ -58,7 +58,7 @@ def play(*responses: job_pb2.RunResponse, wire: WireInput = CHAT, end: bool = Tr
 
 def test_a_chat_job_is_read_in_order() -> None:
     events = play(accepted(), text(0, "Hel"), text(1, "lo"), completed(reason="length"))
-    assert events[0] == Accepted(job_id=b"j" * 16, queue_position=2)
+    assert events[0] == Accepted(job_id=b"q" * 16, queue_position=2)
     assert events[1:3] == [
         TextDelta(index=0, text="Hel", completion_tokens=1),
         TextDelta(index=1, text="lo", completion_tokens=2),
