@@ -24,35 +24,30 @@ from hostmesh.errors import (
     TransportError,
     UsageError,
 )
-from hostmesh.identity.delegation import delegation_of_message, digest_of_delegation, sign_revocation
+from hostmesh.identity.delegation import digest_of_delegation, sign_revocation
+from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.typed_data import typed_digest
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.sessions.budget import Budget
 from hostmesh.sessions.client_book import ClientBook
-from hostmesh.sessions.client_errors import session_error
+from hostmesh.sessions.client_errors import GONE, over, session_error
 from hostmesh.sessions.client_record import ClientRecord, ClientState
 from hostmesh.sessions.client_revocations import RevocationOutcome, RevocationPusher
-from hostmesh.sessions.client_store import ClientStore, PendingRevocation
-from hostmesh.sessions.client_terms import ChoiceLike, SessionWish, draft_terms
-from hostmesh.sessions.opening import SessionOpener
+from hostmesh.sessions.client_store import ClientStore
+from hostmesh.sessions.client_terms import ChoiceLike, SessionWish, draft_terms, owner_of
+from hostmesh.sessions.opening import BindingBook, Entry, SessionOpener
 from hostmesh.sessions.reasons import Reason
 from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Session
+from hostmesh.sessions.work import WorkLimit
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
 
 logger = logging.getLogger("hostmesh.sessions")
 
 DEFAULT_LIFETIME_S = 3600
-_GONE = {
-    Reason.UNKNOWN_CHALLENGE: Reason.UNKNOWN_SESSION,
-    Reason.REPLAYED: Reason.SESSION_CLOSED,
-    Reason.EXPIRED: Reason.SESSION_EXPIRED,
-    Reason.DELEGATION_EXPIRED: Reason.SESSION_EXPIRED,
-    Reason.DELEGATION_REVOKED: Reason.DELEGATION_REVOKED,
-}
-"""What it means for a session that is resumed when the host refuses its authorisation with this word."""
+DEFAULT_WORK = WorkLimit()
 
 
 class SessionManager:
@@ -66,6 +61,7 @@ class SessionManager:
         system: clocks.
         store: keeps sessions, budgets and revocations; None = in memory. The caller closes it.
         delegation: the owner's word that the wallet may open sessions in its name.
+        bindings: knows which bindings of hosts are void; None = whichever holds by itself.
 
     Raises:
         UsageError: the delegation is to another key, or malformed.
@@ -82,6 +78,7 @@ class SessionManager:
         system: System | None = None,
         store: ClientStore | None = None,
         delegation: pb.Delegation | None = None,
+        bindings: BindingBook | None = None,
     ) -> None:
         self._caller = caller
         self._wallet = wallet
@@ -91,11 +88,12 @@ class SessionManager:
         self._delegation = delegation
         self._client = wallet.address_bytes
         if delegation is not None:
-            self._client = _owner_of(delegation, wallet)
+            self._client = owner_of(delegation, wallet.address_bytes)
         self._store = store or ClientStore(None, network=network)
         self._book = ClientBook(self._store, peer_id=peer_id, system=self._system)
-        self._opener = SessionOpener(caller, network=network, system=self._system)
-        self._revocations = RevocationPusher(caller, self._store, self._system)
+        self._opener = SessionOpener(caller, network=network, system=self._system, bindings=bindings)
+        self.revocations = RevocationPusher(caller, self._store, self._system)
+        """Tells hosts of revocations, also those of earlier runs, until they have them."""
 
     @property
     def delegation(self) -> pb.Delegation | None:
@@ -115,6 +113,8 @@ class SessionManager:
         currency: str | None = None,
         slice_micros: int | None = None,
         lifetime_s: int = DEFAULT_LIFETIME_S,
+        deposit_proof: bytes = b"",
+        work: WorkLimit = DEFAULT_WORK,
         timeout_s: float = 10.0,
     ) -> AsyncIterator[Session]:
         """Open a session for the life of the block.
@@ -129,7 +129,9 @@ class SessionManager:
                 either side can lose. 0 only for a free model; None = what 8,192 tokens cost at the ceiling, or the
                 limit where that is less.
             lifetime_s: 1 s to one day; a delegation may end the session before.
-            timeout_s: seconds for opening.
+            deposit_proof: for hosts that demand a deposit, as they describe it; 2,048 bytes at most.
+            work: the most work to do for a host that is under attack.
+            timeout_s: seconds for opening, the work not counted.
 
         Yields:
             The session. Leaving the block closes it, within 2 s at most, also when the block is cancelled.
@@ -144,7 +146,7 @@ class SessionManager:
             StoreError: the authorisation could not be written; it was not sent.
             UsageError: terms that no host can accept; nothing was sent.
 
-        Cost: two round trips on a warm connection.
+        Cost: two round trips on a warm connection; three and the work while the host is under attack.
         """
         session = await self.start_session(
             choice,
@@ -154,6 +156,8 @@ class SessionManager:
             currency=currency,
             slice_micros=slice_micros,
             lifetime_s=lifetime_s,
+            deposit_proof=deposit_proof,
+            work=work,
             timeout_s=timeout_s,
         )
         try:
@@ -172,6 +176,8 @@ class SessionManager:
         currency: str | None = None,
         slice_micros: int | None = None,
         lifetime_s: int = DEFAULT_LIFETIME_S,
+        deposit_proof: bytes = b"",
+        work: WorkLimit = DEFAULT_WORK,
         timeout_s: float = 10.0,
     ) -> Session:
         """Like :meth:`open_session`, for a session whose end the caller sees to with :meth:`Session.close`.
@@ -194,15 +200,10 @@ class SessionManager:
             network=self._network,
         )
         self.budget(draft.currency).require(draft.spending_limit_micros)
+        entry = Entry(deposit_proof=deposit_proof, work=work)
         deadline = trio.current_time() + timeout_s
         try:
-            challenge = await self._opener.challenge(choice, deadline)
-            now = int(self._system.unix_s())
-            terms = replace(draft, nonce=challenge.nonce, issued_at_unix_s=now, expires_at_unix_s=now + lifetime_s)
-            record = self._book.begin(
-                typed_digest(terms, self._network), terms, self._wallet.sign(terms, self._network), self._delegation
-            )
-            return await self._authorize(record, deadline)
+            return await self._open(choice, draft, entry, deadline)
         except RpcError as error:
             refused = session_error(error)
             if refused is None:
@@ -216,7 +217,9 @@ class SessionManager:
 
         One that is PENDING has no id yet: :meth:`resume` takes its ``authorization_digest``.
         """
-        return [Session(self._caller, self._book, record) for record in self._book.open_ones()]
+        return [
+            Session(self._caller, self._book, record, self._wallet, self._network) for record in self._book.open_ones()
+        ]
 
     async def resume(self, key: bytes, *, timeout_s: float = 10.0) -> Session:
         """Take a session up again, after a restart of either side or a lost answer.
@@ -237,44 +240,46 @@ class SessionManager:
         """
         record = self._book.find(key)
         if record is None:
-            raise _over(Reason.UNKNOWN_SESSION, "this client has no such session")
+            raise over(Reason.UNKNOWN_SESSION, "this client has no such session")
         state = record.state_at(self._system.unix_s())
         if state is ClientState.EXPIRED:
-            raise _over(Reason.SESSION_EXPIRED, "the session has expired")
+            raise over(Reason.SESSION_EXPIRED, "the session has expired")
         if state not in (ClientState.PENDING, ClientState.ACTIVE):
-            raise _over(Reason.SESSION_CLOSED, "the session was closed")
+            raise over(Reason.SESSION_CLOSED, "the session was closed")
         try:
             return await self._authorize(record, trio.current_time() + timeout_s)
         except RpcError as error:
             refused = session_error(error)
             if refused is None:
                 raise
-            gone = _GONE.get(Reason(refused.reason))
+            gone = GONE.get(Reason(refused.reason))
             if gone is None:
                 raise refused from error
             self._end(record, gone.value)
-            raise _over(gone, f"the host does not hold the session: {error.message}") from error
+            raise over(gone, f"the host does not hold the session: {error.message}") from error
 
     # --- ending ---
 
-    def end_sessions_of(self, peer_id: PeerId, reason: str = Reason.BINDING_REVOKED.value) -> int:
+    def end_sessions_of(self, peer_id: PeerId, operator: bytes, reason: str = Reason.BINDING_REVOKED.value) -> int:
         """End this client's sessions on a host at once, without asking it.
 
         Args:
             peer_id: the host.
+            operator: the wallet that answered for it, 20 bytes: any wallet may revoke, its own bindings only.
             reason: a stable word, which :attr:`Session.end_reason` shows.
 
         Returns:
             How many were open.
         """
-        return self._end_all([record for record in self._book.open_ones() if record.host == peer_id], reason)
+        ended = [each for each in self._book.open_ones() if (each.host, each.terms.operator) == (peer_id, operator)]
+        return self._end_all(ended, reason)
 
     async def revoke(
         self, delegation: pb.Delegation, *, revocation: pb.DelegationRevocation | None = None
     ) -> list[RevocationOutcome]:
         """Take a delegation back at every host that it names, all at once, and end its sessions here.
 
-        A host that cannot be reached is told again by :meth:`retry_revocations`; :meth:`pending_revocations` lists it.
+        A host that cannot be reached is told again every half minute; :attr:`revocations` lists what is pending.
 
         Args:
             delegation: what is taken back.
@@ -301,27 +306,11 @@ class SessionManager:
             raise UsageError("the revocation is of another delegation, or for another network")
         under = [record for record in self._book.open_ones() if record.terms.delegation_digest == digest]
         self._end_all(under, Reason.DELEGATION_REVOKED.value)
-        return await self._revocations.push(
+        return await self.revocations.push(
             revocation,
             [cap.host_peer_id for cap in delegation.host_caps],
             expires_at_unix_s=delegation.expires_at_unix_s,
         )
-
-    def pending_revocations(self) -> Sequence[PendingRevocation]:
-        """Return the revocations that hosts have not taken yet, also those of earlier runs.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        return self._revocations.pending()
-
-    async def retry_revocations(self) -> list[RevocationOutcome]:
-        """Tell the hosts once more that have not taken a revocation; the node does it every half minute.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        return await self._revocations.retry()
 
     # --- the budget ---
 
@@ -349,11 +338,33 @@ class SessionManager:
 
     # --- inside ---
 
-    async def _authorize(self, record: ClientRecord, deadline: float) -> Session:
+    async def _open(self, choice: ChoiceLike, draft: SessionAuthorization, entry: Entry, deadline: float) -> Session:
+        challenge = await self._opener.challenge(choice, deadline)
+        try:
+            return await self._answer(challenge, draft, entry, deadline)
+        except RpcError as error:
+            if challenge.work_bits or error.reason != Reason.WORK_REQUIRED.value:
+                raise
+        # An attack began between the two calls; the next challenge says how much work is asked.
+        return await self._answer(await self._opener.challenge(choice, deadline), draft, entry, deadline)
+
+    async def _answer(
+        self, challenge: pb.Challenge, draft: SessionAuthorization, entry: Entry, deadline: float
+    ) -> Session:
+        now = int(self._system.unix_s())
+        terms = replace(
+            draft, nonce=challenge.nonce, issued_at_unix_s=now, expires_at_unix_s=now + draft.expires_at_unix_s
+        )
+        record = self._book.begin(
+            typed_digest(terms, self._network), terms, self._wallet.sign(terms, self._network), self._delegation
+        )
+        return await self._authorize(record, deadline, replace(entry, work_bits=challenge.work_bits))
+
+    async def _authorize(self, record: ClientRecord, deadline: float, entry: Entry | None = None) -> Session:
         """Send the authorisation that is on disk, and take its grant."""
         is_new = record.state is ClientState.PENDING
         try:
-            grant, envelope = await self._opener.authorize(record, deadline)
+            grant, envelope = await self._opener.authorize(record, deadline, entry)
         except (RpcError, TransportError) as error:
             # Of a session that was refused nothing is left; of one whose answer is missing, everything.
             if is_new and not error.may_have_executed:
@@ -364,7 +375,7 @@ class SessionManager:
             raise
         if is_new:
             self._book.activate(record, grant, envelope)
-        return Session(self._caller, self._book, record)
+        return Session(self._caller, self._book, record, self._wallet, self._network)
 
     def _end_all(self, records: Sequence[ClientRecord], reason: str) -> int:
         for record in records:
@@ -382,19 +393,3 @@ class SessionManager:
             self._book.forget(record)
         except StoreError as error:
             logger.warning("a session that was refused is still on disk: %s", error.message)
-
-
-def _owner_of(delegation: pb.Delegation, wallet: Wallet) -> bytes:
-    try:
-        struct = delegation_of_message(delegation)
-    except MalformedMessageError as error:
-        raise UsageError(f"no delegation: {error.message}") from error
-    if struct.delegate != wallet.address_bytes:
-        raise UsageError(
-            "the delegation is to another key than this wallet's", remedy="authenticate with the session key"
-        )
-    return struct.owner
-
-
-def _over(reason: Reason, message: str) -> SessionError:
-    return SessionError(message, reason=reason.value, remedy="open a new session")

@@ -26,6 +26,13 @@ _REMEDIES = {
     Reason.CONTRACT_WALLET: "sign with a key, or look for a host that asks contract wallets",
     Reason.CONTRACT_UNAVAILABLE: "try again: the host could not ask the contract wallet",
     Reason.SESSIONS_UNAVAILABLE: "look for another host: this one cannot write its disk",
+    Reason.NOT_ALLOWED: "ask the host's operator to put your wallet on the list, or look for another host",
+    Reason.REPUTATION_TOO_LOW: "look for another host: this one asks for more than it has seen of your wallet",
+    Reason.DEPOSIT_REQUIRED: "give deposit_proof as the host's operator describes it, or look for another host",
+    Reason.DEPOSIT_REFUSED: "give another deposit_proof: the host's message says why, or look for another host",
+    Reason.DEPOSIT_UNAVAILABLE: "try again: the host could not check the deposit",
+    Reason.WORK_REQUIRED: "try again later: the host is under attack; or look for another host, or allow more work",
+    Reason.WORK_TOO_LITTLE: "try again; a newer hostmesh may be needed",
     Reason.DELEGATION_WRONG_HOST: _NEW_DELEGATION,
     Reason.DELEGATION_WRONG_MODEL: _NEW_DELEGATION,
     Reason.DELEGATION_WRONG_CURRENCY: _NEW_DELEGATION,
@@ -36,6 +43,15 @@ _REMEDIES = {
     Reason.DELEGATION_MISMATCH: "check that the delegation was signed for this network",
     Reason.DELEGATION_BAD_SIGNATURE: "check that the delegation was signed for this network",
 }
+
+GONE = {
+    Reason.UNKNOWN_CHALLENGE: Reason.UNKNOWN_SESSION,
+    Reason.REPLAYED: Reason.SESSION_CLOSED,
+    Reason.EXPIRED: Reason.SESSION_EXPIRED,
+    Reason.DELEGATION_EXPIRED: Reason.SESSION_EXPIRED,
+    Reason.DELEGATION_REVOKED: Reason.DELEGATION_REVOKED,
+}
+"""What it means for a session that is resumed when the host refuses its authorisation with this word."""
 
 
 def session_error(error: RpcError) -> SessionError | None:
@@ -48,3 +64,8 @@ def session_error(error: RpcError) -> SessionError | None:
         reason=reason.value,
         remedy=_REMEDIES.get(reason, "find hosts again"),
     )
+
+
+def over(reason: Reason, message: str) -> SessionError:
+    """Return the error of a session that is no more."""
+    return SessionError(message, reason=reason.value, remedy=_ANEW)

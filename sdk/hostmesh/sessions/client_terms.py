@@ -169,3 +169,20 @@ def _check_delegated(terms: SessionAuthorization, delegation: pb.Delegation) -> 
     ):
         if not is_allowed:
             raise UsageError(f"the delegation does not allow {what}", remedy="ask its owner for another delegation")
+
+
+def owner_of(delegation: pb.Delegation, delegate: bytes) -> bytes:
+    """Return who delegated to a session key, by its address; 20 bytes each.
+
+    Raises:
+        UsageError: no delegation, or to another key.
+    """
+    try:
+        struct = delegation_of_message(delegation)
+    except MalformedMessageError as error:
+        raise UsageError(f"no delegation: {error.message}") from error
+    if struct.delegate != delegate:
+        raise UsageError(
+            "the delegation is to another key than this wallet's", remedy="authenticate with the session key"
+        )
+    return struct.owner
