@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hostmesh.cli import config, proto, wallet
+from hostmesh.cli import config, proto, reputation, wallet
 from hostmesh.cli.bootstrap import bootstrap
 from hostmesh.cli.call import call
 from hostmesh.cli.demo import demo
@@ -37,6 +37,7 @@ app.command()(sim)
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(config.app, name="config")
 app.add_typer(proto.app, name="proto")
+app.add_typer(reputation.app, name="reputation")
 
 
 def _print_version(wanted: bool) -> None:
