@@ -147,8 +147,18 @@ class CanaryChecker:
         self._changed = trio.Event()
         self._under_way = 0
 
-    def job_started(self, peer_id: str, model_id: str, shape: JobShape, *, system_prompt: str | None = None) -> None:
-        """Note that a user's job leaves for a host; a job of another model begins a new window."""
+    def job_started(
+        self, peer_id: str, model_id: str, conversation: bytes, shape: JobShape, *, system_prompt: str | None = None
+    ) -> None:
+        """Note that a user's job leaves for a host; a job of another model begins a new window.
+
+        Args:
+            peer_id: the host's.
+            model_id: which it is to run.
+            conversation: the same for all turns of one, such as a digest of the first message.
+            shape: the job's.
+            system_prompt: the job's, if it has one; see :class:`~hostmesh.canaries.plan.CanaryPlan`.
+        """
         host = self._hosts.get(peer_id)
         if host is None or host.model_id != model_id:
             self._hosts[peer_id] = _Host(model_id)
@@ -156,13 +166,18 @@ class CanaryChecker:
                 self._hosts.popitem(last=False)
         self._hosts.move_to_end(peer_id)
         self._plan.job_started(
-            peer_id, shape, now_s=self._system.monotonic_s(), entropy=self._entropy(), system_prompt=system_prompt
+            peer_id,
+            conversation,
+            shape,
+            now_s=self._system.monotonic_s(),
+            entropy=self._entropy(),
+            system_prompt=system_prompt,
         )
         self._wake()
 
-    def job_ended(self, peer_id: str) -> None:
+    def job_ended(self, peer_id: str, conversation: bytes) -> None:
         """Note that a user's job is over, however it ended."""
-        self._plan.job_ended(peer_id, now_s=self._system.monotonic_s(), entropy=self._entropy())
+        self._plan.job_ended(peer_id, conversation, now_s=self._system.monotonic_s(), entropy=self._entropy())
         self._wake()
 
     async def run(self) -> None:
@@ -183,7 +198,11 @@ class CanaryChecker:
                     continue
                 canary = self._plan.make(peer_id, entropy=self._entropy())
                 host = self._hosts.get(peer_id)
-                if canary is not None and host is not None and self._under_way < MAX_AT_ONCE:
+                if canary is None:
+                    continue
+                if host is None or self._under_way >= MAX_AT_ONCE:
+                    self._plan.failed(canary)
+                else:
                     self._under_way += 1
                     nursery.start_soon(self._check, host, canary)
 
@@ -192,6 +211,7 @@ class CanaryChecker:
             observation = await self._observe(host, canary)
         except HostmeshError as error:
             logger.info("a canary at %s gave nothing: %s", canary.peer_id, error)
+            self._plan.failed(canary)
             return
         finally:
             self._under_way -= 1
@@ -207,7 +227,8 @@ class CanaryChecker:
 
     async def _observe(self, host: _Host, canary: Canary) -> Observation | None:
         answer = await self._run_job(canary.peer_id, _request(host, canary, canary.messages_for(canary.peer_id)))
-        self._plan.answered(canary, answer)
+        self._plan.answered(canary, answer, now_s=self._system.monotonic_s(), entropy=self._entropy())
+        self._wake()
         if self._reference is not None:
             expected = await self._reference(_request(host, canary, canary.messages_for_reference()))
             return ReferenceObservation(

@@ -1,10 +1,10 @@
 """Decides when a canary goes to a host, and what it is. Pure: time and random bytes are arguments.
 
 A host can tell a canary from a user's job by what repeats, by length, time, settings, or by a cache that one of them
-hits. So a canary copies a recent real job of the same host (:mod:`hostmesh.canaries.traffic`): its settings as they
-are, its length within a tenth, its place in a conversation, its system prompt; its time follows their rate; its seed is
-as random as each job's. No text is ever sent twice, to whomever, and lines and passages come back only when all others
-have been used.
+hits. So canaries copy recent real conversations of the same host (:mod:`hostmesh.canaries.traffic`): their settings as
+they are, their lengths within a tenth, their turns and pauses, their system prompt; they begin in proportion to the
+rate of real ones; their seeds are as random as each job's. No first prompt is ever sent twice, to whomever, and lines and
+passages come back only when all others have been used.
 
 Of the user's words the plan is given shapes (numbers), system prompts, which go back to the host that had them and to
 no other, and prompts that he opted in.
@@ -15,7 +15,7 @@ Bounds: :data:`MAX_HOSTS` hosts, the least recently used goes first; :data:`MAX_
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -29,11 +29,11 @@ from hostmesh.canaries.canary import (
 )
 from hostmesh.canaries.corpus import Corpus
 from hostmesh.canaries.draws import Draws
-from hostmesh.canaries.traffic import LENGTH_JITTER, MAX_JOBS, JobShape, Traffic, blurred
+from hostmesh.canaries.traffic import LENGTH_JITTER, JobShape, Traffic, blurred
 from hostmesh.errors import UsageError
 
 DEFAULT_RATE = 0.1
-"""Canaries for each real job."""
+"""Canary conversations for each real one."""
 MAX_HOSTS = 256
 MAX_SENT = 65_536
 """Prompts that are remembered as sent; when they are as many no canary is made any more."""
@@ -41,10 +41,8 @@ MAX_OPTED_IN = 4096
 MAX_SYSTEM_PROMPT_BYTES = 16_384
 MAX_SYSTEM_PROMPTS = 4
 """Of a host. Those used least recently, and longer ones, are not kept: canaries that copy their jobs go without."""
-MAX_CONVERSATIONS = 8
-"""Of canaries with one host that may be gone on with."""
 MAX_CONVERSATION_BYTES = 32_768
-"""A longer one is not gone on with."""
+"""A canary conversation that has grown longer is not gone on with."""
 _DIGEST_BYTES = 16
 _TRIES = 8
 _SEEN_BY_HOST = 2**40
@@ -63,14 +61,36 @@ def job_seed(entropy: bytes) -> int:
 
 
 @dataclass(slots=True)
+class _Begun:
+    """A canary conversation that is to go on."""
+
+    shapes: list[JobShape]
+    """Of the turns to come."""
+    turns: Sequence[Turn]
+    canary_id: int
+    """Of the turn that was made last."""
+    due_s: float | None = None
+    """None = its answer is awaited."""
+
+
+@dataclass(slots=True)
 class _Host:
     traffic: Traffic
     system_prompts: OrderedDict[bytes, str] = field(default_factory=OrderedDict)
     """By digest."""
-    prompted: deque[bytes | None] = field(default_factory=lambda: deque(maxlen=MAX_JOBS))
-    """The system prompt of each shape that the traffic remembers, in the same order."""
     parts: set[str] = field(default_factory=set)
-    conversations: OrderedDict[int, Sequence[Turn]] = field(default_factory=OrderedDict)
+    """Lines and passages that it has had."""
+    begun: _Begun | None = None
+
+    @property
+    def due_s(self) -> float | None:
+        goes_on_s = None if self.begun is None else self.begun.due_s
+        return min((at for at in (self.traffic.due_s, goes_on_s) if at is not None), default=None)
+
+    @property
+    def goes_on(self) -> bool:
+        """What is due is a further turn."""
+        return self.begun is not None and self.begun.due_s is not None and self.begun.due_s == self.due_s
 
 
 class CanaryPlan:
@@ -78,11 +98,12 @@ class CanaryPlan:
 
     Args:
         corpus: what first prompts and follow-ups are composed of.
-        rate: canaries for each real job, > 0 and <= 1.
+        rate: canary conversations for each real one, > 0 and <= 1.
         opted_in: prompts of the user's that may go to any host; each is used once, before the corpus where its length
             fits.
         sent: :meth:`sent` of an earlier plan, so that nothing is sent again after a restart.
-        open_words_only: canaries hold nothing that only their host may see, so that a quorum can be asked, too.
+        open_words_only: canaries hold nothing that only their host may see, so that a quorum can be asked, too. They
+            have one turn and no system prompt.
 
     Raises:
         UsageError: more opted-in prompts than :data:`MAX_OPTED_IN`, or an empty one.
@@ -109,12 +130,20 @@ class CanaryPlan:
         self._made = 0
 
     def job_started(
-        self, peer_id: str, shape: JobShape, *, now_s: float, entropy: bytes, system_prompt: str | None = None
+        self,
+        peer_id: str,
+        conversation: bytes,
+        shape: JobShape,
+        *,
+        now_s: float,
+        entropy: bytes,
+        system_prompt: str | None = None,
     ) -> None:
         """Note that a real job leaves for a host.
 
         Args:
             peer_id: the host's.
+            conversation: the same for all turns of one conversation, and for no other; at most 32 bytes are kept.
             shape: the job's.
             now_s: monotonic seconds.
             entropy: 32 random bytes.
@@ -126,7 +155,6 @@ class CanaryPlan:
             if len(self._hosts) > MAX_HOSTS:
                 self._hosts.popitem(last=False)
         self._hosts.move_to_end(peer_id)
-        host.traffic.job_started(shape, now_s=now_s, draws=Draws(entropy))
         digest = None
         if system_prompt is not None and len(system_prompt.encode()) <= MAX_SYSTEM_PROMPT_BYTES:
             digest = _digest(system_prompt)
@@ -134,20 +162,20 @@ class CanaryPlan:
             host.system_prompts.move_to_end(digest)
             if len(host.system_prompts) > MAX_SYSTEM_PROMPTS:
                 host.system_prompts.popitem(last=False)
-        host.prompted.append(digest)
+        host.traffic.job_started(conversation[:32], shape, now_s=now_s, draws=Draws(entropy), system_prompt=digest)
 
-    def job_ended(self, peer_id: str, *, now_s: float, entropy: bytes) -> None:
+    def job_ended(self, peer_id: str, conversation: bytes, *, now_s: float, entropy: bytes) -> None:
         """Note that a real job of a host is over, however it ended."""
         host = self._hosts.get(peer_id)
         if host is not None:
-            host.traffic.job_ended(now_s=now_s, draws=Draws(entropy))
+            host.traffic.job_ended(conversation[:32], now_s=now_s, draws=Draws(entropy))
 
     def next_due(self) -> tuple[float, str] | None:
         """Return when the next canary is due, and for which host; None = none is until another real job.
 
         Cost: O(hosts).
         """
-        due = [(host.traffic.due_s, peer_id) for peer_id, host in self._hosts.items() if host.traffic.due_s is not None]
+        due = [(host.due_s, peer_id) for peer_id, host in self._hosts.items() if host.due_s is not None]
         return min(due, default=None)
 
     def make(self, peer_id: str, *, entropy: bytes) -> Canary | None:
@@ -158,68 +186,80 @@ class CanaryPlan:
             entropy: 32 random bytes.
 
         Returns:
-            None when no text that was not sent before could be made; the user may opt in prompts of his own.
+            None when the host's last canary conversation is not over, or when no text that was not sent before could
+            be made; the user may opt in prompts of his own.
 
         Raises:
             UsageError: nothing is due for the host.
         """
         host = self._hosts.get(peer_id)
-        if host is None or host.traffic.due_s is None:
+        if host is None or host.due_s is None:
             raise UsageError("no canary is due for this host", remedy="ask next_due() first")
         draws = Draws(entropy)
-        host.traffic.canary_sent(draws)
-        if len(self._sent) >= MAX_SENT:
+        if host.goes_on:
+            assert host.begun is not None
+            begun, host.begun = host.begun, None
+            return self._next_turn(peer_id, host, begun, draws)
+        host.traffic.canary_began(draws)
+        if host.begun is not None:
             return None
-        place = draws.below(len(host.traffic.shapes))
-        copied, prompted = host.traffic.shapes[place], host.prompted[place]
-        before = self._begun(host, copied)
-        length = max(1, round(copied.length_bytes * (1 + LENGTH_JITTER * (2 * draws.unit() - 1))))
-        text = self._new_text(host, draws, length, follows=bool(before))
-        if text is None:
-            return None
-        if not before and not self.open_words_only and prompted is not None and prompted in host.system_prompts:
-            before = (Turn(role="system", words=HostWords(text=host.system_prompts[prompted], peer_id=peer_id)),)
-        self._made += 1
-        turns = (*before, Turn(role="user", words=OpenWords(text=text)))
-        return Canary(
-            canary_id=self._made,
-            peer_id=peer_id,
-            turns=turns,
-            shape=JobShape(
-                length_bytes=len(text.encode()),
-                max_output_tokens=_tokens_like(copied, host.traffic.shapes, draws),
-                parameters=copied.parameters,
-                turn=sum(turn.role == "user" for turn in turns),
-            ),
-            seed=_seed(copied, draws),
-        )
+        copied = host.traffic.conversation(draws)
+        before: tuple[Turn, ...] = ()
+        system_prompt = host.system_prompts.get(copied.system_prompt or b"")
+        if system_prompt is not None and not self.open_words_only:
+            words = HostWords(text=system_prompt, peer_id=peer_id)
+            before = (Turn(role="system", words=words),)
+        return self._next_turn(peer_id, host, _Begun(list(copied.shapes), before, 0), draws)
 
-    def answered(self, canary: Canary, answer: str) -> None:
-        """Note the host's answer, so that its conversation can be gone on with."""
+    def answered(self, canary: Canary, answer: str, *, now_s: float, entropy: bytes) -> None:
+        """Note the host's answer, after which its conversation may go on."""
         host = self._hosts.get(canary.peer_id)
-        if host is None or self.open_words_only:
+        if host is None or host.begun is None or host.begun.canary_id != canary.canary_id:
             return
-        turns = conversation_after(canary, answer)
-        if sum(len(turn.words.text.encode()) for turn in turns) > MAX_CONVERSATION_BYTES:
-            return
-        host.conversations[canary.canary_id] = turns
-        if len(host.conversations) > MAX_CONVERSATIONS:
-            host.conversations.popitem(last=False)
+        host.begun.turns = conversation_after(canary, answer)
+        if sum(len(turn.words.text.encode()) for turn in host.begun.turns) > MAX_CONVERSATION_BYTES:
+            host.begun = None
+        else:
+            host.begun.due_s = now_s + host.traffic.pause_s(Draws(entropy))
+
+    def failed(self, canary: Canary) -> None:
+        """Note that the host gave no answer: the conversation is over."""
+        host = self._hosts.get(canary.peer_id)
+        if host is not None and host.begun is not None and host.begun.canary_id == canary.canary_id:
+            host.begun = None
 
     def sent(self) -> list[bytes]:
         """Return what a plan after a restart must know so as to send nothing again: digests, 16 bytes each."""
         return sorted(self._sent)
 
-    def _begun(self, host: _Host, copied: JobShape) -> Sequence[Turn]:
-        """Return the conversation that is gone on with: the one nearest to the copied job's place in its own."""
-        if copied.turn == 1 or not host.conversations:
-            return ()
-        wanted = 2 * (copied.turn - 1)
-        chosen = min(host.conversations, key=lambda begun: abs(len(host.conversations[begun]) - wanted))
-        return host.conversations.pop(chosen)
+    def _next_turn(self, peer_id: str, host: _Host, begun: _Begun, draws: Draws) -> Canary | None:
+        copied = begun.shapes.pop(0)
+        length = max(1, round(copied.length_bytes * (1 + LENGTH_JITTER * (2 * draws.unit() - 1))))
+        text = self._new_text(host, draws, length, follows=any(turn.role == "user" for turn in begun.turns))
+        if text is None:
+            return None
+        self._made += 1
+        canary = Canary(
+            canary_id=self._made,
+            peer_id=peer_id,
+            turns=(*begun.turns, Turn(role="user", words=OpenWords(text=text))),
+            shape=JobShape(
+                length_bytes=len(text.encode()),
+                max_output_tokens=_tokens_like(copied, host.traffic.shapes, draws),
+                parameters=copied.parameters,
+            ),
+            seed=_seed(copied, draws),
+        )
+        if begun.shapes and not self.open_words_only:
+            begun.canary_id = canary.canary_id
+            begun.due_s = None
+            host.begun = begun
+        return canary
 
     def _new_text(self, host: _Host, draws: Draws, length: int, *, follows: bool) -> str | None:
-        opted_in = self._fitting_prompt(length) if not follows else None
+        if len(self._sent) >= MAX_SENT:
+            return None
+        opted_in = None if follows else self._fitting_prompt(length)
         if opted_in is not None:
             self._sent.add(_digest(opted_in))
             return opted_in

@@ -1,22 +1,24 @@
-"""What is remembered of the real jobs that a host got: their shapes and their times. Pure.
+"""What is remembered of the real jobs that a host got: their shapes, conversations and times. Pure.
 
-A canary copies both. Shapes are numbers and settings; of the user's words only a system prompt is kept, which the host
-has had already, and which goes to no other host (:mod:`hostmesh.canaries.canary`).
+A canary copies them. Shapes are numbers and settings, no words.
 
-Time is copied by rate: whatever the host knows, the rate at which canaries come is at each moment the same small
-multiple of the rate at which real jobs come. The chance that an arriving job is a canary is then the same number at
-each arrival, so that times tell nothing. The rate of real jobs is estimated from the recent gaps between them, given
-how long the last one is ago: if S(t) is the part of gaps longer than t, the canaries of a gap are a Poisson process in
-the time -log S(t), whose rate there is the multiple.
+The unit is the conversation, as a user has it: one job, or several of which each goes on with the one before. A canary
+conversation copies the turns of a real one, and the pauses between its turns are those of real ones.
 
-Source: D. Cox, D. Oakes, "Analysis of Survival Data", 1984, chapter 2 (hazards, and their proportionality).
+When it begins is copied by rate: whatever the host knows, the rate at which canary conversations begin is at each
+moment the same small multiple of the rate at which real ones do. The chance that a conversation is a canary is then the
+same number at each beginning, so that times tell nothing. The rate of real beginnings is estimated from the recent gaps
+between jobs, given how long the last job is ago (Nelson and Aalen's cumulative hazard, where a gap that ended with a
+further turn of a conversation counts as one that did not end); canaries are a Poisson process in its time.
+
+Source: D. Cox, D. Oakes, "Analysis of Survival Data", 1984, chapters 2, 4 and 9.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +28,8 @@ MAX_JOBS = 128
 """Real jobs that are remembered of a host; what came before them no longer counts."""
 MIN_JOBS = 8
 """A host that has had fewer gets no canary: there is no traffic to be like."""
+MAX_TURNS = 16
+"""Of a conversation that is copied; later ones are not."""
 LENGTH_JITTER = 0.1
 """A canary's length is that of a real job, by up to this part more or less."""
 _OVERLAPPING_PART = 0.1
@@ -33,6 +37,8 @@ _TAIL_PART = 0.1
 
 Setting = tuple[str, float | int | str | tuple[str, ...]]
 """A parameter of a job and its value."""
+Gap = tuple[float, bool]
+"""Seconds between two jobs, and whether the second one began a conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +55,10 @@ class JobShape:
     """None = the host's own limit."""
     parameters: tuple[Setting, ...] = ()
     """As the user gave them, ``seed`` only if he gave it."""
-    turn: int = 1
-    """1 = the first message of a conversation."""
 
     def __post_init__(self) -> None:
-        if (
-            self.length_bytes < 0
-            or self.turn < 1
-            or (self.max_output_tokens is not None and self.max_output_tokens < 1)
-        ):
-            raise ValueError("lengths are 0 or more, turns and tokens 1 or more")
+        if self.length_bytes < 0 or (self.max_output_tokens is not None and self.max_output_tokens < 1):
+            raise ValueError("lengths are 0 or more, tokens 1 or more")
 
     @property
     def temperature(self) -> float | None:
@@ -67,11 +67,23 @@ class JobShape:
         return float(value) if isinstance(value, (int, float)) else None
 
 
+@dataclass(slots=True)
+class Conversation:
+    """What is remembered of one."""
+
+    shapes: list[JobShape]
+    """Of its turns."""
+    system_prompt: bytes | None
+    """Its digest; None = there is none."""
+    ended_s: float | None = None
+    """Of the last turn that ended."""
+
+
 class Traffic:
-    """The recent real jobs of one host, and when canaries are due among them.
+    """The recent real jobs of one host, and when canary conversations begin among them.
 
     Args:
-        rate: canaries for each real job, > 0 and <= 1.
+        rate: canary conversations for each real one, > 0 and <= 1.
     """
 
     def __init__(self, *, rate: float) -> None:
@@ -79,8 +91,10 @@ class Traffic:
             raise ValueError("a rate is more than 0 and at most 1")
         self._rate = rate
         self.shapes: deque[JobShape] = deque(maxlen=MAX_JOBS)
-        self._from_start: deque[float] = deque(maxlen=MAX_JOBS)
-        self._from_end: deque[float] = deque(maxlen=MAX_JOBS)
+        self._conversations: OrderedDict[bytes, Conversation] = OrderedDict()
+        self._pauses_s: deque[float] = deque(maxlen=MAX_JOBS)
+        self._from_start: deque[Gap] = deque(maxlen=MAX_JOBS)
+        self._from_end: deque[Gap] = deque(maxlen=MAX_JOBS)
         self._overlaps: deque[bool] = deque(maxlen=MAX_JOBS)
         self._running = 0
         self._last_start_s: float | None = None
@@ -88,34 +102,68 @@ class Traffic:
         self._hazard = 0.0
         self._due_s: float | None = None
 
-    def job_started(self, shape: JobShape, *, now_s: float, draws: Draws) -> None:
-        """Note that a real job leaves for the host."""
+    def job_started(
+        self, conversation: bytes, shape: JobShape, *, now_s: float, draws: Draws, system_prompt: bytes | None = None
+    ) -> None:
+        """Note that a real job leaves for the host.
+
+        Args:
+            conversation: the same for all turns of one conversation, and for no other.
+            shape: the job's.
+            system_prompt: the digest of its system prompt.
+            now_s: monotonic seconds.
+            draws: for when the next canary is due.
+        """
+        known = self._conversations.get(conversation)
         if self._last_start_s is not None:
-            self._from_start.append(max(now_s - self._last_start_s, 0.0))
+            self._from_start.append((max(now_s - self._last_start_s, 0.0), known is None))
             self._overlaps.append(self._running > 0)
             if self._running == 0 and self._last_end_s is not None:
-                self._from_end.append(max(now_s - self._last_end_s, 0.0))
+                self._from_end.append((max(now_s - self._last_end_s, 0.0), known is None))
+        if known is None:
+            self._conversations[conversation] = Conversation(shapes=[shape], system_prompt=system_prompt)
+            if len(self._conversations) > MAX_JOBS:
+                self._conversations.popitem(last=False)
+        else:
+            if known.ended_s is not None:
+                self._pauses_s.append(max(now_s - known.ended_s, 0.0))
+            if len(known.shapes) < MAX_TURNS:
+                known.shapes.append(shape)
+            self._conversations.move_to_end(conversation)
         self.shapes.append(shape)
         self._running += 1
         self._last_start_s = now_s
         self._begin_gap(draws)
 
-    def job_ended(self, *, now_s: float, draws: Draws) -> None:
+    def job_ended(self, conversation: bytes, *, now_s: float, draws: Draws) -> None:
         """Note that a real job is over, however it ended."""
+        known = self._conversations.get(conversation)
+        if known is not None:
+            known.ended_s = now_s
         self._running = max(self._running - 1, 0)
         self._last_end_s = now_s
         if self._is_sequential:
             self._begin_gap(draws)
 
-    def canary_sent(self, draws: Draws) -> None:
+    def canary_began(self, draws: Draws) -> None:
         """Note that the canary that was due has left: the next one is due later in the same gap, or not at all."""
         self._hazard += draws.exponential() / self._rate
         self._set_due()
 
     @property
     def due_s(self) -> float | None:
-        """When the next canary is due, in the time of ``now_s``; None = not before the next real job."""
+        """When the next canary conversation begins, in the time of ``now_s``; None = not before the next real job."""
         return self._due_s
+
+    def conversation(self, draws: Draws) -> Conversation:
+        """Return a real conversation to be copied; there has been one."""
+        known = list(self._conversations.values())
+        # The latest one may go on yet.
+        return draws.choice(known[:-1] or known)
+
+    def pause_s(self, draws: Draws) -> float:
+        """Return a pause like those between an answer and the next turn; 0.0 where there were none."""
+        return time_of_hazard([(pause, True) for pause in self._pauses_s], draws.exponential())
 
     @property
     def _is_sequential(self) -> bool:
@@ -132,32 +180,39 @@ class Traffic:
             began, gaps = (self._last_end_s if self._running == 0 else None), self._from_end
         else:
             began, gaps = self._last_start_s, self._from_start
-        if began is not None and len(gaps) >= MIN_JOBS - 1 and len(self.shapes) >= MIN_JOBS:
+        if began is not None and len(gaps) >= MIN_JOBS - 1 and any(begins for _, begins in gaps):
             self._due_s = began + time_of_hazard(gaps, self._hazard)
 
 
-def time_of_hazard(gaps: Sequence[float], hazard: float) -> float:
-    """Return the time t at which ``-log S(t)`` reaches the hazard.
+def time_of_hazard(gaps: Sequence[Gap], hazard: float) -> float:
+    """Return the time at which the cumulative hazard of a beginning reaches a value.
 
-    S falls by 1/(n+1) at each of the n gaps, linearly between them; beyond the longest it falls exponentially, as fast
-    as the longest tenth of the gaps says.
+    It grows by 1/(gaps at least as long, and one) at each gap that ended with a beginning, linearly in between; beyond
+    the longest of them as fast as the longest tenth of all gaps says.
 
     Args:
-        gaps: seconds, one or more.
+        gaps: seconds, and whether a conversation began at the end.
         hazard: 0 or more.
 
-    >>> time_of_hazard([1.0, 2.0, 3.0], 0.0), round(time_of_hazard([1.0, 2.0, 3.0], math.log(2)), 6)
-    (0.0, 2.0)
+    >>> gaps = [(1.0, True), (2.0, False), (3.0, True)]
+    >>> time_of_hazard(gaps, 0.25), time_of_hazard(gaps, 0.5), time_of_hazard([], 1.0)
+    (1.0, 2.0, 0.0)
     """
-    ordered = (0.0, *sorted(gaps))
-    count = len(ordered)  # gaps and one
-    passed = -math.expm1(-hazard) * count
-    place = math.floor(passed)
-    if place < count - 1:
-        return ordered[place] + (passed - place) * (ordered[place + 1] - ordered[place])
-    tail = ordered[-max(2, math.ceil(_TAIL_PART * count)) :]
-    scale = (sum(tail) - len(tail) * tail[0]) / (len(tail) - 1)
-    return ordered[-1] + (hazard - math.log(count)) * max(scale, 0.0)
+    ordered = sorted(gaps)
+    passed, at = 0.0, 0.0
+    for place, (gap, begins) in enumerate(ordered):
+        if not begins:
+            continue
+        step = 1 / (len(ordered) - place + 1)
+        if passed + step >= hazard:
+            return at + (hazard - passed) / step * (gap - at)
+        passed, at = passed + step, gap
+    tail = ordered[-max(2, math.ceil(_TAIL_PART * len(ordered))) :]
+    beginnings = sum(begins for _, begins in tail)
+    if not beginnings:
+        return at
+    scale = sum(gap - tail[0][0] for gap, _ in tail) / beginnings
+    return at + (hazard - passed) * scale
 
 
 def blurred(values: Sequence[int], draws: Draws, chosen: int) -> int:
