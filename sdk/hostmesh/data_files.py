@@ -3,7 +3,8 @@
 ``peer.key``; ``reputation.sqlite3`` and ``standings.sqlite3``, what hosts were worth; ``neighbours.sqlite3``, what
 peers were like to be connected with; ``sequence.sqlite3``, the numbers of our own records; ``bans.sqlite3`` and
 ``revocations.sqlite3``, what proofs and operators void; ``peers.sqlite3``, the peer cache; ``calls.sqlite3``, calls
-with idempotency keys.
+with idempotency keys; ``sessions.sqlite3``, the sessions and budgets of this client; ``hosted_sessions.sqlite3``, those
+of others on this host.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from hostmesh.discovery.peer_cache_store import PeerCacheStore
 from hostmesh.discovery.revocation_store import RevocationStore
 from hostmesh.discovery.store import BanStore, SequenceStore
 from hostmesh.net.fallback import MAX_PEERS as MAX_FALLBACK_ADDRESSES
-from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey, open_peer_key
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.peer_score_book import PeerScoreBook
 from hostmesh.reputation.standing_book import StandingBook
 from hostmesh.rpc.key_store import KeyStore
+from hostmesh.sessions.client_store import ClientStore
+from hostmesh.sessions.store import SessionStore
 from hostmesh.settings import LoadedSettings
 from hostmesh.system import System
 
@@ -80,6 +83,17 @@ class DataFiles:
     def revocations(self) -> RevocationStore:
         """The bindings that operators took back."""
         return self._closed_later(RevocationStore(self._dir / "revocations.sqlite3"))
+
+    @cached_property
+    def sessions(self) -> ClientStore:
+        """The sessions of this client, what it may spend, and what it revoked."""
+        return self._closed_later(ClientStore(self._dir / "sessions.sqlite3", network=self._settings.network))
+
+    def hosted_sessions(self, peer_id: PeerId) -> SessionStore:
+        """Return the sessions of others on this host; of a key that does not last, in memory."""
+        path = None if self._ephemeral_key else self._dir / "hosted_sessions.sqlite3"
+        store = SessionStore(path, host=peer_id_to_bytes(peer_id), network=self._settings.network)
+        return self._closed_later(store)
 
     @cached_property
     def cache(self) -> tuple[PeerCache, PeerCacheStore]:

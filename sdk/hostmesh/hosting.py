@@ -27,12 +27,12 @@ from hostmesh.node_stack import NodeStack
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.challenge import network_key_of
 from hostmesh.sessions.server import SessionServer
+from hostmesh.sessions.store import SessionStore
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
-
 
 _log = logging.getLogger("hostmesh.hosting")
 
@@ -238,7 +238,9 @@ class HostManager:
         binding: OperatorBinding,
         network: str,
         system: System,
+        session_store: Callable[[PeerId], SessionStore],
     ) -> None:
+        self._session_store = session_store
         self._stack = stack
         self._binding = binding
         self._network = network
@@ -273,9 +275,8 @@ class HostManager:
             max_concurrent_jobs=description.max_concurrent_jobs, max_queued_jobs=description.max_queued_jobs
         )
         jobs, sessions = self._servers(stack, engine, limits)
-        serving = Serving(stack, engine, jobs, sessions)
-        started_s = self._system.monotonic_s()
-        scope = trio.CancelScope()
+        serving, started_s = Serving(stack, engine, jobs, sessions), self._system.monotonic_s()
+        scopes = trio.CancelScope(), trio.CancelScope()
         stack.serve(sessions)
         stack.serve(jobs)
         stop_watching = jobs.on_change(stack.status_server.changed)
@@ -284,12 +285,13 @@ class HostManager:
         self._serving = serving
         try:
             await serving.check_engine()
-            await stack.start_task(partial(keep_running, "the engine check", serving.watch_engine), scope)
-            await stack.start_task(partial(keep_running, "the binding's watch", serving.end_when_revoked), scope)
+            await stack.start_task(partial(keep_running, "the engine check", serving.watch_engine), scopes[0])
+            await stack.start_task(partial(keep_running, "the binding's watch", serving.end_when_revoked), scopes[1])
             await serving.announce(description)
             yield serving
         finally:
-            scope.cancel()
+            for scope in scopes:
+                scope.cancel()
             # What came now would only be cut.
             serving.refuse_new_work()
             with trio.CancelScope(shield=True):
@@ -313,10 +315,9 @@ class HostManager:
 
     def _servers(self, stack: NodeStack, engine: Engine, limits: JobLimits) -> tuple[JobServer, SessionServer]:
         def network_of(peer_id: PeerId) -> str | None:
-            ip = stack.node.remote_ip(peer_id)
-            return None if ip is None else network_key_of(ip)
+            return None if (ip := stack.node.remote_ip(peer_id)) is None else network_key_of(ip)
 
-        # The two need each other: a session asks what a model costs, a job asks for its session.
+        # Each needs the other: a session the price of a model, a job its session.
         sessions = SessionServer(
             key=stack.key,
             binding=lambda: self._binding.current(stack.node.peer_id),
@@ -324,6 +325,7 @@ class HostManager:
             price_of=lambda model_id, peer_id: jobs.price_of(model_id, peer_id),
             system=self._system,
             network_of=network_of,
+            store=self._session_store(stack.key.peer_id),
         )
         jobs = JobServer(
             engine=engine,

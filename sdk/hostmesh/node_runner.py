@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from hostmesh.data_files import DataFiles
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.records import RecordBook
+from hostmesh.discovery.supervise import keep_running
 from hostmesh.discovery.terms import Place
 from hostmesh.identity.binding import verify_binding
 from hostmesh.identity.operator import OperatorBinding
@@ -19,8 +21,12 @@ from hostmesh.net.config import NodeConfig
 from hostmesh.net.network import Network
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
+from hostmesh.sessions.client_revocations import RevocationPusher
 from hostmesh.settings import Settings
 from hostmesh.system import System
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,8 @@ class NodeRunner:
                 server_interceptors=self.server_interceptors,
                 keys=self.files.open_call_keys(held, key.peer_id),
             ) as stack:
+                scope = trio.CancelScope()
+                await stack.start_task(partial(keep_running, "revocations", partial(self._push, stack)), scope)
                 node = RunningNode(
                     node=stack.node,
                     caller=stack.rpc,
@@ -110,4 +118,12 @@ class NodeRunner:
                     place=place,
                     address_of=stack.node.remote_address,
                 )
-                yield stack, node
+                try:
+                    yield stack, node
+                finally:
+                    scope.cancel()
+
+    async def _push(self, stack: NodeStack, *, task_status: TaskStatus[None]) -> None:
+        """Tell hosts of revocations that they have not taken."""
+        pusher = RevocationPusher(stack.rpc, self.files.sessions, self.system)
+        await pusher.run(task_status=task_status)

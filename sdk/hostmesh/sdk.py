@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -11,16 +11,18 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from hostmesh.data_files import DataFiles
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
+from hostmesh.discovery.events import HostRevoked
 from hostmesh.discovery.manager import DiscoveryManager
 from hostmesh.discovery.records import RecordBook
 from hostmesh.errors import NodeNotRunningError, NotAuthenticatedError, UsageError
 from hostmesh.hosting import HostManager
 from hostmesh.identity.binding import verify_binding
-from hostmesh.identity.keystore import load_wallet
+from hostmesh.identity.delegation import load_delegation
 from hostmesh.identity.operator import OperatorBinding
 from hostmesh.identity.revocation import verify_revocation
 from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
+from hostmesh.identity.wallet_source import open_wallet
 from hostmesh.jobs.client import JobManager
 from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.net.ledger import NodeUsage
@@ -36,6 +38,7 @@ from hostmesh.sessions.client import SessionManager
 from hostmesh.settings import LoadedSettings, load_settings
 from hostmesh.status.client import StatusClient
 from hostmesh.system import System
+from hostmesh.v1 import session_pb2
 
 
 class SDK:
@@ -62,10 +65,12 @@ class SDK:
         self._stores = stores
         self._system = system
         self._wallet: Wallet | None = None
+        self._delegation: session_pb2.Delegation | None = None
         self._binding: OperatorBinding | None = None
         self._stack: NodeStack | None = None
         self._discovery: DiscoveryManager | None = None
         self._sessions: SessionManager | None = None
+        self._stop_hearing: Callable[[], None] = lambda: None
         self._jobs: JobManager | None = None
         self._hosts: HostManager | None = None
         self._records = RecordBook(
@@ -97,6 +102,7 @@ class SDK:
         account_index: int = 0,
         wallet: Wallet | None = None,
         binding_file: Path | str | None = None,
+        delegation_file: Path | str | None = None,
     ) -> str | None:
         """Take the wallet that signs for this node. Local: no network, no chain.
 
@@ -109,6 +115,7 @@ class SDK:
             wallet: one that is open already.
             binding_file: for a host: the operator's binding of this node's peer key. It alone is enough to serve;
                 with a wallet, a binding that nears its end is signed anew and kept there.
+            delegation_file: an owner's word that the wallet, a session key, opens sessions in the owner's name.
 
         Returns:
             The wallet's address with its EIP-55 checksum; None when there is a binding only.
@@ -123,20 +130,12 @@ class SDK:
         private_key = None if private_key is None else wrap_private_key(private_key)
         password = None if password is None else as_secret(password)
         mnemonic = None if mnemonic is None else as_secret(mnemonic)
-        ways = sum(way is not None for way in (private_key, keystore, mnemonic, wallet))
-        if ways > 1 or (ways == 0 and binding_file is None):
-            raise UsageError(
-                "authenticate takes one of private_key, keystore, mnemonic and wallet",
-                remedy='sdk.authenticate(keystore="wallet.json", password="...")',
-            )
         self._refuse_second_wallet()
-        if private_key is not None:
-            wallet = Wallet.from_private_key(private_key)
-        elif mnemonic is not None:
-            wallet = Wallet.from_mnemonic(mnemonic, account_index)
-        elif keystore is not None:
-            wallet = await load_wallet(Path(keystore), None if password is None else lambda: password)
-            self._refuse_second_wallet()
+        wallet = await open_wallet(
+            wallet, private_key, keystore, password, mnemonic, account_index, is_needed=binding_file is None
+        )
+        self._refuse_second_wallet()
+        self._delegation = None if delegation_file is None else load_delegation(Path(delegation_file))
         self._wallet = wallet
         self._binding = OperatorBinding(
             network=self.settings.network,
@@ -182,7 +181,11 @@ class SDK:
                 peer_id=stack.node.peer_id,
                 network=self.settings.network,
                 system=self._system,
+                store=self._files.sessions,
+                delegation=self._delegation,
+                bindings=self._records.revoking,
             )
+            self._stop_hearing = self._records.events.listen_for(HostRevoked, self._end_sessions)
         return self._sessions
 
     def get_job_manager(self) -> JobManager:
@@ -225,7 +228,11 @@ class SDK:
         binding = self._require_authentication()
         if self._hosts is None:
             self._hosts = HostManager(
-                stack=self._running, binding=binding, network=self.settings.network, system=self._system
+                stack=self._running,
+                binding=binding,
+                network=self.settings.network,
+                system=self._system,
+                session_store=self._files.hosted_sessions,
             )
         return self._hosts
 
@@ -310,6 +317,10 @@ class SDK:
 
     # --- inside ---
 
+    def _end_sessions(self, event: HostRevoked) -> None:
+        if self._sessions is not None:
+            self._sessions.end_sessions_of(event.peer_id, event.operator)
+
     def _refuse_second_wallet(self) -> None:
         if self._binding is not None:
             raise UsageError("this SDK is authenticated already", remedy="open another SDK for another wallet")
@@ -332,6 +343,7 @@ class SDK:
             try:
                 yield node
             finally:
+                self._stop_hearing()
                 self._stack = self._sessions = self._jobs = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -17,8 +18,12 @@ from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
 from hostmesh.v1.session_hostmesh import SessionServiceClient
 
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
 logger = logging.getLogger("hostmesh.sessions")
 
+RETRY_S = 30.0
 PUSH_TIMEOUT_S = 10.0
 """For one host, the dial included."""
 _FINAL = frozenset(
@@ -98,6 +103,18 @@ class RevocationPusher:
             StoreError: the store cannot be read.
         """
         return self._store.pending_revocations(self._system.unix_s())
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Tell such hosts every half minute, until cancelled.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        task_status.started()
+        while True:
+            if self.pending():
+                await self.retry()
+            await trio.sleep(RETRY_S)
 
     async def _push_all(self, pending: list[PendingRevocation]) -> list[RevocationOutcome]:
         outcomes: list[RevocationOutcome | None] = [None] * len(pending)
