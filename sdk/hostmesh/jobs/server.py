@@ -361,10 +361,12 @@ class JobServer(JobServiceBase):
 
     def _end(self, job: AcceptedJob) -> None:
         """Free the slot, settle the bill, count the outcome. Runs once a job, and waits for nothing."""
-        job.bill.close(_STATE_OF[job.outcome])
+        state = _STATE_OF[job.outcome]
+        job.bill.close(state)
         self._desk.end(job.bill)
-        self._prompt_tokens += job.bill.prompt_tokens
-        self._completion_tokens += job.bill.completion_tokens
+        if state is not JobState.FAILED:
+            self._prompt_tokens += job.bill.prompt_tokens
+            self._completion_tokens += job.bill.completion_tokens
         del self._jobs[job.job_id]
         promoted = self._admission.leave(job.job_id)
         if promoted is not None:
