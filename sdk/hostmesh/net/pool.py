@@ -98,7 +98,7 @@ class ConnectionPool:
         self._protected = protected
         self._tell_event = tell
         self._is_wanted = is_wanted
-        self._scores = scores or EqualPeers()
+        self._scores = EqualPeers() if scores is None else scores
         self._max_inbound = max(MAX_PER_PEER, math.ceil(max_connections * max_inbound_share))
         self._inbound: Counter[str] = Counter()
         self._connections: dict[PeerId, list[Connection]] = {}
