@@ -4,7 +4,7 @@
 peers were like to be connected with; ``sequence.sqlite3``, the numbers of our own records; ``bans.sqlite3`` and
 ``revocations.sqlite3``, what proofs and operators void; ``peers.sqlite3``, the peer cache; ``calls.sqlite3``, calls
 with idempotency keys; ``sessions.sqlite3``, the sessions and budgets of this client; ``hosted_sessions.sqlite3``, those
-of others on this host.
+of others on this host; ``clients.sqlite3``, what this host saw of their wallets.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.peer_score_book import PeerScoreBook
 from hostmesh.reputation.standing_book import StandingBook
 from hostmesh.rpc.key_store import KeyStore
+from hostmesh.sessions.client_standing_book import ClientStandingBook
 from hostmesh.sessions.client_store import ClientStore
 from hostmesh.sessions.store import SessionStore
 from hostmesh.settings import LoadedSettings
@@ -68,6 +69,12 @@ class DataFiles:
     def neighbours(self) -> PeerScoreBook:
         """What peers were like as neighbours."""
         return self._closed_later(PeerScoreBook(self._dir / "neighbours.sqlite3", system=self._system))
+
+    @cached_property
+    def clients(self) -> ClientStandingBook:
+        """What this host saw of its clients' wallets; of a key that does not last, in memory."""
+        path = None if self._ephemeral_key else self._dir / "clients.sqlite3"
+        return self._closed_later(ClientStandingBook(path, system=self._system))
 
     @cached_property
     def sequences(self) -> SequenceStore:

@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hostmesh.discovery.description import HostDescription, ModelOffer
+from hostmesh.discovery.description import HostDescription
 from hostmesh.discovery.events import HostRevoked
 from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.supervise import keep_running
 from hostmesh.errors import AlreadyRunningError, ConfigError, HostmeshError, UsageError
+from hostmesh.host_offers import check_offer, complete_offer, lower_prices, prices_of
 from hostmesh.identity.operator import OperatorBinding
 from hostmesh.jobs.admission import JobLimits
-from hostmesh.jobs.engine import Engine, ModelInfo
+from hostmesh.jobs.engine import Engine
 from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
 from hostmesh.net.peer_id import PeerId
 from hostmesh.node_stack import NodeStack
+from hostmesh.sessions.admission import AdmissionPolicy
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.challenge import network_key_of
+from hostmesh.sessions.client_standing_book import ClientStandingBook
+from hostmesh.sessions.deposits import DepositVerifier
 from hostmesh.sessions.server import SessionServer
 from hostmesh.sessions.store import SessionStore
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
@@ -75,6 +79,20 @@ class Serving:
     def stats(self) -> JobStats:
         """Return the load, and what became of the jobs since the start."""
         return self._jobs.stats()
+
+    @property
+    def admission(self) -> AdmissionPolicy:
+        """Who may open sessions. Set another one, and it holds from the next call on; sessions that are open stay."""
+        return self._sessions.admission
+
+    @admission.setter
+    def admission(self, policy: AdmissionPolicy) -> None:
+        self._sessions.admission = policy
+
+    @property
+    def work_bits(self) -> int:
+        """The work that strangers are asked for now; 0 = this host is not under attack."""
+        return self._sessions.work_bits
 
     def session_refusals(self) -> Mapping[str, int]:
         """Return how often each reason was given to a session that was refused."""
@@ -176,7 +194,7 @@ class Serving:
                     source="argument",
                     remedy=f"offer {', '.join(sorted(known))}",
                 )
-            _check_offer(offer, known[offer.model_id])
+            check_offer(offer, known[offer.model_id])
         stats = self._jobs.stats()
         return replace(
             description,
@@ -239,8 +257,10 @@ class HostManager:
         network: str,
         system: System,
         session_store: Callable[[PeerId], SessionStore],
+        clients: Callable[[], ClientStandingBook],
     ) -> None:
         self._session_store = session_store
+        self._clients = clients
         self._stack = stack
         self._binding = binding
         self._network = network
@@ -249,7 +269,13 @@ class HostManager:
 
     @asynccontextmanager
     async def serve(
-        self, description: HostDescription, engine: Engine, *, limits: JobLimits | None = None
+        self,
+        description: HostDescription,
+        engine: Engine,
+        *,
+        limits: JobLimits | None = None,
+        admission: AdmissionPolicy | None = None,
+        deposits: DepositVerifier | None = None,
     ) -> AsyncIterator[Serving]:
         """Serve jobs on this engine and be findable, for the life of the block.
 
@@ -258,6 +284,8 @@ class HostManager:
                 from what the node serves.
             engine: does the work; the caller starts and ends it.
             limits: slots, queue and times; None = as the description's ``max_concurrent_jobs`` and ``max_queued_jobs``.
+            admission: who may open sessions, and how often; None = everybody.
+            deposits: checks deposits, which are then demanded; None = none are.
 
         Yields:
             The host at work. Leaving the block withdraws the record (a signed tombstone goes to connected peers), ends
@@ -274,7 +302,7 @@ class HostManager:
         limits = limits or JobLimits(
             max_concurrent_jobs=description.max_concurrent_jobs, max_queued_jobs=description.max_queued_jobs
         )
-        jobs, sessions = self._servers(stack, engine, limits)
+        jobs, sessions = self._servers(stack, engine, limits, admission, deposits)
         serving, started_s = Serving(stack, engine, jobs, sessions), self._system.monotonic_s()
         scopes = trio.CancelScope(), trio.CancelScope()
         stack.serve(sessions)
@@ -313,7 +341,14 @@ class HostManager:
             # The record expires by itself; leaving goes on.
             _log.warning("no tombstone was published: %s", error.message)
 
-    def _servers(self, stack: NodeStack, engine: Engine, limits: JobLimits) -> tuple[JobServer, SessionServer]:
+    def _servers(
+        self,
+        stack: NodeStack,
+        engine: Engine,
+        limits: JobLimits,
+        admission: AdmissionPolicy | None,
+        deposits: DepositVerifier | None,
+    ) -> tuple[JobServer, SessionServer]:
         def network_of(peer_id: PeerId) -> str | None:
             return None if (ip := stack.node.remote_ip(peer_id)) is None else network_key_of(ip)
 
@@ -326,6 +361,9 @@ class HostManager:
             system=self._system,
             network_of=network_of,
             store=self._session_store(stack.key.peer_id),
+            admission=admission,
+            reputation_of=self._clients().reputation,
+            deposits=deposits,
         )
         jobs = JobServer(
             engine=engine,
@@ -338,63 +376,3 @@ class HostManager:
             system=self._system,
         )
         return jobs, sessions
-
-
-def _check_offer(offer: ModelOffer, model: ModelInfo) -> None:
-    """Check that an operator promises no more than the engine does: clients would come and be refused.
-
-    Raises:
-        ConfigError: ``name`` is the field.
-    """
-    context = model.context_tokens
-    most = context if model.max_output_tokens is None else min(context, model.max_output_tokens)
-    for name, is_kept in (
-        ("kind", offer.kind in (None, model.kind)),
-        ("context_tokens", (offer.context_tokens or 0) <= context),
-        ("max_output_tokens", (offer.max_output_tokens or 0) <= most),
-        ("parameters", set(offer.parameters) <= model.parameters),
-    ):
-        if not is_kept:
-            raise ConfigError(
-                f"the engine does not do what {name} of {offer.model_id!r} promises",
-                name=name,
-                source="argument",
-                remedy=f"leave {name} out: the engine's own is taken",
-            )
-
-
-def complete_offer(offer: ModelOffer, model: ModelInfo) -> ModelOffer:
-    """Return the offer with what the operator left open filled in by what the engine says of the model."""
-    return replace(
-        offer,
-        kind=offer.kind or model.kind,
-        context_tokens=offer.context_tokens or model.context_tokens,
-        max_output_tokens=offer.max_output_tokens or model.max_output_tokens,
-        quantisation=offer.quantisation or model.quantisation,
-        weights_sha256=offer.weights_sha256 or model.weights_sha256,
-        tokenizer_sha256=offer.tokenizer_sha256 or model.tokenizer_sha256,
-        chat_template_sha256=offer.chat_template_sha256 or model.chat_template_sha256,
-        engine=offer.engine or model.engine,
-        # The version of another engine than the one that the operator names would be wrong.
-        engine_version=offer.engine_version or (model.engine_version if offer.engine is None else None),
-        output_millitokens_per_s=offer.output_millitokens_per_s or model.output_millitokens_per_s,
-        parameters=offer.parameters or tuple(sorted(model.parameters)),
-    )
-
-
-def lower_prices(some: Mapping[str, ModelPrice], others: Mapping[str, ModelPrice]) -> dict[str, ModelPrice]:
-    """Return the lower price of each model; the first where the currencies differ, the only one where there is one."""
-    lower = {**others, **some}
-    for model_id, other in others.items():
-        if other.currency == lower[model_id].currency and other.micros_per_mtok < lower[model_id].micros_per_mtok:
-            lower[model_id] = other
-    return lower
-
-
-def prices_of(description: HostDescription) -> dict[str, ModelPrice]:
-    """Return the price of each model that has one."""
-    return {
-        offer.model_id: ModelPrice(micros_per_mtok=offer.price.micros_per_mtok, currency=offer.price.currency)
-        for offer in description.models
-        if offer.price is not None
-    }

@@ -233,6 +233,7 @@ class SDK:
                 network=self.settings.network,
                 system=self._system,
                 session_store=self._files.hosted_sessions,
+                clients=lambda: self._files.clients,
             )
         return self._hosts
 
