@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 
 from hostmesh.errors import RemoteProtocolError, RpcError, StoreError, TransportError, UsageError
+from hostmesh.identity.structs import Receipt, SessionAuthorization
+from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.sessions.client_book import ClientBook
@@ -24,9 +26,13 @@ class Session:
     :meth:`SessionManager.resume`.
     """
 
-    __slots__ = ("_book", "_caller", "_record", "peer_id")
+    __slots__ = ("_book", "_caller", "_network", "_record", "_wallet", "peer_id")
 
-    def __init__(self, caller: RpcCaller, book: ClientBook, record: ClientRecord) -> None:
+    def __init__(
+        self, caller: RpcCaller, book: ClientBook, record: ClientRecord, wallet: Wallet, network: str
+    ) -> None:
+        self._wallet = wallet
+        self._network = network
         self._caller = caller
         self._book = book
         self._record = record
@@ -57,6 +63,16 @@ class Session:
     def authorization_digest(self) -> bytes:
         """EIP-712 digest of what this client authorised, 32 bytes."""
         return self._record.digest
+
+    @property
+    def authorization(self) -> SessionAuthorization:
+        """What this client authorised."""
+        return self._record.terms
+
+    @property
+    def signer(self) -> bytes:
+        """Who signed that and countersigns receipts, 20 bytes: the client's wallet or its session key."""
+        return self._wallet.address_bytes
 
     @property
     def operator(self) -> bytes:
@@ -107,6 +123,13 @@ class Session:
     def is_closed(self) -> bool:
         """Whether it takes no new work: closed, ended or expired."""
         return self.state is not ClientState.ACTIVE
+
+    def countersign(self, receipt: Receipt) -> bytes:
+        """Sign a receipt of a job of this session, which was found right; 65 bytes.
+
+        Cost: 0.1 ms.
+        """
+        return self._wallet.sign(receipt, self._network)
 
     def charge(self, amount_micros: int) -> None:
         """Note that this client is about to acknowledge so much more; on disk when it returns.
