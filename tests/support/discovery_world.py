@@ -26,7 +26,7 @@ from hostmesh.discovery.terms import ModelKind, Place, Price
 from hostmesh.errors import BadSignatureError, DeadlineExceededError, DialError, ReadyTimeoutError, RpcError, StatusCode
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.connection_view import ConnectionView
-from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
+from hostmesh.net.peer_id import PeerId, peer_id_from_bytes, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
@@ -47,15 +47,37 @@ def make_operator(name: str) -> bytes:
     return hashlib.sha256(b"wallet " + name.encode()).digest()[:20]
 
 
-def make_binding(key: PeerKey, operator: bytes, *, issued: int = EPOCH - 10, life_s: int = 86_400) -> pb.PeerBinding:
+def make_binding(
+    key: PeerKey, operator: bytes, *, issued: int = EPOCH - 10, life_s: int = 86_400, epoch: int = 0
+) -> pb.PeerBinding:
     """A binding as :func:`trusting_verifier` takes it; real wallets are tested in test_host_record."""
     return pb.PeerBinding(
         operator=operator,
         peer_id=peer_id_to_bytes(key.peer_id),
         issued_at_unix_s=issued,
         expires_at_unix_s=issued + life_s,
+        revocation_epoch=epoch,
         signature=_SIGNED,
     )
+
+
+def make_revocation(
+    name: str = "host", *, operator: str | None = None, least_epoch: int = 1, issued: int = EPOCH
+) -> pb.BindingRevocation:
+    """A revocation as :func:`trusting_revocations` takes it; real wallets are tested in test_revocation."""
+    return pb.BindingRevocation(
+        operator=make_operator(operator or name),
+        peer_id=peer_id_to_bytes(make_key(name).peer_id),
+        least_epoch=least_epoch,
+        issued_at_unix_s=issued,
+        signature=_SIGNED,
+    )
+
+
+def trusting_revocations(revocation: pb.BindingRevocation, *, network: str, now: float) -> PeerId:
+    if revocation.signature != _SIGNED:
+        raise BadSignatureError("the wallet did not sign this")
+    return peer_id_from_bytes(revocation.peer_id)
 
 
 def trusting_verifier(binding: pb.PeerBinding, *, peer_id: PeerId, network: str, now: float) -> bytes:
@@ -93,6 +115,7 @@ def make_record(
     operator: str | None = None,
     addresses: tuple[str, ...] = ("/ip4/192.0.2.1/tcp/4001",),
     network: str = NETWORK,
+    epoch: int = 0,
 ) -> pb.SignedHostRecord:
     key = make_key(name)
     wallet = make_operator(operator or name)
@@ -100,7 +123,7 @@ def make_record(
         description or make_description(),
         key=key,
         operator=wallet,
-        binding=make_binding(key, wallet, issued=min(issued, EPOCH) - 10),
+        binding=make_binding(key, wallet, issued=min(issued, EPOCH) - 10, epoch=epoch),
         network=network,
         sequence=sequence,
         issued_at_unix_s=issued,
@@ -475,4 +498,9 @@ def make_publisher(
 
 
 def make_records(system: System | None = None) -> RecordBook:
-    return RecordBook(network=NETWORK, verify_binding=trusting_verifier, system=system or trio_system())
+    return RecordBook(
+        network=NETWORK,
+        verify_binding=trusting_verifier,
+        verify_revocation=trusting_revocations,
+        system=system or trio_system(),
+    )

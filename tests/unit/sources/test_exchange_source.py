@@ -13,10 +13,11 @@ from hostmesh.discovery.sources.exchange import MAX_PAGES, MAX_PEERS, ExchangeSo
 from hostmesh.discovery.table import MAX_PER_INTRODUCER
 from hostmesh.errors import DeadlineExceededError, ProtocolNotSupportedError, ReadyTimeoutError
 from hostmesh.identity.binding import verify_binding
+from hostmesh.identity.revocation import sign_revocation, verify_revocation
 from hostmesh.net.address import AddressOrigin
 from hostmesh.system import System
 from hostmesh.testing.records import EPOCH_UNIX_S, make_description, make_host_record
-from hostmesh.testing.wallets import TEST_NETWORK, make_peer_key
+from hostmesh.testing.wallets import TEST_NETWORK, make_peer_key, make_wallet
 from hostmesh.v1 import discovery_pb2 as pb
 
 ASKER = make_peer_key("asker").peer_id
@@ -25,11 +26,17 @@ QUERY = SourceQuery(model_ids=("llama",), country_code=None, limit=256)
 
 
 def book():
-    return RecordBook(network=TEST_NETWORK, verify_binding=verify_binding, system=SYSTEM)
+    return RecordBook(
+        network=TEST_NETWORK, verify_binding=verify_binding, verify_revocation=verify_revocation, system=SYSTEM
+    )
 
 
 def record(name, model="llama", **fields):
     return make_host_record(name, make_description(model), **fields)
+
+
+def revocation(name):
+    return sign_revocation(make_wallet(name), id_of(name), network=TEST_NETWORK, now=EPOCH_UNIX_S)
 
 
 def id_of(name):
@@ -48,11 +55,13 @@ class World:
         self.source = ExchangeSource(self, self, self.records, system=SYSTEM)
         self.found = []
 
-    def peer(self, name, *hosts, ip=None):
-        """Connect a peer that has spoken with these hosts."""
+    def peer(self, name, *hosts, ip=None, revoked=()):
+        """Connect a peer that has spoken with these hosts, some of which were revoked afterwards."""
         known = book()
         for host in hosts:
             known.accept(host)
+        for each in revoked:
+            known.accept_revocation(revocation(each), introducer=id_of("somebody"))
         server = DiscoveryServer(known, lambda: None, secret=name.encode())
 
         async def answer(request):
@@ -96,6 +105,32 @@ async def test_the_union_of_what_the_peers_know_is_found_each_record_verified():
     assert first.addresses == world.records.known(id_of("a")).info.addresses
     assert world.records.known(id_of("a")).introducer == left, "it is hearsay until the host says so itself"
     assert world.source.statistics.peers_asked == 2
+
+
+async def test_a_host_that_one_peer_knows_to_be_revoked_is_not_taken_from_another():
+    """In the first find of a client that never heard of it, whichever of the two answers first."""
+    for names in (("knows", "late"), ("late", "knows")):
+        world = World()
+        for name in names:
+            revoked = ("stolen",) if name == "knows" else ()
+            world.peer(name, record("honest"), record("stolen"), revoked=revoked)
+        await world.find()
+        assert {host.info.peer_id for host in world.records.live()} == {id_of("honest")}
+        assert await world.find() >= {id_of("honest")}
+
+
+async def test_a_revocation_that_does_not_hold_takes_nobody_out():
+    forged = revocation("honest")
+    forged.signature = revocation("other").signature
+
+    async def answer(request):
+        return pb.QueryResponse(records=[record("honest")], revocations=[forged])
+
+    world = World()
+    world.adversary("liar", answer)
+    assert await world.find() == {id_of("honest")}
+    assert len(world.records.live()) == 1
+    assert world.records.counts["revocation:invalid"] == 1
 
 
 async def test_further_pages_are_asked_for():

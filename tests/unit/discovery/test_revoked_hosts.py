@@ -1,0 +1,376 @@
+"""What a node does when bindings are void: takes hosts out, tells who asks, keeps it, and lets them come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from discovery_world import (
+    EPOCH,
+    NETWORK,
+    FakeNetwork,
+    FakeNode,
+    FakePeer,
+    make_binding,
+    make_description,
+    make_key,
+    make_operator,
+    make_publisher,
+    make_records,
+    make_revocation,
+)
+from discovery_world import make_record as record
+from trio.testing import MockClock
+
+from hostmesh.discovery.description import HostState
+from hostmesh.discovery.equivocation import make_proof
+from hostmesh.discovery.events import HostRevoked, RecordDecided, RecordDecision
+from hostmesh.discovery.records import ProofTaken, RecordBook
+from hostmesh.discovery.revocation_store import RevocationStore
+from hostmesh.discovery.revocations import LIFE_S
+from hostmesh.discovery.revoking import RevocationTaken
+from hostmesh.discovery.service import MAX_TOLD_WITH_PAGE, MAX_TOLD_WITH_RECORD, DiscoveryServer
+from hostmesh.discovery.store import BanStore
+from hostmesh.discovery.table import Merge
+from hostmesh.errors import BadSignatureError, BindingRevokedError, RecordInvalidError, RpcError, StatusCode
+from hostmesh.net.peer_id import PeerId
+from hostmesh.system import System
+from hostmesh.v1 import discovery_pb2 as pb
+
+HOST = make_key("host").peer_id
+GOSSIP = make_key("gossip").peer_id
+OPERATOR = make_operator("host")
+
+
+class Caller:
+    def __init__(self, peer_id: PeerId) -> None:
+        self.peer_id = peer_id
+
+
+def book(now: float = EPOCH) -> RecordBook:
+    return make_records(System(unix_s=lambda: now))
+
+
+def server_of(records: RecordBook) -> DiscoveryServer:
+    return DiscoveryServer(records, lambda: record("self"), secret=b"s" * 16)
+
+
+# --- records ---
+
+
+def test_a_revoked_host_goes_at_once_and_comes_back_by_a_higher_epoch() -> None:
+    records = book()
+    records.accept(record(sequence=9))
+    assert records.accept_revocation(make_revocation(least_epoch=2), introducer=GOSSIP) is RevocationTaken.TAKEN
+    assert (records.live(), records.known(HOST)) == ([], None)
+    for epoch in (0, 1):
+        assert records.accept(record(sequence=10 + epoch, epoch=epoch))[1] is Merge.REVOKED
+    assert records.live() == []
+    # Its numbers may begin anew: what it had signed before is another book.
+    assert records.accept(record(sequence=1, epoch=2))[1] is Merge.ADDED
+    assert [host.info.binding_epoch for host in records.live()] == [2]
+
+
+def test_a_higher_epoch_wins_whatever_the_sequence() -> None:
+    records = book()
+    records.accept(record(sequence=2**63))
+    assert records.accept(record(sequence=1, epoch=1))[1] is Merge.REPLACED
+    assert records.accept(record(sequence=2**63 + 1))[1] is Merge.REVOKED
+    assert [host.info.sequence for host in records.live()] == [1]
+
+
+def test_a_higher_epoch_is_remembered_when_its_record_is_long_gone() -> None:
+    now = [float(EPOCH)]
+    records = make_records(System(unix_s=lambda: now[0]))
+    records.accept(record(epoch=1))
+    now[0] += 3600
+    records.purge()
+    late = record(sequence=99, issued=int(now[0]), epoch=0)
+    assert records.accept(late)[1] is Merge.REVOKED
+    now[0] += LIFE_S
+    records.purge()
+    assert records.accept(record(sequence=99, issued=int(now[0])))[1] is Merge.ADDED
+
+
+def test_other_wallets_and_keys_are_not_touched() -> None:
+    """Anybody may sign a revocation; it is of his own bindings."""
+    records = book()
+    records.accept(record(sequence=9))
+    records.accept(record("other"))
+    assert records.accept_revocation(make_revocation(operator="mallory"), introducer=GOSSIP) is RevocationTaken.TAKEN
+    assert {host.info.peer_id for host in records.live()} == {HOST, make_key("other").peer_id}
+    assert records.accept(record(sequence=10))[1] is Merge.REPLACED
+
+
+def test_a_record_that_names_another_epoch_than_its_binding_is_refused() -> None:
+    """Else its binding could be changed for another by whoever hands it on."""
+    old, new = record(sequence=5), record(sequence=6, epoch=1)
+    old.binding.CopyFrom(new.binding)
+    with pytest.raises(RecordInvalidError) as caught:
+        book().accept(old)
+    assert caught.value.field == "binding_epoch"
+
+
+def test_a_replayed_revocation_does_not_touch_what_came_after_it() -> None:
+    records = book()
+    records.accept_revocation(make_revocation(least_epoch=1), introducer=GOSSIP)
+    records.accept(record(epoch=1))
+    assert records.accept_revocation(make_revocation(least_epoch=1), introducer=GOSSIP) is RevocationTaken.KNOWN
+    again = make_revocation(least_epoch=1, issued=EPOCH - 5)
+    assert records.accept_revocation(again, introducer=GOSSIP) is RevocationTaken.KNOWN
+    assert len(records.live()) == 1
+
+
+def test_a_revocation_outlasts_a_restart(tmp_path: Path) -> None:
+    """As after kill -9: nothing is closed."""
+    path = tmp_path / "revocations.sqlite3"
+    first = book()
+    first.accept_revocation(make_revocation("before"), introducer=GOSSIP)
+    first.revoking.remember(RevocationStore(path))
+    first.accept_revocation(make_revocation(), introducer=GOSSIP)
+    first.accept(record("bound anew", epoch=7))
+    second = book(EPOCH + 100)
+    second.revoking.remember(RevocationStore(path))
+    for name in ("before", "host"):
+        assert second.accept(record(name, sequence=99))[1] is Merge.REVOKED
+    assert second.accept(record("bound anew", sequence=99, epoch=6))[1] is Merge.REVOKED
+    third = book(EPOCH + LIFE_S + 1)
+    third.revoking.remember(RevocationStore(path))
+    assert third.revoking.least_epoch(OPERATOR, HOST) == 0
+
+
+def test_a_revocation_holds_where_it_cannot_be_kept() -> None:
+    records, store = book(), RevocationStore(None)
+    records.revoking.remember(store)
+    store.close()
+    assert records.accept_revocation(make_revocation(), introducer=GOSSIP) is RevocationTaken.TAKEN
+    assert records.accept(record())[1] is Merge.REVOKED
+    assert records.counts["revocation_not_kept"] == 1
+
+
+async def test_who_listens_is_told_once(autojump_clock: MockClock) -> None:
+    records = make_records()
+    told: list[HostRevoked] = []
+    decided: list[RecordDecided] = []
+    records.events.listen_for(HostRevoked, told.append)
+    records.events.listen_for(RecordDecided, decided.append)
+    records.accept(record())
+    for _ in range(2):
+        records.accept_revocation(make_revocation(least_epoch=2), introducer=GOSSIP)
+    records.accept(record(sequence=2))
+    records.accept(record(sequence=3, epoch=2))
+    records.accept(record(sequence=4, epoch=5))
+    records.revoking.saw_binding(OPERATOR, HOST, 5)
+    records.revoking.saw_binding(OPERATOR, HOST, 6)
+    assert [(event.peer_id, event.operator, event.least_epoch) for event in told] == [
+        (HOST, OPERATOR, epoch) for epoch in (2, 5, 6)
+    ]
+    assert [event.decision for event in decided] == [
+        RecordDecision.ADDED,
+        RecordDecision.REVOKED,
+        RecordDecision.ADDED,
+        RecordDecision.REPLACED,
+    ]
+
+
+# --- bans fall on bindings ---
+
+
+def proof_of(sequence: int = 5, epoch: int = 0) -> pb.EquivocationProof:
+    first, second = (record("host", make_description(model), sequence=sequence, epoch=epoch) for model in ("m", "n"))
+    return make_proof(first, second, network=NETWORK).to_wire()
+
+
+def test_a_restored_backup_recovers_by_a_binding_of_a_higher_epoch() -> None:
+    """It repeated a number; its operator binds it anew, and it may even repeat numbers once more."""
+    records, store = book(), BanStore(None)
+    records.remember_bans(store)
+    for model in ("m", "n"):
+        records.accept(record("host", make_description(model), sequence=5))
+    assert records.accept(record(sequence=6))[1] is Merge.BANNED
+    assert records.accept(record(sequence=5, epoch=1))[1] is Merge.ADDED
+    assert [host.info.sequence for host in records.live()] == [5]
+    # What proves the lie of before proves nothing against it now, whoever replays it.
+    for _ in range(2):
+        assert records.accept_proof(proof_of(), introducer=GOSSIP) is ProofTaken.KNOWN
+        assert len(records.live()) == 1
+    again = make_records(System(unix_s=lambda: EPOCH))
+    again.remember_bans(store)
+    assert again.accept(record(sequence=7))[1] is Merge.BANNED
+    assert again.accept(record(sequence=7, epoch=1))[1] is Merge.ADDED
+
+
+def test_a_proof_of_before_is_taken_and_leaves_the_host_that_was_bound_anew() -> None:
+    records = book()
+    records.accept(record(sequence=9, epoch=1))
+    assert records.accept_proof(proof_of(), introducer=GOSSIP) is ProofTaken.BANNED
+    assert len(records.live()) == 1
+    assert records.accept_proof(proof_of(epoch=1), introducer=GOSSIP) is ProofTaken.BANNED
+    assert (records.live(), [ban.epoch for ban in records.bans]) == ([], [1])
+
+
+def test_records_of_two_epochs_of_one_wallet_contradict_nothing() -> None:
+    old, new = (record("host", make_description(m), sequence=5, epoch=e) for m, e in (("m", 0), ("n", 1)))
+    with pytest.raises(RecordInvalidError) as caught:
+        make_proof(old, new, network=NETWORK)
+    assert caught.value.field == "binding_epoch"
+    records = book()
+    with pytest.raises(RecordInvalidError):
+        records.accept_proof(
+            pb.EquivocationProof(first_envelope=old.envelope, second_envelope=new.envelope), introducer=GOSSIP
+        )
+    for each, merge in ((old, Merge.ADDED), (new, Merge.REPLACED), (old, Merge.REVOKED)):
+        assert records.accept(each)[1] is merge
+    assert records.bans == ()
+
+
+def test_another_wallet_does_not_help_who_is_banned() -> None:
+    records = book()
+    records.accept_proof(proof_of(epoch=3), introducer=GOSSIP)
+    for operator, epoch in (("host", 3), ("another", 0), ("another", 3)):
+        assert records.accept(record(sequence=9, operator=operator, epoch=epoch))[1] is Merge.BANNED
+
+
+def test_a_key_that_nobody_knew_gains_no_ever_higher_bans() -> None:
+    """Who holds it could go on for ever, with a write to the disk each time."""
+    records = book()
+    assert records.accept_proof(proof_of(), introducer=GOSSIP) is ProofTaken.BANNED
+    for epoch in range(1, 5):
+        assert records.accept_proof(proof_of(epoch=epoch), introducer=GOSSIP) is ProofTaken.REFUSED
+    assert [ban.epoch for ban in records.bans] == [0]
+    records.accept(record(epoch=5))
+    assert records.accept_proof(proof_of(epoch=5), introducer=GOSSIP) is ProofTaken.BANNED
+
+
+# --- telling ---
+
+
+async def test_what_a_peer_announces_is_taken_or_refused_with_its_reason() -> None:
+    records = book()
+    server = server_of(records)
+    records.accept(record())
+    forged = make_revocation()
+    forged.signature = bytes(65)
+    with pytest.raises(RpcError) as caught:
+        await server.announce(pb.AnnounceRequest(revocation=forged), Caller(GOSSIP))
+    assert (caught.value.status, caught.value.reason) == (StatusCode.INVALID_ARGUMENT, "SIGNATURE_BAD")
+    assert len(records.live()) == 1
+    for request in (
+        pb.AnnounceRequest(revocation=make_revocation(), record=record()),
+        pb.AnnounceRequest(revocation=make_revocation(), proof=proof_of()),
+    ):
+        with pytest.raises(RpcError):
+            await server.announce(request, Caller(GOSSIP))
+    for _ in range(2):
+        answer = await server.announce(pb.AnnounceRequest(revocation=make_revocation()), Caller(GOSSIP))
+        assert answer == pb.AnnounceResponse()
+    assert records.live() == []
+    counts = {name: count for name, count in records.counts.items() if name.startswith("revocation:")}
+    assert counts == {"revocation:invalid": 1, "revocation:taken": 1, "revocation:known": 1}
+
+
+async def test_who_announces_under_a_void_binding_is_told_why() -> None:
+    records = book()
+    server = server_of(records)
+    records.accept_revocation(make_revocation(), introducer=GOSSIP)
+    answer = await server.announce(pb.AnnounceRequest(record=record()), Caller(HOST))
+    assert answer.revocation == make_revocation()
+    assert len(answer.SerializeToString()) <= 256
+
+
+async def test_answers_carry_revocations_within_their_bounds() -> None:
+    records = book()
+    server = server_of(records)
+    for number in range(40):
+        records.accept(record(f"host{number}", addresses=(f"/ip4/10.0.{number}.1/tcp/1",)))
+        records.accept_revocation(make_revocation(f"host{number}"), introducer=GOSSIP)
+    own = await server.get_record(pb.GetRecordRequest(), Caller(GOSSIP))
+    page = await server.query(pb.QueryRequest(), Caller(GOSSIP))
+    assert (len(own.revocations), len(page.revocations)) == (MAX_TOLD_WITH_RECORD, MAX_TOLD_WITH_PAGE)
+    told: set[bytes] = set()
+    for asker in range(60):
+        page = await server.query(pb.QueryRequest(), Caller(PeerId(f"asker{asker}")))
+        told |= {each.peer_id for each in page.revocations}
+    assert len(told) == 40
+
+
+async def test_a_strangers_revocation_is_heeded_and_not_told() -> None:
+    """Of a host that nobody here has met: it may come later, but it is nobody's business before."""
+    records = book()
+    records.accept_revocation(make_revocation(), introducer=GOSSIP)
+    page = await server_of(records).query(pb.QueryRequest(), Caller(GOSSIP))
+    assert list(page.revocations) == []
+    assert records.accept(record())[1] is Merge.REVOKED
+
+
+async def test_what_is_news_is_handed_on_to_all_who_are_connected(autojump_clock: MockClock) -> None:
+    network, records = FakeNetwork(), make_records()
+    node = FakeNode(network)
+    got: list[tuple[str, pb.AnnounceRequest]] = []
+
+    def peer(name: str) -> FakePeer:
+        async def take(caller: PeerId, request: pb.AnnounceRequest) -> None:
+            got.append((name, request))
+
+        return FakePeer(make_key(name).peer_id, announce=take)
+
+    for name in ("other", "host"):
+        network.peers[make_key(name).peer_id] = peer(name)
+        node.connected[make_key(name).peer_id] = None
+    records.accept(record())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(make_publisher(node, news=records).run)
+        for _ in range(3):
+            records.accept_revocation(make_revocation(), introducer=GOSSIP)
+        records.accept_revocation(make_revocation("stranger"), introducer=GOSSIP)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert sorted(name for name, _ in got) == ["host", "other"], "once each; and the host is told, so that it stops"
+    assert all(request == pb.AnnounceRequest(revocation=make_revocation()) for _, request in got)
+
+
+# --- the host itself ---
+
+
+async def test_a_host_whose_binding_is_void_signs_no_record_but_its_tombstone(autojump_clock: MockClock) -> None:
+    records = make_records()
+    node = FakeNode(FakeNetwork())
+    epoch = [0]
+    publisher = make_publisher(
+        node,
+        name="host",
+        binding=lambda: make_binding(make_key("host"), OPERATOR, epoch=epoch[0]),
+        news=records,
+        least_epoch=records.revoking.least_epoch,
+    )
+    records.revoking.see_own(lambda: publisher.info)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(publisher.run)
+        info = await publisher.announce(make_description())
+        assert records.accept_revocation(make_revocation(), introducer=GOSSIP) is RevocationTaken.TAKEN
+        assert records.revoking.to_tell(4, lot=b"") == [make_revocation()], "our own is no stranger's"
+        await trio.sleep(61)
+        assert isinstance(publisher.problem, BindingRevokedError)
+        assert publisher.info == info, "nothing newer"
+        with pytest.raises(BindingRevokedError) as caught:
+            await publisher.announce(make_description())
+        assert "--revocation-epoch 1" in caught.value.remedy
+        epoch[0] = 1
+        assert (await publisher.announce(make_description())).binding_epoch == 1
+        epoch[0] = 0
+        await publisher.withdraw()
+        assert publisher.info is not None
+        assert publisher.info.state is HostState.WITHDRAWN
+        nursery.cancel_scope.cancel()
+
+
+def test_a_revocation_that_does_not_hold_is_not_learnt_and_ends_the_list() -> None:
+    records = book()
+    forged = make_revocation("forged")
+    forged.signature = bytes(65)
+    records.learn_revocations([make_revocation(), forged, make_revocation("late")], introducer=GOSSIP)
+    assert records.revoking.least_epoch(OPERATOR, HOST) == 1
+    assert records.revoking.least_epoch(make_operator("late"), make_key("late").peer_id) == 0
+    with pytest.raises(BadSignatureError):
+        records.accept_revocation(forged, introducer=GOSSIP)
