@@ -21,6 +21,8 @@ MAX_PROMPT_BYTES = 16_384
 """Longest prompt that is composed; a longer one is wanted in vain."""
 _READING_BYTES = 80
 """From this length on a prompt may be a reading: few lines are that long."""
+_NEAR_ENOUGH = 0.15
+"""A line that is shorter by more than this part gets a closing."""
 _SLOT = re.compile(r"\{(\w+)\}")
 _PASSAGE = "{passage}"
 
@@ -44,12 +46,14 @@ class Corpus:
     readings: tuple[str, ...]
     follow_ups: tuple[str, ...]
     passages: tuple[str, ...]
+    closings: tuple[str, ...]
+    """What may stand after a line, to bring it nearer to its length."""
     slots: Mapping[str, tuple[str, ...]]
 
     def __post_init__(self) -> None:
-        if not (self.templates and self.readings and self.follow_ups and self.passages):
-            raise ValueError("a corpus has lines, readings, follow-ups and passages")
-        for line in (*self.templates, *self.readings, *self.follow_ups):
+        if not (self.templates and self.readings and self.follow_ups and self.passages and self.closings):
+            raise ValueError("a corpus has lines, readings, follow-ups, passages and closings")
+        for line in (*self.templates, *self.readings, *self.follow_ups, *self.closings):
             for slot in _SLOT.findall(line):
                 if slot != "passage" and not self.slots.get(slot):
                     raise ValueError(f"no words for the slot {slot!r}")
@@ -57,12 +61,13 @@ class Corpus:
             raise ValueError("a reading without a passage")
 
     def half(self, which: int) -> Corpus:
-        """Return every second line, reading, follow-up and passage: 0 = the even ones, 1 = the odd ones."""
+        """Return every second line, reading, follow-up, passage and closing: 0 = the even ones, 1 = the odd ones."""
         return Corpus(
             templates=self.templates[which::2],
             readings=self.readings[which::2],
             follow_ups=self.follow_ups[which::2],
             passages=self.passages[which::2],
+            closings=self.closings[which::2],
             slots=self.slots,
         )
 
@@ -86,14 +91,19 @@ class Corpus:
         """Return a further prompt of a conversation, of about the length that is wanted."""
         if length_bytes >= _READING_BYTES:
             return self.compose(draws, length_bytes=length_bytes, age=age)
-        return self._nearest(self.follow_ups, draws, length_bytes, age)
+        return self._nearest((*self.follow_ups, *self.templates), draws, length_bytes, age)
 
     def _nearest(self, lines: Sequence[str], draws: Draws, length: int, age: Age) -> Prompt:
         # Stable: of lines with the same age the shuffled order stays.
         tried = sorted(draws.shuffled(lines), key=age)[:CANDIDATES]
         filled = [(self._fill(line, draws), line) for line in tried]
         text, line = min(filled, key=lambda candidate: abs(len(candidate[0].encode()) - length))
-        return Prompt(text=text, parts=(line,))
+        short_by = length - len(text.encode())
+        if short_by <= _NEAR_ENOUGH * length:
+            return Prompt(text=text, parts=(line,))
+        closings = sorted(draws.shuffled(self.closings), key=age)[: CANDIDATES // 3]
+        closing = min(closings, key=lambda one: abs(len(one.encode()) + 1 - short_by))
+        return Prompt(text=f"{text} {self._fill(closing, draws)}", parts=(line, closing))
 
     def _reading(self, draws: Draws, length: int, age: Age) -> Prompt:
         line = min(draws.shuffled(self.readings), key=age)

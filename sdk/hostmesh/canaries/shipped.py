@@ -22,5 +22,6 @@ def shipped_corpus() -> Corpus:
         readings=tuple(document["readings"]),
         follow_ups=tuple(document["follow_ups"]),
         passages=tuple(document["passages"]),
+        closings=tuple(document["closings"]),
         slots={name: tuple(words) for name, words in document["slots"].items()},
     )

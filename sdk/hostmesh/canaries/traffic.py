@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hostmesh.canaries.draws import Draws
@@ -33,7 +33,7 @@ MAX_TURNS = 16
 LENGTH_JITTER = 0.1
 """A canary's length is that of a real job, by up to this part more or less."""
 _OVERLAPPING_PART = 0.1
-_TAIL_PART = 0.1
+_BLUR_NEIGHBOURS = 4
 
 Setting = tuple[str, float | int | str | tuple[str, ...]]
 """A parameter of a job and its value."""
@@ -163,7 +163,12 @@ class Traffic:
 
     def pause_s(self, draws: Draws) -> float:
         """Return a pause like those between an answer and the next turn; 0.0 where there were none."""
-        return time_of_hazard([(pause, True) for pause in self._pauses_s], draws.exponential())
+        pauses = sorted(self._pauses_s)
+        if not pauses:
+            return 0.0
+        place = draws.unit() * (len(pauses) - 1)
+        low = pauses[int(place)]
+        return low + (place - int(place)) * (pauses[math.ceil(place)] - low)
 
     @property
     def _is_sequential(self) -> bool:
@@ -181,22 +186,26 @@ class Traffic:
         else:
             began, gaps = self._last_start_s, self._from_start
         if began is not None and len(gaps) >= MIN_JOBS - 1 and any(begins for _, begins in gaps):
-            self._due_s = began + time_of_hazard(gaps, self._hazard)
+            after_s = time_of_hazard(gaps, self._hazard)
+            self._due_s = None if after_s is None else began + after_s
 
 
-def time_of_hazard(gaps: Sequence[Gap], hazard: float) -> float:
+def time_of_hazard(gaps: Iterable[Gap], hazard: float) -> float | None:
     """Return the time at which the cumulative hazard of a beginning reaches a value.
 
-    It grows by 1/(gaps at least as long, and one) at each gap that ended with a beginning, linearly in between; beyond
-    the longest of them as fast as the longest tenth of all gaps says.
+    It grows by 1/(gaps at least as long, and one) at each gap that ended with a beginning, linearly in between. What it
+    does beyond the longest of them is not known.
 
     Args:
         gaps: seconds, and whether a conversation began at the end.
         hazard: 0 or more.
 
+    Returns:
+        None = not within the gaps that are known.
+
     >>> gaps = [(1.0, True), (2.0, False), (3.0, True)]
-    >>> time_of_hazard(gaps, 0.25), time_of_hazard(gaps, 0.5), time_of_hazard([], 1.0)
-    (1.0, 2.0, 0.0)
+    >>> time_of_hazard(gaps, 0.25), time_of_hazard(gaps, 0.5), time_of_hazard(gaps, 1.0)
+    (1.0, 2.0, None)
     """
     ordered = sorted(gaps)
     passed, at = 0.0, 0.0
@@ -207,28 +216,24 @@ def time_of_hazard(gaps: Sequence[Gap], hazard: float) -> float:
         if passed + step >= hazard:
             return at + (hazard - passed) / step * (gap - at)
         passed, at = passed + step, gap
-    tail = ordered[-max(2, math.ceil(_TAIL_PART * len(ordered))) :]
-    beginnings = sum(begins for _, begins in tail)
-    if not beginnings:
-        return at
-    scale = sum(gap - tail[0][0] for gap, _ in tail) / beginnings
-    return at + (hazard - passed) * scale
+    return None
 
 
 def blurred(values: Sequence[int], draws: Draws, chosen: int) -> int:
     """Return a value like the chosen one of the values, which are all of one setting.
 
     Where values come back again and again the chosen one is right as it is. Where hardly one does, a copy would stand
-    out by coming twice, and a value between the chosen one and its neighbour is returned.
+    out by coming twice, and some value among the chosen one's neighbours is returned.
 
     >>> blurred([256] * 9 + [512], Draws(bytes(32)), 256)
     256
-    >>> blurred(list(range(100, 900, 50)), Draws(bytes(32)), 400) in range(400, 451)
+    >>> blurred(list(range(100, 900, 50)), Draws(bytes(32)), 400) in range(200, 601)
     True
     """
     distinct = sorted(set(values))
     if 2 * len(distinct) <= len(values) or len(distinct) < 2:
         return chosen
-    place = min(bisect_left(distinct, chosen), len(distinct) - 2)
-    low, high = distinct[place], distinct[place + 1]
+    place = bisect_left(distinct, chosen)
+    low = distinct[max(place - _BLUR_NEIGHBOURS, 0)]
+    high = distinct[min(place + _BLUR_NEIGHBOURS, len(distinct) - 1)]
     return low + draws.below(high - low + 1)

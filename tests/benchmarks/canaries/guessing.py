@@ -1,0 +1,140 @@
+"""A host that tries to recognise canaries: one simple classifier for each thing that could give them away.
+
+The host runs the plan's code itself, and so has as much labelled traffic of each kind of user as it likes: a
+classifier is trained on users that are not those it is measured on. It is the log-likelihood ratio over ten bins (of
+equal counts in the training set), the best there is for one number so coarsely seen; *all* adds those of all features,
+as if they were independent. What is measured is the area under the ROC curve (AUC): the chance that a canary looks more
+like one than a user's job does; 0.5 = it tells nothing. Its error is Hanley and McNeil's, 1982.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from tests.benchmarks.canaries.traffic import Arrival
+
+BINS = 10
+_SHINGLE_WORDS = 6
+
+
+class Memory:
+    """What the host remembers of one client, and what it makes of the next job."""
+
+    def __init__(self) -> None:
+        self._last_s: float | None = None
+        self._texts: Counter[str] = Counter()
+        self._shingles: set[tuple[str, ...]] = set()
+        self._settings: Counter[object] = Counter()
+        self._limits: Counter[object] = Counter()
+        self._prefixes: set[tuple[tuple[str, str], ...]] = set()
+
+    def look(self, arrival: Arrival) -> dict[str, float]:
+        """Return the features of a job that has just come, then remember it."""
+        text = arrival.messages[-1][1]
+        words = text.lower().split()
+        shingles = {tuple(words[at : at + _SHINGLE_WORDS]) for at in range(len(words) - _SHINGLE_WORDS + 1)}
+        cached = max(
+            (size for size in range(len(arrival.messages), 0, -1) if arrival.messages[:size] in self._prefixes),
+            default=0,
+        )
+        total = sum(len(content) for _, content in arrival.messages)
+        settings = (arrival.max_output_tokens, arrival.parameters)
+        gap = math.inf if self._last_s is None else arrival.at_s - self._last_s
+        features = {
+            "repetition: the text": float(self._texts[text]),
+            "repetition: runs of six words": len(shingles & self._shingles) / max(len(shingles), 1),
+            "length: last message": float(len(text.encode())),
+            "length: whole input": float(total),
+            "length: messages": float(len(arrival.messages)),
+            "timing: since the last job": gap,
+            "timing: since the last answer": arrival.since_end_s,
+            "timing: jobs under way": float(arrival.running),
+            "settings: token limit": float(arrival.max_output_tokens or 0),
+            "settings: temperature": float(dict(arrival.parameters).get("temperature", -1.0)),  # type: ignore[arg-type]
+            "settings: how often seen before": float(self._settings[settings]),
+            "settings: token limit seen before": float(self._limits[arrival.max_output_tokens]),
+            "settings: seed": float(arrival.seed),
+            "cache: messages in it": float(cached),
+            "cache: part of the input in it": sum(len(c) for _, c in arrival.messages[:cached]) / max(total, 1),
+        }
+        self._last_s = arrival.at_s
+        self._texts[text] += 1
+        self._shingles |= shingles
+        self._settings[settings] += 1
+        self._limits[arrival.max_output_tokens] += 1
+        self._prefixes.update(arrival.messages[:size] for size in range(1, len(arrival.messages) + 1))
+        return features
+
+
+class BinnedRatio:
+    """The log of how much likelier a value is for a canary than for a user's job."""
+
+    def __init__(self, values: Sequence[float], labels: Sequence[bool]) -> None:
+        ordered = sorted(values)
+        self._edges = sorted({ordered[len(ordered) * k // BINS] for k in range(1, BINS)})
+        counts = {label: [1.0] * (2 * len(self._edges) + 1) for label in (False, True)}
+        for value, label in zip(values, labels, strict=True):
+            counts[label][self._bin(value)] += 1
+        sums = {label: sum(counts[label]) for label in counts}
+        self._ratios = [
+            math.log(canary / sums[True]) - math.log(real / sums[False])
+            for canary, real in zip(counts[True], counts[False], strict=True)
+        ]
+
+    def _bin(self, value: float) -> int:
+        # A value that is an edge has a bin of its own: many features have few values.
+        place = bisect_right(self._edges, value)
+        return 2 * place - 1 if place and self._edges[place - 1] == value else 2 * place
+
+    def score(self, value: float) -> float:
+        """Return the ratio of a value's bin."""
+        return self._ratios[self._bin(value)]
+
+
+def auc(canaries: Sequence[float], users: Sequence[float]) -> tuple[float, float]:
+    """Return the area under the ROC curve and its standard error."""
+    ranked = sorted([(score, True) for score in canaries] + [(score, False) for score in users])
+    wins, below, at = 0.0, 0, 0
+    while at < len(ranked):
+        end = at
+        while end < len(ranked) and ranked[end][0] == ranked[at][0]:
+            end += 1
+        mine = sum(is_canary for _, is_canary in ranked[at:end])
+        theirs = end - at - mine
+        wins += mine * (below + theirs / 2)
+        below += theirs
+        at = end
+    m, n = len(canaries), len(users)
+    area = wins / (m * n)
+    q1, q2 = area / (2 - area), 2 * area * area / (1 + area)
+    variance = (area * (1 - area) + (m - 1) * (q1 - area * area) + (n - 1) * (q2 - area * area)) / (m * n)
+    return area, math.sqrt(max(variance, 0.0))
+
+
+Looked = list[tuple[dict[str, float], bool]]
+
+
+def look_at(clients: Iterable[Iterable[Arrival]], *, warm_up: int = 30) -> Looked:
+    """Return the features of all clients' jobs, with the truth; a client's first jobs are left out."""
+    looked: Looked = []
+    for client in clients:
+        memory = Memory()
+        for place, arrival in enumerate(client):
+            features = memory.look(arrival)
+            if place >= warm_up:
+                looked.append((features, arrival.is_canary))
+    return looked
+
+
+def train(looked: Looked) -> dict[str, Callable[[dict[str, float]], float]]:
+    """Return a classifier for each feature, and one for all."""
+    labels = [label for _, label in looked]
+    ratios = {name: BinnedRatio([features[name] for features, _ in looked], labels) for name in looked[0][0]}
+    scores: dict[str, Callable[[dict[str, float]], float]] = {
+        name: (lambda features, name=name, ratio=ratio: ratio.score(features[name])) for name, ratio in ratios.items()
+    }
+    scores["all"] = lambda features: sum(ratio.score(features[name]) for name, ratio in ratios.items())
+    return scores
