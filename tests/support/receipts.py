@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hostmesh.identity.delegation import digest_of_delegation, sign_delegation
 from hostmesh.identity.structs import Receipt, SessionAuthorization
+from hostmesh.net.envelope import seal_envelope
 from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, SessionBundle, SessionPapers
 from hostmesh.receipts.chain import OutputChain, input_sha256
-from hostmesh.receipts.receipt import JobState, SignedReceipt, open_sealed, seal_receipt
+from hostmesh.receipts.quote import quote_domain
+from hostmesh.receipts.receipt import JobState, SignedReceipt, countersign, open_sealed, seal_receipt
 from hostmesh.receipts.terms import JobTerms, SessionTerms
 from hostmesh.receipts.writer import ReceiptWriter
+from hostmesh.sessions.authorization import message_from_terms
+from hostmesh.sessions.grant import seal_grant
 from hostmesh.testing import make_peer_key, make_wallet
 from hostmesh.v1 import job_pb2
 
@@ -93,3 +99,80 @@ def seal(receipt: Receipt, *, key: Any = HOST, network: str = NETWORK) -> bytes:
 
 def signed(receipt: Receipt) -> SignedReceipt:
     return open_sealed(seal(receipt), network=NETWORK)
+
+
+# --- papers ---
+
+
+def papers(*, delegated: bool = False, **changes: Any) -> tuple[SessionTerms, SessionPapers]:
+    """A session and everything that was signed to open it; with a delegation, a session key signed."""
+    session_key = make_wallet("session key")
+    delegation = b""
+    signer: Any = WALLET
+    if delegated:
+        message = sign_delegation(
+            WALLET,
+            session_key.address_bytes,
+            model_ids=["smollm2-135m-instruct"],
+            host_caps={HOST.peer_id: 15},
+            currency="USD",
+            network=NETWORK,
+            now=NOW - 120,
+            nonce=b"d" * 32,
+        )
+        delegation, signer = message.SerializeToString(), session_key
+        changes["delegation_digest"] = digest_of_delegation(message, NETWORK)
+    session_id = changes.pop("session_id", b"s" * 16)
+    terms = authorization(**changes)
+    session = SessionTerms(network=NETWORK, session_id=session_id, authorization=terms, signer=signer.address_bytes)
+    return session, SessionPapers(
+        network=NETWORK,
+        authorization=message_from_terms(terms, signer.sign(terms, NETWORK)).SerializeToString(),
+        grant=seal_grant(HOST, terms, network=NETWORK, session_id=session_id, now=NOW - 59),
+        delegation=delegation,
+    )
+
+
+def quote(job_id: bytes = b"j" * 16, **changes: Any) -> bytes:
+    """The host's quote that :func:`job_terms` come from."""
+    values: dict[str, Any] = {
+        "network": NETWORK,
+        "quote_id": job_id,
+        "client_peer_id": peer_id_to_bytes(CLIENT.peer_id),
+        "host_peer_id": peer_id_to_bytes(HOST.peer_id),
+        "model_id": "smollm2-135m-instruct",
+        "price_micros_per_mtok": PRICE,
+        "currency": "USD",
+        "max_output_tokens": 256,
+        "context_tokens": 2_048,
+        "issued_at_unix_s": NOW - 30,
+        "expires_at_unix_s": NOW + 30,
+        "weights_sha256": b"w" * 32,
+        "tokenizer_sha256": b"t" * 32,
+        "chat_template_sha256": b"c" * 32,
+    } | changes
+    key = values.pop("key", HOST)
+    message = job_pb2.Quote(**values)
+    return seal_envelope(
+        key, domain=quote_domain(NETWORK), payload_type=b"/hostmesh/quote", payload=message.SerializeToString()
+    )
+
+
+def bundle(job_ids: Sequence[bytes] = (b"j" * 16,), *, delegated: bool = False, **changes: Any) -> SessionBundle:
+    """A session with honest jobs, every receipt countersigned."""
+    session, session_papers = papers(delegated=delegated, **changes)
+    signer = make_wallet("session key") if delegated else WALLET
+    return SessionBundle(
+        session=session_papers,
+        jobs=tuple(
+            JobPapers(
+                job_id=job_id,
+                quote=quote(job_id),
+                receipts=tuple(
+                    ReceiptPapers(envelope=seal(receipt), countersignature=countersign(signer, signed(receipt)))
+                    for receipt in write_receipts(job_terms(job_id, session))
+                ),
+            )
+            for job_id in job_ids
+        ),
+    )

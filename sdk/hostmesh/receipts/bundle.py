@@ -227,6 +227,7 @@ def verify_quote(session: SessionTerms, job_id: bytes, quote: bytes) -> JobTerms
     for what, is_right in (
         ("signed by another peer than the host", peer_id_to_bytes(peer_id) == authorization.host_peer_id),
         ("of another network", message.network == session.network),
+        ("of another job", message.quote_id == job_id),
         ("of another host", message.host_peer_id == authorization.host_peer_id),
         ("for another client", message.client_peer_id == authorization.client_peer_id),
         ("for another model", message.model_id == authorization.model_id),

@@ -1,8 +1,9 @@
 """Proofs that a host lied, made of what it signed itself; anybody can verify one. Pure.
 
-A proof is one receipt that contradicts itself or the answer that its own hash chain holds, or two receipts of one job
-of which at most one can hold. Since the transcript must hash to what the host signed, a client cannot make one up. What
-nobody can prove is what was delivered: a chain over something else than what came is refused, and that is all.
+A proof is one receipt that contradicts itself, the quote that names its job, or the answer that its own hash chain
+holds; or two receipts of one job of which at most one can hold. Since the transcript must hash to what the host signed,
+a client cannot make one up. What nobody can prove is what was delivered: a chain over something else than what came is
+refused, and that is all.
 
 A client's lie, to deny a receipt that it countersigned, is proved by the countersignature: see
 :func:`hostmesh.receipts.receipt.verify_countersignature` and :mod:`hostmesh.receipts.bundle`.
@@ -16,12 +17,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from hostmesh.errors import MalformedMessageError, ReceiptError, UsageError
-from hostmesh.identity.structs import Receipt
+from hostmesh.errors import MalformedMessageError, ReceiptError, RemoteProtocolError, UsageError
+from hostmesh.identity.structs import NO_DIGEST, Receipt
 from hostmesh.json_text import parse_json
-from hostmesh.net.peer_id import PeerId, peer_id_from_bytes
+from hostmesh.net.peer_id import PeerId, peer_id_from_bytes, peer_id_to_bytes
 from hostmesh.receipts.chain import JobInput, input_sha256
 from hostmesh.receipts.counting import TokenCounter, check_completion, check_prompt, fitting
+from hostmesh.receipts.quote import read_quote
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import check_later, check_sound, open_sealed
 from hostmesh.receipts.transcript import DeliveredPiece, OutputTranscript
@@ -56,6 +58,8 @@ class LieProof:
     """Envelopes that the host signed: one, or two of one job."""
     transcript: OutputTranscript | None = None
     """Of the (first) receipt: what its hash chain is over."""
+    quote: bytes = b""
+    """The envelope of the quote that the job ran under; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,8 @@ def verify_proof(proof: LieProof, *, counter: TokenCounter | None = None) -> Pro
             _check_pair(first, last)
         else:
             check_sound(first)
+            if proof.quote:
+                _check_quote(first, proof.quote, proof.network)
             if proof.transcript is not None:
                 _check_transcript(first, proof.transcript, counter)
     except ReceiptError as error:
@@ -117,6 +123,29 @@ def _check_pair(one: Receipt, other: Receipt) -> None:
         if getattr(earlier, name) != getattr(later, name):
             raise fault(ReceiptFault.EQUIVOCATION, f"two receipts of the job differ in {name}")
     check_later(later, earlier)
+
+
+def _check_quote(receipt: Receipt, envelope: bytes, network: str) -> None:
+    """Hold a receipt against the quote of its job, both signed by one key."""
+    try:
+        signer, quote = read_quote(envelope, network=network)
+    except RemoteProtocolError as error:
+        raise fault(ReceiptFault.NOT_PROVED, f"no quote: {error.message}") from error
+    if quote.quote_id != receipt.job_id or peer_id_to_bytes(signer) != receipt.host_peer_id:
+        raise fault(ReceiptFault.NOT_PROVED, "the quote is of another job")
+    for reason, quoted, claimed in (
+        (ReceiptFault.WRONG_CLIENT_PEER, quote.client_peer_id, receipt.client_peer_id),
+        (ReceiptFault.WRONG_MODEL, quote.model_id, receipt.model_id),
+        (ReceiptFault.WRONG_PRICE, quote.price_micros_per_mtok, receipt.price_micros_per_mtok),
+        (ReceiptFault.WRONG_CURRENCY, quote.currency, receipt.currency),
+        (ReceiptFault.WRONG_WEIGHTS, quote.weights_sha256 or NO_DIGEST, receipt.weights_sha256),
+        (ReceiptFault.WRONG_TOKENIZER, quote.tokenizer_sha256 or NO_DIGEST, receipt.tokenizer_sha256),
+        (ReceiptFault.WRONG_CHAT_TEMPLATE, quote.chat_template_sha256 or NO_DIGEST, receipt.chat_template_sha256),
+    ):
+        if quoted != claimed:
+            raise fault(reason, "the receipt says something else than the quote")
+    if receipt.completion_tokens > quote.max_output_tokens:
+        raise fault(ReceiptFault.OVER_QUOTE, "more completion tokens than were quoted")
 
 
 def _check_transcript(receipt: Receipt, transcript: OutputTranscript, counter: TokenCounter | None) -> None:
@@ -165,6 +194,8 @@ def proof_to_json(proof: LieProof) -> str:
         "network": proof.network,
         "receipts": [_encode(envelope) for envelope in proof.receipts],
     }
+    if proof.quote:
+        document["quote"] = _encode(proof.quote)
     transcript = proof.transcript
     if transcript is not None:
         document["transcript"] = {
@@ -197,7 +228,10 @@ def _read_proof(document: Any) -> LieProof:
         raise ValueError("another version")
     envelopes = tuple(_decode(each) for each in document["receipts"])
     return LieProof(
-        network=document["network"], receipts=envelopes, transcript=_read_transcript(document.get("transcript"))
+        network=document["network"],
+        receipts=envelopes,
+        transcript=_read_transcript(document.get("transcript")),
+        quote=_decode(document.get("quote", "")),
     )
 
 

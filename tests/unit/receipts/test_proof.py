@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.receipts import HOST, INPUT, NETWORK, PIECES, SALT, job_terms, seal, write_receipts
+from tests.support.receipts import HOST, INPUT, NETWORK, PIECES, SALT, job_terms, quote, seal, write_receipts
 
 from hostmesh.errors import ReceiptError
 from hostmesh.identity.structs import Receipt
@@ -99,6 +99,27 @@ def test_an_input_that_is_not_the_one_in_the_chain_proves_nothing_about_the_prom
     assert not_proved(replace(genuine, transcript=replace(TRANSCRIPT, job_input=None))) == "NOT_PROVED"
 
 
+@pytest.mark.parametrize(
+    ("reason", "changes"),
+    [
+        ("WRONG_PRICE", {"price_micros_per_mtok": 1}),
+        ("WRONG_CURRENCY", {"currency": "EUR"}),
+        ("WRONG_MODEL", {"model_id": "another"}),
+        ("WRONG_CLIENT_PEER", {"client_peer_id": b"x" * 38}),
+        ("WRONG_WEIGHTS", {"weights_sha256": b""}),
+        ("WRONG_TOKENIZER", {"tokenizer_sha256": b"x" * 32}),
+        ("WRONG_CHAT_TEMPLATE", {"chat_template_sha256": b"x" * 32}),
+        ("OVER_QUOTE", {"max_output_tokens": 5}),
+    ],
+)
+def test_a_receipt_against_the_quote_of_its_job(reason: str, changes: dict[str, Any]) -> None:
+    assert reason_of(LieProof(network=NETWORK, receipts=(seal(LAST),), quote=quote(**changes))) == reason
+    # Another job's quote, and one that this host did not sign, show nothing.
+    others = quote(b"k" * 16, **changes), quote(key=make_peer_key("other"), **changes), b"no quote", quote()
+    for other in others:
+        assert not_proved(LieProof(network=NETWORK, receipts=(seal(LAST),), quote=other)) == "NOT_PROVED"
+
+
 def test_only_what_the_host_signed_counts() -> None:
     other = make_peer_key("other")
     assert not_proved(pair(FIRST, replace(FIRST, prompt_tokens=0), key=other)) == "WRONG_SIGNER"
@@ -136,5 +157,5 @@ def test_token_counts_that_are_none(tokens: object) -> None:
 
 
 def test_json_carries_everything() -> None:
-    proof = LieProof(network=NETWORK, receipts=(seal(LAST),), transcript=TRANSCRIPT)
+    proof = LieProof(network=NETWORK, receipts=(seal(LAST),), transcript=TRANSCRIPT, quote=quote())
     assert proof_from_json(proof_to_json(proof)) == proof

@@ -1,0 +1,364 @@
+"""Receipts on disk, of hosts and of clients.
+
+A receipt is written before it leaves its host, a countersignature before it leaves its client, and once more before the
+host answers it.
+
+What is kept, and for how long: every receipt for 90 days, at most :data:`MAX_RECEIPTS` in the file. At that
+bound go, the oldest first: receipts that a later countersigned one of their job stands for; receipts of jobs that cost
+nothing; receipts of sessions that must be over. When none of these is left, nothing more is written and no more work is
+done. Receipts that were refused are kept for themselves, at most :data:`MAX_REFUSED`.
+
+Several programs may share a file: what a host issued and what a client countersigned are different rows, also where
+both are of one job. Money is kept as decimal text: SQLite's integers have 63 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hostmesh.errors import ReceiptError, StoreError
+from hostmesh.identity.structs import Receipt
+from hostmesh.receipts.client_ledger import Refuse
+from hostmesh.receipts.paper_store import CLIENT, HOST, KEPT_S, PaperStore
+from hostmesh.receipts.proof import proof_to_json
+from hostmesh.receipts.receipt import JobState, SignedReceipt, open_sealed
+from hostmesh.store import Store
+
+FILE_NAME = "receipts.sqlite3"
+"""In the data directory."""
+MAX_RECEIPTS = 100_000
+"""About 120 MB."""
+MAX_REFUSED = 128
+MAX_PROOF_CHARS = 1_048_576
+"""A longer proof is not kept beside its refused receipt."""
+_OVER_S = 2 * 86_400
+"""A session lives a day at most, and its jobs end within hours of it."""
+_DROPPED_AT_ONCE = 64
+_Execute = Callable[..., Any]
+"""Runs a statement within the transaction that is open."""
+_SUPERSEDED, _FREE, _OWED = range(3)
+"""What goes first."""
+_KEY = "side = ? AND session_id = ? AND job_id = ?"
+_MIGRATIONS = (
+    (
+        """
+        CREATE TABLE receipts (
+            id INTEGER PRIMARY KEY,
+            side TEXT NOT NULL CHECK (side IN ('host', 'client')),
+            network TEXT NOT NULL,
+            host BLOB NOT NULL,
+            session_id BLOB NOT NULL,
+            job_id BLOB NOT NULL,
+            sequence INTEGER NOT NULL,
+            cost_micros TEXT NOT NULL,
+            state INTEGER NOT NULL,
+            issued_at_unix_s INTEGER NOT NULL,
+            signer BLOB NOT NULL,
+            envelope BLOB NOT NULL,
+            countersignature BLOB NOT NULL,
+            worth INTEGER NOT NULL,
+            UNIQUE (side, session_id, job_id, sequence, host, network)
+        ) STRICT
+        """,
+        "CREATE INDEX receipts_by_worth ON receipts (worth, id)",
+        "CREATE INDEX receipts_by_time ON receipts (issued_at_unix_s)",
+        """
+        CREATE TABLE sessions (
+            id INTEGER PRIMARY KEY,
+            side TEXT NOT NULL CHECK (side IN ('host', 'client')),
+            network TEXT NOT NULL,
+            host BLOB NOT NULL,
+            session_id BLOB NOT NULL,
+            authorization BLOB NOT NULL,
+            delegation BLOB NOT NULL,
+            grant_envelope BLOB NOT NULL,
+            expires_at_unix_s INTEGER NOT NULL,
+            is_shared INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (side, session_id, host, network)
+        ) STRICT
+        """,
+        "CREATE INDEX sessions_by_end ON sessions (expires_at_unix_s)",
+        """
+        CREATE TABLE quotes (
+            id INTEGER PRIMARY KEY,
+            session INTEGER NOT NULL,
+            job_id BLOB NOT NULL,
+            envelope BLOB NOT NULL,
+            UNIQUE (session, job_id)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE refused (
+            id INTEGER PRIMARY KEY,
+            network TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            message TEXT NOT NULL,
+            envelope BLOB NOT NULL,
+            proof TEXT
+        ) STRICT
+        """,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptReceipt:
+    """A receipt that is kept."""
+
+    receipt: Receipt
+    envelope: bytes
+    signer: bytes
+    """Whose countersignature it has or awaits, 20 bytes."""
+    countersignature: bytes
+    """Empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpaidJob:
+    """A job whose client owes a countersignature."""
+
+    job_id: bytes
+    issued_micros: int
+    acknowledged_micros: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedReceipt:
+    """A receipt that this client did not countersign."""
+
+    network: str
+    reason: str
+    message: str
+    envelope: bytes
+    proof: str | None
+    """JSON, for :func:`hostmesh.receipts.proof.proof_from_json`."""
+
+
+class ReceiptStore:
+    """The receipts of this machine's hosts and clients.
+
+    Args:
+        path: the database file; None = in memory.
+        max_receipts: most receipts in the file.
+
+    Raises:
+        StoreTooNewError: a newer hostmesh wrote it; it was left unchanged.
+        StoreError: it cannot be opened or is no such database. Every method raises it when the file cannot be read or
+            written; then nothing was changed.
+    """
+
+    def __init__(self, path: Path | None, *, max_receipts: int = MAX_RECEIPTS) -> None:
+        self._store = Store(path, what="the store of receipts", migrations=_MIGRATIONS)
+        self._max = max_receipts
+        self.papers = PaperStore(self._store)
+        """With which others can verify the receipts."""
+        try:
+            with self._store.reading() as db:
+                self._count = _count(db.execute)
+        except StoreError:
+            self._store.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._store.close()
+
+    # --- a host's ---
+
+    def put_issued(self, receipt: Receipt, envelope: bytes, *, network: str, signer: bytes) -> None:
+        """Keep a receipt of this host, before it leaves.
+
+        Args:
+            receipt: what the envelope holds.
+            envelope: sealed.
+            network: the network's name.
+            signer: whose countersignature it awaits, 20 bytes.
+        """
+        self._put(HOST, receipt, envelope, b"", network=network, signer=signer)
+
+    def issued(self, session_id: bytes, job_id: bytes, sequence: int) -> KeptReceipt | None:
+        """Return a receipt of this host; None: none like it is kept."""
+        return self._find("AND sequence = ?", session_id, job_id, sequence)
+
+    def last_issued(self, session_id: bytes, job_id: bytes) -> KeptReceipt | None:
+        """Return the last receipt of a job of this host; None: none is kept."""
+        return self._find("ORDER BY sequence DESC LIMIT 1", session_id, job_id)
+
+    def put_countersignature(self, session_id: bytes, job_id: bytes, sequence: int, signature: bytes) -> None:
+        """Keep the client's signature of a receipt of this host, which was verified. The first one stays."""
+        key = (HOST, session_id, job_id)
+        with self._store.transaction() as db:
+            db.execute(
+                f"UPDATE receipts SET countersignature = ? WHERE {_KEY} AND sequence = ? "  # noqa: S608 - constants
+                "AND countersignature = x''",
+                (signature, *key, sequence),
+            )
+            _supersede(db.execute, key, sequence, None)
+
+    def unpaid(self, session_id: bytes) -> tuple[UnpaidJob, ...]:
+        """Return the jobs of a session of this host that are not fully countersigned.
+
+        A job that failed by the host's fault is not among them: its client owes what it countersigned before.
+        """
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT job_id, cost_micros, state, countersignature != x'' FROM receipts "
+                "WHERE side = ? AND session_id = ? AND worth != ? ORDER BY job_id, sequence",
+                (HOST, session_id, _SUPERSEDED),
+            ).fetchall()
+        jobs: dict[bytes, tuple[int, int, bool]] = {}
+        for job_id, text, state, is_countersigned in rows:
+            cost = int(text)
+            _, acknowledged, _ = jobs.get(job_id, (0, 0, False))
+            jobs[job_id] = (cost, cost if is_countersigned else acknowledged, state == JobState.FAILED)
+        return tuple(
+            UnpaidJob(job_id=job_id, issued_micros=issued, acknowledged_micros=acknowledged)
+            for job_id, (issued, acknowledged, is_failed) in jobs.items()
+            if acknowledged < issued and not is_failed
+        )
+
+    # --- a client's ---
+
+    def put_countersigned(self, signed: SignedReceipt, signature: bytes, *, signer: bytes) -> None:
+        """Keep a receipt and this client's signature of it, before the signature leaves.
+
+        Args:
+            signed: what was audited.
+            signature: 65 bytes.
+            signer: whose signature, 20 bytes.
+        """
+        self._put(CLIENT, signed.receipt, signed.envelope, signature, network=signed.network, signer=signer)
+
+    def put_refused(self, envelope: bytes, refusal: Refuse, *, network: str) -> None:
+        """Keep a receipt that was refused, with the proof of the lie if there is one."""
+        proof = None if refusal.proof is None else proof_to_json(refusal.proof)
+        with self._store.transaction() as db:
+            db.execute(
+                "INSERT INTO refused (network, reason, message, envelope, proof) VALUES (?, ?, ?, ?, ?)",
+                (
+                    network,
+                    refusal.reason.value,
+                    refusal.message,
+                    envelope,
+                    None if proof is not None and len(proof) > MAX_PROOF_CHARS else proof,
+                ),
+            )
+            db.execute(
+                "DELETE FROM refused WHERE id <= (SELECT id FROM refused ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (MAX_REFUSED,),
+            )
+
+    def refused(self) -> tuple[RefusedReceipt, ...]:
+        """Return what this client refused, the oldest first."""
+        with self._store.reading() as db:
+            rows = db.execute("SELECT network, reason, message, envelope, proof FROM refused ORDER BY id").fetchall()
+        return tuple(
+            RefusedReceipt(network=network, reason=reason, message=message, envelope=envelope, proof=proof)
+            for network, reason, message, envelope, proof in rows
+        )
+
+    def countersigned(self, host_peer_id: bytes, session_id: bytes) -> dict[bytes, int]:
+        """Return what this client countersigned in a session, micro-units by job."""
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT job_id, cost_micros FROM receipts WHERE side = ? AND session_id = ? AND host = ? "
+                "ORDER BY sequence",
+                (CLIENT, session_id, host_peer_id),
+            ).fetchall()
+        return {job_id: int(cost) for job_id, cost in rows}
+
+    # --- inside ---
+
+    def _put(
+        self, side: str, receipt: Receipt, envelope: bytes, countersignature: bytes, *, network: str, signer: bytes
+    ) -> None:
+        key = (side, receipt.session_id, receipt.job_id)
+        with self._store.transaction() as db:
+            before = db.total_changes
+            db.execute(
+                "INSERT INTO receipts (side, session_id, job_id, sequence, network, host, cost_micros, state, "
+                "issued_at_unix_s, signer, envelope, countersignature, worth) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (side, session_id, job_id, sequence, host, network) DO UPDATE "
+                "SET countersignature = excluded.countersignature WHERE envelope = excluded.envelope",
+                (
+                    *key,
+                    receipt.sequence,
+                    network,
+                    receipt.host_peer_id,
+                    str(receipt.cost_micros),
+                    int(receipt.state),
+                    receipt.issued_at_unix_s,
+                    signer,
+                    envelope,
+                    countersignature,
+                    _OWED if receipt.cost_micros else _FREE,
+                ),
+            )
+            if db.total_changes == before:
+                raise StoreError(
+                    f"another receipt {receipt.sequence} of the job is kept already",
+                    path=self._store.name,
+                    remedy="end the job; its receipts contradict each other",
+                )
+            if countersignature:
+                _supersede(db.execute, key, receipt.sequence, receipt.host_peer_id)
+            kept = self._count + 1 - self._make_room(db.execute, receipt.issued_at_unix_s)
+        self._count = kept
+
+    def _make_room(self, run: _Execute, now: int) -> int:
+        """Drop what is too old, and what must go. Returns how many."""
+        dropped = _drop(run, "SELECT id FROM receipts WHERE issued_at_unix_s <= ? LIMIT ?", now - KEPT_S)
+        # Other programs may have written: before anything goes for lack of room, it is counted.
+        if self._count + 1 - dropped <= self._max or _count(run) <= self._max:
+            return dropped
+        needed = _drop(run, "SELECT id FROM receipts WHERE worth < ? ORDER BY worth, id LIMIT ?", _OWED) or _drop(
+            run, "SELECT id FROM receipts WHERE issued_at_unix_s <= ? ORDER BY issued_at_unix_s LIMIT ?", now - _OVER_S
+        )
+        if not needed:
+            raise StoreError(
+                f"{self._store.name} holds {self._max} receipts of the last two days",
+                path=self._store.name,
+                remedy="export them (hostmesh receipts export), then move the file away",
+            )
+        return dropped + needed
+
+    def _find(self, rest: str, session_id: bytes, job_id: bytes, *more: int) -> KeptReceipt | None:
+        with self._store.reading() as db:
+            row = db.execute(
+                f"SELECT network, envelope, signer, countersignature FROM receipts WHERE {_KEY} {rest}",  # noqa: S608 - constants
+                (HOST, session_id, job_id, *more),
+            ).fetchone()
+        if row is None:
+            return None
+        network, envelope, signer, countersignature = row
+        try:
+            signed = open_sealed(envelope, network=network)
+        except ReceiptError as error:
+            raise StoreError(
+                f"{self._store.name} holds a receipt that no hostmesh wrote",
+                path=self._store.name,
+                remedy="move the file away; it is made anew",
+            ) from error
+        return KeptReceipt(receipt=signed.receipt, envelope=envelope, signer=signer, countersignature=countersignature)
+
+
+def _count(run: _Execute) -> int:
+    return int(run("SELECT count(*) FROM receipts").fetchone()[0])
+
+
+def _drop(run: _Execute, chosen: str, bound: int) -> int:
+    statement = f"DELETE FROM receipts WHERE id IN ({chosen})"  # noqa: S608 - our own words
+    return int(run(statement, (bound, _DROPPED_AT_ONCE)).rowcount)
+
+
+def _supersede(run: _Execute, key: tuple[str, bytes, bytes], sequence: int, host: bytes | None) -> None:
+    """Note that a countersigned receipt stands for those before it; ``host`` None: of our own, whose ids are unique."""
+    run(
+        f"UPDATE receipts SET worth = ? WHERE {_KEY} AND sequence < ? "  # noqa: S608 - constants
+        "AND host = coalesce(?, host) AND worth != ?",
+        (_SUPERSEDED, *key, sequence, host, _SUPERSEDED),
+    )
