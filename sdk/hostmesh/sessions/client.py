@@ -373,6 +373,13 @@ class SessionManager:
         except SessionError as error:
             self._end(record, error.reason)
             raise
+        if record.state is ClientState.CLOSED:
+            # The host's binding was revoked, or the delegation, while the answer was under way.
+            raise SessionError(
+                "the session was ended here before the host granted it",
+                reason=record.end_reason,
+                remedy="look for another host, or ask for another delegation",
+            )
         if is_new:
             self._book.activate(record, grant, envelope)
         return Session(self._caller, self._book, record, self._wallet, self._network)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hostmesh.errors import HostmeshError, RpcError
 from hostmesh.identity.binding import sign_binding
+from hostmesh.identity.delegation import sign_delegation
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
@@ -19,9 +21,12 @@ from hostmesh.rpc.method import AnyMethod, handler_name
 from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.client import SessionManager
+from hostmesh.sessions.client_store import ClientStore
 from hostmesh.sessions.client_terms import ChosenHost
 from hostmesh.sessions.server import SessionServer
 from hostmesh.sessions.server_limits import SessionServerLimits
+from hostmesh.sessions.signatures import ContractVerifier
+from hostmesh.sessions.store import SessionStore
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2, session_pb2
 from hostmesh.wire.bounds import parse
@@ -91,6 +96,9 @@ class World:
         default_factory=lambda: {MODEL: ModelPrice(micros_per_mtok=150_000, currency="USD")}
     )
     networks: dict[PeerId, str] = field(default_factory=dict)
+    path: Path | None = None
+    """The host's file; None = its sessions are in memory."""
+    contracts: ContractVerifier | None = None
     before: Callable[[AnyMethod, Any], None] = lambda method, request: None
     """Sees, and may change or fail, each request on its way to the host."""
     after: Callable[[AnyMethod, Any], Any] = lambda method, response: response
@@ -109,7 +117,13 @@ class World:
             system=self.clock.system(),
             limits=self.limits,
             network_of=self.networks.get,
+            store=SessionStore(self.path, host=peer_id_to_bytes(self.host.peer_id), network=NETWORK),
+            contracts=self.contracts,
         )
+
+    def restart(self) -> None:
+        """Run the host again, with what is in its file."""
+        self.server = self.new_server()
 
     def binding(self) -> discovery_pb2.PeerBinding:
         return sign_binding(self.operator, self.host.peer_id, network=NETWORK, now=self.clock.unix - 7200)
@@ -124,7 +138,14 @@ class World:
         )
 
     def manager(
-        self, *, key: PeerKey | None = None, wallet: Wallet | None = None, network: str = NETWORK, ahead_s: float = 0.0
+        self,
+        *,
+        key: PeerKey | None = None,
+        wallet: Wallet | None = None,
+        network: str = NETWORK,
+        ahead_s: float = 0.0,
+        path: Path | None = None,
+        delegation: session_pb2.Delegation | None = None,
     ) -> SessionManager:
         sender = (key or self.client).peer_id
         return SessionManager(
@@ -133,6 +154,8 @@ class World:
             peer_id=sender,
             network=network,
             system=self.clock.system(ahead_s=ahead_s),
+            store=ClientStore(path, network=network),
+            delegation=delegation,
         )
 
     async def nonce(self, key: PeerKey | None = None) -> bytes:
@@ -157,6 +180,19 @@ class World:
             "expires_at_unix_s": int(self.clock.unix) + 3600,
         }
         return SessionAuthorization(**(fields | changes))
+
+    def delegation(self, key: Wallet, **changes: Any) -> session_pb2.Delegation:
+        """Return the client's delegation to a session key, good for this host, but for the changes."""
+        fields: dict[str, Any] = {
+            "model_ids": [MODEL],
+            "host_caps": {self.host.peer_id: 50_000},
+            "currency": "USD",
+            "network": NETWORK,
+            "now": self.clock.unix,
+            "nonce": counting_bytes()(32),
+            "owner": self.wallet,
+        } | changes
+        return sign_delegation(fields.pop("owner"), key.address_bytes, **fields)
 
 
 class Wire:
