@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hostmesh_host.admission")
 
 MAX_LIST_BYTES = 8 * 1024 * 1024
-LOOK_S = 5.0
+LOOK_S = 2.0
 """How often the list's file is looked at."""
 
 _Seen = tuple[int, int, int, int]

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import trio
 
 import hostmesh
 from hostmesh.errors import UsageError
+from hostmesh_host.admission import AllowListWatch, admission_policy, stamp
 from hostmesh_host.control import open_control_socket, serve_control
 from hostmesh_host.engines.child import ChildEngine
 from hostmesh_host.engines.describe import open_engine
@@ -29,7 +30,7 @@ from hostmesh_host.offer_store import OFFER_FILE_NAME, OfferStore
 from hostmesh_host.settings import EMBEDDED, HostSettings, is_url
 
 if TYPE_CHECKING:
-    from hostmesh import SDK, Engine, HostDescription, JobLimits, Serving, Wallet
+    from hostmesh import SDK, DepositVerifier, Engine, HostDescription, JobLimits, Serving, Wallet
     from hostmesh.settings import LoadedSettings
 
 logger = logging.getLogger("hostmesh_host.daemon")
@@ -52,7 +53,8 @@ class HostPlan:
     wallet: Wallet | None
     """None: the binding alone."""
     binding_file: Path
-    engine_key: str | None = None
+    engine_key: str | None = field(default=None, repr=False)
+    deposits: DepositVerifier | None = None
 
 
 class HostDaemon:
@@ -117,17 +119,27 @@ class HostDaemon:
         discovery = sdk.get_discovery_manager()
         self._peer_id = await discovery.create_node()
         self._addresses = discovery.listen_addresses()
-        async with sdk.get_host_manager().serve(description, engine, limits=self._limits()) as serving:
+        # Before it is read: a change that comes meanwhile is one.
+        seen = None if self._host.allow_list is None else stamp(self._host.allow_list)
+        admission = admission_policy(self._host)
+        async with sdk.get_host_manager().serve(
+            description, engine, limits=self._limits(), admission=admission, deposits=plan.deposits
+        ) as serving:
             self._serving, self._description = serving, description
             with open_control_socket(plan.host_dir) as listener:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(serve_control, listener, self._command)
+                    nursery.start_soon(self._watch_allow_list, serving, AllowListWatch(self._host, seen))
                     self._tell_ready(serving)
                     await self._stop.wait()
                     logger.info("draining")
                     await serving.drain(self._host.drain_timeout_s)
                     nursery.cancel_scope.cancel()
             self._serving = None
+
+    async def _watch_allow_list(self, serving: Serving, watch: AllowListWatch) -> None:
+        while True:
+            serving.admission = await watch.changed()
 
     def _tell_ready(self, serving: Serving) -> None:
         record = serving.record
@@ -245,6 +257,13 @@ class HostDaemon:
                 "completion_tokens": stats.completion_tokens,
             },
             "sessions_refused": dict(serving.session_refusals()),
+            "admission": {
+                "only_allowed": serving.admission.only_listed,
+                "allowed_wallets": len(serving.admission.allowed_wallets),
+                "min_client_reputation": serving.admission.min_reputation,
+                "deposit": self._plan.deposits is not None,
+                "work_bits": serving.work_bits,
+            },
         }
 
 

@@ -145,7 +145,23 @@ def _show(answer: Mapping[str, Any]) -> None:
             rate = offer["output_millitokens_per_s"]
             speed = "" if rate is None else f", {rate / 1000:g} tokens/s"
             print(f"model     {field(offer['model_id'])}, {cost}, {ready}{speed}")
+    print(f"sessions  {_admission(answer['admission'])}")
     print(
         f"jobs      {jobs['active']} of {jobs['max_concurrent']} running, "
         f"{jobs['queued']} of {jobs['max_queued']} waiting, {jobs['accepted']} accepted since the start"
     )
+
+
+def _admission(told: Mapping[str, Any]) -> str:
+    listed = told["allowed_wallets"]
+    words = [f"for the {listed} wallets of the list" if told["only_allowed"] else "for everybody"]
+    if not told["only_allowed"]:
+        if told["min_client_reputation"]:
+            words.append(f"of a reputation of {told['min_client_reputation']}")
+        if told["deposit"]:
+            words.append("with a deposit")
+        if listed:
+            words.append(f"and for {listed} wallets of the list")
+    if told["work_bits"]:
+        words.append(f"(under attack: {told['work_bits']} bits of work)")
+    return " ".join(words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,6 +124,7 @@ def start(
         wallet_file=wallet,
         location=location,
     )
+    from hostmesh_host.admission import admission_policy, load_verifier
     from hostmesh_host.cli.places import BINDING_FILE_NAME, for_host, host_dir, open_host_wallet
     from hostmesh_host.engines.endpoint import check_engine_url
     from hostmesh_host.offer import offered_models
@@ -171,6 +174,9 @@ def start(
         password_fd=password_fd,
     )
     engine_key = _read_engine_key(host.settings)
+    # Before an engine loads: a list or a plug-in that cannot be used ends it here.
+    admission_policy(host.settings)
+    verifier = host.settings.deposit_verifier
     from hostmesh_host.daemon import HostDaemon, HostPlan
 
     plan = HostPlan(
@@ -182,6 +188,7 @@ def start(
         wallet=signer,
         binding_file=binding_file,
         engine_key=engine_key,
+        deposits=None if verifier is None else load_verifier(verifier),
     )
     _allow_open_files()
 
@@ -209,9 +216,12 @@ def _read_engine_key(host: HostSettings) -> str | None:
     remedy = "give a file that holds the engine's key and nothing else"
     try:
         with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             text = file.read(MAX_KEY_BYTES + 1)
     except OSError as error:
         raise KeyFileError(f"cannot read {path}: {error.strerror}", path=str(path), remedy=remedy) from error
+    if stat.S_ISREG(mode) and mode & 0o077:
+        raise KeyFileError(f"others can use {path}", path=str(path), remedy=f"chmod 600 {path}")
     key = text.strip()
     if not key or len(text) > MAX_KEY_BYTES or not key.isascii() or not key.decode("ascii").isprintable():
         raise KeyFileError(f"{path} holds no key", path=str(path), remedy=remedy)

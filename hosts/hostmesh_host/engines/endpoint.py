@@ -37,8 +37,9 @@ def check_engine_url(url: str, *, allow_remote: bool = False) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise _invalid(f"the engine's address is no URL: {error}") from error
+    except ValueError:
+        # Its text repeats parts of the address, which may hold a password.
+        raise _invalid("the engine's address is no URL") from None
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
         raise _invalid("the engine's address is no http:// URL")

@@ -66,13 +66,13 @@ async def command(home: Path, *arguments: str, **env: str) -> subprocess.Complet
 
 
 @asynccontextmanager
-async def client(home: Path, address: str) -> AsyncIterator[SDK]:
-    """A client that knows the host's address and has a wallet of its own."""
+async def client(home: Path, address: str, *, wallet: Wallet | None = None) -> AsyncIterator[SDK]:
+    """A client that knows the host's address and has a wallet of its own, or this one."""
     settings = load_settings(
         {"bootstrap_nodes": [address], "enable_mdns": False, "enable_dht": False}, {"HOSTMESH_HOME": str(home)}
     )
     async with open_sdk(settings, ephemeral_key=True) as sdk:
-        await sdk.authenticate(wallet=Wallet.generate())
+        await sdk.authenticate(wallet=wallet or Wallet.generate())
         await sdk.get_discovery_manager().create_node()
         yield sdk
 

@@ -93,6 +93,7 @@ async def test_one_host_a_home_whatever_lies_there(
     assert "no hostmesh-host runs" in stale.stderr
     key_file = tmp_path / "engine.key"
     key_file.write_text(recorded.key or "")
+    key_file.chmod(0o600)
     options = (*LISTEN, "--engine", recorded.url, "--engine-key-file", str(key_file), "--model", "recorded=1")
     ready = await start_host(*options, home=home.name).ready()
     second = await command(home, "start", *options)
@@ -133,6 +134,7 @@ async def test_an_update_without_a_host_is_kept_for_the_next(
         f'engines = ["{recorded.url}"]\nengine_key_file = "engine.key"\n[models]\nrecorded = 5\n'
     )
     (home / "engine.key").write_text(recorded.key or "")
+    (home / "engine.key").chmod(0o600)
     ready = await start_host(*LISTEN).ready()
     (offer,) = ready["models"]
     assert offer["price"] == {"price_micros_per_mtok": 11, "currency": "USD"}
@@ -147,6 +149,7 @@ async def test_a_binding_made_elsewhere_is_enough(
     home = tmp_path / "host"
     office = tmp_path / "office"
     (tmp_path / "engine.key").write_text(recorded.key or "")
+    (tmp_path / "engine.key").chmod(0o600)
     options = (
         *LISTEN, "--engine", recorded.url, "--engine-key-file", str(tmp_path / "engine.key"), "--model", "recorded=1"
     )  # fmt: skip

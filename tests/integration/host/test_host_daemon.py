@@ -15,7 +15,7 @@ import trio
 from engine_process import RunningEngine
 from host_process import HostProcess, client, command, find
 
-from hostmesh import SDK, HostmeshError, HostState, NoHostFoundError, Session
+from hostmesh import SDK, HostmeshError, HostState, NoHostFoundError, Session, Wallet
 
 StartHost = Callable[..., HostProcess]
 LISTEN = ("--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--no-dht")
@@ -270,3 +270,46 @@ async def test_the_offer_changes_while_the_host_runs(
     done = await command(host.home, "update", "--model", "nobody-has-it=1", "--json")
     assert done.returncode != 0
     assert "nobody-has-it" in json.loads(done.stdout)["error"]["message"]
+
+
+async def test_a_list_of_wallets_that_changes_holds_without_a_restart(
+    start_host: StartHost, recorded: RunningEngine, tmp_path: Path
+) -> None:
+    listed = tmp_path / "wallets.txt"
+    await trio.Path(listed).write_text("# nobody yet\n")
+    host = start_host(
+        *engine_options(recorded, tmp_path=tmp_path), "--allow-list", str(listed), "--only-allowed", home="list"
+    )
+    ready = await host.ready()
+    told = await admission_of(host)
+    assert (told["only_allowed"], told["allowed_wallets"], told["work_bits"]) == (True, 0, 0)
+    wallet = Wallet.generate()
+    async with client(tmp_path / "client", ready["addresses"][0], wallet=wallet) as sdk:
+        with pytest.raises(HostmeshError) as caught:
+            await ask(sdk, "recorded", "What is a peer?")
+        assert getattr(caught.value, "reason", "") == "NOT_ALLOWED"
+        await trio.Path(listed).write_text(f"{wallet.address}\n")
+        await wait_for_wallets(host, 1)
+        text, _ = await ask(sdk, "recorded", "What is a peer?")
+        assert text
+        # A list that nobody could read leaves what holds, and says so.
+        await trio.Path(listed).write_text("not a wallet\n")
+        await wait_for_log(host, "the list of wallets is as it was")
+        await ask(sdk, "recorded", "What is a peer?")
+
+
+async def wait_for_wallets(host: HostProcess, count: int) -> None:
+    with trio.fail_after(30):
+        while (await admission_of(host))["allowed_wallets"] != count:
+            continue
+
+
+async def wait_for_log(host: HostProcess, words: str) -> None:
+    with trio.fail_after(30):
+        while words not in await trio.Path(host.log).read_text():
+            await admission_of(host)
+
+
+async def admission_of(host: HostProcess) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((await command(host.home, "status", "--json")).stdout)["admission"]
+    return told
