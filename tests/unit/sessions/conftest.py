@@ -63,6 +63,7 @@ class Clock:
     def __init__(self) -> None:
         self.unix = NOW
         self.monotonic = 1000.0
+        self._random_bytes = counting_bytes()
 
     def advance(self, seconds: float) -> None:
         self.unix += seconds
@@ -70,7 +71,7 @@ class Clock:
 
     def system(self, *, ahead_s: float = 0.0) -> System:
         return System(
-            unix_s=lambda: self.unix + ahead_s, monotonic_s=lambda: self.monotonic, random_bytes=counting_bytes()
+            unix_s=lambda: self.unix + ahead_s, monotonic_s=lambda: self.monotonic, random_bytes=self._random_bytes
         )
 
 
