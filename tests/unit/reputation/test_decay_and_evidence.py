@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.reputation.decay import DAY_S, HALF_LIFE_DAYS, UNIT_MICROS, day_of, decayed
+from hostmesh.reputation.decay import HALF_LIFE_DAYS, UNIT_MICROS, day_of, decayed
 from hostmesh.reputation.evidence import PPM, Evidence, EvidenceKind, canary_units
 from hostmesh.reputation.score import Reputation, Weights, points
 from hostmesh.reputation.tally import MAX_COUNT, MAX_WEIGHT_MICROS, NO_EVIDENCE, Entry, HostEvidence
@@ -52,8 +52,8 @@ def test_a_weight_halves_in_its_half_life_and_one_job_ends() -> None:
     ]
     assert decayed(UNIT_MICROS, HALF_LIFE_DAYS * 20 - 1) == 0 < decayed(UNIT_MICROS, HALF_LIFE_DAYS * 19)
     assert decayed(MAX_WEIGHT_MICROS, 10**9) == 0
-    assert decayed(5, -3) == 5, "a clock that was set back"
-    assert [day_of(unix_s) for unix_s in (0.0, DAY_S - 0.1, DAY_S)] == [0, 0, 1]
+    assert decayed(10**9, -3) == 10**9, "a clock that was set back"
+    assert [day_of(unix_s) for unix_s in (0.0, 86_399.9, 86_400)] == [0, 0, 1]
 
 
 def test_each_kind_weighs_what_the_docs_say() -> None:

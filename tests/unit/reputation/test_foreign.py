@@ -57,12 +57,34 @@ def test_who_speaks_of_hosts_that_we_never_used_is_not_trusted() -> None:
 def test_many_hosts_of_one_operator_earn_as_one() -> None:
     one = world(*agreeing(1, 1)).trust_micros(wallet(1))
     assert world(*agreeing(1, 20, operator=wallet(3))).trust_micros(wallet(1)) == one
+    unsure = world(*agreeing(1, 2, operator=wallet(3)), jobs=(1, 0)).trust_micros(wallet(1))
+    assert unsure == 666_666 * 1_000_000 // 10_666_666, "but each makes us surer"
 
 
 def test_a_contradiction_costs_four_times_what_an_agreement_earns() -> None:
     lies = [said(1, host, good=0, bad=10) for host in KNOWN[16:]]
     assert world(*agreeing(1, 16), *lies).trust_micros(wallet(1)) == 0
     assert world(*agreeing(1, 16), *lies[1:]).trust_micros(wallet(1)) == 4 * 1_000_000 // 29
+
+
+def test_what_we_lived_through_counts_as_long_as_half_a_job_of_it_is_left() -> None:
+    def trust_after(days: int) -> int:
+        evidence = {host: of_jobs(1, 0) for host in KNOWN}
+        return Reputations(evidence, Reviews(agreeing(1, 20)), TODAY + days).trust_micros(wallet(1))
+
+    assert trust_after(32) > 0 == trust_after(33)
+
+
+def test_agreeing_means_the_same_share_of_good_jobs_be_it_none() -> None:
+    blame, praise = (
+        world(*[said(1, host, good=good, bad=10 - good) for host in KNOWN[:5]], jobs=(0, 5)).trust_micros(wallet(1))
+        for good in (0, 10)
+    )
+    assert (blame, praise) == (333_333, 0)
+    half = world(*[said(1, host, good=5, bad=5) for host in KNOWN[:5]], jobs=(4, 1)).trust_micros(wallet(1))
+    assert half == 0, "0.7 agreed, 0.3 contradicted"
+    near = world(*[said(1, host, good=9, bad=1) for host in KNOWN[:5]], jobs=(4, 1)).trust_micros(wallet(1))
+    assert near == (4_500_000 - 4 * 500_000) * 1_000_000 // 15_000_000
 
 
 def test_one_job_of_ours_may_have_been_bad_luck() -> None:
@@ -115,6 +137,12 @@ def test_our_own_jobs_halve_it_and_five_end_it() -> None:
         world(*reviews, target=of_jobs(0, jobs)).explain(TARGET).foreign.weights.total_micros for jobs in range(6)
     ]
     assert weights == [900_000, 450_000, 225_000, 112_500, 56_250, 0]
+
+
+def test_own_evidence_is_counted_in_jobs_rounded_to_the_nearest() -> None:
+    weights = (499_999, 500_000, 1_499_999, 1_500_000, 4_499_999, 4_500_000)
+    caps = [foreign_cap_micros(Weights(good_micros=weight // 2, bad_micros=weight - weight // 2)) for weight in weights]
+    assert caps == [900_000, 450_000, 450_000, 225_000, 56_250, 0]
 
 
 WRONG: list[dict[str, Any]] = [

@@ -30,7 +30,9 @@ def test_a_fresh_key_never_passes_an_honest_veteran() -> None:
 
 def test_negative_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="0 or more"):
-        points(-1, 0)
+        points(-1, 5)
+    with pytest.raises(ValueError, match="0 or more"):
+        points(5, -1)
 
 
 def test_a_reputation_shows_its_evidence() -> None:
