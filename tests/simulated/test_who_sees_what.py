@@ -136,7 +136,10 @@ async def test_one_host_reads_the_prompt_and_several_peers_learn_the_model(
 
     # Who runs it reads it, and learns who pays.
     assert ears.listeners(PROMPT) == {chosen}
-    assert ears.listeners(make_wallet("client").address_bytes) == {chosen}
+    assert ears.listeners(make_wallet("client").address_bytes, town.client_id) == {chosen}
+    # The receipt is for the client alone.
+    assert ears.listeners(make_wallet("client").address_bytes, chosen) == {town.client_id}
+    assert ears.listeners(make_wallet("client").address_bytes) == {chosen, town.client_id}
     assert ears.listeners(ANSWER) == {town.client_id}
     # Who is asked for hosts of a model, or for a price, learns which model it is, and by whose peer id.
     assert ears.listeners(MODEL, town.client_id) == {town.bootstrap, *town.hosts}
