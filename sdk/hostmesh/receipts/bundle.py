@@ -87,6 +87,8 @@ class BundleVerifier:
     def __init__(self) -> None:
         self._cap: tuple[bytes, bytes, int] | None = None
         """Of the session: digest of its delegation, host, most that may be spent under both."""
+        self._seen: set[bytes] = set()
+        """Digests of authorisations: a session that came in parts would pass each part's limit."""
         self._owed_under: Counter[tuple[bytes, bytes]] = Counter()
         self.session: SessionTerms | None = None
         """The one that is being verified."""
@@ -103,13 +105,17 @@ class BundleVerifier:
         """Begin with a session.
 
         Raises:
-            ReceiptError: BUNDLE_MALFORMED, BAD_AUTHORIZATION, BAD_DELEGATION or BAD_GRANT.
+            ReceiptError: BUNDLE_MALFORMED, BAD_AUTHORIZATION, BAD_DELEGATION, BAD_GRANT, or REPLAYED: the session was
+                verified before.
 
         Cost: one recovery (two with a delegation) and one Ed25519 verification.
         """
         self.session, self._cap = None, None
         self._jobs, self._last, self._owed = {}, {}, {}
         session, cap_micros = verify_session(papers)
+        if session.authorization_digest in self._seen:
+            raise fault(ReceiptFault.REPLAYED, "the session came before")
+        self._seen.add(session.authorization_digest)
         if cap_micros is not None:
             terms = session.authorization
             self._cap = (terms.delegation_digest, terms.host_peer_id, cap_micros)

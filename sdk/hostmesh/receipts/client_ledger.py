@@ -61,6 +61,7 @@ class JobAudit:
         job_input: as it was sent.
         salt: as it was sent, 16 bytes or none.
         counter: a tokenizer; used if it is the quoted one.
+        quote: the envelope of the job's quote, which a lie about the price or the model is proved with.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class JobAudit:
         job_input: JobInput,
         salt: bytes,
         counter: TokenCounter | None = None,
+        quote: bytes = b"",
     ) -> None:
+        self._quote = quote
         self._terms = terms
         self._spending = spending
         self._input = job_input
@@ -196,6 +199,8 @@ class JobAudit:
         """Return what shows this very lie to a third party, if anything does."""
         network, last = self._terms.session.network, self._last
         candidates = [LieProof(network=network, receipts=(envelope,))]
+        if self._quote:
+            candidates.append(LieProof(network=network, receipts=(envelope,), quote=self._quote))
         if last is not None:
             candidates.append(LieProof(network=network, receipts=(last.envelope, envelope)))
         needs_input = reason in (ReceiptFault.PROMPT_OVER_BYTES, ReceiptFault.PROMPT_OVER_COUNT)

@@ -12,9 +12,11 @@ from tests.support.receipts import (
     INPUT,
     NOW,
     PIECES,
+    PRICE,
     SALT,
     chain_of,
     job_terms,
+    quote,
     seal,
     write_receipts,
 )
@@ -125,6 +127,16 @@ def test_what_is_countersigned_is_counted_and_a_refusal_is_not() -> None:
     assert spending.spent_micros == 8
     assert refused(audit, RECEIPTS[1]).reason == "WRONG_PIECES"
     assert spending.spent_micros == 8
+
+
+def test_a_price_that_was_not_quoted_is_shown_with_the_quote() -> None:
+    receipt = claim(price_micros_per_mtok=PRICE + 1)
+    refusal = refused(audit_of(), receipt)
+    assert (refusal.reason, refusal.proof) == ("WRONG_PRICE", None)
+    spending = SessionSpending(limit_micros=1_000, slice_micros=100)
+    audit = JobAudit(TERMS, spending, job_input=INPUT, salt=SALT, quote=quote())
+    refusal = refused(audit, receipt)
+    assert (refusal.reason, shown(refusal)) == ("WRONG_PRICE", "WRONG_PRICE")
 
 
 def test_a_refusal_is_for_good() -> None:
