@@ -375,7 +375,7 @@ class SessionManager:
             raise
         if record.state is ClientState.CLOSED:
             # The host's binding was revoked, or the delegation, while the answer was under way.
-            raise _over(record.end_reason, "the session was ended here before the host granted it")
+            raise over(record.end_reason, "the session was ended here before the host granted it")
         if is_new:
             self._book.activate(record, grant, envelope)
         return Session(self._caller, self._book, record, self._wallet, self._network)

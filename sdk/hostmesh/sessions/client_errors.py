@@ -66,6 +66,6 @@ def session_error(error: RpcError) -> SessionError | None:
     )
 
 
-def over(reason: Reason, message: str) -> SessionError:
+def over(reason: str, message: str) -> SessionError:
     """Return the error of a session that is no more."""
-    return SessionError(message, reason=reason.value, remedy=_ANEW)
+    return SessionError(message, reason=str(reason), remedy=_ANEW)

@@ -46,6 +46,8 @@ class DelegationAccount:
     digest: bytes
     owner: bytes
     expires_at_unix_s: int
+    signature: bytes = b""
+    """The owner's, which was verified since this host started; empty: none was."""
     spent_micros: int = 0
     is_revoked: bool = False
     sessions: set[SessionRecord] = field(default_factory=set)
@@ -90,6 +92,11 @@ class DelegationTable:
         """Return the account of a delegation; None when no session was opened under it."""
         return self._accounts.get(digest)
 
+    def is_verified(self, held: HeldDelegation) -> bool:
+        """Whether this very signature was found good since this host started, so that it need not be checked again."""
+        account = self._accounts.get(held.digest)
+        return account is not None and account.signature == held.signature
+
     def check(self, held: HeldDelegation, limit_micros: int, now: float) -> DelegationAccount | None:
         """Check that a session of this limit fits under a delegation.
 
@@ -133,6 +140,7 @@ class DelegationTable:
                 digest=held.digest, owner=held.struct.owner, expires_at_unix_s=held.struct.expires_at_unix_s
             )
             self.restore(account)
+        account.signature = held.signature
         account.sessions = {one for one in account.sessions if one.is_going_on}
         account.sessions.add(record)
         return account

@@ -117,7 +117,7 @@ class SignatureChecker:
             terms: what was signed.
             signature: as it came.
             held: the delegation; None = the client's wallet signs.
-            is_delegation_known: it opened a session here; its owner's signature was checked then.
+            is_delegation_known: its owner's signature was found good before.
             peer_id: who sent it.
 
         Raises:
