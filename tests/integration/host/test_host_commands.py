@@ -224,3 +224,65 @@ def test_help_is_fast(arguments: tuple[str, ...], tmp_path: Path) -> None:
 async def test_the_version_is_said(tmp_path: Path) -> None:
     done = await command(tmp_path / "h", "--version")
     assert done.stdout.startswith("hostmesh-host ")
+
+
+def test_a_revocation_is_signed_offline_and_its_wallet_named(command_here: Command, tmp_path: Path) -> None:
+    home = tmp_path / "h"
+    home.mkdir()
+    wallet = home / "wallet.json"
+    wallet.touch(mode=0o600)
+    wallet.write_text("0x" + "11" * 32 + "\n")
+    bound = json.loads(command_here("bind", "--json").stdout)
+    assert bound["revocation_epoch"] == 0
+    before = int(time.time())
+    done = command_here("revoke", "--peer-id", bound["peer_id"], "--offline", "--json")
+    assert done.returncode == 0, done.stderr
+    revoked = json.loads(done.stdout)
+    assert (revoked["peer_id"], revoked["operator"]) == (bound["peer_id"], bound["operator"].lower())
+    assert before <= revoked["least_epoch"] <= time.time()
+    assert revoked["told"] == 0
+    assert Path(revoked["path"]) == home / "host" / "revocations" / f"{bound['peer_id']}.json"
+    assert "11" * 32 not in Path(revoked["path"]).read_text()
+    # The next binding voids the ones before, and those after it keep its epoch.
+    raised = command_here("bind", "--json", "--revocation-epoch", str(revoked["least_epoch"]))
+    again = command_here("bind", "--json")
+    for each in (raised, again):
+        assert json.loads(each.stdout)["revocation_epoch"] == revoked["least_epoch"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--peer-id", "nobody"), ("--peer-id", "12D3KooW", "--file", "x"), ("--least-epoch", "0", "--peer-id", "x")],
+)
+def test_a_revocation_of_nobody_is_refused(command_here: Command, arguments: tuple[str, ...]) -> None:
+    done = command_here("revoke", *arguments)
+    assert done.returncode == 2
+    assert is_one_line(done.stderr), done.stderr
+
+
+async def test_a_host_that_is_revoked_takes_no_new_work(
+    start_host: StartHost, recorded: RunningEngine, tmp_path: Path
+) -> None:
+    """The operator signs where the wallet is, and spreads the file from a machine that has none."""
+    engine_key = tmp_path / "engine.key"
+    engine_key.touch(mode=0o600)
+    engine_key.write_text(recorded.key or "")
+    host = start_host(
+        *LISTEN, "--engine", recorded.url, "--engine-key-file", str(engine_key), "--model", "recorded=1"
+    )  # fmt: skip
+    ready = await host.ready()
+    signed = tmp_path / "revocation.json"
+    done = await command(
+        tmp_path / "office", "revoke", "--offline", "--peer-id", ready["peer_id"], "--out", str(signed),
+        "--wallet", str(host.home / "wallet.json"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    spread = await command(
+        tmp_path / "elsewhere", "revoke", "--file", str(signed), "--bootstrap", ready["addresses"][0], "--json"
+    )
+    assert spread.returncode == 0, spread.stderr
+    assert json.loads(spread.stdout)["told"] == 1
+    status = json.loads((await command(host.home, "status", "--json")).stdout)
+    assert status["record"]["state"] == "withdrawn"
+    announced = await command(host.home, "register", "--json")
+    assert announced.returncode != 0
