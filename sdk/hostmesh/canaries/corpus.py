@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 from hostmesh.canaries.draws import Draws
 
-CANDIDATES = 24
-"""Lines that are filled in for one prompt, of which the one with the nearest length is taken."""
+CANDIDATES = 48
+"""Lines that are filled in at a time, until one has about the length that is wanted."""
 MAX_PROMPT_BYTES = 16_384
 """Longest prompt that is composed; a longer one is wanted in vain."""
 _READING_BYTES = 80
 """From this length on a prompt may be a reading: few lines are that long."""
+_NEAR = 0.05
+"""Of lines whose length is off by this part at most any will do."""
 _NEAR_ENOUGH = 0.15
 """A line that is shorter by more than this part gets a closing."""
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -95,15 +97,26 @@ class Corpus:
 
     def _nearest(self, lines: Sequence[str], draws: Draws, length: int, age: Age) -> Prompt:
         # Stable: of lines with the same age the shuffled order stays.
-        tried = sorted(draws.shuffled(lines), key=age)[:CANDIDATES]
-        filled = [(self._fill(line, draws), line) for line in tried]
-        text, line = min(filled, key=lambda candidate: abs(len(candidate[0].encode()) - length))
+        text, line = self._near(sorted(draws.shuffled(lines), key=age), "", draws, length, age)
         short_by = length - len(text.encode())
         if short_by <= _NEAR_ENOUGH * length:
             return Prompt(text=text, parts=(line,))
-        closings = sorted(draws.shuffled(self.closings), key=age)[: CANDIDATES // 3]
-        closing = min(closings, key=lambda one: abs(len(one.encode()) + 1 - short_by))
-        return Prompt(text=f"{text} {self._fill(closing, draws)}", parts=(line, closing))
+        closings = sorted(draws.shuffled(self.closings), key=age)
+        text, closing = self._near(closings, f"{text} ", draws, length, age)
+        return Prompt(text=text, parts=(line, closing))
+
+    def _near(self, lines: Sequence[str], before: str, draws: Draws, length: int, age: Age) -> tuple[str, str]:
+        """Return a text of about this length from one of the youngest lines that make one, else the nearest text."""
+        filled: list[tuple[int, str, str]] = []
+        for place, line in enumerate(lines, 1):
+            text = before + self._fill(line, draws)
+            filled.append((abs(len(text.encode()) - length), text, line))
+            if place % CANDIDATES == 0 or place == len(lines):
+                near = [(text, line) for off, text, line in filled if off <= _NEAR * length]
+                if near:
+                    return draws.choice([one for one in near if age(one[1]) == age(near[0][1])])
+        _, text, line = min(filled)
+        return text, line
 
     def _reading(self, draws: Draws, length: int, age: Age) -> Prompt:
         line = min(draws.shuffled(self.readings), key=age)

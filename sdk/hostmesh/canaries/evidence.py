@@ -16,8 +16,11 @@ WINDOW = 60
 """Observations that one piece of evidence is made of. Windows do not overlap, so that looking again and again at the
 same observations does not raise the rate of false accusations."""
 ACCUSING_P_VALUE = 1e-4
-"""Below this the evidence speaks against the host: chosen so that the measured rate of honest engines stays under 1 %
-with room for what the calibration's size leaves uncertain; see docs/canaries.md."""
+"""Below this the evidence speaks against the host. Far below the stated rate, since a calibration is of some hundred
+prompts and not of the user's."""
+STATED_FALSE_POSITIVE_PPM = 10_000
+"""The stated rate at which windows of honest engines speak against them, in a million: 1 %, the bound that the measured
+rates keep (docs/canaries.md). The p-value alone would promise a hundredth of that."""
 MIN_QUORUM = 2
 """Other hosts' answers beside the host's own: with one alone nobody can say which of the two deviates."""
 _MILD_TEMPERATURE = 0.5
@@ -110,7 +113,7 @@ class CanaryEvidence:
     """What one window of canaries says of a host's model.
 
     >>> CanaryEvidence(peer_id="h", model_id="m", reference="own engine", n=60, mean_agreement=0.1,
-    ...     expected_agreement=0.5, deviation=-7.0, p_value=1e-9, accusing_p_value=1e-4).speaks_against
+    ...     expected_agreement=0.5, deviation=-7.0, p_value=1e-9).speaks_against
     True
     """
 
@@ -126,13 +129,14 @@ class CanaryEvidence:
     deviation: float
     """In standard deviations; below 0 = agrees less than honest hosts do."""
     p_value: float
-    accusing_p_value: float
-    """The threshold, and so the stated false-positive rate of one window."""
+    """How likely an honest host's answers agree as little, if calibration is right."""
+    false_positive_ppm: int = STATED_FALSE_POSITIVE_PPM
+    """How often, in a million, a window speaks against an honest host: what is stated, not what is hoped."""
 
     @property
     def speaks_against(self) -> bool:
-        """An honest host's answers agree this little in less than ``accusing_p_value`` of windows."""
-        return self.p_value < self.accusing_p_value
+        """The p-value is below :data:`ACCUSING_P_VALUE`."""
+        return self.p_value < ACCUSING_P_VALUE
 
     def explain(self) -> str:
         """Return the evidence in words, with its false-positive rate."""
@@ -141,9 +145,7 @@ class CanaryEvidence:
             f" {self.expected_agreement:.0%} (p = {self.p_value:.2g})"
         )
         if self.speaks_against:
-            return (
-                f"{seen}; speaks against {self.model_id}, as fewer than {self.accusing_p_value:g} of honest windows do"
-            )
+            return f"{seen}; speaks against {self.model_id}, wrongly in at most {self.false_positive_ppm / 1e4:g} %"
         return f"{seen}; nothing speaks against {self.model_id}"
 
     def to_dict(self) -> dict[str, object]:
@@ -191,7 +193,6 @@ def weigh(
         expected_agreement=found.expected_mean,
         deviation=found.deviation,
         p_value=found.p_value,
-        accusing_p_value=ACCUSING_P_VALUE,
     )
 
 

@@ -4,7 +4,7 @@ A host can tell a canary from a user's job by what repeats, by length, time, set
 hits. So canaries copy recent real conversations of the same host (:mod:`hostmesh.canaries.traffic`): their settings as
 they are, their lengths within a tenth, their turns and pauses, their system prompt; they begin in proportion to the
 rate of real ones; their seeds are as random as each job's. No first prompt is ever sent twice, to whomever, and lines
-and passages come back only when all others have been used.
+and passages that a host has had come last.
 
 Of the user's words the plan is given shapes (numbers), system prompts, which go back to the host that had them and to
 no other, and prompts that he opted in.

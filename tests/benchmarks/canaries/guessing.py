@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from tests.benchmarks.canaries.traffic import Arrival
+from tests.benchmarks.canaries.traffic import Arrival, User
 
 BINS = 10
 _SHINGLE_WORDS = 6
@@ -138,3 +138,24 @@ def train(looked: Looked) -> dict[str, Callable[[dict[str, float]], float]]:
     }
     scores["all"] = lambda features: sum(ratio.score(features[name]) for name, ratio in ratios.items())
     return scores
+
+
+def measure(kind: str, *, users: int, jobs: int) -> dict[str, object]:
+    """Return the AUC of each classifier, with its standard error, on users that it was not trained on.
+
+    Args:
+        kind: of the users.
+        users: for training, and as many others for the measurement.
+        jobs: real ones of each user.
+
+    Cost: about 0.25 s for a user of 400 jobs.
+    """
+    classifiers = train(look_at(User(kind, seed).arrivals(jobs) for seed in range(users)))
+    looked = look_at(User(kind, seed).arrivals(jobs) for seed in range(users, 2 * users))
+    figures = {}
+    for name, score in classifiers.items():
+        canaries = [score(features) for features, is_canary in looked if is_canary]
+        others = [score(features) for features, is_canary in looked if not is_canary]
+        area, error = auc(canaries, others)
+        figures[name] = {"auc": round(area, 4), "error": round(error, 4)}
+    return {"jobs": len(looked), "canaries": sum(is_canary for _, is_canary in looked), "classifiers": figures}

@@ -1,0 +1,194 @@
+"""How often the shipped test speaks against each recorded engine: thousands of windows drawn from the recordings.
+
+The calibration part of the recordings makes the calibration; windows are drawn from the test part alone, which shares
+no prompt, line, passage or seed with it. Everything random comes from one seed: the figures are the same each time.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.benchmarks.canaries.jobs import CALIBRATION, RECORDINGS, TEST, RecordedJob, read_jobs
+
+from hostmesh.canaries.comparison import agreement
+from hostmesh.canaries.evidence import (
+    ACCUSING_P_VALUE,
+    WINDOW,
+    Calibration,
+    CanaryEvidence,
+    QuorumObservation,
+    ReferenceObservation,
+    Warmth,
+    observe_quorum,
+    warmth_of,
+    weigh,
+)
+
+DRAWS = 1000
+SEED = 7
+MODEL_ID = "smollm2-135m-instruct"
+REFERENCE = "reference"
+CALIBRATED = ("honest_attention",)
+"""The honest engines whose agreement makes the calibration: those that are not bit-exact with the reference."""
+HONEST = ("honest_batch", "honest_threads", "honest_attention")
+DETECTED = ("q4_0", "noise_2", "noise_10", "other_model")
+REPORTED = ("q8_0", "noise_0_5")
+HONEST_PARTS = (0.1, 0.25, 0.5)
+"""Of its jobs, for which a host runs the true model because it suspects a canary."""
+QUORUM = ("reference", "honest_attention", "honest_batch")
+"""The engines of the other hosts, where a quorum is asked."""
+
+Agreement = Callable[[str, str], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recordings:
+    """All answers, by variant and job."""
+
+    jobs: Mapping[str, RecordedJob]
+    answers: Mapping[str, Mapping[str, str]]
+
+    def test_ids(self, variant: str) -> list[str]:
+        """Return the test part's jobs that a variant answered, in a fixed order."""
+        return sorted(job_id for job_id in self.answers[variant] if self.jobs[job_id].part == TEST)
+
+
+def read_recordings() -> Recordings:
+    """Return what lies in the folder ``recordings``."""
+    answers: dict[str, dict[str, str]] = {}
+    for path in sorted(RECORDINGS.glob("*.jsonl")):
+        if path.name != "jobs.jsonl":
+            lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+            answers[path.stem] = {line["id"]: line["text"] for line in lines}
+    return Recordings(jobs={job.job_id: job for job in read_jobs()}, answers=answers)
+
+
+def calibrate(recordings: Recordings, *, score: Agreement = agreement) -> Calibration:
+    """Return the calibration that the calibration part makes."""
+    engines: dict[str, dict[Warmth, list[float]]] = {}
+    reference = recordings.answers[REFERENCE]
+    for variant in CALIBRATED:
+        strata: dict[Warmth, list[float]] = {}
+        for job_id, answer in sorted(recordings.answers[variant].items()):
+            job = recordings.jobs[job_id]
+            if job.part == CALIBRATION:
+                strata.setdefault(warmth_of(job.temperature), []).append(score(answer, reference[job_id]))
+        engines[variant] = strata
+    return Calibration(model_id=MODEL_ID, engines=engines)
+
+
+def observations(
+    recordings: Recordings, variant: str, *, score: Agreement = agreement
+) -> dict[str, ReferenceObservation]:
+    """Return what each canary of the test part says of a variant."""
+    reference = recordings.answers[REFERENCE]
+    return {
+        job_id: ReferenceObservation(
+            warmth=warmth_of(recordings.jobs[job_id].temperature),
+            agreement=score(recordings.answers[variant][job_id], reference[job_id]),
+        )
+        for job_id in recordings.test_ids(variant)
+    }
+
+
+def rate_against(
+    seen: Sequence[ReferenceObservation] | Sequence[QuorumObservation],
+    calibration: Calibration | None,
+    *,
+    draws: int = DRAWS,
+    window: int = WINDOW,
+    seed: int = SEED,
+) -> float:
+    """Return the part of windows, drawn without replacement, that speak against the engine."""
+    source = random.Random(seed)
+    return sum(_window(source.sample(seen, window), calibration).speaks_against for _ in range(draws)) / draws
+
+
+def _window(
+    seen: Sequence[ReferenceObservation] | Sequence[QuorumObservation], calibration: Calibration | None
+) -> CanaryEvidence:
+    return weigh(seen, peer_id="host", model_id=MODEL_ID, calibration=calibration)
+
+
+def quorum_observations(recordings: Recordings, variant: str, quorum: Sequence[str]) -> list[QuorumObservation]:
+    """Return what each canary of the test part says of a variant when a quorum is asked."""
+    ids = [
+        job_id
+        for job_id in recordings.test_ids(variant)
+        if all(job_id in recordings.answers[member] for member in quorum)
+    ]
+    return [
+        observe_quorum(recordings.answers[variant][job_id], [recordings.answers[member][job_id] for member in quorum])
+        for job_id in ids
+    ]
+
+
+def evaluate_variant(recordings: Recordings, variant: str, *, draws: int = DRAWS) -> dict[str, object]:
+    """Return the figures of one variant."""
+    calibration = calibrate(recordings)
+    seen = list(observations(recordings, variant).values())
+    by_warmth = {warmth: [one for one in seen if one.warmth is warmth] for warmth in Warmth}
+    return {
+        "generations": len(seen),
+        "identical": _mean([one.agreement == 1.0 for one in seen]),
+        "mean_agreement": {warmth.value: _mean([one.agreement for one in by_warmth[warmth]]) for warmth in Warmth},
+        "spoken_against": rate_against(seen, calibration, draws=draws),
+        "spoken_against_by_warmth": {
+            warmth.value: rate_against(by_warmth[warmth], calibration, draws=draws // 5) for warmth in Warmth
+        },
+        "spoken_against_by_quorum": rate_against(
+            quorum_observations(recordings, variant, QUORUM), None, draws=draws // 5
+        ),
+    }
+
+
+def evaluate(recordings: Recordings, *, draws: int = DRAWS) -> dict[str, object]:
+    """Return all figures of the comparison."""
+    calibration = calibrate(recordings)
+    return {
+        "window": WINDOW,
+        "draws": draws,
+        "accusing_p_value": ACCUSING_P_VALUE,
+        "calibration": {
+            "generations": calibration.size,
+            "mean_agreement": {
+                engine: {warmth.value: _mean(values) for warmth, values in strata.items()}
+                for engine, strata in calibration.engines.items()
+            },
+        },
+        "variants": {
+            variant: evaluate_variant(recordings, variant, draws=draws) for variant in (*HONEST, *DETECTED, *REPORTED)
+        },
+        "honest_on_some": {
+            variant: {
+                str(part): honest_when_suspicious(recordings, variant, part=part, draws=draws // 5)
+                for part in HONEST_PARTS
+            }
+            for variant in DETECTED
+        },
+    }
+
+
+def honest_when_suspicious(recordings: Recordings, variant: str, *, part: float, draws: int = DRAWS) -> float:
+    """Return how often a host is spoken against that runs the true model on some of the canaries.
+
+    Its guesses tell it nothing, so that the canaries for which it runs the true model are a random part of them, the
+    same part as of all jobs.
+    """
+    calibration = calibrate(recordings)
+    false = observations(recordings, variant)
+    true = observations(recordings, "honest_attention")
+    source = random.Random(SEED)
+    count = 0
+    for _ in range(draws):
+        drawn = source.sample(sorted(false), WINDOW)
+        seen = [true[job_id] if source.random() < part else false[job_id] for job_id in drawn]
+        count += _window(seen, calibration).speaks_against
+    return count / draws
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4)

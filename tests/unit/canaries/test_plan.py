@@ -1,0 +1,223 @@
+"""The plan: what canaries copy, what they never repeat, and who may see whose words."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostmesh.canaries.canary import Canary, HostWords, OpenWords, OptedInPrompt
+from hostmesh.canaries.plan import MAX_HOSTS, MAX_OPTED_IN, MAX_SENT, CanaryPlan, job_seed
+from hostmesh.canaries.shipped import shipped_corpus
+from hostmesh.canaries.traffic import JobShape
+from hostmesh.errors import UsageError
+
+SECRET = "The user's own system prompt, SECRET."
+shapes = st.builds(
+    JobShape,
+    length_bytes=st.integers(1, 300),
+    max_output_tokens=st.none() | st.sampled_from([16, 256, 512]),
+    parameters=st.sampled_from([(), (("temperature", 0.0),), (("temperature", 0.7), ("top_p", 0.9)), (("seed", 5),)]),
+)
+
+
+class Client:
+    """Feeds a plan with real jobs and takes its canaries, on a clock of its own."""
+
+    def __init__(self, seed: int = 1, **options: object) -> None:
+        self.random = random.Random(seed)
+        self.plan = CanaryPlan(shipped_corpus(), **{"rate": 1.0, **options})  # type: ignore[arg-type]
+        self.now_s = 0.0
+        self.real: list[tuple[str, JobShape]] = []
+        self.canaries: list[Canary] = []
+
+    def entropy(self) -> bytes:
+        return self.random.randbytes(32)
+
+    def job(self, peer_id: str, shape: JobShape, *, turns: int = 1, system_prompt: str | None = None) -> None:
+        """Run a real conversation, then whatever canaries are due before the next."""
+        key = self.random.randbytes(8)
+        for _ in range(turns):
+            self.real.append((peer_id, shape))
+            self.plan.job_started(
+                peer_id, key, shape, now_s=self.now_s, entropy=self.entropy(), system_prompt=system_prompt
+            )
+            self.now_s += 1.0
+            self.plan.job_ended(peer_id, key, now_s=self.now_s, entropy=self.entropy())
+            self.now_s += 2.0
+        until = self.now_s + self.random.uniform(5.0, 50.0)
+        while (due := self.plan.next_due()) is not None and due[0] <= until:
+            canary = self.plan.make(due[1], entropy=self.entropy())
+            if canary is not None:
+                self.canaries.append(canary)
+                self.plan.answered(
+                    canary, f"An answer of {canary.peer_id}.", now_s=due[0] + 1.0, entropy=self.entropy()
+                )
+        self.now_s = until
+
+
+def busy(jobs: int = 60, *, turns: int = 1, system_prompt: str | None = None, **options: object) -> Client:
+    client = Client(**options)
+    for _ in range(jobs):
+        shape = JobShape(
+            length_bytes=client.random.randint(10, 120),
+            max_output_tokens=256,
+            parameters=(("temperature", client.random.choice([0.0, 0.7])),),
+        )
+        client.job("host", shape, turns=turns, system_prompt=system_prompt)
+    assert len(client.canaries) > jobs // 4, "the plan makes canaries at all"
+    return client
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32), kinds=st.lists(shapes, min_size=1, max_size=5), hosts=st.integers(1, 3))
+def test_a_users_words_reach_no_second_host(seed: int, kinds: list[JobShape], hosts: int) -> None:
+    """The property of consent: what is not open goes to the host that had it, and the type says so."""
+    client = Client(seed=seed)
+    names = [f"host{number}" for number in range(hosts)]
+    for _ in range(25):
+        peer_id = client.random.choice(names)
+        shape = client.random.choice(kinds)
+        turns = client.random.randint(1, 3)
+        client.job(peer_id, shape, turns=turns, system_prompt=f"{SECRET} For {peer_id} only.")
+    for canary in client.canaries:
+        for turn in canary.turns:
+            if isinstance(turn.words, HostWords):
+                assert turn.words.peer_id == canary.peer_id
+                assert canary.peer_id in turn.words.text
+            else:
+                assert turn.role == "user"
+                assert "SECRET" not in turn.words.text
+        holds_own = any(isinstance(turn.words, HostWords) for turn in canary.turns)
+        for other in {*names, "stranger"} - {canary.peer_id}:
+            assert canary.may_go_to(other) is not holds_own
+            if holds_own:
+                with pytest.raises(UsageError, match="another host's"):
+                    canary.messages_for(other)
+            else:
+                assert "SECRET" not in str(canary.messages_for(other))
+
+
+def test_system_prompts_do_go_back_to_their_host() -> None:
+    """The control of the property above: there are words to be kept from others."""
+    client = busy(system_prompt=SECRET)
+    assert all(canary.messages_for("host")[0] == ("system", SECRET) for canary in client.canaries)
+
+
+def test_for_a_quorum_all_words_are_open() -> None:
+    client = busy(system_prompt=SECRET, turns=3, open_words_only=True)
+    for canary in client.canaries:
+        assert canary.may_go_to("anybody")
+        assert [turn.role for turn in canary.turns] == ["user"]
+
+
+def test_opted_in_prompts_are_open_used_once_and_only_where_their_length_fits() -> None:
+    texts = [f"Prompt {number} that the user lets go, {'x' * number}" for number in range(40)]
+    client = busy(opted_in=[OptedInPrompt(text=text) for text in texts])
+    used = [canary.turns[-1].words.text for canary in client.canaries]
+    taken = [text for text in used if text in texts]
+    assert taken
+    assert len(set(taken)) == len(taken)
+    assert all(isinstance(canary.turns[-1].words, OpenWords) for canary in client.canaries)
+    lengths = [len(text) for text in texts]
+    real = [shape.length_bytes for _, shape in client.real]
+    for text in taken:
+        assert min(abs(len(text) - length) for length in real) <= 0.3 * len(text)
+    assert max(lengths) <= 120
+
+
+def test_nothing_is_sent_twice_to_whomever_nor_after_a_restart() -> None:
+    client = Client()
+    shape = JobShape(length_bytes=7, max_output_tokens=None)
+    for number in range(150):
+        client.job(f"host{number % 2}", shape)
+    texts = [canary.turns[0].words.text for canary in client.canaries]
+    assert len(texts) > 60
+    assert len(set(texts)) == len(texts)
+    again = Client(seed=1, sent=client.plan.sent())
+    for number in range(150):
+        again.job(f"host{number % 2}", shape)
+    assert not {canary.turns[0].words.text for canary in again.canaries} & set(texts)
+    same = Client(seed=1)
+    for number in range(150):
+        same.job(f"host{number % 2}", shape)
+    assert {canary.turns[0].words.text for canary in same.canaries} & set(texts), "the control: without it, it is"
+
+
+def test_settings_are_copied_as_often_as_they_occur() -> None:
+    client = Client(seed=9)
+    rare = JobShape(length_bytes=30, max_output_tokens=64, parameters=(("temperature", 1.0), ("stop", ("END",))))
+    usual = JobShape(length_bytes=60, max_output_tokens=512, parameters=(("temperature", 0.0),))
+    for _ in range(400):
+        client.job("host", rare if client.random.random() < 0.25 else usual)
+    counts = Counter(canary.shape.parameters for canary in client.canaries)
+    assert set(counts) == {rare.parameters, usual.parameters}
+    assert counts[rare.parameters] / len(client.canaries) == pytest.approx(0.25, abs=0.08)
+    for canary in client.canaries:
+        copied = rare if canary.shape.parameters == rare.parameters else usual
+        assert canary.shape.max_output_tokens == copied.max_output_tokens
+        assert canary.shape.length_bytes == pytest.approx(copied.length_bytes, rel=0.3)
+        assert canary.parameters == {**dict(copied.parameters), "seed": canary.seed}
+
+
+def test_seeds_are_random_and_a_users_own_is_kept() -> None:
+    assert len({canary.seed for canary in busy().canaries}) > 10
+    client = Client()
+    for _ in range(40):
+        client.job("host", JobShape(length_bytes=40, max_output_tokens=8, parameters=(("seed", 42),)))
+    assert {canary.seed for canary in client.canaries} == {42}
+    assert job_seed(b"a" * 32) != job_seed(b"b" * 32)
+
+
+def test_conversations_go_on_with_the_hosts_answers() -> None:
+    client = busy(turns=3, system_prompt=SECRET)
+    turns = Counter(sum(turn.role == "user" for turn in canary.turns) for canary in client.canaries)
+    assert set(turns) == {1, 2, 3}
+    assert turns[2] == pytest.approx(turns[1], abs=2)
+    longest = next(canary for canary in client.canaries if len(canary.turns) == 6)
+    assert [turn.role for turn in longest.turns] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert longest.messages_for_reference() == longest.messages_for("host")
+
+
+def test_a_canary_that_failed_is_not_gone_on_with() -> None:
+    client = Client()
+    for _ in range(40):
+        client.job("host", JobShape(length_bytes=40, max_output_tokens=8), turns=3)
+    due = client.plan.next_due()
+    assert due is not None
+    while (canary := client.plan.make("host", entropy=client.entropy())) is None:
+        pass
+    client.plan.failed(canary)
+    client.plan.answered(canary, "too late", now_s=1e9, entropy=client.entropy())
+    due = client.plan.next_due()
+    assert due is None or due[0] < 1e9
+
+
+def test_the_plan_is_bounded_and_stops_when_it_cannot_remember() -> None:
+    client = Client()
+    shape = JobShape(length_bytes=20, max_output_tokens=None)
+    for number in range(MAX_HOSTS + 50):
+        client.job(f"host{number}", shape)
+    assert len(client.plan._hosts) == MAX_HOSTS
+    full = Client(sent=(number.to_bytes(16, "big") for number in range(MAX_SENT)))
+    for _ in range(30):
+        full.job("host", shape)
+    assert full.canaries == []
+    with pytest.raises(UsageError, match="opted-in"):
+        CanaryPlan(shipped_corpus(), opted_in=[OptedInPrompt(text="x")] * (MAX_OPTED_IN + 1))
+    with pytest.raises(UsageError, match="opted-in"):
+        CanaryPlan(shipped_corpus(), opted_in=[OptedInPrompt(text="")])
+
+
+def test_a_canary_that_is_not_due_is_refused() -> None:
+    client = Client()
+    assert client.plan.next_due() is None
+    with pytest.raises(UsageError, match="no canary is due"):
+        client.plan.make("host", entropy=bytes(32))
+
+
+def test_the_same_random_bytes_make_the_same_plan() -> None:
+    assert busy(seed=4).canaries == busy(seed=4).canaries != busy(seed=5).canaries
