@@ -1,0 +1,249 @@
+"""Contract wallets (EIP-1271): refused in so many words, or asked within bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from hostmesh.errors import ConfigError, RpcError, SessionError, StatusCode
+from hostmesh.identity.delegation import digest_of_delegation, sign_revocation
+from hostmesh.identity.typed_data import typed_digest
+from hostmesh.identity.wallet import Wallet
+from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
+from hostmesh.sessions.authorization import message_from_terms
+from hostmesh.sessions.contract_limits import ContractLimits
+from hostmesh.sessions.server_limits import SessionServerLimits
+from hostmesh.v1 import session_pb2 as pb
+
+if TYPE_CHECKING:
+    from conftest import World
+else:
+    World = Any
+
+NETWORK = "hostmesh-test"
+CONTRACT = bytes([0xC0]) * 20
+GOOD = b"what the contract takes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    peer_id: PeerId
+    session_id: bytes = b""
+
+
+class Contracts:
+    """A chain with one contract wallet."""
+
+    def __init__(self, wait: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
+        self.asked: list[tuple[bytes, bytes, bytes]] = []
+        self.wait = wait
+
+    async def is_valid(self, address: bytes, digest: bytes, signature: bytes) -> bool:
+        self.asked.append((address, digest, signature))
+        await self.wait()
+        return address == CONTRACT and signature == GOOD
+
+
+async def request_of(
+    world: World, peer: PeerId | None = None, *, signature: bytes = GOOD, **changes: Any
+) -> pb.AuthorizeRequest:
+    peer = peer or world.client.peer_id
+    nonce = (await world.server.get_challenge(pb.GetChallengeRequest(), Call(peer))).nonce
+    terms = world.terms(nonce, **({"client": CONTRACT, "client_peer_id": peer_id_to_bytes(peer)} | changes))
+    return pb.AuthorizeRequest(authorization=message_from_terms(terms, signature))
+
+
+async def authorize(world: World, request: pb.AuthorizeRequest, peer: PeerId | None = None) -> bytes:
+    return (await world.server.authorize(request, Call(peer or world.client.peer_id))).grant
+
+
+def serve(world: World, contracts: Contracts, **limits: Any) -> Contracts:
+    world.contracts = contracts
+    world.limits = SessionServerLimits(contracts=ContractLimits(**limits))
+    world.restart()
+    return contracts
+
+
+async def test_without_a_verifier_it_is_refused_and_told_why(world: World) -> None:
+    with pytest.raises(RpcError) as caught:
+        await authorize(world, await request_of(world))
+    assert (caught.value.status, caught.value.reason) == (StatusCode.FAILED_PRECONDITION, "CONTRACT_WALLET")
+
+
+async def test_the_client_is_told_what_to_do(world: World) -> None:
+    def before(method: Any, request: Any) -> None:
+        if method.name == "Authorize":
+            request.authorization.signature = GOOD
+
+    world.before = before
+    with pytest.raises(SessionError) as caught:
+        await world.manager().start_session(world.choice, spending_limit_micros=1_000)
+    assert caught.value.reason == "CONTRACT_WALLET"
+    assert "sign with a key" in caught.value.remedy
+
+
+async def test_a_verifier_is_asked_for_exactly_this(world: World) -> None:
+    contracts = serve(world, Contracts())
+    request = await request_of(world)
+    grant = await authorize(world, request)
+    terms = world.terms(request.authorization.nonce, client=CONTRACT)
+    assert contracts.asked == [(CONTRACT, typed_digest(terms, NETWORK), GOOD)]
+    # A repetition asks nobody.
+    assert await authorize(world, request) == grant
+    assert len(contracts.asked) == 1
+
+
+async def test_what_the_contract_does_not_take_is_no_signature(world: World) -> None:
+    serve(world, Contracts())
+    for signature in (b"another", bytes(64) + b"\x1b"):
+        with pytest.raises(RpcError) as caught:
+            await authorize(world, await request_of(world, signature=signature))
+        assert caught.value.reason == "BAD_SIGNATURE"
+
+
+async def test_a_key_asks_no_contract(world: World) -> None:
+    contracts = serve(world, Contracts())
+    terms = world.terms(await world.nonce())
+    await authorize(
+        world, pb.AuthorizeRequest(authorization=message_from_terms(terms, world.wallet.sign(terms, NETWORK)))
+    )
+    assert contracts.asked == []
+
+
+async def test_cheap_checks_come_before_the_contract(world: World) -> None:
+    contracts = serve(world, Contracts())
+    for changes in ({"currency": "EUR"}, {"nonce": bytes(32)}, {"slice_micros": 0}, {"host_peer_id": b"another"}):
+        with pytest.raises(RpcError):
+            await authorize(world, await request_of(world, **changes))
+    assert contracts.asked == []
+
+
+async def test_a_chain_that_does_not_answer_is_given_up(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    serve(world, Contracts(trio.sleep_forever), timeout_s=3.0)
+    request = await request_of(world)
+    began = trio.current_time()
+    with pytest.raises(RpcError) as caught:
+        await authorize(world, request)
+    assert trio.current_time() - began == 3.0
+    assert (caught.value.status, caught.value.reason) == (StatusCode.UNAVAILABLE, "CONTRACT_UNAVAILABLE")
+    assert world.server.granted == 0
+
+
+async def test_a_verifier_that_fails_is_no_answer(world: World) -> None:
+    async def fail() -> None:
+        raise OSError("no route to the chain at 192.0.2.1")
+
+    serve(world, Contracts(fail))
+    with pytest.raises(RpcError) as caught:
+        await authorize(world, await request_of(world))
+    assert caught.value.reason == "CONTRACT_UNAVAILABLE"
+    assert "192" not in caught.value.message
+
+
+async def test_only_so_many_are_asked_at_once(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    contracts = serve(world, Contracts(trio.sleep_forever), at_once=3, at_once_per_peer=2, timeout_s=5.0)
+    peers = [peer_id_from_public_key(bytes([n]) * 32) for n in range(3)]
+    outcomes: list[tuple[int, str]] = []
+
+    async def attempt(number: int) -> None:
+        request = await request_of(world, peers[number // 3])
+        with pytest.raises(RpcError) as caught:
+            await authorize(world, request, peers[number // 3])
+        outcomes.append((number, caught.value.reason))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(9):
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(attempt, number)
+    asked = {number for number, reason in outcomes if reason == "CONTRACT_UNAVAILABLE"}
+    # Two of the first peer, one more of the second: then three are asked.
+    assert asked == {0, 1, 3}
+    assert len(contracts.asked) == 3
+    assert {reason for number, reason in outcomes if number not in asked} == {"RATE_LIMITED"}
+    contracts.wait = trio.lowlevel.checkpoint
+    await authorize(world, await request_of(world))
+
+
+async def test_an_authorisation_that_comes_twice_while_the_chain_thinks_opens_one_session(world: World) -> None:
+    thinking = trio.Event()
+    serve(world, Contracts(thinking.wait))
+    request = await request_of(world)
+    grants: list[bytes] = []
+
+    async def attempt() -> None:
+        grants.append(await authorize(world, request))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(attempt)
+        nursery.start_soon(attempt)
+        await trio.testing.wait_all_tasks_blocked()
+        thinking.set()
+    assert grants[0] == grants[1]
+    assert (world.server.granted, world.server.active_sessions) == (1, 1)
+
+
+async def test_what_happens_while_the_chain_thinks_counts(world: World) -> None:
+    thinking = trio.Event()
+    serve(world, Contracts(thinking.wait))
+    request = await request_of(world)
+    reasons: list[str] = []
+
+    async def attempt() -> None:
+        with pytest.raises(RpcError) as caught:
+            await authorize(world, request)
+        reasons.append(caught.value.reason)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(attempt)
+        await trio.testing.wait_all_tasks_blocked()
+        world.clock.advance(60)
+        thinking.set()
+    assert reasons == ["UNKNOWN_CHALLENGE"]
+    assert world.server.active_sessions == 0
+
+
+async def test_a_contract_may_own_a_delegation_and_take_it_back(world: World) -> None:
+    contracts = serve(world, Contracts())
+    key = Wallet.from_private_key("7a" * 32)
+    delegation = world.delegation(key)
+    delegation.owner, delegation.signature = CONTRACT, GOOD
+    digest = digest_of_delegation(delegation, NETWORK)
+    for _ in range(2):
+        terms = world.terms(await world.nonce(), client=CONTRACT, delegation_digest=digest)
+        message = message_from_terms(terms, key.sign(terms, NETWORK))
+        await authorize(world, pb.AuthorizeRequest(authorization=message, delegation=delegation))
+    # Once for both: the same signature was found good.
+    assert contracts.asked == [(CONTRACT, digest, GOOD)]
+    revocation = sign_revocation(world.wallet, digest, network=NETWORK, now=world.clock.unix)
+    revocation.owner, revocation.signature = CONTRACT, b"forged"
+    with pytest.raises(RpcError) as caught:
+        await world.server.revoke_delegation(
+            pb.RevokeDelegationRequest(revocation=revocation), Call(world.client.peer_id)
+        )
+    assert caught.value.reason == "REVOCATION_BAD_SIGNATURE"
+    revocation.signature = GOOD
+    request = pb.RevokeDelegationRequest(revocation=revocation)
+    assert (await world.server.revoke_delegation(request, Call(world.client.peer_id))).ended_sessions == 2
+
+
+async def test_a_session_key_is_never_a_contract(world: World) -> None:
+    contracts = serve(world, Contracts())
+    delegation = world.delegation(Wallet.from_private_key("7a" * 32))
+    terms = world.terms(await world.nonce(), delegation_digest=digest_of_delegation(delegation, NETWORK))
+    with pytest.raises(RpcError) as caught:
+        await authorize(
+            world, pb.AuthorizeRequest(authorization=message_from_terms(terms, GOOD), delegation=delegation)
+        )
+    assert caught.value.reason == "BAD_SIGNATURE"
+    assert contracts.asked == []
+
+
+@pytest.mark.parametrize("limits", [{"timeout_s": 0.0}, {"timeout_s": 61.0}, {"at_once": 0}, {"at_once_per_peer": 0}])
+def test_limits_have_bounds(limits: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ContractLimits(**limits)
