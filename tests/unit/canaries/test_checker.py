@@ -1,0 +1,197 @@
+"""The checker with hosts that answer as they like, on virtual time."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+from hostmesh.canaries.checker import MAX_AT_ONCE, CanaryChecker, CanaryRequest
+from hostmesh.canaries.evidence import WINDOW, Calibration, CanaryEvidence, Warmth
+from hostmesh.canaries.plan import CanaryPlan
+from hostmesh.canaries.shipped import shipped_corpus
+from hostmesh.canaries.traffic import JobShape
+from hostmesh.errors import JobError, UsageError
+from hostmesh.system import System
+
+MODEL = "smollm2"
+
+
+def answer_of(model: str, request: CanaryRequest) -> str:
+    """Return a model's answer: the same for the same request, and 80 characters of which models share none."""
+    digest = hashlib.sha256(f"{model}{request.messages}{request.parameters}".encode()).hexdigest()
+    return f"{digest}{digest}"[:80]
+
+
+class World:
+    """Hosts that run models, the client's reference, and what they were asked."""
+
+    def __init__(self, models: dict[str, str], *, duration_s: float = 1.0) -> None:
+        self.models = models
+        self.duration_s = duration_s
+        self.asked: list[tuple[str, CanaryRequest, float]] = []
+        self.evidence: list[CanaryEvidence] = []
+        self.under_way = 0
+        self.most_under_way = 0
+        self.failing: set[str] = set()
+        self.calibration = Calibration(
+            model_id=MODEL, engines={"another": {warmth: [1.0] * 50 + [0.5] * 10 for warmth in Warmth}}
+        )
+
+    async def run_job(self, peer_id: str, request: CanaryRequest) -> str:
+        self.asked.append((peer_id, request, trio.current_time()))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await trio.sleep(self.duration_s)
+        finally:
+            self.under_way -= 1
+        if peer_id in self.failing:
+            raise JobError("the host failed", reason="ENGINE_FAILED")
+        return answer_of(self.models[peer_id], request)
+
+    async def __call__(self, request: CanaryRequest) -> str:
+        """The reference."""
+        await trio.sleep(0.1)
+        return answer_of("true", request)
+
+    def record_canaries(self, evidence: CanaryEvidence) -> None:
+        self.evidence.append(evidence)
+
+
+def checker(world: World, *, quorum: Sequence[str] | None = None, rate: float = 1.0, seed: int = 1) -> CanaryChecker:
+    source = random.Random(seed)
+    return CanaryChecker(
+        CanaryPlan(shipped_corpus(), rate=rate, open_words_only=quorum is not None),
+        run_job=world.run_job,
+        reference=world if quorum is None else None,
+        quorum=None if quorum is None else lambda peer_id, model_id: quorum,
+        book=world,
+        system=System(monotonic_s=trio.current_time, random_bytes=source.randbytes),
+    )
+
+
+async def use(
+    checking: CanaryChecker, peer_id: str, jobs: int, *, seed: int = 1, system_prompt: str | None = None
+) -> None:
+    """Send real jobs, one after the other, with pauses."""
+    source = random.Random(seed)
+    for number in range(jobs):
+        key = f"{seed}-{number}".encode()
+        shape = JobShape(length_bytes=40, max_output_tokens=64, parameters=(("temperature", 0.0),))
+        checking.job_started(peer_id, MODEL, key, shape, system_prompt=system_prompt)
+        await trio.sleep(1.0)
+        checking.job_ended(peer_id, key)
+        await trio.sleep(source.uniform(5.0, 60.0))
+
+
+async def run(checking: CanaryChecker, *users: tuple[str, int], system_prompt: str | None = None) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        async with trio.open_nursery() as traffic:
+            for place, (peer_id, jobs) in enumerate(users):
+                with_prompt = {"seed": place, "system_prompt": system_prompt}
+                traffic.start_soon(lambda p=peer_id, j=jobs, o=with_prompt: use(checking, p, j, **o))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_false_host_gets_evidence_against_it_and_a_true_one_does_not(autojump_clock: object) -> None:
+    world = World({"honest": "true", "cheat": "smaller"})
+    await run(checker(world), ("honest", 150), ("cheat", 150))
+    found = {one.peer_id: one for one in world.evidence}
+    assert {peer_id: one.speaks_against for peer_id, one in found.items()} == {"honest": False, "cheat": True}
+    assert all(one.n == WINDOW for one in world.evidence)
+    assert found["honest"].mean_agreement == 1.0
+
+
+async def test_canaries_go_to_the_host_that_is_used_and_to_no_other(autojump_clock: object) -> None:
+    world = World({"used": "true", "other": "true"})
+    await run(checker(world), ("used", 60), system_prompt="You are the user's own.")
+    assert len(world.asked) > 20
+    assert {peer_id for peer_id, _, _ in world.asked} == {"used"}
+    assert all(request.messages[0] == ("system", "You are the user's own.") for _, request, _ in world.asked)
+
+
+async def test_a_quorum_is_asked_after_the_host_and_hears_no_words_of_the_users(autojump_clock: object) -> None:
+    world = World({"cheat": "smaller", "one": "true", "two": "true"})
+    await run(checker(world, quorum=["one", "cheat", "two"]), ("cheat", 150), system_prompt="SECRET")
+    assert world.evidence[0].speaks_against
+    assert "SECRET" not in str([request.messages for _, request, _ in world.asked])
+    first_asked: dict[str, str] = {}
+    answered_s: dict[str, float] = {}
+    for peer_id, request, at_s in world.asked:
+        text = request.messages[-1][1]
+        first_asked.setdefault(text, peer_id)
+        if peer_id == "cheat":
+            assert text not in answered_s, "asked once"
+            answered_s[text] = at_s + world.duration_s
+        else:
+            assert at_s >= answered_s[text], "nobody knows the prompt before the host's answer is there"
+    assert set(first_asked.values()) == {"cheat"}
+    assert {peer_id for peer_id, _, _ in world.asked} == {"cheat", "one", "two"}
+
+
+async def test_one_that_lies_in_a_quorum_of_three_accuses_nobody(autojump_clock: object) -> None:
+    world = World({"honest": "true", "one": "true", "two": "true", "liar": "smaller"})
+    await run(checker(world, quorum=["one", "two", "liar"]), ("honest", 150))
+    assert world.evidence
+    assert not any(one.speaks_against for one in world.evidence)
+
+
+async def test_no_quorum_no_evidence(autojump_clock: object) -> None:
+    world = World({"cheat": "smaller", "one": "true"})
+    await run(checker(world, quorum=["one"]), ("cheat", 150))
+    assert world.asked
+    assert not world.evidence
+
+
+async def test_failed_canaries_are_no_observations_and_end_nothing(autojump_clock: object) -> None:
+    world = World({"host": "true"})
+    world.failing.add("host")
+    await run(checker(world), ("host", 150))
+    assert len(world.asked) > WINDOW
+    assert not world.evidence
+
+
+async def test_another_model_begins_a_new_window(autojump_clock: object) -> None:
+    world = World({"host": "true"})
+    checking = checker(world)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        for turn in range(4):
+            shape = JobShape(length_bytes=40, max_output_tokens=64)
+            checking.job_started("host", f"model {turn % 2}", b"x", shape)
+            checking.job_ended("host", b"x")
+            await use(checking, "host", 40, seed=turn)
+        nursery.cancel_scope.cancel()
+    assert len(world.asked) > WINDOW
+    assert not world.evidence, "no window of one model was filled"
+
+
+async def test_slow_hosts_do_not_pile_up_canaries(autojump_clock: object) -> None:
+    world = World({"host": "true"}, duration_s=10_000.0)
+    await run(checker(world), ("host", 150))
+    assert world.most_under_way == MAX_AT_ONCE
+
+
+async def test_settings_seed_and_length_are_those_of_the_users_jobs(autojump_clock: object) -> None:
+    world = World({"host": "true"})
+    await run(checker(world), ("host", 60))
+    for _, request, _ in world.asked:
+        assert request.model_id == MODEL
+        assert request.max_output_tokens == 64
+        assert set(request.parameters) == {"temperature", "seed"}
+        assert len(request.messages[-1][1]) == pytest.approx(40, rel=0.3)
+    assert len({request.parameters["seed"] for _, request, _ in world.asked}) == len(world.asked)
+
+
+async def test_it_takes_a_reference_or_a_quorum(autojump_clock: object) -> None:
+    world = World({})
+    plan = CanaryPlan(shipped_corpus())
+    with pytest.raises(UsageError, match="exactly one"):
+        CanaryChecker(plan, run_job=world.run_job, book=world, system=System())
+    with pytest.raises(UsageError, match="open words only"):
+        CanaryChecker(plan, run_job=world.run_job, quorum=lambda *_: (), book=world, system=System())
