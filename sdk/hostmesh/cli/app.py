@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hostmesh.cli import config, proto, reputation, wallet
+from hostmesh.cli import config, proto, receipts, reputation, wallet
 from hostmesh.cli.bootstrap import bootstrap
 from hostmesh.cli.call import call
 from hostmesh.cli.demo import demo
@@ -38,6 +38,7 @@ app.add_typer(wallet.app, name="wallet")
 app.add_typer(config.app, name="config")
 app.add_typer(proto.app, name="proto")
 app.add_typer(reputation.app, name="reputation")
+app.add_typer(receipts.app, name="receipts")
 
 
 def _print_version(wanted: bool) -> None:

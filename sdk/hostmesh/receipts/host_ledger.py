@@ -159,7 +159,7 @@ class HostLedger:
         """Note a receipt, before it leaves; it must be on disk by then.
 
         Args:
-            job_id: a job that has begun, or was cut.
+            job_id: a job that has begun, or was cut; one without anything unpaid is no matter.
             cost_micros: of the receipt.
             now: monotonic seconds.
 
@@ -167,15 +167,18 @@ class HostLedger:
             UsageError: a cost below the last receipt's, or above what was served.
         """
         job = self._jobs.get(job_id)
-        if job is None and cost_micros == 0:
-            return  # it was cut before anything was served
         if job is None:
-            raise UsageError("no such job is unpaid")
+            return  # it was cut, and all that it was served is countersigned
         if not job.issued <= cost_micros <= job.served:
             raise UsageError("a receipt is over what was served, and never below the one before")
-        if job.issued == job.acknowledged and job.waits_for is None:
+        if not self._is_owed():
+            # Up to now the client had nothing to countersign: nobody has waited for it.
+            for each in self._jobs.values():
+                each.asked_at = now
+        elif job.issued == job.acknowledged and job.waits_for is None:
             job.asked_at = now
-        self._unissued -= cost_micros - job.issued
+        if job.is_open:
+            self._unissued -= cost_micros - job.issued
         job.issued = cost_micros
 
     def acknowledged(self, job_id: bytes, cost_micros: int, now: float) -> tuple[bytes, ...]:
@@ -217,17 +220,30 @@ class HostLedger:
         self._take_back(job, job.issued)
         return self._leave(job_id, job)
 
-    def cut(self, job_id: bytes) -> tuple[bytes, ...]:
+    def cut(self, job_id: bytes, cost_micros: int) -> tuple[bytes, ...]:
         """Note that a job ended without its last receipt: its client left, or its time was over.
 
-        What it was served stays unacknowledged, since nobody knows what of it arrived. A receipt over what did may
-        still be issued; the rest takes its part of the slice until the session ends, so that leaving again and again
-        costs a host no more than one slice.
+        What was sent stays unacknowledged, since nobody knows what of it arrived. A receipt over what did may still be
+        issued; the rest takes its part of the slice until the session ends, so that leaving again and again costs a
+        host no more than one slice.
+
+        Args:
+            job_id: a job that has begun.
+            cost_micros: of what was sent; room that was given for more goes back.
 
         Returns:
             The jobs that go on now.
+
+        Raises:
+            UsageError: a cost below the last receipt's, or above what was served.
         """
-        return self._leave(job_id, self._open(job_id))
+        job = self._open(job_id)
+        if not job.issued <= cost_micros <= job.served:
+            raise UsageError("what was sent is no more than was served, and no less than was claimed")
+        self._take_back(job, cost_micros)
+        # It writes no receipt by itself any more.
+        self._unissued -= job.served - job.issued
+        return self._leave(job_id, job)
 
     def write_off(self, job_id: bytes) -> tuple[bytes, ...]:
         """Note that a job failed by the host's fault: nothing is owed for it but what was countersigned.
@@ -241,21 +257,24 @@ class HostLedger:
         job.served = job.issued = job.acknowledged
         return self._leave(job_id, job)
 
-    def overdue(self, now: float) -> tuple[bytes, ...]:
-        """Return the running jobs whose client is silent: they end now.
+    def overdue_at(self, job_id: bytes) -> float:
+        """Return when a running job ends because its client is silent, if nothing happens until then; infinity: never.
 
         Such a job has a receipt out that nobody countersigned, or waits for room, and the client countersigned nothing
-        in this session for ``timeout_s``.
+        in this session for ``timeout_s``. A job that waits for another one to write its receipt waits for the host: it
+        is not overdue.
         """
-        return tuple(job_id for job_id, job in self._jobs.items() if self._due_at(job) <= now)
+        job = self._open(job_id)
+        awaits_client = job.issued > job.acknowledged
+        if job.waits_for is not None:
+            awaits_client |= self._is_owed() or not any(
+                each.is_open and each.waits_for is None and each.served > each.issued for each in self._jobs.values()
+            )
+        return job.asked_at + self._timeout_s if awaits_client else float("inf")
 
-    def next_overdue_at(self) -> float:
-        """Return when :meth:`overdue` may name a job, if nothing is acknowledged until then; infinity: never."""
-        return min(map(self._due_at, self._jobs.values()), default=float("inf"))
-
-    def _due_at(self, job: _Job) -> float:
-        awaits = job.is_open and (job.waits_for is not None or job.issued > job.acknowledged)
-        return job.asked_at + self._timeout_s if awaits else float("inf")
+    def _is_owed(self) -> bool:
+        """Whether a running job has a receipt out that is not countersigned."""
+        return any(each.is_open and each.issued > each.acknowledged for each in self._jobs.values())
 
     def _check_new(self, job_id: bytes) -> None:
         if job_id in self._jobs:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hostmesh.errors import ReceiptError, StoreError
 from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, SessionBundle, SessionPapers
+from hostmesh.receipts.receipt import SignedReceipt, open_sealed
 from hostmesh.receipts.terms import SessionTerms
 from hostmesh.store import Store
 
@@ -49,6 +51,21 @@ class KeptSession:
     is_shared: bool
     bundle: SessionBundle | None
     """None: its papers are not kept, so that nobody else can verify its receipts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTotals:
+    """What the receipts of one session come to."""
+
+    jobs: int
+    receipts: int
+    issued_micros: int
+    countersigned_micros: int
+    first_unix_s: int
+    """When the first receipt was issued."""
+    last_unix_s: int
+    last: SignedReceipt
+    """One of the latest."""
 
 
 class PaperStore:
@@ -151,6 +168,40 @@ class PaperStore:
                 is_shared=bool(is_shared),
                 bundle=None if row is None else self._bundle(side, network, host, session_id, row),
             )
+
+    def totals(self, kept: KeptSession) -> KeptTotals:
+        """Return what the receipts of a session come to.
+
+        Raises:
+            StoreError: also for a receipt that no hostmesh wrote.
+        """
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT job_id, cost_micros, countersignature != x'', issued_at_unix_s, envelope FROM receipts "
+                "WHERE side = ? AND network = ? AND host = ? AND session_id = ? ORDER BY sequence",
+                (kept.side, kept.network, kept.host_peer_id, kept.session_id),
+            ).fetchall()
+        # By sequence: of each job, the last one stays.
+        issued = {job_id: int(cost) for job_id, cost, *_ in rows}
+        countersigned = {job_id: int(cost) for job_id, cost, is_countersigned, *_ in rows if is_countersigned}
+        times = [at for _, _, _, at, _ in rows]
+        try:
+            last = open_sealed(rows[-1][4], network=kept.network)
+        except (ReceiptError, IndexError) as error:
+            raise StoreError(
+                f"{self._store.name} holds a receipt that no hostmesh wrote",
+                path=self._store.name,
+                remedy="move the file away; it is made anew",
+            ) from error
+        return KeptTotals(
+            jobs=len(issued),
+            receipts=len(rows),
+            issued_micros=sum(issued.values()),
+            countersigned_micros=sum(countersigned.values()),
+            first_unix_s=min(times),
+            last_unix_s=max(times),
+            last=last,
+        )
 
     def _bundle(self, side: str, network: str, host: bytes, session_id: bytes, row: int) -> SessionBundle | None:
         with self._store.reading() as db:
