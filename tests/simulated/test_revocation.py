@@ -24,6 +24,7 @@ from hostmesh import (
     PeerId,
     ProtocolDowngradeError,
     Serving,
+    SessionError,
     sign_revocation,
 )
 from hostmesh.discovery.manager import DiscoveryManager
@@ -131,6 +132,10 @@ async def test_a_stolen_machine_is_out_at_once_and_the_operators_other_one_goes_
         await eventually(lambda: heard, within_s=1)
         nursery.cancel_scope.cancel()
     assert opened["stolen"].end_reason == "BINDING_REVOKED"
+    with pytest.raises(SessionError) as ended:
+        async with market.client.get_job_manager().run(opened["stolen"], prompt="For nobody's eyes"):
+            pytest.fail("the prompt went to a thief")
+    assert ended.value.reason == "BINDING_REVOKED"
     assert [event.peer_id for event in heard] == [market.peer_id("stolen")]
     assert await market.found() == {market.peer_id("kept")}
     # The other machine has not noticed anything.

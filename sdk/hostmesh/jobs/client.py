@@ -16,10 +16,17 @@ from typing import Protocol
 
 import trio
 
-from hostmesh.errors import DeadlineExceededError, RemoteProtocolError, RpcError, StoreError, UsageError
+from hostmesh.errors import (
+    DeadlineExceededError,
+    RemoteProtocolError,
+    RpcError,
+    SessionError,
+    StoreError,
+    UsageError,
+)
 from hostmesh.identity.structs import NO_DIGEST
 from hostmesh.jobs.content import MessageLike, WireInput, build_input
-from hostmesh.jobs.countersigning import Countersigner, ReceiptBook, SigningSession
+from hostmesh.jobs.countersigning import Countersigner, SigningSession
 from hostmesh.jobs.engine import ParameterValue
 from hostmesh.jobs.job import Job
 from hostmesh.jobs.offer import QuoteOffer, open_quote
@@ -27,9 +34,11 @@ from hostmesh.jobs.parameters import check_parameters, encode_parameters
 from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
 from hostmesh.jobs.transcript import Transcript
 from hostmesh.net.peer_id import PeerId
+from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.chain import SALT_BYTES
 from hostmesh.receipts.client_ledger import JobAudit
 from hostmesh.receipts.spending import SessionSpending
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.receipts.terms import JobTerms, SessionTerms
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.system import System
@@ -66,6 +75,11 @@ class OpenSession(SigningSession, Protocol):
         """Most that the session can cost."""
         ...
 
+    @property
+    def end_reason(self) -> str:
+        """What ended it from without, such as BINDING_REVOKED; empty while it is open."""
+        ...
+
 
 class OutcomeBook(Protocol):
     """Where outcomes of hosts go (:class:`hostmesh.reputation.book.ReputationBook`)."""
@@ -98,7 +112,7 @@ class JobManager:
         caller: RpcCaller,
         peer_id: PeerId,
         network: str,
-        receipts: ReceiptBook,
+        receipts: ReceiptStore,
         outcomes: OutcomeBook | None = None,
         is_leaving: Callable[[], bool] | None = None,
         system: System | None = None,
@@ -212,6 +226,8 @@ class JobManager:
             JobError: the host refused the job, or the input is too large (``reason``). Nothing was executed.
             ParameterError: a setting that cannot be used, by its name. Nothing was executed.
             UsageError: contradicting arguments; nothing was sent.
+            SessionError: the session was ended from without (``reason``), since the host's binding was revoked for
+                one; nothing was sent.
             TransportError: the path failed; ``may_have_executed`` says whether the host may have begun.
             RemoteProtocolError: the host broke the protocol.
 
@@ -220,13 +236,17 @@ class JobManager:
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         wire = build_input(prompt=prompt, messages=messages, texts=texts, system_prompt=system_prompt)
         checked = check_parameters(parameters or {})
+        if session.end_reason:
+            raise SessionError("the session was ended", reason=session.end_reason, remedy="choose another host")
         offer = await self._offer(session, quote, checked, max_output_tokens, deadline)
         if session.spending_limit_micros == 0 and offer.price_micros_per_mtok > 0:
             raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
         salt = self._system.random_bytes(SALT_BYTES)
         request = _run_request(offer, wire, checked, salt)
         spending = self._spending_of(session)
-        audit = JobAudit(_terms_of(session, offer, self._network), spending, job_input=wire, salt=salt)
+        terms = _terms_of(session, offer, self._network)
+        self._receipts.papers.put_quote(terms.session, terms.job_id, offer.envelope, is_host=False)
+        audit = JobAudit(terms, spending, job_input=wire, salt=salt)
         signs = Countersigner(self._caller, session, audit, self._receipts, unix_s=self._system.unix_s)
         job: Job | None = None
         try:
@@ -241,9 +261,12 @@ class JobManager:
                     record=lambda good: self._record(session.peer_id, good=good),
                 )
                 await job.wait_accepted()
-                yield job
+                try:
+                    yield job
+                finally:
+                    await job.leave()
         finally:
-            # Once the stream has ended: the host then knows what a job that was left came to.
+            # Once the stream has ended: the host then knows what a job that was cut came to.
             if job is not None:
                 await job.settle()
             spending.end(offer.quote_id)
@@ -278,8 +301,20 @@ class JobManager:
         """Return what the session's jobs come to up to now."""
         spending = self._spending.get(session.session_id)
         if spending is None:
-            terms = session.authorization
-            spending = SessionSpending(limit_micros=terms.spending_limit_micros, slice_micros=terms.slice_micros)
+            authorization = session.authorization
+            spending = SessionSpending(
+                limit_micros=authorization.spending_limit_micros, slice_micros=authorization.slice_micros
+            )
+            before = self._receipts.countersigned(authorization.host_peer_id, session.session_id)
+            for job_id, cost_micros in before.items():
+                spending.restore(job_id, cost_micros)
+            papers = SessionPapers(
+                network=self._network,
+                authorization=session.signed_authorization,
+                grant=session.grant,
+                delegation=session.delegation,
+            )
+            self._receipts.papers.put_session(_session_terms(session, self._network), papers, is_host=False)
             self._spending[session.session_id] = spending
         self._spending.move_to_end(session.session_id)
         while len(self._spending) > MAX_TRACKED_SESSIONS:
@@ -297,12 +332,15 @@ class JobManager:
             logger.warning("outcome not recorded: %s", error.message, extra={"peer_id": peer_id, "good": good})
 
 
-def _terms_of(session: OpenSession, offer: QuoteOffer, network: str) -> JobTerms:
-    terms = SessionTerms(
+def _session_terms(session: OpenSession, network: str) -> SessionTerms:
+    return SessionTerms(
         network=network, session_id=session.session_id, authorization=session.authorization, signer=session.signer
     )
+
+
+def _terms_of(session: OpenSession, offer: QuoteOffer, network: str) -> JobTerms:
     return JobTerms(
-        session=terms,
+        session=_session_terms(session, network),
         job_id=offer.quote_id,
         price_micros_per_mtok=offer.price_micros_per_mtok,
         max_output_tokens=offer.max_output_tokens,

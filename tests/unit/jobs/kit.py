@@ -25,13 +25,13 @@ from hostmesh.jobs.engine import (
     Vector,
     Work,
 )
-from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
 from hostmesh.model_kind import ModelKind
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.net.stream import Stream
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import CallContext, RpcServer
 from hostmesh.sessions.authorization import ModelPrice
@@ -207,6 +207,10 @@ class Purse:
     def authorization(self) -> SessionAuthorization:
         return authorization(self.signed_limit, self.slice_micros, self.model_id)
 
+    signed_authorization: bytes = b"signed"
+    grant: bytes = b"grant"
+    delegation: bytes = b""
+
     @property
     def max_price_micros_per_mtok(self) -> int:
         return self.price_ceiling
@@ -253,7 +257,11 @@ class FakeSession:
     spending_limit_micros: int = 10_000
     slice_micros: int = 10_000
     signer: bytes = CLIENT_WALLET.address_bytes
+    end_reason: str = ""
     charged: list[int] = field(default_factory=list)
+    signed_authorization: bytes = b"signed"
+    grant: bytes = b"grant"
+    delegation: bytes = b""
 
     @property
     def authorization(self) -> SessionAuthorization:
@@ -285,7 +293,7 @@ class Host:
     purses: dict[bytes, Purse]
     """By session id."""
     clock: Clock
-    receipts: MemoryReceipts
+    receipts: ReceiptStore
 
     async def until(self, holds: Callable[[JobStats], bool]) -> None:
         """Wait for the load to be so."""
@@ -334,7 +342,7 @@ def make_host(
     engine = engine or ScriptedEngine()
     purses = {FakeSession().session_id: purse or Purse(limit=10_000)}
     clock = Clock()
-    receipts = MemoryReceipts()
+    receipts = ReceiptStore(None)
 
     def require_session(context: CallContext, model_id: str) -> Purse:
         found = purses.get(context.session_id)
@@ -519,7 +527,7 @@ def make_client(
         caller=caller,
         peer_id=key.peer_id,
         network=NETWORK,
-        receipts=MemoryReceipts(),
+        receipts=ReceiptStore(None),
         outcomes=book,
         system=system,
     )
