@@ -257,6 +257,7 @@ class HostDaemon:
                 "completion_tokens": stats.completion_tokens,
             },
             "sessions_refused": dict(serving.session_refusals()),
+            "is_revoked": serving.is_revoked,
             "admission": {
                 "only_allowed": serving.admission.only_listed,
                 "allowed_wallets": len(serving.admission.allowed_wallets),

@@ -82,8 +82,15 @@ class ClientBook:
         """Note what the host granted.
 
         Raises:
+            SessionError: it was ended meanwhile, since the host's binding was revoked for one.
             StoreError: it could not be written; the session stays as it was, and can be resumed.
         """
+        if record.state is ClientState.CLOSED:
+            raise SessionError(
+                "the session was ended while it was opened",
+                reason=record.end_reason or Reason.SESSION_CLOSED.value,
+                remedy="choose another host",
+            )
         self.store.activate(
             record.digest,
             session_id=grant.session_id,

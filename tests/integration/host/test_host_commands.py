@@ -283,6 +283,6 @@ async def test_a_host_that_is_revoked_takes_no_new_work(
     assert spread.returncode == 0, spread.stderr
     assert json.loads(spread.stdout)["told"] == 1
     status = json.loads((await command(host.home, "status", "--json")).stdout)
-    assert status["record"]["state"] == "withdrawn"
+    assert (status["record"]["state"], status["is_revoked"]) == ("withdrawn", True)
     announced = await command(host.home, "register", "--json")
     assert announced.returncode != 0
