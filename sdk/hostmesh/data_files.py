@@ -20,6 +20,8 @@ from hostmesh.discovery.store import BanStore, SequenceStore
 from hostmesh.net.fallback import MAX_PEERS as MAX_FALLBACK_ADDRESSES
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey, open_peer_key
+from hostmesh.receipts.store import FILE_NAME as RECEIPTS_FILE
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.peer_score_book import PeerScoreBook
 from hostmesh.reputation.standing_book import StandingBook
@@ -95,6 +97,11 @@ class DataFiles:
     def sessions(self) -> ClientStore:
         """The sessions of this client, what it may spend, and what it revoked."""
         return self._closed_later(ClientStore(self._dir / "sessions.sqlite3", network=self._settings.network))
+
+    @cached_property
+    def receipts(self) -> ReceiptStore:
+        """Receipts of both sides."""
+        return self._closed_later(ReceiptStore(self._dir / RECEIPTS_FILE))
 
     def hosted_sessions(self, peer_id: PeerId) -> SessionStore:
         """Return the sessions of others on this host; of a key that does not last, in memory."""

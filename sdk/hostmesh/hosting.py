@@ -20,11 +20,11 @@ from hostmesh.host_offers import check_offer, complete_offer, lower_prices, pric
 from hostmesh.identity.operator import OperatorBinding
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import Engine
-from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
 from hostmesh.net.peer_id import PeerId
 from hostmesh.node_stack import NodeStack
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.sessions.admission import AdmissionPolicy
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.challenge import network_key_of
@@ -257,9 +257,11 @@ class HostManager:
         network: str,
         system: System,
         session_store: Callable[[PeerId], SessionStore],
+        receipts: Callable[[], ReceiptStore],
         clients: Callable[[], ClientStandingBook],
     ) -> None:
         self._session_store = session_store
+        self._receipts = receipts
         self._clients = clients
         self._stack = stack
         self._binding = binding
@@ -371,7 +373,7 @@ class HostManager:
             network=self._network,
             prices={},
             require_session=sessions.require_session,
-            receipts=MemoryReceipts(),
+            receipts=self._receipts(),
             limits=limits,
             system=self._system,
         )

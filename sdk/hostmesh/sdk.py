@@ -24,7 +24,6 @@ from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.identity.wallet_source import open_wallet
 from hostmesh.jobs.client import JobManager
-from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.network import Network
 from hostmesh.net.peer_id import PeerId
@@ -202,7 +201,7 @@ class SDK:
                 caller=stack.rpc,
                 peer_id=stack.node.peer_id,
                 network=self.settings.network,
-                receipts=MemoryReceipts(),
+                receipts=self._files.receipts,
                 outcomes=self.get_discovery_manager(),
                 is_leaving=lambda: self._stack is not stack,
                 system=self._system,
@@ -233,6 +232,7 @@ class SDK:
                 network=self.settings.network,
                 system=self._system,
                 session_store=self._files.hosted_sessions,
+                receipts=lambda: self._files.receipts,
                 clients=lambda: self._files.clients,
             )
         return self._hosts

@@ -29,15 +29,21 @@ class AcceptedJob:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     turn: trio.Event = field(default_factory=trio.Event)
     outcome: JobOutcome = JobOutcome.FAILED
-    is_drained: bool = False
+    stopped_as: JobOutcome | None = None
+    """It was told to stop."""
     is_sending: bool = False
 
-    def stop(self) -> None:
-        """Stop it because the host leaves: at once, or after the response that is on its way.
+    def stop(self, outcome: JobOutcome) -> None:
+        """Stop it because host or client leaves: at once, or after the response that is on its way. Idempotent.
 
         A response that is cut in the middle would take the stream with it, and the client would not learn why.
+
+        Args:
+            outcome: how it ends; of the first call.
         """
-        self.is_drained = True
+        if self.stopped_as is not None:
+            return
+        self.stopped_as = outcome
         if self.is_sending:
             self.scope.deadline = min(self.scope.deadline, trio.current_time() + SEND_GRACE_S)
         else:

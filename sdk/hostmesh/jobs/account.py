@@ -49,6 +49,21 @@ class PayingSession(Protocol):
         ...
 
     @property
+    def signed_authorization(self) -> bytes:
+        """The same as a message with its signature, serialised."""
+        ...
+
+    @property
+    def delegation(self) -> bytes:
+        """The message that lets a session key sign, serialised; empty = the client's wallet signed."""
+        ...
+
+    @property
+    def grant(self) -> bytes:
+        """This host's signed grant."""
+        ...
+
+    @property
     def signer(self) -> bytes:
         """Whose countersignature counts, 20 bytes."""
         ...

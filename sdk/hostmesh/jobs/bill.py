@@ -6,17 +6,17 @@ into the hash chain before it leaves, so that a receipt never covers less than w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from hostmesh.errors import ReceiptError
+from hostmesh.errors import HostmeshError, ReceiptError
 from hostmesh.jobs.account import JobReservation
 from hostmesh.jobs.reasons import job_refused
 from hostmesh.jobs.session_account import SessionAccount
 from hostmesh.jobs.usage import Usage
 from hostmesh.receipts.chain import OutputChain
+from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
 from hostmesh.receipts.pricing import cost_micros
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import JobState
@@ -165,8 +165,9 @@ class JobBill:
             self._reservation.release()
             self._cut_state = state
         else:
-            self._reservation.settle(self._cost(self._prompt_tokens, self._chain.completion_tokens))
-            self.account.wake(ledger.cut(self.job_id))
+            cost_micros = self._cost(self._prompt_tokens, self._chain.completion_tokens)
+            self._reservation.settle(cost_micros)
+            self.account.wake(ledger.cut(self.job_id, cost_micros))
             self._cut_state = state
         self.ended.set()
 
@@ -208,11 +209,11 @@ class JobBill:
         if ledger.wants_receipt(self.job_id):
             await self._send_receipt(send)
         while not self._room.is_set():
-            now = self.account.monotonic_s()
-            if self.job_id in ledger.overdue(now):
+            left_s = ledger.overdue_at(self.job_id) - self.account.monotonic_s()
+            if left_s <= 0:
                 raise job_refused("RECEIPT_OVERDUE", "the client countersigned no receipt in time")
-            due_at = ledger.next_overdue_at()
-            with trio.move_on_after(math.inf if due_at == math.inf else max(0.0, due_at - now)):
+            # What another job does may move the time: look again before it.
+            with trio.move_on_after(min(left_s, COUNTERSIGN_TIMEOUT_S)):
                 await self._room.wait()
 
     def _cost(self, prompt_tokens: int, completion_tokens: int) -> int:
@@ -238,15 +239,21 @@ class JobBill:
 
     def _write(self, state: JobState) -> bytes:
         """Write the next receipt, on disk before it leaves."""
+        before = self._writer.last
         receipt = self._writer.write(
             state,
             prompt_tokens=self._prompt_tokens,
             time_to_first_token_ms=self._first_piece_ms,
             now=self.account.unix_s(),
         )
-        if not self.ended.is_set():
-            self._reservation.advance(receipt.cost_micros)
-        envelope = self.account.issue(receipt)
+        try:
+            if not self.ended.is_set():
+                self._reservation.advance(receipt.cost_micros)
+            envelope = self.account.issue(receipt)
+        except HostmeshError:
+            # Nobody will see it: what follows must not build on it.
+            self._writer.last = before
+            raise
         if state is not JobState.FAILED:
             self.account.ledger.issued(self.job_id, receipt.cost_micros, self.account.monotonic_s())
         self._marks.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 import trio
@@ -14,7 +14,8 @@ from hostmesh.jobs.transcript import EmbeddingResult, TextDelta
 from hostmesh.jobs.usage import Usage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.client_ledger import JobAudit, Refuse
-from hostmesh.receipts.receipt import JobState, SignedReceipt
+from hostmesh.receipts.receipt import JobState
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.v1 import job_pb2
 from hostmesh.v1.job_hostmesh import JobServiceClient
@@ -26,6 +27,8 @@ UnixTime: TypeAlias = Callable[[], float]
 COUNTERSIGN_TIMEOUT_S = 10.0
 SETTLE_TIMEOUT_S = 2.0
 """Most time that leaving a job takes for its last receipt."""
+MOST_PIECES = 2**64 - 1
+"""However many were sent."""
 
 
 class SigningSession(Protocol):
@@ -47,6 +50,21 @@ class SigningSession(Protocol):
         ...
 
     @property
+    def signed_authorization(self) -> bytes:
+        """The same as a message with its signature, serialised."""
+        ...
+
+    @property
+    def delegation(self) -> bytes:
+        """The message that lets a session key sign, serialised; empty = the client's wallet signed."""
+        ...
+
+    @property
+    def grant(self) -> bytes:
+        """The host's signed grant."""
+        ...
+
+    @property
     def signer(self) -> bytes:
         """Who signed that, 20 bytes."""
         ...
@@ -64,22 +82,6 @@ class SigningSession(Protocol):
         ...
 
 
-class ReceiptBook(Protocol):
-    """Where a client keeps receipts (:class:`hostmesh.receipts.store.ReceiptStore`)."""
-
-    def put_countersigned(self, signed: SignedReceipt, signature: bytes, *, signer: bytes) -> None:
-        """Keep a receipt and our signature of it; on disk when this returns.
-
-        Raises:
-            StoreError: it could not be written; do not send the signature.
-        """
-        ...
-
-    def put_refused(self, envelope: bytes, refusal: Refuse, *, network: str) -> None:
-        """Keep a receipt that was refused, and the proof of the lie if there is one."""
-        ...
-
-
 class Countersigner:
     """The receipts of one job, at its client.
 
@@ -92,7 +94,7 @@ class Countersigner:
     """
 
     def __init__(
-        self, caller: RpcCaller, session: SigningSession, audit: JobAudit, book: ReceiptBook, *, unix_s: UnixTime
+        self, caller: RpcCaller, session: SigningSession, audit: JobAudit, book: ReceiptStore, *, unix_s: UnixTime
     ) -> None:
         self._caller = caller
         self._session = session
@@ -100,6 +102,9 @@ class Countersigner:
         self._book = book
         self._unix_s = unix_s
         self._undelivered: job_pb2.CountersignRequest | None = None
+        self._is_tried = False
+        self._pieces = 0
+        self._charged_micros = 0
         self._is_refused = False
         self._is_settled = False
 
@@ -119,6 +124,7 @@ class Countersigner:
             self._audit.text(event.index, event.text, event.completion_tokens)
         else:
             self._audit.vector(event.index, event.values)
+        self._pieces += 1
 
     async def receipt(self, envelope: bytes) -> None:
         """Audit a receipt, and countersign it.
@@ -130,24 +136,29 @@ class Countersigner:
             ReceiptError: the receipt is wrong, by its reason. It was kept, not countersigned; the job is over.
             HostmeshError: it could not be kept, or the budget does not cover it. Nothing was signed.
         """
-        before = self.last
         verdict = self._audit.receipt(envelope, now=self._unix_s())
         if isinstance(verdict, Refuse):
             self._is_refused = True
             self._book.put_refused(envelope, verdict, network=self._audit.network)
             raise ReceiptError(verdict.message, reason=verdict.reason.value)
         receipt = verdict.signed.receipt
-        self._session.charge(receipt.cost_micros - (0 if before is None else before.cost_micros))
+        self._session.charge(receipt.cost_micros - self._charged_micros)
+        self._charged_micros = receipt.cost_micros
         signature = self._session.countersign(receipt)
         self._book.put_countersigned(verdict.signed, signature, signer=self._session.signer)
         self._is_settled = verdict.signed.state.is_final
         self._undelivered = job_pb2.CountersignRequest(
             job_id=receipt.job_id, sequence=receipt.sequence, signature=signature
         )
+        self._is_tried = False
         await self.deliver()
 
     async def deliver(self) -> None:
-        """Deliver the last countersignature, unless it was. Call it again where :meth:`receipt` was cancelled."""
+        """Deliver the last countersignature, unless it was tried. Call it again where :meth:`receipt` was cancelled."""
+        if not self._is_tried:
+            await self._deliver()
+
+    async def _deliver(self) -> None:
         request = self._undelivered
         if request is None:
             return
@@ -157,6 +168,10 @@ class Countersigner:
             )
         except (RpcError, TransportError) as error:
             logger.info("receipt not delivered: %s", error.message, extra={"peer_id": self._session.peer_id})
+            # Of a path that failed, the end of the job makes one more attempt.
+            self._is_tried = True
+            if isinstance(error, TransportError):
+                return
         self._undelivered = None
 
     def check_usage(self, usage: Usage) -> None:
@@ -174,21 +189,55 @@ class Countersigner:
         ):
             raise MalformedMessageError("the usage is not that of the last receipt", field="completed.usage")
 
-    async def settle(self, *, delivered_pieces: int) -> None:
-        """Ask for the last receipt of a job that was left or cut, and countersign it if it is right. Never raises.
+    async def leave(self, read_out: Callable[[], Awaitable[None]]) -> None:
+        """Leave a job that runs: the host stops it, and what it had sent by then is paid for. Never raises.
+
+        So nothing is under way that neither side can settle. Takes 2 s at most, also when cancelled.
+
+        Args:
+            read_out: reads the job's stream to its end, noting its pieces and receipts here; raises nothing.
+        """
+        with trio.CancelScope(shield=True), trio.move_on_after(SETTLE_TIMEOUT_S):
+            await self._deliver()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_out)
+                envelope = await self._ask(MOST_PIECES)
+                if envelope is None:
+                    nursery.cancel_scope.cancel()
+            if envelope is not None:
+                await self._take_last(envelope)
+
+    async def settle(self) -> None:
+        """Ask for the last receipt of a job that was cut, over the pieces that came, unless one came. Never raises.
 
         So the host is paid for what arrived, and the session's slice is free again. Takes 2 s at most, also when
         cancelled.
         """
-        if self._is_refused or self._is_settled:
-            return
-        self._is_settled = True
-        request = job_pb2.GetReceiptRequest(job_id=self._audit.job_id, delivered_pieces=delivered_pieces)
         with trio.CancelScope(shield=True), trio.move_on_after(SETTLE_TIMEOUT_S):
-            try:
-                response = await JobServiceClient(self._caller, self._session.peer_id).get_receipt(
-                    request, timeout_s=SETTLE_TIMEOUT_S, session_id=self._session.session_id
-                )
-                await self.receipt(response.receipt)
-            except HostmeshError as error:
-                logger.info("job not settled: %s", error.message, extra={"peer_id": self._session.peer_id})
+            await self._deliver()
+            if self._is_refused or self._is_settled:
+                return
+            envelope = await self._ask(self._pieces)
+            if envelope is not None:
+                await self._take_last(envelope)
+
+    async def _ask(self, delivered_pieces: int) -> bytes | None:
+        request = job_pb2.GetReceiptRequest(job_id=self._audit.job_id, delivered_pieces=delivered_pieces)
+        try:
+            response = await JobServiceClient(self._caller, self._session.peer_id).get_receipt(
+                request, timeout_s=SETTLE_TIMEOUT_S, session_id=self._session.session_id
+            )
+        except HostmeshError as error:
+            logger.info("job not settled: %s", error.message, extra={"peer_id": self._session.peer_id})
+            return None
+        return response.receipt
+
+    async def _take_last(self, envelope: bytes) -> None:
+        last = self._audit.last
+        if self._is_refused or (last is not None and last.envelope == envelope):
+            self._is_settled = True
+            return
+        try:
+            await self.receipt(envelope)
+        except HostmeshError as error:
+            logger.info("job not settled: %s", error.message, extra={"peer_id": self._session.peer_id})

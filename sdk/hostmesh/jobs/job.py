@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from hostmesh.errors import ConnectionLostError, HostmeshError, RemoteProtocolError, RpcError, UsageError
@@ -51,6 +52,7 @@ class Job:
         self._completed: Completed | None = None
         self._error: HostmeshError | None = None
         self._is_done = False
+        self._is_left = False
         self._text: str | None = None
         self.offer = offer
         """The quote that the job runs under."""
@@ -149,10 +151,21 @@ class Job:
             self._fail(RemoteProtocolError("the host ended the job without accepting it"), is_bad=True)
         self._accepted = accepted
 
+    async def leave(self) -> None:
+        """Stop a job that runs, while its stream is there. Only the manager calls this. Never raises."""
+        if self._accepted is not None and not self._is_done and self._error is None:
+            self._is_left = True
+            await self._countersigner.leave(self._read_out)
+
     async def settle(self) -> None:
         """See to the last receipt of a job that did not end well. Only the manager calls this. Never raises."""
         if self._accepted is not None and not self._is_done:
-            await self._countersigner.settle(delivered_pieces=self._transcript.delivered_pieces)
+            await self._countersigner.settle()
+
+    async def _read_out(self) -> None:
+        with suppress(HostmeshError):
+            while await self._next() is not None:
+                pass
 
     async def _next(self) -> Accepted | TextDelta | EmbeddingResult | Completed | None:
         """Return the next event that a caller may see; None = the call ended with OK."""
@@ -187,7 +200,8 @@ class Job:
 
     def _fail(self, error: HostmeshError, *, is_bad: bool, cause: HostmeshError | None = None) -> NoReturn:
         self._error = error
-        if is_bad:
+        # Of a job that its caller left, only a host that lies is held against it.
+        if is_bad and (not self._is_left or isinstance(error, RemoteProtocolError)):
             self._record(False)
         if cause is not None:
             raise error from cause

@@ -6,7 +6,7 @@ defends itself: a peer's newest quotes push out its own oldest, and a full book 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hostmesh.jobs.reasons import job_refused
 from hostmesh.net.peer_id import PeerId
@@ -32,6 +32,8 @@ class QuotedTerms:
     """32 bytes, as in the next two; empty = not known."""
     tokenizer_sha256: bytes = b""
     chat_template_sha256: bytes = b""
+    envelope: bytes = b""
+    """As it was signed; empty until then."""
 
 
 class QuoteBook:
@@ -65,6 +67,10 @@ class QuoteBook:
             self._drop_oldest(greediest)
         self._quotes[terms.quote_id] = terms
         self._by_peer.setdefault(terms.peer_id, {})[terms.quote_id] = None
+
+    def keep_envelope(self, quote_id: bytes, envelope: bytes) -> None:
+        """Note a quote as it was signed; goes with it."""
+        self._quotes[quote_id] = replace(self._quotes[quote_id], envelope=envelope)
 
     def look_up(self, quote_id: bytes, peer_id: PeerId, now: float) -> QuotedTerms:
         """Return the terms of this peer's open quote, which stays open.

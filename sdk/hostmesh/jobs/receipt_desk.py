@@ -11,12 +11,14 @@ from hostmesh.identity.structs import NO_DIGEST
 from hostmesh.jobs.account import JobReservation, PayingSession
 from hostmesh.jobs.bill import JobBill
 from hostmesh.jobs.quotes import QuotedTerms
-from hostmesh.jobs.session_account import ReceiptFile, SessionAccount
+from hostmesh.jobs.session_account import SessionAccount
 from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.chain import JobInput, OutputChain, input_sha256
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import verify_countersignature
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.receipts.terms import JobTerms, SessionTerms
 from hostmesh.rpc.context import CallContext
 from hostmesh.system import System
@@ -40,7 +42,7 @@ class ReceiptDesk:
         system: clocks.
     """
 
-    def __init__(self, *, key: PeerKey, network: str, store: ReceiptFile, system: System) -> None:
+    def __init__(self, *, key: PeerKey, network: str, store: ReceiptStore, system: System) -> None:
         self._key = key
         self._network = network
         self._store = store
@@ -80,6 +82,7 @@ class ReceiptDesk:
         )
         bill = JobBill(account, terms, chain, reservation)
         account.begin(terms.job_id, bill)
+        self._store.papers.put_quote(account.terms, terms.job_id, quote.envelope, is_host=True)
         self._running[terms.job_id] = bill
         return bill
 
@@ -122,13 +125,13 @@ class ReceiptDesk:
         Cancellation: safe.
         """
         bill = self._running.get(request.job_id)
-        if bill is not None and self._is_of(bill, context):
+        if bill is not None and self.is_of(bill, context):
             with trio.move_on_after(END_WAIT_S):
                 await bill.ended.wait()
             if not bill.ended.is_set():
                 raise RpcError("the job runs; leave it first", status=StatusCode.FAILED_PRECONDITION)
         bill = self._cut.get(request.job_id)
-        if bill is not None and self._is_of(bill, context):
+        if bill is not None and self.is_of(bill, context):
             return bill.final_receipt(request.delivered_pieces)
         last = self._store.last_issued(context.session_id, request.job_id)
         if last is None or last.receipt.client_peer_id != peer_id_to_bytes(context.peer_id):
@@ -146,6 +149,13 @@ class ReceiptDesk:
                 authorization=session.authorization,
                 signer=session.signer,
             )
+            papers = SessionPapers(
+                network=self._network,
+                authorization=session.signed_authorization,
+                grant=session.grant,
+                delegation=session.delegation,
+            )
+            self._store.papers.put_session(terms, papers, is_host=True)
             account = SessionAccount(terms, session.peer_id, key=self._key, store=self._store, system=self._system)
             for unpaid in self._store.unpaid(session.session_id):
                 account.ledger.restore(
@@ -157,9 +167,13 @@ class ReceiptDesk:
             idle = next((account for account in self._accounts.values() if account.is_idle), None)
             if idle is not None:
                 del self._accounts[idle.terms.session_id]
+                # They know a ledger that is no more; what they issued is on disk.
+                for bill in [bill for bill in self._cut.values() if bill.account is idle]:
+                    del self._cut[bill.job_id]
         return account
 
-    def _is_of(self, bill: JobBill, context: CallContext) -> bool:
+    def is_of(self, bill: JobBill, context: CallContext) -> bool:
+        """Whether a bill is of the session and the peer that make a call."""
         return bill.account.terms.session_id == context.session_id and bill.account.peer_id == context.peer_id
 
     def _forget_if_even(self, account: SessionAccount) -> None:

@@ -38,7 +38,6 @@ from hostmesh.jobs.parameters import decode_parameters
 from hostmesh.jobs.quoter import Quoter
 from hostmesh.jobs.reasons import job_refused, to_status
 from hostmesh.jobs.receipt_desk import ReceiptDesk
-from hostmesh.jobs.session_account import ReceiptFile
 from hostmesh.jobs.stats import JobOutcome, JobStats
 from hostmesh.jobs.throughput import Throughput
 from hostmesh.jobs.usage import TokenMeter, most_tokens
@@ -46,6 +45,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.pricing import cost_micros
 from hostmesh.receipts.receipt import JobState
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.shapes import SendResponse
 from hostmesh.sessions.authorization import ModelPrice
@@ -87,7 +87,7 @@ class JobServer(JobServiceBase):
         network: str,
         prices: Mapping[str, ModelPrice],
         require_session: RequireSession,
-        receipts: ReceiptFile,
+        receipts: ReceiptStore,
         limits: JobLimits | None = None,
         system: System | None = None,
     ) -> None:
@@ -179,7 +179,7 @@ class JobServer(JobServiceBase):
         with trio.move_on_after(timeout_s):
             await self._wait_for_no_jobs()
         for job in self._jobs.values():
-            job.stop()
+            job.stop(JobOutcome.DRAINED)
         await self._wait_for_no_jobs()
 
     # --- the service ---
@@ -196,16 +196,16 @@ class JobServer(JobServiceBase):
             )
         except JobError as error:
             raise self._refusal(error, context) from error
-        return job_pb2.QuoteResponse(
-            quote=seal_quote(
-                self._key,
-                terms,
-                network=self._network,
-                issued_at_unix_s=int(self._system.unix_s()),
-                lifetime_s=int(self._limits.quote_lifetime_s),
-                queue_position=self._admission.jobs_ahead,
-            )
+        envelope = seal_quote(
+            self._key,
+            terms,
+            network=self._network,
+            issued_at_unix_s=int(self._system.unix_s()),
+            lifetime_s=int(self._limits.quote_lifetime_s),
+            queue_position=self._admission.jobs_ahead,
         )
+        self._quoter.book.keep_envelope(terms.quote_id, envelope)
+        return job_pb2.QuoteResponse(quote=envelope)
 
     async def run(
         self, request: job_pb2.RunRequest, context: CallContext, send: SendResponse[job_pb2.RunResponse]
@@ -217,6 +217,8 @@ class JobServer(JobServiceBase):
             raise self._refusal(error, context) from error
         except EngineError as error:
             raise self._refusal(self._engine_failed(error, executed=False), context) from error
+        except ReceiptError as error:
+            raise self._receipt_refusal(error, context) from error
         except RpcError as error:
             self._refused[error.reason or error.status.name] += 1
             raise
@@ -236,7 +238,10 @@ class JobServer(JobServiceBase):
         return job_pb2.CountersignResponse()
 
     async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
-        """Serve GetReceipt."""
+        """Serve GetReceipt. Who asks for the last receipt of a job that runs leaves it."""
+        job = self._jobs.get(request.job_id)
+        if job is not None and self._desk.is_of(job.bill, context):
+            job.stop(JobOutcome.CANCELLED)
         try:
             return job_pb2.GetReceiptResponse(receipt=await self._desk.last_receipt(request, context))
         except ReceiptError as error:
@@ -324,7 +329,7 @@ class JobServer(JobServiceBase):
             job.is_sending = True
             await send(response)
             job.is_sending = False
-            if job.is_drained:
+            if job.stopped_as is not None:
                 job.scope.cancel()
 
         try:
@@ -353,10 +358,11 @@ class JobServer(JobServiceBase):
             job.outcome = JobOutcome.EXPIRED if late else JobOutcome.CANCELLED
             raise
         if job.scope.cancelled_caught:
-            if job.is_drained:
-                job.outcome = JobOutcome.DRAINED
+            job.outcome = job.stopped_as or JobOutcome.EXPIRED
+            if job.outcome is JobOutcome.DRAINED:
                 raise to_status(job_refused("DRAINING", "the host left before the job was done"))
-            job.outcome = JobOutcome.EXPIRED
+            if job.outcome is JobOutcome.CANCELLED:
+                raise RpcError("the client left the job", status=StatusCode.CANCELLED)
             raise to_status(job_refused("JOB_TIME_LIMIT", f"a job runs at most {self._limits.max_job_s:g} s here"))
 
     def _end(self, job: AcceptedJob) -> None:

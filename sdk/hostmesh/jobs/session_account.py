@@ -11,6 +11,7 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.host_ledger import HostLedger
 from hostmesh.receipts.pricing import TOKENS_PER_PRICE
 from hostmesh.receipts.receipt import seal_receipt
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.receipts.terms import SessionTerms
 from hostmesh.system import System
 
@@ -20,71 +21,6 @@ class WaitingJob(Protocol):
 
     def wake(self) -> None:
         """Go on."""
-        ...
-
-
-class IssuedReceipt(Protocol):
-    """A receipt as it is kept."""
-
-    @property
-    def receipt(self) -> Receipt:
-        """What it says."""
-        ...
-
-    @property
-    def envelope(self) -> bytes:
-        """As it was sent."""
-        ...
-
-    @property
-    def signer(self) -> bytes:
-        """Whose countersignature it awaits, 20 bytes."""
-        ...
-
-
-class UnpaidJob(Protocol):
-    """A job whose client owes a countersignature."""
-
-    @property
-    def job_id(self) -> bytes:
-        """16 bytes."""
-        ...
-
-    @property
-    def issued_micros(self) -> int:
-        """By its last receipt."""
-        ...
-
-    @property
-    def acknowledged_micros(self) -> int:
-        """By the last one that was countersigned."""
-        ...
-
-
-class ReceiptFile(Protocol):
-    """Where a host keeps the receipts that it issued (:class:`hostmesh.receipts.store.ReceiptStore`).
-
-    Each method raises :class:`~hostmesh.errors.StoreError` when the file cannot be read or written.
-    """
-
-    def put_issued(self, receipt: Receipt, envelope: bytes, *, network: str, signer: bytes) -> None:
-        """Keep a receipt, and whose countersignature it awaits; on disk when this returns."""
-        ...
-
-    def issued(self, session_id: bytes, job_id: bytes, sequence: int) -> IssuedReceipt | None:
-        """Return a receipt that was issued."""
-        ...
-
-    def last_issued(self, session_id: bytes, job_id: bytes) -> IssuedReceipt | None:
-        """Return the last receipt of a job."""
-        ...
-
-    def put_countersignature(self, session_id: bytes, job_id: bytes, sequence: int, signature: bytes) -> None:
-        """Keep the client's signature of a receipt; on disk when this returns. Twice is once."""
-        ...
-
-    def unpaid(self, session_id: bytes) -> Iterable[UnpaidJob]:
-        """Return the jobs of a session whose receipts are not all countersigned."""
         ...
 
 
@@ -100,7 +36,7 @@ class SessionAccount:
     """
 
     def __init__(
-        self, terms: SessionTerms, peer_id: PeerId, *, key: PeerKey, store: ReceiptFile, system: System
+        self, terms: SessionTerms, peer_id: PeerId, *, key: PeerKey, store: ReceiptStore, system: System
     ) -> None:
         self.terms = terms
         self.peer_id = peer_id

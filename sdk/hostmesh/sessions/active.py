@@ -10,6 +10,7 @@ from hostmesh.identity.address import address_to_text
 from hostmesh.identity.structs import NO_DIGEST, SessionAuthorization
 from hostmesh.identity.typed_data import typed_digest
 from hostmesh.net.peer_id import PeerId
+from hostmesh.sessions.authorization import message_from_terms
 from hostmesh.sessions.book import SessionBook
 from hostmesh.sessions.reasons import STATUS_OF, RefusedError
 from hostmesh.sessions.record import SessionRecord, SessionState
@@ -39,6 +40,21 @@ class ActiveSession:
     def authorization(self) -> SessionAuthorization:
         """What was signed to open it."""
         return self._record.terms
+
+    @property
+    def signed_authorization(self) -> bytes:
+        """The ``SessionAuthorization`` message with its signature, serialised."""
+        return message_from_terms(self._record.terms, self._record.signature).SerializeToString()
+
+    @property
+    def grant(self) -> bytes:
+        """This host's grant, as it was sent."""
+        return self._record.grant
+
+    @property
+    def delegation(self) -> bytes:
+        """The ``Delegation`` message under which a session key signed, serialised; empty: the client's wallet did."""
+        return self._record.delegation
 
     @property
     def client(self) -> str:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from hostmesh.errors import StoreError
+from hostmesh.identity.delegation import message_of_delegation
 from hostmesh.identity.structs import NO_DIGEST, SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.authorization import message_from_terms
@@ -107,9 +108,11 @@ class SessionBook:
             RefusedError: as :meth:`check_room`, or SESSIONS_UNAVAILABLE; nothing was changed.
         """
         account = forgotten = None
+        delegation = b""
         signer, expires_at_unix_s = terms.client, terms.expires_at_unix_s
         if held is not None:
             signer = held.struct.delegate
+            delegation = message_of_delegation(held.struct, held.signature).SerializeToString()
             expires_at_unix_s = min(expires_at_unix_s, held.struct.expires_at_unix_s)
             forgotten = self.delegations.check(held, terms.spending_limit_micros, now)
             account = DelegationAccount(
@@ -122,9 +125,10 @@ class SessionBook:
                 authorization=message_from_terms(terms, signature),
                 signer=signer,
                 grant=grant,
+                delegation=delegation,
                 network_key=network_key,
                 expires_at_unix_s=expires_at_unix_s,
-                delegation=account,
+                account=account,
                 evicted=evicted,
                 forgotten=forgotten,
                 now=now,
@@ -141,6 +145,7 @@ class SessionBook:
             network_key=network_key,
             expires_at_unix_s=expires_at_unix_s,
             signer=signer,
+            delegation=delegation,
         )
         if held is not None:
             self.delegations.open(held, record, now)

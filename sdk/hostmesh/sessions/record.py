@@ -46,6 +46,8 @@ class SessionRecord:
     last_used_unix_s: float
     expires_at_unix_s: int
     """The earliest of what limits it: the authorisation's end, the delegation's."""
+    delegation: bytes = b""
+    """The ``Delegation`` message under which a session key signed, serialised; empty: the client's wallet did."""
     end_reason: Reason | None = None
     """What ended it before its time: SESSION_CLOSED when its client did."""
     expired: bool = False

@@ -9,6 +9,7 @@ from hostmesh.identity.structs import Receipt, SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
+from hostmesh.sessions.authorization import message_from_terms
 from hostmesh.sessions.client_book import ClientBook
 from hostmesh.sessions.client_record import ClientRecord, ClientState
 from hostmesh.v1 import session_pb2 as pb
@@ -28,9 +29,7 @@ class Session:
 
     __slots__ = ("_book", "_caller", "_network", "_record", "_wallet", "peer_id")
 
-    def __init__(
-        self, caller: RpcCaller, book: ClientBook, record: ClientRecord, wallet: Wallet, network: str
-    ) -> None:
+    def __init__(self, caller: RpcCaller, book: ClientBook, record: ClientRecord, wallet: Wallet, network: str) -> None:
         self._wallet = wallet
         self._network = network
         self._caller = caller
@@ -68,6 +67,17 @@ class Session:
     def authorization(self) -> SessionAuthorization:
         """What this client authorised."""
         return self._record.terms
+
+    @property
+    def signed_authorization(self) -> bytes:
+        """The ``SessionAuthorization`` message with its signature, serialised."""
+        return message_from_terms(self._record.terms, self._record.signature).SerializeToString()
+
+    @property
+    def delegation(self) -> bytes:
+        """The ``Delegation`` message under which a session key signed, serialised; empty: the client's wallet did."""
+        delegation = self._record.delegation
+        return b"" if delegation is None else delegation.SerializeToString()
 
     @property
     def signer(self) -> bytes:

@@ -35,6 +35,7 @@ _MIGRATIONS = (
             authorization BLOB NOT NULL,
             signer BLOB NOT NULL,
             grant_envelope BLOB NOT NULL,
+            delegation BLOB NOT NULL,
             network_key TEXT,
             expires_at_unix_s INTEGER NOT NULL,
             end_reason TEXT,
@@ -133,8 +134,8 @@ class SessionStore:
         where = "FROM {} WHERE host = ? AND network = ? AND expires_at_unix_s > ? ORDER BY id"
         with self._store.reading() as db:
             sessions = db.execute(
-                "SELECT session_id, authorization, signer, grant_envelope, network_key, expires_at_unix_s, end_reason, "
-                "spent_micros " + where.format("sessions"),
+                "SELECT session_id, authorization, signer, grant_envelope, delegation, network_key, expires_at_unix_s, "
+                "end_reason, spent_micros " + where.format("sessions"),
                 over,
             ).fetchall()
             burnt = db.execute("SELECT nonce, expires_at_unix_s " + where.format("burnt_nonces"), over).fetchall()
@@ -181,9 +182,10 @@ class SessionStore:
         authorization: pb.SessionAuthorization,
         signer: bytes,
         grant: bytes,
+        delegation: bytes,
         network_key: str | None,
         expires_at_unix_s: int,
-        delegation: DelegationAccount | None,
+        account: DelegationAccount | None,
         evicted: SessionRecord | None,
         forgotten: DelegationAccount | None,
         now: float,
@@ -214,21 +216,22 @@ class SessionStore:
                     "DELETE FROM delegations WHERE host = ? AND network = ? AND digest = ?",
                     (*self._scope, forgotten.digest),
                 )
-            if delegation is not None:
+            if account is not None:
                 db.execute(
                     "INSERT OR IGNORE INTO delegations (host, network, digest, owner, expires_at_unix_s, spent_micros, "
                     "is_revoked) VALUES (?, ?, ?, ?, ?, '0', 0)",
-                    (*self._scope, delegation.digest, delegation.owner, delegation.expires_at_unix_s),
+                    (*self._scope, account.digest, account.owner, account.expires_at_unix_s),
                 )
             db.execute(
                 "INSERT INTO sessions (host, network, session_id, authorization, signer, grant_envelope, "
-                "network_key, expires_at_unix_s, spent_micros) VALUES (?, ?, ?, ?, ?, ?, ?, ?, '0')",
+                "delegation, network_key, expires_at_unix_s, spent_micros) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '0')",
                 (
                     *self._scope,
                     session_id,
                     authorization.SerializeToString(),
                     signer,
                     grant,
+                    delegation,
                     network_key,
                     expires_at_unix_s,
                 ),
@@ -296,6 +299,7 @@ def _record_of(
     authorization: bytes,
     signer: bytes,
     grant: bytes,
+    delegation: bytes,
     network_key: str | None,
     expires_at_unix_s: int,
     end_reason: str | None,
@@ -312,6 +316,7 @@ def _record_of(
         signature=message.signature,
         signer=signer,
         grant=grant,
+        delegation=delegation,
         network_key=network_key,
         last_used_unix_s=now,
         expires_at_unix_s=expires_at_unix_s,

@@ -135,6 +135,7 @@ class SessionTable:
         network_key: str | None = None,
         expires_at_unix_s: int | None = None,
         signer: bytes | None = None,
+        delegation: bytes = b"",
     ) -> SessionRecord:
         """Open a session whose authorisation was verified, making room for it as the bounds allow.
 
@@ -148,6 +149,7 @@ class SessionTable:
             network_key: see :func:`hostmesh.sessions.challenge.network_key_of`.
             expires_at_unix_s: where it ends before its authorisation does; None = it does not.
             signer: who countersigns; None = the client's wallet.
+            delegation: what lets it, serialised.
 
         Raises:
             RefusedError: TOO_MANY_SESSIONS, or REPLAYED when the nonce opened one already.
@@ -170,6 +172,7 @@ class SessionTable:
             network_key=network_key,
             last_used_unix_s=now,
             expires_at_unix_s=terms.expires_at_unix_s if expires_at_unix_s is None else expires_at_unix_s,
+            delegation=delegation,
         )
         self.restore(record)
         return record

@@ -14,10 +14,10 @@ from hostmesh.discovery.service import CallFrom
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import Engine
-from hostmesh.jobs.memory_receipts import MemoryReceipts
 from hostmesh.jobs.server import JobServer
 from hostmesh.net.stream import Stream
 from hostmesh.receipts.pricing import cost_micros
+from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.method import protocol_ids
 from hostmesh.rpc.outcome import OK
@@ -169,7 +169,7 @@ class LyingHost:
             network=NETWORK_NAME,
             prices=prices,
             require_session=self.sessions.require_session,
-            receipts=MemoryReceipts(),
+            receipts=ReceiptStore(None),
             # An honest host would give a silent engine up; this one lets its clients wait.
             limits=JobLimits(
                 max_concurrent_jobs=description.max_concurrent_jobs,
