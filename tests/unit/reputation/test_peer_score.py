@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from hostmesh.reputation.peer_score import (
     BLACKLISTED,
-    HALF_LIFE_S,
     MIN_EVENTS,
     PeerEvent,
     PeerScore,
@@ -43,7 +42,7 @@ def test_the_parts_add_up_as_the_formula_says() -> None:
     assert good.score(NOON) == pytest.approx(0.3 * 0.9 + 0.5 * 9 / 10 + 0.2 * 0.5)
     mixed = lived(PeerEvent.SERVED, PeerEvent.TIMED_OUT, PeerEvent.SERVED, of=peer(0.05))
     assert mixed.score(NOON) == pytest.approx(0.3 + 0.5 * 3 / 5 + 0.1)
-    half_later = mixed.score(NOON + HALF_LIFE_S)
+    half_later = mixed.score(NOON + 600)
     assert half_later == pytest.approx(0.3 + 0.5 * 2 / 3.5 + 0.1)
     corrupt = lived(PeerEvent.CORRUPT, of=peer(0.05))
     assert corrupt.score(NOON) == pytest.approx(0.3 * 2 / 7 + 0.5 / 7 + 0.1), "how fast it fails is worth nothing"
@@ -153,6 +152,17 @@ def test_one_forgery_blacklists_nobody_and_neither_do_two_late_answers_after_a_q
 @pytest.mark.parametrize("event", [PeerEvent.CORRUPT, PeerEvent.FORGED])
 def test_who_lies_every_other_time_is_blacklisted_too(event: PeerEvent) -> None:
     assert lived(*[event, PeerEvent.SERVED] * 12, of=peer(0.01)).suspension is not None
+
+
+def test_five_failures_blacklist_no_peer_that_stands_above_three_tenths() -> None:
+    score = peer(0.05)
+    for day in range(9):
+        score = score.after(PeerEvent.SERVED, NOON + day * DAY_S)
+    now = NOON + 8 * DAY_S
+    for _ in range(6):
+        score = score.after(PeerEvent.TIMED_OUT, now)
+        assert score.score(now) > BLACKLISTED
+    assert score.suspension is None, "its history speaks for it, for a while"
 
 
 def test_probation_ends_with_a_success_at_two_fifths_or_doubles() -> None:
