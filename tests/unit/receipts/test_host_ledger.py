@@ -122,18 +122,60 @@ def test_the_end_of_one_that_waits_lets_the_next_one_go() -> None:
 def test_a_silent_client_is_overdue() -> None:
     ledger = ledger_of(A, B, C)
     assert ledger.may_serve(A, 60, 0.0)
-    assert ledger.next_overdue_at() == math.inf
+    assert ledger.overdue_at(A) == math.inf
     ledger.issued(A, 60, 5.0)
-    assert ledger.next_overdue_at() == 35.0
     assert not ledger.may_serve(B, 50, 10.0)
     assert ledger.may_serve(C, 0, 10.0)
-    assert ledger.overdue(34.9) == ()
-    assert ledger.overdue(35.0) == (A,)
-    assert ledger.overdue(40.0) == (A, B)
+    assert [ledger.overdue_at(each) for each in (A, B, C)] == [35.0, 40.0, math.inf]
     # A sign of life gives everybody new patience.
     ledger.acknowledged(A, 1, 39.0)
-    assert ledger.overdue(68.9) == ()
-    assert ledger.overdue(69.0) == (A, B)
+    assert [ledger.overdue_at(each) for each in (A, B, C)] == [69.0, 69.0, math.inf]
+
+
+def test_who_waits_for_another_jobs_receipt_waits_for_the_host_and_is_not_overdue() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 40, 0.0)
+    assert not ledger.may_serve(B, 70, 0.0)
+    assert ledger.overdue_at(B) == math.inf, "the client has nothing that it could countersign"
+    ledger.issued(A, 40, 100.0)
+    assert (ledger.overdue_at(A), ledger.overdue_at(B)) == (130.0, 130.0), "its time begins with the receipt"
+
+
+def test_who_waits_for_what_nobody_can_countersign_any_more_is_overdue() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 40, 0.0)
+    assert not ledger.may_serve(B, 70, 7.0)
+    ledger.cut(A, 40)
+    assert ledger.overdue_at(B) == 37.0
+
+
+def test_what_was_not_sent_of_a_job_that_is_cut_is_nobodys_debt() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 60, 0.0)
+    ledger.issued(A, 50, 0.0)
+    assert not ledger.may_serve(B, 50, 0.0)
+    for wrong in (49, 61):
+        with pytest.raises(UsageError):
+            ledger.cut(A, wrong)
+    assert ledger.cut(A, 50) == (B,)
+    assert ledger.unacknowledged_micros == 100
+    assert ledger.wants_receipt(B)
+    ledger.issued(B, 50, 0.0)
+    assert ledger.acknowledged(A, 50, 0.0) == ()
+    # Its last receipt, over what was countersigned before, adds nothing.
+    ledger.issued(A, 50, 0.0)
+    assert (ledger.unacknowledged_micros, ledger.jobs) == (50, 1)
+
+
+def test_what_a_cut_job_was_sent_makes_no_other_job_write() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 60, 0.0)
+    ledger.cut(A, 60)
+    assert ledger.may_serve(B, 10, 0.0)
+    assert not ledger.wants_receipt(B)
+    ledger.issued(A, 30, 0.0)
+    assert ledger.may_serve(B, 40, 0.0)
+    assert not ledger.wants_receipt(B), "40 of 100"
 
 
 def test_an_old_countersignature_is_no_sign_of_life() -> None:
@@ -143,7 +185,7 @@ def test_an_old_countersignature_is_no_sign_of_life() -> None:
     ledger.acknowledged(A, 30, 1.0)
     ledger.issued(A, 60, 2.0)
     ledger.acknowledged(A, 30, 31.0)
-    assert ledger.overdue(32.0) == (A,)
+    assert ledger.overdue_at(A) == 32.0
 
 
 def test_what_was_not_acknowledged_before_a_restart_still_is_not() -> None:
@@ -153,7 +195,6 @@ def test_what_was_not_acknowledged_before_a_restart_still_is_not() -> None:
     assert (ledger.unacknowledged_micros, ledger.jobs) == (50, 1)
     ledger.begin(C)
     assert not ledger.may_serve(C, 51, 0.0)
-    assert ledger.overdue(0.0) == ()
     assert ledger.acknowledged(A, 70, 0.0) == (C,)
     assert ledger.jobs == 1
 
