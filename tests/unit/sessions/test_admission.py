@@ -116,6 +116,12 @@ def test_other_rates_hold_at_once_and_equal_ones_go_on() -> None:
     assert refusal(admission, WALLETS[0]) is None
 
 
+def test_other_limits_of_attacks_hold_at_once() -> None:
+    admission = under_attack()
+    admission.replace(replace(OPEN, attack=AttackLimits(max_bits=0)))
+    assert admission.attack.bits(0.0) == 0
+
+
 # --- work ---
 
 

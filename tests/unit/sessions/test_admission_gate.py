@@ -86,9 +86,10 @@ async def authorize(
     signed_by: str | None = None,
     work: bytes = b"",
     proof: bytes = b"",
+    lifetime_s: int = 3600,
 ) -> str:
     """Authorise a session; return the reason of the refusal, or nothing."""
-    given = terms(world, nonce, name, wallet)
+    given = replace(terms(world, nonce, name, wallet), expires_at_unix_s=int(world.clock.unix) + lifetime_s)
     signature = wallet_of(signed_by or wallet or name).sign(given, NETWORK)
     request = pb.AuthorizeRequest(authorization=message_from_terms(given, signature), work=work, deposit_proof=proof)
     try:
@@ -219,6 +220,16 @@ async def test_under_attack_a_stranger_works(world: World) -> None:
     assert await authorize(world, issued.nonce, work=done(issued)) == ""
     assert await authorize(world, issued.nonce, wallet="other", work=done(issued)) == "REPLAYED"
     assert world.server.active_sessions == 1
+
+
+async def test_a_challenge_under_attack_opens_one_session_however_soon_that_ends(world: World) -> None:
+    host(world)
+    await attack(world)
+    issued = await challenge(world)
+    assert await authorize(world, issued.nonce, work=done(issued), lifetime_s=1) == ""
+    world.clock.advance(2.0)
+    assert world.server.active_sessions == 0
+    assert await authorize(world, issued.nonce, work=done(issued)) == "REPLAYED"
 
 
 async def test_a_challenge_under_attack_is_good_for_a_minute(world: World) -> None:

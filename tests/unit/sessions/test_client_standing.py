@@ -129,6 +129,18 @@ def test_what_is_dropped_is_dropped_on_disk(tmp_path: Path, monkeypatch: pytest.
     book.close()
 
 
+def test_a_book_is_bounded_on_disk_and_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ClientStandings.__init__, "__kwdefaults__", {"max_wallets": 16})
+    path = tmp_path / "clients.sqlite3"
+    book = ClientStandingBook(path, system=Clock().system)
+    for number in range(200):
+        book.overdue(wallet(number))
+    assert 8 <= len(book) <= 16
+    (rows,) = sqlite3.connect(path).execute("SELECT count(*) FROM client_standing").fetchone()
+    assert rows == len(book)
+    book.close()
+
+
 def test_a_disk_that_fails_loses_no_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     book = ClientStandingBook(tmp_path / "clients.sqlite3", system=Clock().system)
     book.overdue(wallet(1))
