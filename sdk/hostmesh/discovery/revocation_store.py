@@ -18,6 +18,7 @@ _MIGRATIONS = (
             operator BLOB NOT NULL CHECK (length(operator) = 20),
             peer_id TEXT NOT NULL,
             least_epoch BLOB NOT NULL CHECK (length(least_epoch) = 8),
+            told_at_unix_s REAL NOT NULL,
             expires_at_unix_s REAL NOT NULL,
             familiarity INTEGER NOT NULL CHECK (familiarity BETWEEN 0 AND 2),
             subnet TEXT NOT NULL,
@@ -59,8 +60,8 @@ class RevocationStore:
         """
         with self._store.reading() as db:
             rows = db.execute(
-                "SELECT operator, peer_id, least_epoch, expires_at_unix_s, familiarity, subnet, signed "
-                "FROM revocations WHERE network = ? ORDER BY rowid",
+                "SELECT operator, peer_id, least_epoch, told_at_unix_s, expires_at_unix_s, familiarity, subnet, "
+                "signed FROM revocations WHERE network = ? ORDER BY rowid",
                 (network,),
             ).fetchall()
         return [
@@ -68,12 +69,13 @@ class RevocationStore:
                 operator=operator,
                 peer_id=PeerId(peer_id),
                 least_epoch=int.from_bytes(least_epoch, "big"),
+                told_at_unix_s=told_at,
                 expires_at_unix_s=expires_at,
                 familiarity=Familiarity(familiarity),
                 subnet=subnet,
                 signed=signed,
             )
-            for operator, peer_id, least_epoch, expires_at, familiarity, subnet, signed in rows
+            for operator, peer_id, least_epoch, told_at, expires_at, familiarity, subnet, signed in rows
         ]
 
     def put(self, network: str, entry: RevokedEpoch, *, now: float) -> None:
@@ -87,9 +89,10 @@ class RevocationStore:
         with self._store.transaction() as db:
             db.execute("DELETE FROM revocations WHERE expires_at_unix_s < ?", (now,))
             db.execute(
-                "INSERT INTO revocations VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+                "INSERT INTO revocations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (network, operator, peer_id) DO UPDATE SET "
                 # Of equal length, the highest byte first: the greater text is the greater number.
+                "told_at_unix_s = iif(excluded.least_epoch > least_epoch, excluded.told_at_unix_s, told_at_unix_s), "
                 "least_epoch = max(least_epoch, excluded.least_epoch), "
                 "expires_at_unix_s = max(expires_at_unix_s, excluded.expires_at_unix_s), "
                 "familiarity = max(familiarity, excluded.familiarity), "
@@ -99,6 +102,7 @@ class RevocationStore:
                     entry.operator,
                     entry.peer_id,
                     entry.least_epoch.to_bytes(_EPOCH_BYTES, "big"),
+                    entry.told_at_unix_s,
                     entry.expires_at_unix_s,
                     int(entry.familiarity),
                     entry.subnet,

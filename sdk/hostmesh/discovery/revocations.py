@@ -35,6 +35,8 @@ class RevokedEpoch:
     peer_id: PeerId
     least_epoch: int
     """The lowest one that holds."""
+    told_at_unix_s: float
+    """When this node heard of the epoch."""
     expires_at_unix_s: float
     familiarity: Familiarity
     subnet: str = NOWHERE
@@ -53,6 +55,7 @@ class RevokedEpoch:
         return replace(
             self,
             least_epoch=max(self.least_epoch, other.least_epoch),
+            told_at_unix_s=other.told_at_unix_s if is_higher else self.told_at_unix_s,
             expires_at_unix_s=max(self.expires_at_unix_s, other.expires_at_unix_s),
             familiarity=max(self.familiarity, other.familiarity),
             signed=signed,
@@ -68,7 +71,7 @@ class RevocationBook:
     >>> book = RevocationBook()
     >>> who, seen = (b"w" * 20, PeerId("host")), Familiarity.SEEN
     >>> entry = RevokedEpoch(
-    ...     operator=who[0], peer_id=who[1], least_epoch=2, expires_at_unix_s=60, familiarity=seen
+    ...     operator=who[0], peer_id=who[1], least_epoch=2, told_at_unix_s=1, expires_at_unix_s=60, familiarity=seen
     ... )
     >>> book.put(entry) is entry, book.least_epoch(*who, 59), book.put(entry)
     (True, 2, None)

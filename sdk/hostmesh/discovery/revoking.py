@@ -114,6 +114,7 @@ class Revoking:
             operator=operator,
             peer_id=peer_id,
             least_epoch=revocation.least_epoch,
+            told_at_unix_s=now,
             expires_at_unix_s=revocation.issued_at_unix_s + LIFE_S,
             familiarity=Familiarity.USED if is_ours else self._familiarity(operator, peer_id),
             subnet=subnet,
@@ -164,6 +165,7 @@ class Revoking:
                 operator=operator,
                 peer_id=peer_id,
                 least_epoch=epoch,
+                told_at_unix_s=now,
                 expires_at_unix_s=now + LIFE_S,
                 # It was asked for, and answered.
                 familiarity=Familiarity.USED,
@@ -176,6 +178,11 @@ class Revoking:
     def least_epoch(self, operator: bytes, peer_id: PeerId) -> int:
         """Return the lowest epoch of a wallet's bindings of a key that holds now; 0 = each."""
         return self._table.revocations.least_epoch(operator, peer_id, self._system.unix_s())
+
+    def voided_at(self, operator: bytes, peer_id: PeerId) -> float:
+        """Return when this node heard that bindings of a key by a wallet are void, in unix seconds; 0 = none is."""
+        known = self._table.revocations.get(operator, peer_id)
+        return 0.0 if known is None else known.told_at_unix_s
 
     def evidence(self, operator: bytes, peer_id: PeerId) -> pb.BindingRevocation | None:
         """Return the wallet's word that a key's bindings are void, or None."""

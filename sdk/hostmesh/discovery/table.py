@@ -131,7 +131,7 @@ class HostTable:
         if is_outdone or info.binding_epoch < self.revocations.least_epoch(info.operator, info.peer_id, now):
             return Merge.REVOKED
         if info.binding_epoch > 0:
-            self._note_epoch(info, introducer, subnet)
+            self._note_epoch(info, now, introducer, subnet)
         if row is None:
             return self._add(info, now, introducer)
         if row.is_convicted_under(info):
@@ -280,7 +280,7 @@ class HostTable:
             self._place(row, subnets_of(info.addresses))
         return Merge.REPLACED if self._make_room(row, now) else Merge.REFUSED
 
-    def _note_epoch(self, info: HostInfo, introducer: PeerId | None, subnet: str) -> None:
+    def _note_epoch(self, info: HostInfo, now: float, introducer: PeerId | None, subnet: str) -> None:
         """A binding that holds voids those of lower epochs, also after its row has gone."""
         known = Familiarity.SEEN if introducer is None else Familiarity.STRANGER
         self.revocations.put(
@@ -288,6 +288,7 @@ class HostTable:
                 operator=info.operator,
                 peer_id=info.peer_id,
                 least_epoch=info.binding_epoch,
+                told_at_unix_s=now,
                 expires_at_unix_s=info.issued_at_unix_s + LIFE_S,
                 familiarity=max(known, self.familiarity_under(info.peer_id, info.operator)),
                 subnet=subnet,

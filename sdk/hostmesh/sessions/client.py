@@ -90,7 +90,7 @@ class SessionManager:
         if delegation is not None:
             self._client = owner_of(delegation, wallet.address_bytes)
         self._store = store or ClientStore(None, network=network)
-        self._book = ClientBook(self._store, peer_id=peer_id, system=self._system)
+        self._book = ClientBook(self._store, peer_id=peer_id, system=self._system, bindings=bindings)
         self._opener = SessionOpener(caller, network=network, system=self._system, bindings=bindings)
         self.revocations = RevocationPusher(caller, self._store, self._system)
         """Tells hosts of revocations, also those of earlier runs, until they have them."""

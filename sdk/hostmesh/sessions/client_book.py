@@ -9,6 +9,7 @@ from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.client_record import ClientRecord, ClientState
 from hostmesh.sessions.client_store import ClientStore
+from hostmesh.sessions.opening import BindingBook
 from hostmesh.sessions.reasons import Reason
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
@@ -23,15 +24,23 @@ class ClientBook:
         store: where they are kept.
         peer_id: whose they are.
         system: the clock.
+        bindings: which bindings of hosts are void; None = none.
 
     Raises:
         StoreError: the store cannot be read.
     """
 
-    def __init__(self, store: ClientStore, *, peer_id: PeerId, system: System) -> None:
+    def __init__(
+        self, store: ClientStore, *, peer_id: PeerId, system: System, bindings: BindingBook | None = None
+    ) -> None:
         self.store = store
         self._system = system
         self._records = {record.digest: record for record in store.load(peer_id, system.unix_s())}
+        for record in self.open_ones():
+            # Those opened later were opened under a binding that holds. What was told while nobody held these counts.
+            terms = record.terms
+            if bindings is not None and int(bindings.voided_at(terms.operator, record.host)) > terms.issued_at_unix_s:
+                self.end(record, ClientState.CLOSED, Reason.BINDING_REVOKED.value)
 
     @property
     def now(self) -> float:

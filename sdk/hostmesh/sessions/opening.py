@@ -62,6 +62,10 @@ class BindingBook(Protocol):
         """Return the lowest epoch of a wallet's bindings of a key that holds; 0 = each."""
         ...
 
+    def voided_at(self, operator: bytes, peer_id: PeerId) -> float:
+        """Return when this node heard that bindings of a key by a wallet are void, in unix seconds; 0 = none is."""
+        ...
+
     def saw_binding(self, operator: bytes, peer_id: PeerId, epoch: int) -> None:
         """Take in a binding that holds: it voids those of lower epochs."""
         ...

@@ -122,6 +122,7 @@ def test_a_revocation_wins_whenever_it_comes(keys: list[tuple[int, int, str]], l
         operator=OPERATOR,
         peer_id=HOST,
         least_epoch=least,
+        told_at_unix_s=NOW,
         expires_at_unix_s=NOW + LIFE_S,
         familiarity=Familiarity.STRANGER,
         signed=b"signed",

@@ -26,6 +26,7 @@ def entry(
     least_epoch: int = 3,
     *,
     operator: bytes = WALLET,
+    told_at: float = NOW,
     until: float = NOW + LIFE_S,
     familiarity: Familiarity = Familiarity.SEEN,
     subnet: str = "192.0.2.0/24",
@@ -35,6 +36,7 @@ def entry(
         operator=operator,
         peer_id=PeerId(name),
         least_epoch=least_epoch,
+        told_at_unix_s=told_at,
         expires_at_unix_s=until,
         familiarity=familiarity,
         subnet=subnet,
@@ -93,6 +95,17 @@ def test_a_bindings_epoch_leaves_the_wallets_word_in_its_place() -> None:
     later = book.put(entry(least_epoch=10, signed=b"later word"))
     assert later is not None
     assert later.signed == b"later word"
+
+
+def test_when_the_highest_epoch_was_told_is_kept() -> None:
+    book, store = RevocationBook(), RevocationStore(None)
+    for epoch, told_at in ((3, NOW), (3, NOW + 5), (5, NOW + 10), (4, NOW + 20), (5, NOW + 2 * RENEWAL_S)):
+        each = entry(least_epoch=epoch, told_at=told_at, until=told_at + LIFE_S)
+        book.put(each)
+        store.put("net", each, now=NOW)
+    known, (kept,) = book.get(WALLET, HOST), store.load("net")
+    assert known is not None
+    assert (known.told_at_unix_s, kept.told_at_unix_s) == (NOW + 10, NOW + 10)
 
 
 def test_a_flood_from_one_network_pushes_out_its_own_like() -> None:
