@@ -23,6 +23,7 @@ from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.client import SessionManager
 from hostmesh.sessions.client_store import ClientStore
 from hostmesh.sessions.client_terms import ChosenHost
+from hostmesh.sessions.opening import BindingBook
 from hostmesh.sessions.server import SessionServer
 from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.sessions.signatures import ContractVerifier
@@ -147,6 +148,7 @@ class World:
         ahead_s: float = 0.0,
         path: Path | None = None,
         delegation: session_pb2.Delegation | None = None,
+        bindings: BindingBook | None = None,
     ) -> SessionManager:
         sender = (key or self.client).peer_id
         return SessionManager(
@@ -157,6 +159,7 @@ class World:
             system=self.clock.system(ahead_s=ahead_s),
             store=ClientStore(path, network=network),
             delegation=delegation,
+            bindings=bindings,
         )
 
     async def nonce(self, key: PeerKey | None = None) -> bytes:
