@@ -31,6 +31,7 @@ from hostmesh.sessions.challenge import network_key_of
 from hostmesh.sessions.client_standing_book import ClientStandingBook
 from hostmesh.sessions.deposits import DepositVerifier
 from hostmesh.sessions.server import SessionServer
+from hostmesh.sessions.signatures import ContractVerifier
 from hostmesh.sessions.store import SessionStore
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
@@ -278,6 +279,7 @@ class HostManager:
         limits: JobLimits | None = None,
         admission: AdmissionPolicy | None = None,
         deposits: DepositVerifier | None = None,
+        contracts: ContractVerifier | None = None,
     ) -> AsyncIterator[Serving]:
         """Serve jobs on this engine and be findable, for the life of the block.
 
@@ -288,6 +290,7 @@ class HostManager:
             limits: slots, queue and times; None = as the description's ``max_concurrent_jobs`` and ``max_queued_jobs``.
             admission: who may open sessions, and how often; None = everybody.
             deposits: checks deposits, which are then demanded; None = none are.
+            contracts: asks contract wallets about signatures (EIP-1271); None = they are refused.
 
         Yields:
             The host at work. Leaving the block withdraws the record (a signed tombstone goes to connected peers), ends
@@ -304,7 +307,7 @@ class HostManager:
         limits = limits or JobLimits(
             max_concurrent_jobs=description.max_concurrent_jobs, max_queued_jobs=description.max_queued_jobs
         )
-        jobs, sessions = self._servers(stack, engine, limits, admission, deposits)
+        jobs, sessions = self._servers(stack, engine, limits, admission, deposits, contracts)
         serving, started_s = Serving(stack, engine, jobs, sessions), self._system.monotonic_s()
         scopes = trio.CancelScope(), trio.CancelScope()
         stack.serve(sessions)
@@ -350,6 +353,7 @@ class HostManager:
         limits: JobLimits,
         admission: AdmissionPolicy | None,
         deposits: DepositVerifier | None,
+        contracts: ContractVerifier | None,
     ) -> tuple[JobServer, SessionServer]:
         def network_of(peer_id: PeerId) -> str | None:
             return None if (ip := stack.node.remote_ip(peer_id)) is None else network_key_of(ip)
@@ -366,6 +370,7 @@ class HostManager:
             admission=admission,
             reputation_of=self._clients().reputation,
             deposits=deposits,
+            contracts=contracts,
         )
         jobs = JobServer(
             engine=engine,
