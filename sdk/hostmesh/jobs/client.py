@@ -37,6 +37,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.chain import SALT_BYTES
 from hostmesh.receipts.client_ledger import JobAudit
+from hostmesh.receipts.counting import TokenCounter
 from hostmesh.receipts.spending import SessionSpending
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.receipts.terms import JobTerms, SessionTerms
@@ -102,6 +103,7 @@ class JobManager:
         network: the network's name.
         receipts: keeps what was countersigned.
         outcomes: told of every job that a host brought to a good end or failed by its own fault; None = nobody.
+        counter_of: returns the tokenizer of a digest, which recounts what a host claims; None = bytes alone bound that.
         is_leaving: whether this node is stopping: the connections it ends itself count against nobody; None = never.
         system: the wall clock judges quotes.
     """
@@ -114,6 +116,7 @@ class JobManager:
         network: str,
         receipts: ReceiptStore,
         outcomes: OutcomeBook | None = None,
+        counter_of: Callable[[bytes], TokenCounter | None] | None = None,
         is_leaving: Callable[[], bool] | None = None,
         system: System | None = None,
     ) -> None:
@@ -122,6 +125,7 @@ class JobManager:
         self._network = network
         self._receipts = receipts
         self._outcomes = outcomes
+        self._counter_of = counter_of
         self._is_leaving = is_leaving
         self._system = system or System()
         # The sessions used last: one that is pushed out only loses the check of its sum.
@@ -246,7 +250,8 @@ class JobManager:
         spending = self._spending_of(session)
         terms = _terms_of(session, offer, self._network)
         self._receipts.papers.put_quote(terms.session, terms.job_id, offer.envelope, is_host=False)
-        audit = JobAudit(terms, spending, job_input=wire, salt=salt)
+        counter = None if self._counter_of is None else self._counter_of(terms.tokenizer_sha256)
+        audit = JobAudit(terms, spending, job_input=wire, salt=salt, counter=counter)
         signs = Countersigner(self._caller, session, audit, self._receipts, unix_s=self._system.unix_s)
         job: Job | None = None
         try:

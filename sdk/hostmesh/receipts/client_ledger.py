@@ -143,7 +143,9 @@ class JobAudit:
             )
             self._check_delivered(signed.receipt)
             self._check_tokens(signed.receipt)
-            self._spending.owe(self._terms.job_id, signed.receipt.cost_micros)
+            self._spending.owe(
+                self._terms.job_id, signed.receipt.cost_micros, is_answered=signed.receipt.output_pieces > 0
+            )
         except ReceiptError as error:
             self._refused = Refuse(
                 reason=ReceiptFault(error.reason), message=error.message, proof=self._proof(envelope, error.reason)

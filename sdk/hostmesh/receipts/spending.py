@@ -17,8 +17,8 @@ class SessionSpending:
         slice_micros: the authorisation's slice.
 
     >>> spending = SessionSpending(limit_micros=30, slice_micros=10)
-    >>> spending.owe(b"job", 10)
-    >>> spending.owe(b"job", 20)
+    >>> spending.owe(b"job", 10, is_answered=False)
+    >>> spending.owe(b"job", 20, is_answered=True)
     >>> spending.spent_micros
     20
     """
@@ -28,6 +28,8 @@ class SessionSpending:
         self._slice = slice_micros
         self._owed: dict[bytes, int] = {}
         self._total = 0
+        self._unanswered: dict[bytes, int] = {}
+        self._unanswered_total = 0
 
     @property
     def spent_micros(self) -> int:
@@ -39,26 +41,41 @@ class SessionSpending:
         self._total += cost_micros - self._owed.get(job_id, 0)
         self._owed[job_id] = cost_micros
 
-    def owe(self, job_id: bytes, cost_micros: int) -> None:
+    def owe(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
         """Take on what a receipt claims, before it is countersigned.
+
+        Nobody can tell whether a host read a prompt that it did not answer. So all jobs together that are paid for and
+        have no piece of an answer, those that ended included, may come to one slice.
 
         Args:
             job_id: whose receipt.
             cost_micros: of the whole job.
+            is_answered: a piece of the answer came.
 
         Raises:
-            ReceiptError: OVER_SLICE (more since the last receipt than may be owed unacknowledged) or OVER_LIMIT;
-                nothing was taken on.
+            ReceiptError: OVER_SLICE (more than may be owed unacknowledged: since the last receipt, or for prompts
+                without an answer) or OVER_LIMIT; nothing was taken on.
         """
         step = cost_micros - self._owed.get(job_id, 0)
         if step > self._slice:
             raise fault(ReceiptFault.OVER_SLICE, f"{step} micro-units at once, the slice is {self._slice}")
+        unanswered = 0 if is_answered else cost_micros
+        unanswered_total = self._unanswered_total + unanswered - self._unanswered.get(job_id, 0)
+        if unanswered and unanswered_total > self._slice:
+            raise fault(
+                ReceiptFault.OVER_SLICE,
+                f"{unanswered_total} micro-units for prompts without an answer, the slice is {self._slice}",
+                remedy="Open a new session, perhaps with another host.",
+            )
         total = self._total + step
         if total > self._limit:
             raise fault(ReceiptFault.OVER_LIMIT, f"{total} micro-units in all, the session's limit is {self._limit}")
         self._owed[job_id] = cost_micros
         self._total = total
+        self._unanswered[job_id] = unanswered
+        self._unanswered_total = unanswered_total
 
     def end(self, job_id: bytes) -> None:
         """Note that no receipt of a job is taken any more. What it came to stays counted. Idempotent."""
         self._owed.pop(job_id, None)
+        self._unanswered.pop(job_id, None)

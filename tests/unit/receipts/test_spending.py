@@ -10,15 +10,15 @@ from hostmesh.receipts.spending import SessionSpending
 
 def test_steps_are_held_against_the_slice_and_sums_against_the_limit() -> None:
     spending = SessionSpending(limit_micros=30, slice_micros=10)
-    spending.owe(b"a", 10)
-    spending.owe(b"a", 20)
+    spending.owe(b"a", 10, is_answered=True)
+    spending.owe(b"a", 20, is_answered=True)
     for job_id, cost, reason in ((b"a", 31, "OVER_SLICE"), (b"b", 11, "OVER_SLICE")):
         with pytest.raises(ReceiptError) as raised:
-            spending.owe(job_id, cost)
+            spending.owe(job_id, cost, is_answered=True)
         assert raised.value.reason == reason
-    spending.owe(b"b", 10)
+    spending.owe(b"b", 10, is_answered=True)
     with pytest.raises(ReceiptError) as raised:
-        spending.owe(b"a", 21)
+        spending.owe(b"a", 21, is_answered=True)
     assert raised.value.reason == "OVER_LIMIT"
     assert spending.spent_micros == 30
     spending.end(b"a")
@@ -30,5 +30,24 @@ def test_what_was_restored_counts_once() -> None:
     spending.restore(b"a", 15)
     spending.restore(b"a", 20)
     assert spending.spent_micros == 20
-    spending.owe(b"a", 30)
+    spending.owe(b"a", 30, is_answered=True)
     assert spending.spent_micros == 30
+
+
+def test_prompts_without_an_answer_come_to_one_slice_in_all_jobs_together() -> None:
+    spending = SessionSpending(limit_micros=100, slice_micros=10)
+    spending.owe(b"a", 6, is_answered=False)
+    spending.end(b"a")
+    spending.owe(b"b", 4, is_answered=False)
+    with pytest.raises(ReceiptError) as raised:
+        spending.owe(b"c", 1, is_answered=False)
+    assert raised.value.reason == "OVER_SLICE"
+    assert "new session" in raised.value.remedy
+    # What is answered is another matter, and gives its prompt's part back.
+    spending.owe(b"c", 10, is_answered=True)
+    spending.owe(b"b", 9, is_answered=True)
+    spending.owe(b"d", 4, is_answered=False)
+    with pytest.raises(ReceiptError):
+        spending.owe(b"d", 5, is_answered=False)
+    spending.owe(b"e", 0, is_answered=False)
+    assert spending.spent_micros == 29
