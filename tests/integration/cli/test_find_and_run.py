@@ -127,9 +127,12 @@ def test_the_prompt_comes_from_a_file_or_standard_input(
 
 
 def test_what_a_host_refuses_is_one_line_and_its_own_exit_code(command: Command, world: World) -> None:
-    refused = command(*world.join("run", "hello", "--model", "m1", "--limit-micros", "0"))
-    assert refused.code in (7, 8)
-    assert refused.err.splitlines()[-1].startswith("error[")
+    refused = command(*world.join("run", "hello", "--model", "m1", "--limit-micros", "1"))
+    assert refused.code == 8
+    *_, line = refused.err.splitlines()
+    assert re.match(r"error\[JOB\]: .+; remedy: .+", line)
+    as_nothing = command(*world.join("run", "hello", "--model", "m1", "--limit-micros", "0"))
+    assert as_nothing.code == 2, "that is seen here, before anybody is asked"
 
 
 def test_a_wallet_file_signs_and_a_wrong_one_is_refused(command: Command, world: World, home: Path) -> None:
