@@ -254,7 +254,7 @@ async def test_a_flood_leaves_nothing_in_the_hosts_memory(world: World) -> None:
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # 2,000 challenges in a table took over 400 kB.
+    # 2,000 challenges in a table take 375 kB.
     assert kept < 50_000
 
 

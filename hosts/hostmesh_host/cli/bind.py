@@ -34,7 +34,8 @@ def bind(
     password_file: options.PasswordFile = None,
     password_fd: options.PasswordFd = None,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="The host's key; made when missing.")
+        Path | None,
+        typer.Option("--key", metavar="FILE", callback=options.no_secret, help="The host's key; made when missing."),
     ] = None,
     network: options.Network = None,
     revocation_epoch: Annotated[

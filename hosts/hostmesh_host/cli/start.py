@@ -51,7 +51,13 @@ def start(
         int | None, typer.Option("--context-tokens", metavar="N", help="Of the models at the URL, if it does not say.")
     ] = None,
     engine_key_file: Annotated[
-        Path | None, typer.Option("--engine-key-file", metavar="FILE", help="Holds the key of the engine at the URL.")
+        Path | None,
+        typer.Option(
+            "--engine-key-file",
+            metavar="FILE",
+            callback=options.no_secret,
+            help="Holds the key of the engine at the URL.",
+        ),
     ] = None,
     allow_remote_engine: Annotated[
         bool | None, typer.Option("--allow-remote-engine", help="Let prompts leave this machine.")
@@ -88,7 +94,8 @@ def start(
     ] = False,
     no_wallet: Annotated[bool, typer.Option("--no-wallet", help="Run on the binding alone.")] = False,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="The host's key; made when missing.")
+        Path | None,
+        typer.Option("--key", metavar="FILE", callback=options.no_secret, help="The host's key; made when missing."),
     ] = None,
     listen: options.Listen = None,
     announce: Annotated[

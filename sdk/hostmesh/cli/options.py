@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,26 @@ from typing import Annotated
 import typer
 
 from hostmesh.cli.signals import Interrupts
+from hostmesh.errors import UsageError
 from hostmesh.settings import LoadedSettings, load_settings
+
+_LOOKS_SECRET = re.compile(r"(0[xX])?[0-9a-fA-F]{64}|[a-z]+([ ,][a-z]+){11,23}")
+"""A private key, or a phrase of 12 to 24 words."""
+
+
+def no_secret(value: Path | None) -> Path | None:
+    """Refuse a key or a phrase that stands where the file that holds it belongs.
+
+    Raises:
+        UsageError: it looks like one. It is not repeated: errors and logs go further than command lines.
+    """
+    if value is not None and _LOOKS_SECRET.fullmatch(str(value)):
+        raise UsageError(
+            "a key or phrase stands on the command line, where every process can read it",
+            remedy="give the file that holds it; use this one no more",
+        )
+    return value
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output; errors too.")]
 Verbose = Annotated[
@@ -30,7 +50,10 @@ EnableMdns = Annotated[bool | None, typer.Option("--mdns/--no-mdns", help="Look 
 Prefix = Annotated[str | None, typer.Option("--protocol-prefix", metavar="PREFIX", help="Start of protocol ids.")]
 Network = Annotated[str | None, typer.Option("--network", metavar="NAME", help="Name of the network.")]
 KeyFile = Annotated[
-    Path | None, typer.Option("--key", metavar="FILE", help="The node's key; made when missing. Default: a fresh key.")
+    Path | None,
+    typer.Option(
+        "--key", metavar="FILE", callback=no_secret, help="The node's key; made when missing. Default: a fresh key."
+    ),
 ]
 
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="ID", help="Exact model id. Repeat: all of them.")]
@@ -92,9 +115,10 @@ MaxPerSubnet = Annotated[
 ]
 TimeoutS = Annotated[float, typer.Option("--timeout-s", min=0.01, metavar="S", help="Seconds for finding.")]
 
-WalletFile = Annotated[Path | None, typer.Option("--wallet", metavar="FILE", help="Wallet file.")]
+WalletFile = Annotated[Path | None, typer.Option("--wallet", metavar="FILE", callback=no_secret, help="Wallet file.")]
 PasswordFile = Annotated[
-    Path | None, typer.Option("--password-file", metavar="FILE", help="Read the password here (mode 0600).")
+    Path | None,
+    typer.Option("--password-file", metavar="FILE", callback=no_secret, help="Read the password here (mode 0600)."),
 ]
 PasswordFd = Annotated[
     int | None, typer.Option("--password-fd", metavar="N", help="Read the password from this descriptor.")

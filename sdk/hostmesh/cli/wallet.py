@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from hostmesh.cli.boundary import print_json
-from hostmesh.cli.options import AsJson, PasswordFd, PasswordFile, Verbose, invocation
+from hostmesh.cli.options import AsJson, PasswordFd, PasswordFile, Verbose, invocation, no_secret
 from hostmesh.errors import KeyFileError, UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make a wallet, or show its address.")
 
-_Path = Annotated[Path | None, typer.Option("--wallet", metavar="FILE", help="Wallet file. Default: as configured.")]
+_Path = Annotated[
+    Path | None,
+    typer.Option("--wallet", metavar="FILE", callback=no_secret, help="Wallet file. Default: as configured."),
+]
 
 
 @app.command("new")

@@ -173,14 +173,21 @@ def _check_file(descriptor: int, path: Path) -> None:
 
 
 def _read_seed(descriptor: int, path: Path) -> bytes:
-    data = os.read(descriptor, _FILE_BYTES + 1)
-    try:
-        if len(data) == _FILE_BYTES and data.startswith(_MAGIC) and data.endswith(b"\n"):
-            return bytes.fromhex(data[len(_MAGIC) : -1].decode("ascii"))
-    except ValueError:
-        pass
+    seed = _parse(os.read(descriptor, _FILE_BYTES + 1))
+    if seed is not None:
+        return seed
+    # Raised out here, where no local holds what the file holds: a traceback with locals would show it.
     raise KeyFileError(
         f"{path} holds no peer key",
         path=str(path),
         remedy="restore it from a backup, or move it away to get a new peer id",
     )
+
+
+def _parse(data: bytes) -> bytes | None:
+    """Return the seed of a file's bytes; None: it holds none."""
+    if len(data) != _FILE_BYTES or not data.startswith(_MAGIC) or not data.endswith(b"\n"):
+        return None
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex(data[len(_MAGIC) : -1].decode("ascii"))
+    return None
