@@ -17,6 +17,7 @@ from hostmesh.jobs.engine import Engine
 from hostmesh.jobs.server import JobServer
 from hostmesh.net.stream import Stream
 from hostmesh.receipts.pricing import cost_micros
+from hostmesh.receipts.receipt import open_sealed, seal_receipt
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.method import protocol_ids
@@ -322,11 +323,32 @@ class _LyingJobs:
                 usage.prompt_tokens += lies.extra_tokens
                 usage.cost_micros = cost_micros(usage.prompt_tokens + usage.completion_tokens, price)
                 usage.cost_micros += lies.job is JobLie.WRONG_COST
+            elif kind == "receipt" and lies.extra_tokens:
+                response.receipt = self._inflated(response.receipt)
             await send(response)
             if kind in ("text", "vector") and lies.job is JobLie.REPEATS:
                 await send(response)
 
         await self._host.jobs.run(request, context, tell)
+
+    def _inflated(self, envelope: bytes) -> bytes:
+        """Return a receipt that claims more of the prompt, signed like the true one."""
+        true = open_sealed(envelope, network=NETWORK_NAME).receipt
+        prompt_tokens = true.prompt_tokens + self._host.lies.extra_tokens
+        cost = cost_micros(prompt_tokens + true.completion_tokens, true.price_micros_per_mtok)
+        return seal_receipt(
+            self._host.adversary.key,
+            replace(true, prompt_tokens=prompt_tokens, cost_micros=cost),
+            network=NETWORK_NAME,
+        )
+
+    async def countersign(
+        self, request: job_pb2.CountersignRequest, context: CallContext
+    ) -> job_pb2.CountersignResponse:
+        return await self._host.jobs.countersign(request, context)
+
+    async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
+        return await self._host.jobs.get_receipt(request, context)
 
 
 @asynccontextmanager
