@@ -104,21 +104,26 @@ def signed(receipt: Receipt) -> SignedReceipt:
 # --- papers ---
 
 
-def papers(*, delegated: bool = False, **changes: Any) -> tuple[SessionTerms, SessionPapers]:
+def papers(
+    *, delegated: bool = False, delegation_changes: dict[str, Any] | None = None, **changes: Any
+) -> tuple[SessionTerms, SessionPapers]:
     """A session and everything that was signed to open it; with a delegation, a session key signed."""
     session_key = make_wallet("session key")
     delegation = b""
     signer: Any = WALLET
     if delegated:
+        terms_of: dict[str, Any] = {
+            "model_ids": ["smollm2-135m-instruct"],
+            "host_caps": {HOST.peer_id: 15},
+            "currency": "USD",
+            "now": NOW - 120,
+        }
         message = sign_delegation(
             WALLET,
             session_key.address_bytes,
-            model_ids=["smollm2-135m-instruct"],
-            host_caps={HOST.peer_id: 15},
-            currency="USD",
             network=NETWORK,
-            now=NOW - 120,
             nonce=b"d" * 32,
+            **(terms_of | (delegation_changes or {})),
         )
         delegation, signer = message.SerializeToString(), session_key
         changes["delegation_digest"] = digest_of_delegation(message, NETWORK)

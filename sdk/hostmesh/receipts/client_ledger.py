@@ -198,7 +198,7 @@ class JobAudit:
             check_completion(receipt.completion_tokens, bytes(self._answer), self._counter)
 
     def _proof(self, envelope: bytes, reason: str) -> LieProof | None:
-        """Return what shows this very lie to a third party, if anything does."""
+        """Return what shows a lie of this receipt to a third party, if anything does."""
         network, last = self._terms.session.network, self._last
         candidates = [LieProof(network=network, receipts=(envelope,))]
         if self._quote:
@@ -210,11 +210,10 @@ class JobAudit:
         candidates.append(LieProof(network=network, receipts=(envelope,), transcript=transcript))
         for proof in candidates:
             try:
-                lie = verify_proof(proof, counter=self._counter)
+                verify_proof(proof, counter=self._counter)
             except ReceiptError:
                 continue
-            if lie.reason == reason:
-                return proof
+            return proof
         return None
 
     def transcript(self, *, with_input: bool) -> OutputTranscript:

@@ -21,6 +21,8 @@ from tests.support.receipts import (
 )
 
 from hostmesh.errors import ReceiptError
+from hostmesh.identity.typed_data import typed_digest
+from hostmesh.net.envelope import seal_envelope
 from hostmesh.receipts.bundle import BundleVerifier, JobPapers, ReceiptPapers, SessionBundle, verify_bundle
 from hostmesh.receipts.receipt import countersign
 from hostmesh.sessions.authorization import message_from_terms
@@ -116,6 +118,45 @@ def test_the_delegation() -> None:
         assert reason(tampered(**changes)) == "BAD_DELEGATION"
     assert reason(replace(good, session=replace(good.session, delegation=b""))) == "BAD_DELEGATION"
     assert reason(with_papers(delegation=good.session.delegation)) == "BAD_DELEGATION"
+
+
+def test_a_delegation_that_does_not_cover_the_session() -> None:
+    for changes in (
+        {"model_ids": ["another"]},
+        {"host_caps": {make_peer_key("other").peer_id: 1_000}},
+        {"currency": "EUR"},
+        {"now": NOW + 60},
+        {"now": NOW - 86_401 - 60},
+    ):
+        _, session_papers = papers(delegated=True, delegation_changes=changes)
+        assert reason(SessionBundle(session=session_papers)) == "BAD_DELEGATION"
+    _, session_papers = papers(delegated=True)
+    assert verify_bundle(SessionBundle(session=session_papers)) == 0
+
+
+def test_a_grant_that_its_host_signed_for_somebody_else() -> None:
+    terms = authorization()
+    for changes in ({"network": "testnet-2"}, {"client_peer_id": b"x" * 38}, {"host_peer_id": b"x" * 38}):
+        values = {
+            "network": "testnet",
+            "session_id": b"s" * 16,
+            "authorization_digest": typed_digest(terms, "testnet"),
+            "client_peer_id": terms.client_peer_id,
+            "host_peer_id": terms.host_peer_id,
+            "issued_at_unix_s": NOW,
+            "expires_at_unix_s": NOW + 9,
+        }
+
+        def seal_values(given: dict[str, Any]) -> bytes:
+            return seal_envelope(
+                HOST,
+                domain="hostmesh:testnet:session-grant",
+                payload_type=b"/hostmesh/session-grant",
+                payload=session_pb2.SessionGrant(**given).SerializeToString(),
+            )
+
+        assert verify_bundle(with_papers(grant=seal_values(values))) == 10
+        assert reason(with_papers(grant=seal_values(values | changes))) == "BAD_GRANT"
 
 
 def test_the_quote() -> None:

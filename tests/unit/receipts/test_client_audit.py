@@ -139,6 +139,15 @@ def test_a_price_that_was_not_quoted_is_shown_with_the_quote() -> None:
     assert (refusal.reason, shown(refusal)) == ("WRONG_PRICE", "WRONG_PRICE")
 
 
+def test_whatever_can_be_shown_of_a_wrong_receipt_is_shown() -> None:
+    audit = audit_of()
+    assert isinstance(audit.receipt(seal(claim()), now=NOW), Countersign)
+    later = replace(claim(), sequence=2, model_id="another")
+    refusal = refused(audit, later)
+    # Without the quote nobody else knows which model was agreed; but the host named two.
+    assert (refusal.reason, shown(refusal)) == ("WRONG_MODEL", "EQUIVOCATION")
+
+
 def test_a_refusal_is_for_good() -> None:
     audit = audit_of()
     first = refused(audit, claim(cost_micros=99))
@@ -222,10 +231,20 @@ def test_padding_is_seen_by_whoever_has_the_tokenizer() -> None:
     assert raised.value.reason == "NOT_PROVED"
 
 
+class Nameless(Words):
+    """A tokenizer whose digest is that of none."""
+
+    tokenizer_sha256 = bytes(32)
+
+
 def test_a_tokenizer_that_was_not_quoted_counts_nothing() -> None:
-    for terms in (job_terms(tokenizer_sha256=b"u" * 32), job_terms(tokenizer_sha256=bytes(32))):
+    for terms, counter in (
+        (job_terms(tokenizer_sha256=b"u" * 32), Words()),
+        (job_terms(tokenizer_sha256=bytes(32)), Words()),
+        (job_terms(tokenizer_sha256=bytes(32)), Nameless()),
+    ):
         pieces = [("one two three", 20)]
-        audit = audit_of(pieces, terms=terms, counter=Words())
+        audit = audit_of(pieces, terms=terms, counter=counter)
         assert isinstance(audit.receipt(seal(claim(pieces, terms=terms)), now=NOW + 9), Countersign)
 
 

@@ -81,6 +81,7 @@ def test_the_line_that_is_wrong_is_named() -> None:
         ([*LINES[:4], LINES[5], LINES[4], *LINES[6:]], [(6, "REPLAYED")]),
         # What depends on a wrong line is wrong as well; the next session is not.
         (changed(2, quote=""), [(2, "BAD_QUOTE"), *((n, "NO_SESSION") for n in range(3, 8))]),
+        (changed(8, quote=""), [(8, "BAD_QUOTE"), *((n, "NO_SESSION") for n in range(9, 14))]),
         (changed(1, network="x"), [(1, "BAD_AUTHORIZATION"), *((n, "NO_SESSION") for n in range(2, 14))]),
         (LINES[1:], [(n, "NO_SESSION") for n in range(1, 13)]),
         ([*LINES, *LINES[:2]], [(21, "REPLAYED"), (22, "NO_SESSION")]),

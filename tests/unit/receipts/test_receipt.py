@@ -149,6 +149,12 @@ def test_nothing_follows_the_end() -> None:
     assert refused(replace(LAST, sequence=6), LAST) == "AFTER_END"
 
 
+def test_no_receipt_is_older_than_its_session() -> None:
+    early = NOW - 60 - 30
+    assert opened(replace(FIRST, issued_at_unix_s=early), None).issued_at_unix_s == early
+    assert refused(replace(FIRST, issued_at_unix_s=early - 1), None) == "WRONG_TIME"
+
+
 def test_replays_and_gaps() -> None:
     assert refused(SECOND, SECOND) == "REPLAYED"
     assert refused(FIRST, SECOND) == "REPLAYED"

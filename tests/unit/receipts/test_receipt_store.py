@@ -152,14 +152,15 @@ def test_a_client_restores_what_it_countersigned() -> None:
 
 
 def test_another_host_that_reuses_ids_takes_nothing_from_a_client() -> None:
-    store = ReceiptStore(None, max_receipts=5)
-    take(store, RECEIPTS[0])
+    store = ReceiptStore(None, max_receipts=2)
     take(store, RECEIPTS[1])
-    # The colliding one countersigned at a higher sequence: superseding stays within one host.
     other = make_peer_key("other")
     theirs = replace(RECEIPTS[4], host_peer_id=peer_id_to_bytes(other.peer_id))
     foreign = open_sealed(seal(theirs, key=other), network=NETWORK)
     store.put_countersigned(foreign, countersign(WALLET, foreign), signer=SIGNER)
+    # Their receipt 5 does not stand for this host's receipt 2: nothing can go.
+    with pytest.raises(StoreError):
+        take(store, write_receipts(job_terms(K))[0])
     assert store.countersigned(peer_id_to_bytes(HOST.peer_id), S) == {J: 9}
     assert store.countersigned(theirs.host_peer_id, S) == {J: 10}
 
