@@ -70,15 +70,19 @@ class JobRunner(Protocol):
 
 
 class Reference(Protocol):
-    """An engine of the client's own, with the model's weights."""
+    """The client's own engine with the model's weights, in one setting or better in several.
+
+    In several that round differently, such as with one attention path and another: where honest engines go two ways,
+    either is then right, and what is left tells more.
+    """
 
     @property
     def calibration(self) -> Calibration:
         """How far honest engines agree with it."""
         ...
 
-    async def __call__(self, request: CanaryRequest) -> str:
-        """Return the whole answer.
+    async def __call__(self, request: CanaryRequest) -> Sequence[str]:
+        """Return the whole answer in each setting, one or more.
 
         Raises:
             HostmeshError: it has none.

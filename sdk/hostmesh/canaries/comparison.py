@@ -1,63 +1,87 @@
-"""Compares a host's answers with a reference's: how far they agree, how likely an honest host agrees as little. Pure.
+"""Compares a host's answers with a reference's: how soon they part, how likely an honest host parts as soon. Pure.
 
 With the same weights, prompt, settings and seed two engines give the same text up to where rounding sends one of them
-another way. The *agreement* of two answers is the part of the text before that point. Honest engines that are not
-bit-exact agree less than fully; how much, calibration says. Other weights part sooner.
+another way. Honest engines that are not bit-exact part from each other, too, now and then; other weights part sooner.
+How soon is a matter of survival: each answer agrees with the reference until it parts from it, or until it ends without
+having parted. A reference may be several engines, or one in several settings: an answer agrees as long as it agrees
+with any of them, so that where honest engines go two ways, either is right.
 
-The test is a stratified two-sample permutation test, one-sided. Under its null hypothesis the host's agreements are
-drawn from the same distribution as those of calibrated honest engines, stratum by stratum: what matters most to the
-agreement, the temperature, is never compared across. The statistic is the sum of the host's agreements; its permutation
-distribution is that of a sum of values drawn without replacement, whose first three moments are known exactly, and its
-lower tail is taken from the Pearson type III distribution with these moments (Wilson and Hilferty's approximation).
+The test is the stratified log-rank test, one-sided, as a permutation test. Its null hypothesis: at each place in the
+text the host's answers part at the rate of calibrated honest engines' answers that came as far, so that, stratum by
+stratum, the name "host" could stand on any of the answers. Strata keep apart what makes answers part sooner whoever
+gives them, above all the temperature. The statistic is the number of the host's answers that parted, less the number
+expected; its permutation distribution is that of a sum of scores drawn without replacement, whose first three moments
+are known exactly, and its tail is taken from the Pearson type III distribution with these moments (Wilson and
+Hilferty's approximation). The common normal tail is too thin here: the host has fewer answers than the pool.
 
-Sources: I. Gao, P. Liang, C. Guestrin, "Model Equality Testing: Which Model Is This API Serving?", arXiv 2410.20247
-(the question, and two-sample tests for it); P. Mielke, K. Berry, "Permutation Methods", 2007 (moments of permutation
-distributions and the Pearson type III fit); E. Wilson, M. Hilferty, "The Distribution of Chi-Square", 1931.
+Sources: R. Peto, J. Peto, "Asymptotically Efficient Rank Invariant Test Procedures", 1972 (the scores); P. Mielke, K.
+Berry, "Permutation Methods", 2007 (moments, Pearson type III); E. Wilson, M. Hilferty, "The Distribution of
+Chi-Square", 1931; I. Gao, P. Liang, C. Guestrin, "Model Equality Testing: Which Model Is This API Serving?", arXiv
+2410.20247 (the question, and two-sample tests for it without a common seed).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-COMPARED_CHARACTERS = 80
-"""Only the beginnings of answers are compared, so that their agreement does not hang on how long they were allowed to
-be. 24 tokens of SmolLM2, which calibration was recorded with, are longer than that nine times in ten."""
+COMPARED_CHARACTERS = 120
+"""Of an answer, at most. About what 24 tokens of SmolLM2 are, which calibration was recorded with: answers that are
+allowed to be longer shall not be looked at longer."""
 MIN_POOL = 2
-"""Least honest values in a stratum; one with fewer tells nothing and is left out."""
-_FIRM_SKEWNESS = 1e-6
+_NO_SKEWNESS = 1e-6
 
 
-def agreement(answer: str, other: str) -> float:
-    """Return which part of two answers' beginnings is the same, from 0 to 1.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far an answer agrees with a reference."""
 
-    >>> agreement("The sky is blue.", "The sky is grey.")
-    0.6875
-    >>> agreement("", ""), agreement("a" * 100, "a" * 80 + "b")
-    (1.0, 1.0)
+    characters: int
+    """The same in both, from the beginning."""
+    parted: bool
+    """They differ there; False = the answer ended, or is not looked at any further."""
+
+
+def agreement(answer: str, references: Sequence[str]) -> Agreement:
+    """Return how far an answer agrees with the one of the references that it follows longest.
+
+    Args:
+        answer: the host's.
+        references: one or more; an answer that is shorter than a reference has parted from it.
+
+    >>> agreement("The sky is blue.", ["The sky is grey.", "Skies!"])
+    Agreement(characters=11, parted=True)
+    >>> agreement("yes", ["no", "yes"])
+    Agreement(characters=3, parted=False)
     """
-    one, two = answer[:COMPARED_CHARACTERS], other[:COMPARED_CHARACTERS]
-    longer = max(len(one), len(two))
-    if not longer:
-        return 1.0
-    for position, (mine, its) in enumerate(zip(one, two, strict=False)):
+    mine = answer[:COMPARED_CHARACTERS]
+    longest = -1
+    for reference in references:
+        its = reference[:COMPARED_CHARACTERS]
+        if mine == its:
+            return Agreement(characters=len(mine), parted=False)
+        longest = max(longest, _common(mine, its))
+    if longest < 0:
+        raise ValueError("no reference to agree with")
+    return Agreement(characters=longest, parted=True)
+
+
+def _common(one: str, two: str) -> int:
+    for place, (mine, its) in enumerate(zip(one, two, strict=False)):
         if mine != its:
-            return position / longer
-    return min(len(one), len(two)) / longer
+            return place
+    return min(len(one), len(two))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stratum:
-    """Values that may be compared with each other.
+    """Answers that may be compared with each other."""
 
-    Args:
-        host: agreements of the host, each from 0 to 1.
-        pool: agreements of honest engines.
-    """
-
-    host: Sequence[float]
-    pool: Sequence[float]
+    host: Sequence[Agreement]
+    pool: Sequence[Agreement]
+    """Of honest engines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,67 +89,79 @@ class Comparison:
     """What the test found."""
 
     n: int
-    """The host's values that were compared."""
-    mean: float
-    """Of the host's agreements."""
-    expected_mean: float
-    """Under the null hypothesis."""
+    """The host's answers that were compared."""
+    parted: int
+    """Those of them that parted."""
+    expected_parted: float
+    """Of an honest host's, given how far each came; the same answers may be expected to part more than once."""
     deviation: float
-    """Of the sum from its expectation, in standard deviations; below 0 = agrees less. 0.0 when nothing can vary."""
+    """Of the one from the other, in standard deviations; above 0 = parts sooner. 0.0 when nothing can vary."""
     p_value: float
-    """How likely an honest host agrees as little, 0 to 1."""
+    """How likely an honest host's answers part as soon, 0 to 1."""
 
 
 def compare(strata: Iterable[Stratum]) -> Comparison:
-    """Return how the host's agreements compare with those of honest engines.
+    """Return how the host's answers compare with those of honest engines.
 
-    Strata without values of the host, or with fewer than :data:`MIN_POOL` honest ones, are left out.
+    A stratum without answers of the host, or with fewer than :data:`MIN_POOL` honest ones, is left out.
 
-    Cost: O(values).
+    Cost: O(n log n) in the number of answers.
 
-    >>> compare([Stratum(host=[0.1] * 20, pool=[1.0, 0.9, 1.0, 0.4] * 20)]).p_value < 1e-9
+    >>> soon, late = Agreement(characters=3, parted=True), Agreement(characters=90, parted=False)
+    >>> compare([Stratum(host=[soon] * 20, pool=[late] * 60 + [soon] * 20)]).p_value < 1e-6
     True
-    >>> compare([Stratum(host=[1.0, 0.4], pool=[1.0, 0.9, 1.0, 0.4] * 20)]).p_value > 0.1
+    >>> compare([Stratum(host=[late] * 15 + [soon] * 5, pool=[late] * 60 + [soon] * 20)]).p_value > 0.1
     True
     """
-    count, total, expected, variance, third = 0, 0.0, 0.0, 0.0, 0.0
+    count, parted, total, variance, third = 0, 0, 0.0, 0.0, 0.0
     for stratum in strata:
         drawn = len(stratum.host)
         size = drawn + len(stratum.pool)
         if not drawn or len(stratum.pool) < MIN_POOL:
             continue
-        values = (*stratum.host, *stratum.pool)
-        mean = math.fsum(values) / size
-        second_moment = math.fsum((value - mean) ** 2 for value in values) / size
-        third_moment = math.fsum((value - mean) ** 3 for value in values) / size
+        scores = _scores([*stratum.host, *stratum.pool])  # their mean is 0
         spread = drawn * (size - drawn) / (size - 1)
         count += drawn
-        total += math.fsum(stratum.host)
-        expected += drawn * mean
-        variance += spread * second_moment
-        third += spread * (size - 2 * drawn) / (size - 2) * third_moment
+        parted += sum(one.parted for one in stratum.host)
+        total += math.fsum(scores[:drawn])
+        variance += spread * math.fsum(score**2 for score in scores) / size
+        third += spread * (size - 2 * drawn) / (size - 2) * math.fsum(score**3 for score in scores) / size
     if variance <= 0.0:
-        mean = total / count if count else 0.0
-        return Comparison(n=count, mean=mean, expected_mean=mean, deviation=0.0, p_value=1.0)
-    deviation = (total - expected) / math.sqrt(variance)
+        return Comparison(n=count, parted=parted, expected_parted=float(parted), deviation=0.0, p_value=1.0)
+    deviation = total / math.sqrt(variance)
     return Comparison(
         n=count,
-        mean=total / count,
-        expected_mean=expected / count,
+        parted=parted,
+        expected_parted=parted - total,
         deviation=deviation,
-        p_value=_lower_tail(deviation, third / variance**1.5),
+        p_value=_upper_tail(deviation, third / variance**1.5),
     )
 
 
-def _lower_tail(deviation: float, skewness: float) -> float:
-    """Return P(X <= deviation) of the standardised Pearson type III distribution with this skewness."""
-    if abs(skewness) < _FIRM_SKEWNESS:
-        return _normal(deviation)
+def _scores(answers: Sequence[Agreement]) -> list[float]:
+    """Return for each answer 1 if it parted, less how often it was expected to part before it ended.
+
+    The expectation is Nelson and Aalen's cumulative hazard of all the answers.
+    """
+    ends = Counter(one.characters for one in answers)
+    partings = Counter(one.characters for one in answers if one.parted)
+    present, hazard, hazards = len(answers), 0.0, {}
+    for place in sorted(ends):
+        hazard += partings[place] / present
+        hazards[place] = hazard
+        present -= ends[place]
+    return [one.parted - hazards[one.characters] for one in answers]
+
+
+def _upper_tail(deviation: float, skewness: float) -> float:
+    """Return P(X >= deviation) of the standardised Pearson type III distribution with this skewness."""
+    if abs(skewness) < _NO_SKEWNESS:
+        return _normal_tail(deviation)
     base = skewness * deviation / 2 + 1
     if base <= 0:  # beyond the end of the distribution
-        return 0.0 if skewness > 0 else 1.0
-    return _normal((base ** (1 / 3) - 1) * 6 / skewness + skewness / 6)
+        return 1.0 if skewness > 0 else 0.0
+    return _normal_tail((base ** (1 / 3) - 1) * 6 / skewness + skewness / 6)
 
 
-def _normal(deviation: float) -> float:
-    return 0.5 * math.erfc(-deviation / math.sqrt(2))
+def _normal_tail(deviation: float) -> float:
+    return 0.5 * math.erfc(deviation / math.sqrt(2))

@@ -1,7 +1,7 @@
 """What canaries say of a host: observations, and evidence made of a window of them. Pure.
 
-Evidence is no verdict: it says how little the host's answers agreed with a reference, how likely that is for an honest
-host, and at which rate honest hosts get such evidence. What follows is the reader's to decide.
+Evidence is no verdict: it says how many of the host's answers parted from a reference's, how likely that is for an
+honest host, and at which rate honest hosts get such evidence. What follows is the reader's to decide.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from hostmesh.canaries.comparison import Comparison, Stratum, agreement, compare
+from hostmesh.canaries.comparison import Agreement, Comparison, Stratum, agreement, compare
 
 WINDOW = 60
 """Observations that one piece of evidence is made of. Windows do not overlap, so that looking again and again at the
 same observations does not raise the rate of false accusations."""
-ACCUSING_P_VALUE = 1e-4
-"""Below this the evidence speaks against the host. Far below the stated rate, since a calibration is of some hundred
+ACCUSING_P_VALUE = 0.005
+"""Below this the evidence speaks against the host: half of the stated rate, since a calibration is of some hundred
 prompts and not of the user's."""
 STATED_FALSE_POSITIVE_PPM = 10_000
 """The stated rate at which windows of honest engines speak against them, in a million: 1 %, the bound that the measured
-rates keep (docs/canaries.md). The p-value alone would promise a hundredth of that."""
+rates keep; see docs/canaries.md."""
 MIN_QUORUM = 2
 """Other hosts' answers beside the host's own: with one alone nobody can say which of the two deviates."""
 _MILD_TEMPERATURE = 0.5
@@ -47,17 +47,18 @@ def warmth_of(temperature: float | None) -> Warmth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """How far honest engines agree with the reference, by engine and stratum.
+    """How far honest engines that are not the reference agree with it, by engine and stratum.
 
     A host passes when it is like any one of the engines: the p-value is the greatest over them, which keeps its meaning
     for a host that is like one of them, whichever that is.
 
-    >>> Calibration(model_id="m", engines={"another attention path": {Warmth.GREEDY: (1.0, 0.7)}}).size
-    2
+    >>> seen = Agreement(characters=97, parted=False)
+    >>> Calibration(model_id="m", engines={"another attention path": {Warmth.GREEDY: [seen]}}).size
+    1
     """
 
     model_id: str
-    engines: Mapping[str, Mapping[Warmth, Sequence[float]]]
+    engines: Mapping[str, Mapping[Warmth, Sequence[Agreement]]]
 
     def __post_init__(self) -> None:
         if not self.engines:
@@ -74,15 +75,15 @@ class ReferenceObservation:
     """A canary that the host and the client's own reference answered."""
 
     warmth: Warmth
-    agreement: float
+    agreement: Agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuorumObservation:
-    """A canary that the host and some other hosts answered: each answer's mean agreement with all the others."""
+    """A canary that the host and some other hosts answered: each answer's agreement with those of all the others."""
 
-    host: float
-    others: tuple[float, ...]
+    host: Agreement
+    others: tuple[Agreement, ...]
 
 
 Observation = ReferenceObservation | QuorumObservation
@@ -95,25 +96,22 @@ def observe_quorum(answer: str, others: Sequence[str]) -> QuorumObservation:
         answer: the host's.
         others: those of :data:`MIN_QUORUM` or more other hosts.
 
-    >>> observe_quorum("yes", ["no", "no"])
-    QuorumObservation(host=0.0, others=(0.5, 0.5))
+    >>> [one.characters for one in observe_quorum("yes", ["yep", "yep"]).others]
+    [3, 3]
     """
     if len(others) < MIN_QUORUM:
         raise ValueError(f"a quorum has {MIN_QUORUM} other hosts or more")
     answers = (answer, *others)
-    means = [
-        sum(agreement(mine, its) for at, its in enumerate(answers) if at != my_place) / len(others)
-        for my_place, mine in enumerate(answers)
-    ]
-    return QuorumObservation(host=means[0], others=tuple(means[1:]))
+    seen = [agreement(mine, [*answers[:place], *answers[place + 1 :]]) for place, mine in enumerate(answers)]
+    return QuorumObservation(host=seen[0], others=tuple(seen[1:]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryEvidence:
     """What one window of canaries says of a host's model.
 
-    >>> CanaryEvidence(peer_id="h", model_id="m", reference="own engine", n=60, mean_agreement=0.1,
-    ...     expected_agreement=0.5, deviation=-7.0, p_value=1e-9).speaks_against
+    >>> CanaryEvidence(peer_id="h", model_id="m", reference="own engine", n=60, parted=58,
+    ...     expected_parted=30.0, deviation=6.0, p_value=1e-9).speaks_against
     True
     """
 
@@ -122,14 +120,14 @@ class CanaryEvidence:
     reference: str
     """What the answers were held against, in words."""
     n: int
-    mean_agreement: float
-    """0 to 1."""
-    expected_agreement: float
-    """Of honest hosts, 0 to 1."""
+    parted: int
+    """Answers that parted from the reference's."""
+    expected_parted: float
+    """Of an honest host's, given how far each came."""
     deviation: float
-    """In standard deviations; below 0 = agrees less than honest hosts do."""
+    """In standard deviations; above 0 = they part sooner than honest hosts' do."""
     p_value: float
-    """How likely an honest host's answers agree as little, if calibration is right."""
+    """How likely an honest host's answers part as soon, if calibration is right."""
     false_positive_ppm: int = STATED_FALSE_POSITIVE_PPM
     """How often, in a million, a window speaks against an honest host: what is stated, not what is hoped."""
 
@@ -141,8 +139,8 @@ class CanaryEvidence:
     def explain(self) -> str:
         """Return the evidence in words, with its false-positive rate."""
         seen = (
-            f"{self.n} canaries: answers agree with {self.reference} to {self.mean_agreement:.0%}, honest hosts' to"
-            f" {self.expected_agreement:.0%} (p = {self.p_value:.2g})"
+            f"{self.parted} of {self.n} answers to canaries part from {self.reference},"
+            f" {self.expected_parted:.0f} expected of an honest host (p = {self.p_value:.2g})"
         )
         if self.speaks_against:
             return f"{seen}; speaks against {self.model_id}, wrongly in at most {self.false_positive_ppm / 1e4:g} %"
@@ -189,14 +187,16 @@ def weigh(
         model_id=model_id,
         reference=reference,
         n=found.n,
-        mean_agreement=found.mean,
-        expected_agreement=found.expected_mean,
+        parted=found.parted,
+        expected_parted=found.expected_parted,
         deviation=found.deviation,
         p_value=found.p_value,
     )
 
 
-def _compare_with(observations: Sequence[ReferenceObservation], engine: Mapping[Warmth, Sequence[float]]) -> Comparison:
+def _compare_with(
+    observations: Sequence[ReferenceObservation], engine: Mapping[Warmth, Sequence[Agreement]]
+) -> Comparison:
     return compare(
         Stratum(host=[one.agreement for one in observations if one.warmth is warmth], pool=pool)
         for warmth, pool in engine.items()

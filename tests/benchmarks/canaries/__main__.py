@@ -28,9 +28,12 @@ def figures() -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """Return the figures for people."""
-    lines = ["variant            n   greedy  mild  warm   against  greedy  mild  warm  quorum"]
+    lines = [
+        "                      parted                spoken against",
+        "variant              n  greedy mild warm      all  greedy   mild   warm  quorum",
+    ]
     for name, row in found["comparison"]["variants"].items():
-        means = "  ".join(f"{value:.2f}" for value in row["mean_agreement"].values())
+        means = "  ".join(f"{value:.2f}" for value in row["parted"].values())
         rates = "  ".join(f"{value:5.3f}" for value in row["spoken_against_by_warmth"].values())
         lines.append(
             f"{name:17} {row['generations']:4}  {means}   {row['spoken_against']:5.3f}   {rates}"

@@ -11,9 +11,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.benchmarks.canaries.jobs import CALIBRATION, RECORDINGS, TEST, RecordedJob, read_jobs
+from tests.benchmarks.canaries.jobs import CALIBRATION, COUNTS, RECORDINGS, TEST, RecordedJob, read_jobs
 
-from hostmesh.canaries.comparison import agreement
+from hostmesh.canaries.comparison import Agreement, agreement
 from hostmesh.canaries.evidence import (
     ACCUSING_P_VALUE,
     WINDOW,
@@ -30,7 +30,8 @@ from hostmesh.canaries.evidence import (
 DRAWS = 1000
 SEED = 7
 MODEL_ID = "smollm2-135m-instruct"
-REFERENCE = "reference"
+REFERENCES = ("reference", "reference_2")
+"""The client's own engine in two settings: flash attention and a 16-bit cache, and neither."""
 CALIBRATED = ("honest_attention",)
 """The honest engines whose agreement makes the calibration: those that are not bit-exact with the reference."""
 HONEST = ("honest_batch", "honest_threads", "honest_attention")
@@ -38,10 +39,10 @@ DETECTED = ("q4_0", "noise_2", "noise_10", "other_model")
 REPORTED = ("q8_0", "noise_0_5")
 HONEST_PARTS = (0.1, 0.25, 0.5)
 """Of its jobs, for which a host runs the true model because it suspects a canary."""
-QUORUM = ("reference", "honest_attention", "honest_batch")
-"""The engines of the other hosts, where a quorum is asked."""
+QUORUM = ("reference", "reference_2", "honest_attention")
+"""The engines of the other hosts, where a quorum is asked; two of them where the host's own is among them."""
 
-Agreement = Callable[[str, str], float]
+Agree = Callable[[str, Sequence[str]], Agreement]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,10 @@ class Recordings:
 
     jobs: Mapping[str, RecordedJob]
     answers: Mapping[str, Mapping[str, str]]
+
+    def expected(self, job_id: str) -> list[str]:
+        """Return the references' answers to a job."""
+        return [self.answers[reference][job_id] for reference in REFERENCES]
 
     def test_ids(self, variant: str) -> list[str]:
         """Return the test part's jobs that a variant answered, in a fixed order."""
@@ -66,29 +71,25 @@ def read_recordings() -> Recordings:
     return Recordings(jobs={job.job_id: job for job in read_jobs()}, answers=answers)
 
 
-def calibrate(recordings: Recordings, *, score: Agreement = agreement) -> Calibration:
+def calibrate(recordings: Recordings, *, agree: Agree = agreement) -> Calibration:
     """Return the calibration that the calibration part makes."""
-    engines: dict[str, dict[Warmth, list[float]]] = {}
-    reference = recordings.answers[REFERENCE]
+    engines: dict[str, dict[Warmth, list[Agreement]]] = {}
     for variant in CALIBRATED:
-        strata: dict[Warmth, list[float]] = {}
+        strata: dict[Warmth, list[Agreement]] = {}
         for job_id, answer in sorted(recordings.answers[variant].items()):
             job = recordings.jobs[job_id]
             if job.part == CALIBRATION:
-                strata.setdefault(warmth_of(job.temperature), []).append(score(answer, reference[job_id]))
+                strata.setdefault(warmth_of(job.temperature), []).append(agree(answer, recordings.expected(job_id)))
         engines[variant] = strata
     return Calibration(model_id=MODEL_ID, engines=engines)
 
 
-def observations(
-    recordings: Recordings, variant: str, *, score: Agreement = agreement
-) -> dict[str, ReferenceObservation]:
+def observations(recordings: Recordings, variant: str, *, agree: Agree = agreement) -> dict[str, ReferenceObservation]:
     """Return what each canary of the test part says of a variant."""
-    reference = recordings.answers[REFERENCE]
     return {
         job_id: ReferenceObservation(
             warmth=warmth_of(recordings.jobs[job_id].temperature),
-            agreement=score(recordings.answers[variant][job_id], reference[job_id]),
+            agreement=agree(recordings.answers[variant][job_id], recordings.expected(job_id)),
         )
         for job_id in recordings.test_ids(variant)
     }
@@ -133,16 +134,29 @@ def evaluate_variant(recordings: Recordings, variant: str, *, draws: int = DRAWS
     by_warmth = {warmth: [one for one in seen if one.warmth is warmth] for warmth in Warmth}
     return {
         "generations": len(seen),
-        "identical": _mean([one.agreement == 1.0 for one in seen]),
-        "mean_agreement": {warmth.value: _mean([one.agreement for one in by_warmth[warmth]]) for warmth in Warmth},
+        "parted": {warmth.value: _mean([one.agreement.parted for one in by_warmth[warmth]]) for warmth in Warmth},
+        "mean_characters": {
+            warmth.value: round(_mean([one.agreement.characters for one in by_warmth[warmth]]), 1) for warmth in Warmth
+        },
         "spoken_against": rate_against(seen, calibration, draws=draws),
         "spoken_against_by_warmth": {
             warmth.value: rate_against(by_warmth[warmth], calibration, draws=draws // 5) for warmth in Warmth
         },
         "spoken_against_by_quorum": rate_against(
-            quorum_observations(recordings, variant, QUORUM), None, draws=draws // 5
+            quorum_observations(recordings, variant, [member for member in QUORUM if member != variant]),
+            None,
+            draws=draws // 5,
         ),
     }
+
+
+def recorded(recordings: Recordings) -> list[str]:
+    """Return the variants of which all test jobs are recorded, in the order of the tables."""
+    return [
+        variant
+        for variant in (*HONEST, *DETECTED, *REPORTED)
+        if variant in recordings.answers and len(recordings.test_ids(variant)) == COUNTS[TEST]
+    ]
 
 
 def evaluate(recordings: Recordings, *, draws: int = DRAWS) -> dict[str, object]:
@@ -154,20 +168,20 @@ def evaluate(recordings: Recordings, *, draws: int = DRAWS) -> dict[str, object]
         "accusing_p_value": ACCUSING_P_VALUE,
         "calibration": {
             "generations": calibration.size,
-            "mean_agreement": {
-                engine: {warmth.value: _mean(values) for warmth, values in strata.items()}
+            "parted": {
+                engine: {warmth.value: _mean([one.parted for one in values]) for warmth, values in strata.items()}
                 for engine, strata in calibration.engines.items()
             },
         },
-        "variants": {
-            variant: evaluate_variant(recordings, variant, draws=draws) for variant in (*HONEST, *DETECTED, *REPORTED)
-        },
+        "variants": {variant: evaluate_variant(recordings, variant, draws=draws) for variant in recorded(recordings)},
+        "not_recorded": sorted({*HONEST, *DETECTED, *REPORTED} - set(recorded(recordings))),
         "honest_on_some": {
             variant: {
                 str(part): honest_when_suspicious(recordings, variant, part=part, draws=draws // 5)
                 for part in HONEST_PARTS
             }
             for variant in DETECTED
+            if variant in recorded(recordings)
         },
     }
 

@@ -1,4 +1,7 @@
-"""The recorded jobs: which prompts, with which settings and seeds. The same ones on every machine."""
+"""The recorded jobs: which prompts, with which settings and seeds. The same ones on every machine.
+
+``recordings/jobs.jsonl`` was drawn once, when the corpus was smaller; drawn now, the prompts would be others.
+"""
 
 from __future__ import annotations
 

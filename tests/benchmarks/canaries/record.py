@@ -29,6 +29,8 @@ class Engine:
     batch_tokens: int = 16
     threads: int = 1
     flash_attention: bool = True
+    float_cache: bool = False
+    """Keys and values of attention are kept as 32-bit floats, not as 16-bit ones."""
     calibrated: bool = False
     """The calibration part is recorded, too."""
 
@@ -38,12 +40,12 @@ ENGINES: dict[str, Engine] = {
     "honest_attention": Engine(flash_attention=False, calibrated=True),
     "q4_0": Engine(weights="q4_0"),
     "noise_2": Engine(weights="noise_2"),
+    "reference_2": Engine(flash_attention=False, float_cache=True, calibrated=True),
     "honest_batch": Engine(batch_tokens=512),
     "noise_10": Engine(weights="noise_10"),
     "honest_threads": Engine(threads=3),
     "q8_0": Engine(weights="q8_0"),
     "noise_0_5": Engine(weights="noise_0_5"),
-    "honest_all": Engine(batch_tokens=512, threads=3, flash_attention=False),
 }
 """In the order in which they are recorded."""
 
@@ -74,6 +76,8 @@ def start(shipped: Path, folder: Path, engine: Engine) -> Any:
     parameters.flash_attn_type = (
         kinds.LLAMA_FLASH_ATTN_TYPE_ENABLED if engine.flash_attention else kinds.LLAMA_FLASH_ATTN_TYPE_DISABLED
     )
+    if engine.float_cache:
+        parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     return xllamacpp.Server(parameters)
 
 

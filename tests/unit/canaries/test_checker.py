@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from hostmesh.canaries.checker import MAX_AT_ONCE, CanaryChecker, CanaryRequest
+from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import WINDOW, Calibration, CanaryEvidence, Warmth
 from hostmesh.canaries.plan import CanaryPlan
 from hostmesh.canaries.shipped import shipped_corpus
@@ -37,9 +38,8 @@ class World:
         self.under_way = 0
         self.most_under_way = 0
         self.failing: set[str] = set()
-        self.calibration = Calibration(
-            model_id=MODEL, engines={"another": {warmth: [1.0] * 50 + [0.5] * 10 for warmth in Warmth}}
-        )
+        seen = [Agreement(characters=80, parted=False)] * 50 + [Agreement(characters=30, parted=True)] * 10
+        self.calibration = Calibration(model_id=MODEL, engines={"another": dict.fromkeys(Warmth, seen)})
 
     async def run_job(self, peer_id: str, request: CanaryRequest) -> str:
         self.asked.append((peer_id, request, trio.current_time()))
@@ -53,10 +53,10 @@ class World:
             raise JobError("the host failed", reason="ENGINE_FAILED")
         return answer_of(self.models[peer_id], request)
 
-    async def __call__(self, request: CanaryRequest) -> str:
-        """The reference."""
+    async def __call__(self, request: CanaryRequest) -> Sequence[str]:
+        """The reference, in two settings."""
         await trio.sleep(0.1)
-        return answer_of("true", request)
+        return [answer_of("true, another way", request), answer_of("true", request)]
 
     def record_canaries(self, evidence: CanaryEvidence) -> None:
         self.evidence.append(evidence)
@@ -75,14 +75,20 @@ def checker(world: World, *, quorum: Sequence[str] | None = None, rate: float = 
 
 
 async def use(
-    checking: CanaryChecker, peer_id: str, jobs: int, *, seed: int = 1, system_prompt: str | None = None
+    checking: CanaryChecker,
+    peer_id: str,
+    jobs: int,
+    *,
+    seed: int = 1,
+    system_prompt: str | None = None,
+    model_id: str = MODEL,
 ) -> None:
     """Send real jobs, one after the other, with pauses."""
     source = random.Random(seed)
     for number in range(jobs):
         key = f"{seed}-{number}".encode()
         shape = JobShape(length_bytes=40, max_output_tokens=64, parameters=(("temperature", 0.0),))
-        checking.job_started(peer_id, MODEL, key, shape, system_prompt=system_prompt)
+        checking.job_started(peer_id, model_id, key, shape, system_prompt=system_prompt)
         await trio.sleep(1.0)
         checking.job_ended(peer_id, key)
         await trio.sleep(source.uniform(5.0, 60.0))
@@ -104,7 +110,7 @@ async def test_a_false_host_gets_evidence_against_it_and_a_true_one_does_not(aut
     found = {one.peer_id: one for one in world.evidence}
     assert {peer_id: one.speaks_against for peer_id, one in found.items()} == {"honest": False, "cheat": True}
     assert all(one.n == WINDOW for one in world.evidence)
-    assert found["honest"].mean_agreement == 1.0
+    assert (found["honest"].parted, found["cheat"].parted) == (0, WINDOW)
 
 
 async def test_canaries_go_to_the_host_that_is_used_and_to_no_other(autojump_clock: object) -> None:
@@ -162,10 +168,7 @@ async def test_another_model_begins_a_new_window(autojump_clock: object) -> None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checking.run)
         for turn in range(4):
-            shape = JobShape(length_bytes=40, max_output_tokens=64)
-            checking.job_started("host", f"model {turn % 2}", b"x", shape)
-            checking.job_ended("host", b"x")
-            await use(checking, "host", 40, seed=turn)
+            await use(checking, "host", 35, seed=turn, model_id=f"model {turn % 2}")
         nursery.cancel_scope.cancel()
     assert len(world.asked) > WINDOW
     assert not world.evidence, "no window of one model was filled"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import (
     ACCUSING_P_VALUE,
     STATED_FALSE_POSITIVE_PPM,
@@ -27,20 +28,24 @@ from hostmesh.canaries.evidence import (
 texts = st.text(alphabet="ab", max_size=6)
 
 
+def answers(source: random.Random, count: int, mean: float) -> list[Agreement]:
+    """Answers of 100 characters that part after so many, on average."""
+    drawn = [int(source.expovariate(1 / mean)) for _ in range(count)]
+    return [Agreement(characters=min(place, 100), parted=place < 100) for place in drawn]
+
+
 def calibration(**means: float) -> Calibration:
-    """Engines whose agreements are spread evenly around a mean."""
-    engines = {
-        name: {warmth: [min(1.0, max(0.0, mean + (k - 24) / 80)) for k in range(48)] for warmth in Warmth}
-        for name, mean in means.items()
-    }
+    """Engines whose answers part after so many characters."""
+    source = random.Random(2)
+    engines = {name: {warmth: answers(source, 96, mean) for warmth in Warmth} for name, mean in means.items()}
     return Calibration(model_id="m", engines=engines)
 
 
 def window(mean: float, seed: int = 1) -> list[Observation]:
     source = random.Random(seed)
     return [
-        ReferenceObservation(warmth=source.choice(list(Warmth)), agreement=min(1.0, max(0.0, source.gauss(mean, 0.15))))
-        for _ in range(WINDOW)
+        ReferenceObservation(warmth=source.choice(list(Warmth)), agreement=seen)
+        for seen in answers(source, WINDOW, mean)
     ]
 
 
@@ -49,11 +54,11 @@ def weighed(seen: list[Observation], known: Calibration | None) -> CanaryEvidenc
 
 
 def test_evidence_speaks_against_who_agrees_less_and_for_nobody() -> None:
-    known = calibration(other_attention=0.6)
-    against, fine, better = (weighed(window(mean), known) for mean in (0.3, 0.6, 0.95))
+    known = calibration(other_attention=80)
+    against, fine, better = (weighed(window(mean), known) for mean in (20, 80, 1000))
     assert [one.speaks_against for one in (against, fine, better)] == [True, False, False]
     assert against.n == fine.n == WINDOW
-    assert against.deviation < -4
+    assert against.deviation > 4
     assert against.p_value < ACCUSING_P_VALUE
     assert "wrongly in at most 1 %" in against.explain()
     assert "nothing speaks against m" in fine.explain()
@@ -62,10 +67,10 @@ def test_evidence_speaks_against_who_agrees_less_and_for_nobody() -> None:
 
 
 def test_being_like_one_honest_engine_is_enough() -> None:
-    seen = window(0.4)
-    assert weighed(seen, calibration(exact=0.9)).speaks_against
-    assert not weighed(seen, calibration(exact=0.9, other_attention=0.4)).speaks_against
-    assert not weighed(seen, calibration(other_attention=0.4, exact=0.9)).speaks_against
+    seen = window(40)
+    assert weighed(seen, calibration(exact=1000)).speaks_against
+    assert not weighed(seen, calibration(exact=1000, other_attention=40)).speaks_against
+    assert not weighed(seen, calibration(other_attention=40, exact=1000)).speaks_against
 
 
 def test_a_quorum_needs_no_calibration_and_bears_a_liar() -> None:
@@ -88,21 +93,20 @@ def test_each_answer_of_a_quorum_is_judged_by_all_the_others(answer: str, others
     seen = observe_quorum(answer, others)
     turned = observe_quorum(others[0], [answer, *others[1:]])
     assert len(seen.others) == len(others)
-    assert turned.host == pytest.approx(seen.others[0])
-    assert turned.others[0] == pytest.approx(seen.host)
-    if len({answer, *others}) == 1:
-        assert (seen.host, *seen.others) == (1.0,) * (len(others) + 1)
+    assert (turned.host, turned.others[0]) == (seen.others[0], seen.host)
+    assert seen.host.parted is (answer not in others)
 
 
 def test_too_small_a_quorum_and_mixed_observations_are_refused() -> None:
     with pytest.raises(ValueError, match="2 other hosts"):
         observe_quorum("a", ["a"])
-    own = ReferenceObservation(warmth=Warmth.GREEDY, agreement=1.0)
-    asked = QuorumObservation(host=1.0, others=(1.0, 1.0))
+    full = Agreement(characters=9, parted=False)
+    own = ReferenceObservation(warmth=Warmth.GREEDY, agreement=full)
+    asked = QuorumObservation(host=full, others=(full, full))
     with pytest.raises(ValueError, match="need its calibration"):
         weighed([own, asked], None)
     with pytest.raises(ValueError, match="take no calibration"):
-        weighed([own, asked], calibration(exact=1.0))
+        weighed([own, asked], calibration(exact=1000))
     with pytest.raises(ValueError, match="an engine or more"):
         Calibration(model_id="m", engines={})
 
