@@ -20,6 +20,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+import hostmesh.testing.strategies_admission as admission
 import hostmesh.testing.strategies_adversaries as adversaries
 import hostmesh.testing.strategies_basic as basic
 import hostmesh.testing.strategies_choices as choices
@@ -116,6 +117,11 @@ from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall
 from hostmesh.rpc.limits import CallLimits
 from hostmesh.rpc.method import Cardinality, Method
 from hostmesh.rpc.retry import RetryPolicy
+from hostmesh.sessions.admission import AdmissionPolicy
+from hostmesh.sessions.attack import AttackLimits
+from hostmesh.sessions.deposits import DepositClaim, DepositVerdict
+from hostmesh.sessions.rate import Rate
+from hostmesh.sessions.work import WorkLimit
 from hostmesh.settings import LoadedSettings, Paths, Settings
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System
@@ -169,8 +175,10 @@ def _members(kind: type[Enum]) -> SearchStrategy[Enum]:
 STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyType(
     {
         Ack: node.acks,
+        AdmissionPolicy: admission.admission_policies,
         Advert: discovery.adverts,
         Anchors: choices.anchors,
+        AttackLimits: admission.attack_limits,
         BrokenRecord: discovery.broken_records,
         CallContext: node.call_contexts,
         CallLimits: node.call_limits,
@@ -181,9 +189,12 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         ConnectionMetrics: watch.connection_metrics,
         ConnectionEvent: node.connection_events,
         ConnectionOpened: events.connections_opened,
+        DepositClaim: admission.deposit_claims,
+        DepositVerdict: admission.deposit_verdicts,
         DialEnded: events.dials_ended,
         DialStarted: events.dials_started,
         NetworkChanged: events.network_changes,
+        Rate: admission.rates,
         RetryPlanned: events.retries_planned,
         DhtLies: adversaries.dht_lies,
         DhtStatistics: node.dht_statistics,
@@ -264,6 +275,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         WeightedStrategy: choices.weighted_strategies,
         Weights: choices.weights,
         Work: jobs.works,
+        WorkLimit: admission.work_limits,
         **{kind: partial(_members, kind) for kind in _ENUMS},
     }
 )
