@@ -176,6 +176,8 @@ class FakePeer:
     asked: int = 0
     pinged: int = 0
     got: list[pb.SignedHostRecord] = field(default_factory=list)
+    tells: list[pb.BindingRevocation] = field(default_factory=list)
+    """Revocations that stand beside its record."""
 
 
 @dataclass
@@ -298,7 +300,7 @@ class FakeNode:
                 record = peer.record()
                 if record is None:
                     raise RpcError("no host", status=StatusCode.NOT_FOUND)
-                return pb.GetRecordResponse(record=record)
+                return pb.GetRecordResponse(record=record, revocations=peer.tells)
             assert method is DiscoveryServiceMethods.ANNOUNCE
             peer.got.append(request.record)
             if peer.announce is not None:

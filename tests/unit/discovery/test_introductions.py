@@ -107,6 +107,18 @@ async def test_a_newcomer_gets_the_record_and_then_each_renewed_one(autojump_clo
     assert world.handed[1:] == [(PEERS[0], b"second")]
 
 
+async def test_who_does_not_take_it_says_that_the_binding_is_void(autojump_clock, nursery):
+    world = World()
+    await nursery.start(world.introductions.run)
+    world.connect(PEERS[0])
+    await trio.sleep(1)
+    assert world.refused == []
+    world.revocation = pb.BindingRevocation(least_epoch=3)
+    world.renew("second")
+    await trio.sleep(LOOK_EVERY_S)
+    assert world.refused == [(PEERS[0], world.revocation)]
+
+
 async def test_it_is_kept_with_those_who_were_connected_first(autojump_clock, nursery):
     world = World()
     await nursery.start(world.introductions.run)

@@ -21,8 +21,10 @@ from discovery_world import (
     make_revocation,
 )
 from discovery_world import make_record as record
+from find_world import World
 from trio.testing import MockClock
 
+from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.equivocation import make_proof
 from hostmesh.discovery.events import HostRevoked, RecordDecided, RecordDecision
@@ -302,6 +304,18 @@ async def test_a_strangers_revocation_is_heeded_and_not_told() -> None:
     page = await server_of(records).query(pb.QueryRequest(), Caller(GOSSIP))
     assert list(page.revocations) == []
     assert records.accept(record())[1] is Merge.REVOKED
+
+
+async def test_a_host_that_is_asked_tells_of_others_that_are_revoked(autojump_clock: MockClock) -> None:
+    world = World()
+    honest = world.host("honest", "m")
+    stolen = world.host("stolen", "m")
+    honest.tells = [make_revocation("stolen")]
+    async with world.client() as discovery:
+        criteria = HostCriteria(required_models=["m"])
+        assert {choice.peer_id for choice in await discovery.find_all_hosts(criteria)} >= {honest.peer_id}
+        assert [choice.peer_id for choice in await discovery.find_all_hosts(criteria)] == [honest.peer_id]
+        assert world.records.known(stolen.peer_id) is None
 
 
 async def test_what_is_news_is_handed_on_to_all_who_are_connected(autojump_clock: MockClock) -> None:
