@@ -310,9 +310,8 @@ class JobManager:
             spending = SessionSpending(
                 limit_micros=authorization.spending_limit_micros, slice_micros=authorization.slice_micros
             )
-            before = self._receipts.countersigned(authorization.host_peer_id, session.session_id)
-            for job_id, cost_micros in before.items():
-                spending.restore(job_id, cost_micros)
+            for job in self._receipts.countersigned(authorization.host_peer_id, session.session_id):
+                spending.restore(job.job_id, job.cost_micros, is_answered=job.is_answered)
             papers = SessionPapers(
                 network=self._network,
                 authorization=session.signed_authorization,

@@ -36,10 +36,10 @@ class SessionSpending:
         """What was countersigned, of all jobs."""
         return self._total
 
-    def restore(self, job_id: bytes, cost_micros: int) -> None:
-        """Note what was countersigned before a restart."""
-        self._total += cost_micros - self._owed.get(job_id, 0)
-        self._owed[job_id] = cost_micros
+    def restore(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
+        """Note what was countersigned of a job before a restart, and whether a piece of its answer had come."""
+        unanswered = 0 if is_answered else cost_micros
+        self._note(job_id, cost_micros, unanswered)
 
     def owe(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
         """Take on what a receipt claims, before it is countersigned.
@@ -70,12 +70,14 @@ class SessionSpending:
         total = self._total + step
         if total > self._limit:
             raise fault(ReceiptFault.OVER_LIMIT, f"{total} micro-units in all, the session's limit is {self._limit}")
-        self._owed[job_id] = cost_micros
-        self._total = total
-        self._unanswered[job_id] = unanswered
-        self._unanswered_total = unanswered_total
+        self._note(job_id, cost_micros, unanswered)
 
     def end(self, job_id: bytes) -> None:
         """Note that no receipt of a job is taken any more. What it came to stays counted. Idempotent."""
         self._owed.pop(job_id, None)
         self._unanswered.pop(job_id, None)
+
+    def _note(self, job_id: bytes, cost_micros: int, unanswered: int) -> None:
+        self._total += cost_micros - self._owed.get(job_id, 0)
+        self._unanswered_total += unanswered - self._unanswered.get(job_id, 0)
+        self._owed[job_id], self._unanswered[job_id] = cost_micros, unanswered

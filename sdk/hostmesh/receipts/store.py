@@ -55,6 +55,7 @@ _MIGRATIONS = (
             sequence INTEGER NOT NULL,
             cost_micros TEXT NOT NULL,
             state INTEGER NOT NULL,
+            pieces INTEGER NOT NULL,
             issued_at_unix_s INTEGER NOT NULL,
             signer BLOB NOT NULL,
             envelope BLOB NOT NULL,
@@ -123,6 +124,16 @@ class UnpaidJob:
     job_id: bytes
     issued_micros: int
     acknowledged_micros: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaidJob:
+    """What a client countersigned of a job."""
+
+    job_id: bytes
+    cost_micros: int
+    is_answered: bool
+    """A piece of the answer had come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,15 +271,19 @@ class ReceiptStore:
             for network, reason, message, envelope, proof in rows
         )
 
-    def countersigned(self, host_peer_id: bytes, session_id: bytes) -> dict[bytes, int]:
-        """Return what this client countersigned in a session, micro-units by job."""
+    def countersigned(self, host_peer_id: bytes, session_id: bytes) -> tuple[PaidJob, ...]:
+        """Return what this client countersigned in a session, by job."""
         with self._store.reading() as db:
             rows = db.execute(
-                "SELECT job_id, cost_micros FROM receipts WHERE side = ? AND session_id = ? AND host = ? "
+                "SELECT job_id, cost_micros, pieces > 0 FROM receipts WHERE side = ? AND session_id = ? AND host = ? "
                 "ORDER BY sequence",
                 (CLIENT, session_id, host_peer_id),
             ).fetchall()
-        return {job_id: int(cost) for job_id, cost in rows}
+        last = {job_id: (int(cost), bool(is_answered)) for job_id, cost, is_answered in rows}
+        return tuple(
+            PaidJob(job_id=job_id, cost_micros=cost, is_answered=is_answered)
+            for job_id, (cost, is_answered) in last.items()
+        )
 
     # --- inside ---
 
@@ -280,8 +295,8 @@ class ReceiptStore:
             before = db.total_changes
             db.execute(
                 "INSERT INTO receipts (side, session_id, job_id, sequence, network, host, cost_micros, state, "
-                "issued_at_unix_s, signer, envelope, countersignature, worth) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "pieces, issued_at_unix_s, signer, envelope, countersignature, worth) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (side, session_id, job_id, sequence, host, network) DO UPDATE "
                 "SET countersignature = excluded.countersignature WHERE envelope = excluded.envelope",
                 (
@@ -291,6 +306,8 @@ class ReceiptStore:
                     receipt.host_peer_id,
                     str(receipt.cost_micros),
                     int(receipt.state),
+                    # Where it is asked for, only whether there are any.
+                    min(receipt.output_pieces, 2**63 - 1),
                     receipt.issued_at_unix_s,
                     signer,
                     envelope,

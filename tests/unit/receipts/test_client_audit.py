@@ -301,7 +301,7 @@ def test_never_more_than_the_slice_at_once() -> None:
 
 def test_never_more_than_the_limit_in_all_jobs() -> None:
     spending = SessionSpending(limit_micros=19, slice_micros=10)
-    spending.restore(b"k" * 16, 9)
+    spending.restore(b"k" * 16, 9, is_answered=True)
     audit = JobAudit(TERMS, spending, job_input=INPUT, salt=SALT)
     for index, piece in enumerate(PIECES):
         audit.text(index, *piece)

@@ -34,7 +34,7 @@ from hostmesh.receipts.paper_store import HOST as HOST_SIDE
 from hostmesh.receipts.proof import LieProof
 from hostmesh.receipts.reasons import ReceiptFault
 from hostmesh.receipts.receipt import JobState, countersign, open_sealed
-from hostmesh.receipts.store import MAX_REFUSED, ReceiptStore
+from hostmesh.receipts.store import MAX_REFUSED, PaidJob, ReceiptStore
 from hostmesh.receipts.transcript import DeliveredPiece, OutputTranscript
 from hostmesh.testing import make_peer_key
 
@@ -144,11 +144,15 @@ def test_a_client_restores_what_it_countersigned() -> None:
     for receipt in write_receipts(job_terms(K))[:1]:
         take(store, receipt)
     host = peer_id_to_bytes(HOST.peer_id)
-    assert store.countersigned(host, S) == {J: 10, K: 8}
-    assert store.countersigned(b"x" * 38, S) == {}
+    both = (
+        PaidJob(job_id=J, cost_micros=10, is_answered=True),
+        PaidJob(job_id=K, cost_micros=8, is_answered=False),
+    )
+    assert store.countersigned(host, S) == both
+    assert store.countersigned(b"x" * 38, S) == ()
     # What a host issued on this machine is another matter.
     issue(store, RECEIPTS[0])
-    assert store.countersigned(host, S) == {J: 10, K: 8}
+    assert store.countersigned(host, S) == both
 
 
 def test_another_host_that_reuses_ids_takes_nothing_from_a_client() -> None:
@@ -161,8 +165,8 @@ def test_another_host_that_reuses_ids_takes_nothing_from_a_client() -> None:
     # Their receipt 5 does not stand for this host's receipt 2: nothing can go.
     with pytest.raises(StoreError):
         take(store, write_receipts(job_terms(K))[0])
-    assert store.countersigned(peer_id_to_bytes(HOST.peer_id), S) == {J: 9}
-    assert store.countersigned(theirs.host_peer_id, S) == {J: 10}
+    assert [job.cost_micros for job in store.countersigned(peer_id_to_bytes(HOST.peer_id), S)] == [9]
+    assert [job.cost_micros for job in store.countersigned(theirs.host_peer_id, S)] == [10]
 
 
 def test_what_goes_first_when_the_file_is_full(tmp_path: Path) -> None:

@@ -27,11 +27,21 @@ def test_steps_are_held_against_the_slice_and_sums_against_the_limit() -> None:
 
 def test_what_was_restored_counts_once() -> None:
     spending = SessionSpending(limit_micros=30, slice_micros=10)
-    spending.restore(b"a", 15)
-    spending.restore(b"a", 20)
+    spending.restore(b"a", 15, is_answered=True)
+    spending.restore(b"a", 20, is_answered=True)
     assert spending.spent_micros == 20
     spending.owe(b"a", 30, is_answered=True)
     assert spending.spent_micros == 30
+
+
+def test_prompts_without_an_answer_are_remembered_over_a_restart() -> None:
+    spending = SessionSpending(limit_micros=100, slice_micros=10)
+    spending.restore(b"a", 10, is_answered=False)
+    spending.restore(b"b", 40, is_answered=True)
+    assert spending.spent_micros == 50
+    with pytest.raises(ReceiptError) as raised:
+        spending.owe(b"c", 1, is_answered=False)
+    assert raised.value.reason == "OVER_SLICE"
 
 
 def test_prompts_without_an_answer_come_to_one_slice_in_all_jobs_together() -> None:
