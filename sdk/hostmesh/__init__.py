@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         AlreadyRunningError,
         BadSignatureError,
         BindingRevokedError,
+        BudgetExceededError,
         ClockSkewError,
         ConfigError,
         ConnectionLostError,
@@ -116,6 +117,12 @@ if TYPE_CHECKING:
         load_binding,
         save_binding,
         sign_binding,
+    )
+    from hostmesh.identity.delegation import (
+        load_delegation,
+        save_delegation,
+        sign_delegation,
+        sign_delegation_revocation,
     )
     from hostmesh.identity.keystore import (
         create_wallet_file,
@@ -212,10 +219,14 @@ if TYPE_CHECKING:
     from hostmesh.sessions.admission import AdmissionPolicy, per_minute
     from hostmesh.sessions.allow_list import parse_allow_list
     from hostmesh.sessions.attack import AttackLimits
+    from hostmesh.sessions.budget import Budget
     from hostmesh.sessions.client import SessionManager
+    from hostmesh.sessions.client_record import ClientState
+    from hostmesh.sessions.client_revocations import RevocationOutcome
     from hostmesh.sessions.deposits import DepositClaim, DepositVerdict, DepositVerifier
     from hostmesh.sessions.rate import Rate
     from hostmesh.sessions.session import Session
+    from hostmesh.sessions.signatures import ContractVerifier
     from hostmesh.sessions.work import WorkLimit
     from hostmesh.settings import (
         Settings,
@@ -243,6 +254,8 @@ __all__ = [
     "BearerToken",
     "BidiStreamCall",
     "BindingRevokedError",
+    "Budget",
+    "BudgetExceededError",
     "CallContext",
     "CallLimits",
     "Candidate",
@@ -250,6 +263,7 @@ __all__ = [
     "ChatWork",
     "ClientInterceptor",
     "ClientMetrics",
+    "ClientState",
     "ClientStreamCall",
     "ClientTracing",
     "ClockSkewError",
@@ -260,6 +274,7 @@ __all__ = [
     "ConnectionMetrics",
     "ConnectionOpened",
     "ContextExceededError",
+    "ContractVerifier",
     "DeadlineExceededError",
     "DepositClaim",
     "DepositVerdict",
@@ -348,6 +363,7 @@ __all__ = [
     "RetryPlanned",
     "RetryPolicy",
     "RetryReason",
+    "RevocationOutcome",
     "Role",
     "RpcCaller",
     "RpcClient",
@@ -390,6 +406,7 @@ __all__ = [
     "__version__",
     "create_wallet_file",
     "load_binding",
+    "load_delegation",
     "load_revocation",
     "load_settings",
     "method",
@@ -400,8 +417,11 @@ __all__ = [
     "per_minute",
     "read_wallet_file",
     "save_binding",
+    "save_delegation",
     "save_revocation",
     "sign_binding",
+    "sign_delegation",
+    "sign_delegation_revocation",
     "sign_revocation",
     "verify_revocation",
 ]
@@ -542,6 +562,15 @@ _HOMES = {
     "SDK": "hostmesh.sdk",
     "open_sdk": "hostmesh.sdk",
     "SessionManager": "hostmesh.sessions.client",
+    "Budget": "hostmesh.sessions.budget",
+    "BudgetExceededError": "hostmesh.errors",
+    "ClientState": "hostmesh.sessions.client_record",
+    "ContractVerifier": "hostmesh.sessions.signatures",
+    "RevocationOutcome": "hostmesh.sessions.client_revocations",
+    "load_delegation": "hostmesh.identity.delegation",
+    "save_delegation": "hostmesh.identity.delegation",
+    "sign_delegation": "hostmesh.identity.delegation",
+    "sign_delegation_revocation": "hostmesh.identity.delegation",
     "Session": "hostmesh.sessions.session",
     "AdmissionPolicy": "hostmesh.sessions.admission",
     "per_minute": "hostmesh.sessions.admission",

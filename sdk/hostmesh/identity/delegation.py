@@ -142,7 +142,9 @@ def digest_of_delegation(message: pb.Delegation, network: str) -> bytes:
     return typed_digest(delegation_of_message(message), network)
 
 
-def sign_revocation(owner: Wallet, delegation_digest: bytes, *, network: str, now: float) -> pb.DelegationRevocation:
+def sign_delegation_revocation(
+    owner: Wallet, delegation_digest: bytes, *, network: str, now: float
+) -> pb.DelegationRevocation:
     """Take a delegation back.
 
     Args:

@@ -24,7 +24,7 @@ from hostmesh.errors import (
     TransportError,
     UsageError,
 )
-from hostmesh.identity.delegation import digest_of_delegation, sign_revocation
+from hostmesh.identity.delegation import digest_of_delegation, sign_delegation_revocation
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.typed_data import typed_digest
 from hostmesh.identity.wallet import Wallet
@@ -301,7 +301,9 @@ class SessionManager:
                 raise UsageError(
                     "only its owner takes a delegation back", remedy="give a revocation that the owner's wallet signed"
                 )
-            revocation = sign_revocation(self._wallet, digest, network=self._network, now=self._system.unix_s())
+            revocation = sign_delegation_revocation(
+                self._wallet, digest, network=self._network, now=self._system.unix_s()
+            )
         elif (revocation.owner, revocation.delegation_digest) != (delegation.owner, digest):
             raise UsageError("the revocation is of another delegation, or for another network")
         under = [record for record in self._book.open_ones() if record.terms.delegation_digest == digest]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hostmesh.errors import HostmeshError, MalformedMessageError, RpcError, SessionError
 from hostmesh.identity.binding import sign_binding
-from hostmesh.identity.delegation import digest_of_delegation, sign_delegation, sign_revocation
+from hostmesh.identity.delegation import digest_of_delegation, sign_delegation, sign_delegation_revocation
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
@@ -203,7 +203,7 @@ def test_no_field_of_a_revocation_can_be_changed(data: st.DataObject, is_known: 
         host = Host()
         if is_known:
             await host.authorize(request_for(await host.nonce(), is_delegated=True))
-        real = sign_revocation(OWNER, digest_of_delegation(delegation(), NETWORK), network=NETWORK, now=NOW)
+        real = sign_delegation_revocation(OWNER, digest_of_delegation(delegation(), NETWORK), network=NETWORK, now=NOW)
         changed = pb.DelegationRevocation.FromString(real.SerializeToString())
         flip(changed, data)
         with pytest.raises(RpcError) as caught:
@@ -304,7 +304,7 @@ def test_a_revocation_of_another_network_revokes_nothing(network: str) -> None:
         host = Host()
         await host.authorize(request_for(await host.nonce(), is_delegated=True))
         digest = digest_of_delegation(delegation(), NETWORK)
-        foreign = sign_revocation(OWNER, digest, network=network, now=NOW)
+        foreign = sign_delegation_revocation(OWNER, digest, network=network, now=NOW)
         with pytest.raises(RpcError) as caught:
             await host.server.revoke_delegation(pb.RevokeDelegationRequest(revocation=foreign), Call(CLIENT.peer_id))
         assert caught.value.reason == Reason.REVOCATION_BAD_SIGNATURE

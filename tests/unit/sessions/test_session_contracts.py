@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from hostmesh.errors import ConfigError, RpcError, SessionError, StatusCode
-from hostmesh.identity.delegation import digest_of_delegation, sign_revocation
+from hostmesh.identity.delegation import digest_of_delegation, sign_delegation_revocation
 from hostmesh.identity.typed_data import typed_digest
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
@@ -219,7 +219,7 @@ async def test_a_contract_may_own_a_delegation_and_take_it_back(world: World) ->
         await authorize(world, pb.AuthorizeRequest(authorization=message, delegation=delegation))
     # Once for both: the same signature was found good.
     assert contracts.asked == [(CONTRACT, digest, GOOD)]
-    revocation = sign_revocation(world.wallet, digest, network=NETWORK, now=world.clock.unix)
+    revocation = sign_delegation_revocation(world.wallet, digest, network=NETWORK, now=world.clock.unix)
     revocation.owner, revocation.signature = CONTRACT, b"forged"
     with pytest.raises(RpcError) as caught:
         await world.server.revoke_delegation(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hostmesh.errors import ConfigError, MalformedMessageError, RpcError, StatusCode
-from hostmesh.identity.delegation import digest_of_delegation, sign_revocation
+from hostmesh.identity.delegation import digest_of_delegation, sign_delegation_revocation
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.envelope import open_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
@@ -70,7 +70,7 @@ def revocation_of(world: World, delegation: pb.Delegation, **options: Any) -> pb
         "network": NETWORK,
         "now": world.clock.unix,
     }
-    return pb.RevokeDelegationRequest(revocation=sign_revocation(**(arguments | options)))
+    return pb.RevokeDelegationRequest(revocation=sign_delegation_revocation(**(arguments | options)))
 
 
 async def revoke(world: World, request: pb.RevokeDelegationRequest, peer: PeerId = STRANGER) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hostmesh.errors import RpcError, StatusCode, StoreError
-from hostmesh.identity.delegation import digest_of_delegation, sign_revocation
+from hostmesh.identity.delegation import digest_of_delegation, sign_delegation_revocation
 from hostmesh.net.envelope import open_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.sessions.authorization import message_from_terms
@@ -268,7 +268,7 @@ async def life(world: World, told: Acknowledged) -> AsyncIterator[None]:
     await world.server.close_session(pb.CloseSessionRequest(session_id=first.session_id), first)
     told.closed.add(first.session_id)
     yield
-    revocation = sign_revocation(world.wallet, digest, network=NETWORK, now=world.clock.unix)
+    revocation = sign_delegation_revocation(world.wallet, digest, network=NETWORK, now=world.clock.unix)
     request = pb.RevokeDelegationRequest(revocation=revocation)
     assert (await world.server.revoke_delegation(request, second)).ended_sessions == 1
     told.revoked = True

@@ -22,7 +22,7 @@ from hostmesh.errors import (
     StoreError,
     UsageError,
 )
-from hostmesh.identity.delegation import digest_of_delegation, sign_revocation
+from hostmesh.identity.delegation import digest_of_delegation, sign_delegation_revocation
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.budget import Budget
@@ -577,11 +577,11 @@ async def test_only_the_owner_revokes(world: World) -> None:
         await manager.revoke(delegation)
     digest = digest_of_delegation(delegation, NETWORK)
     for owner, named in ((KEY, digest), (world.wallet, bytes(32))):
-        wrong = sign_revocation(owner, named, network=NETWORK, now=world.clock.unix)
+        wrong = sign_delegation_revocation(owner, named, network=NETWORK, now=world.clock.unix)
         with pytest.raises(UsageError):
             await manager.revoke(delegation, revocation=wrong)
     assert session.state is ClientState.ACTIVE
-    carried = sign_revocation(world.wallet, digest, network=NETWORK, now=world.clock.unix)
+    carried = sign_delegation_revocation(world.wallet, digest, network=NETWORK, now=world.clock.unix)
     (outcome,) = await manager.revoke(delegation, revocation=carried)
     assert outcome.ended_sessions == 1
     assert (session.state, session.end_reason) == (ClientState.CLOSED, "DELEGATION_REVOKED")
