@@ -60,13 +60,19 @@ def most_completion_tokens(answer_bytes: int) -> int:
     return answer_bytes + SILENT_TOKENS
 
 
-def most_prompt_tokens(job_input: JobInput) -> int:
-    """Return the most tokens that an input can have, template included."""
+def most_prompt_tokens(job_input: JobInput, counter: TokenCounter | None = None) -> int:
+    """Return the most tokens that an input can have, template included.
+
+    Args:
+        job_input: as it was sent.
+        counter: of the quoted tokenizer; None = its bytes bound the tokens of a text.
+    """
     if isinstance(job_input, job_pb2.ChatInput):
         texts = [message.content for message in job_input.messages]
     else:
         texts = list(job_input.texts)
-    return sum(len(text.encode()) for text in texts) + len(texts) * TEMPLATE_TOKENS_PER_ITEM + TEMPLATE_TOKENS
+    within = sum(len(text.encode()) if counter is None else counter.count_text(text) for text in texts)
+    return within + len(texts) * TEMPLATE_TOKENS_PER_ITEM + TEMPLATE_TOKENS
 
 
 def check_completion(tokens: int, answer: bytes, counter: TokenCounter | None) -> None:
@@ -107,6 +113,9 @@ def check_prompt(tokens: int, job_input: JobInput, counter: TokenCounter | None)
     most = most_prompt_tokens(job_input)
     if tokens > most:
         raise fault(ReceiptFault.PROMPT_OVER_BYTES, f"{tokens} tokens claimed, the input can have {most}")
-    counted = None if counter is None else counter.count_prompt(job_input)
-    if counted is not None and tokens > counted + SILENT_TOKENS:
-        raise fault(ReceiptFault.PROMPT_OVER_COUNT, f"{tokens} tokens claimed, {counted} counted")
+    if counter is None:
+        return
+    counted = counter.count_prompt(job_input)
+    most = most_prompt_tokens(job_input, counter) if counted is None else counted + SILENT_TOKENS
+    if tokens > most:
+        raise fault(ReceiptFault.PROMPT_OVER_COUNT, f"{tokens} tokens claimed, the input can have {most}")

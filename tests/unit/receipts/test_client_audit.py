@@ -257,7 +257,9 @@ def test_inflated_prompts() -> None:
         (bytes_bound + 1, None, "PROMPT_OVER_BYTES"),
         (5 + 8, Words(), None),
         (5 + 9, Words(), "PROMPT_OVER_COUNT"),
-        (bytes_bound, NoTemplate(), None),
+        # Three words, and what a template may add.
+        (3 + 64 + 1024, NoTemplate(), None),
+        (3 + 64 + 1025, NoTemplate(), "PROMPT_OVER_COUNT"),
         (bytes_bound + 1, NoTemplate(), "PROMPT_OVER_BYTES"),
     ):
         verdict = audit_of(counter=counter, **spending).receipt(seal(claim(prompt_tokens=tokens)), now=NOW + 9)
