@@ -30,6 +30,7 @@ import hostmesh.testing.strategies_events as events
 import hostmesh.testing.strategies_faults as faults
 import hostmesh.testing.strategies_jobs as jobs
 import hostmesh.testing.strategies_node as node
+import hostmesh.testing.strategies_sessions as sessions
 import hostmesh.testing.strategies_watch as watch
 from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.criteria import HostCriteria
@@ -68,6 +69,7 @@ from hostmesh.discovery.topology import (
 )
 from hostmesh.discovery.view import HostView, ProbeResult, Readiness
 from hostmesh.errors import StatusCode, UsageError
+from hostmesh.identity.structs import Receipt, SessionAuthorization
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.engine import (
     ChatMessage,
@@ -119,6 +121,9 @@ from hostmesh.rpc.method import Cardinality, Method
 from hostmesh.rpc.retry import RetryPolicy
 from hostmesh.sessions.admission import AdmissionPolicy
 from hostmesh.sessions.attack import AttackLimits
+from hostmesh.sessions.budget import Budget
+from hostmesh.sessions.client_record import ClientState
+from hostmesh.sessions.client_revocations import RevocationOutcome
 from hostmesh.sessions.deposits import DepositClaim, DepositVerdict
 from hostmesh.sessions.rate import Rate
 from hostmesh.sessions.work import WorkLimit
@@ -141,6 +146,7 @@ _ENUMS: tuple[type[Enum], ...] = (
     AddressOrigin,
     AddressScope,
     Cardinality,
+    ClientState,
     CloseCause,
     DhtManner,
     FinishReason,
@@ -180,6 +186,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         Anchors: choices.anchors,
         AttackLimits: admission.attack_limits,
         BrokenRecord: discovery.broken_records,
+        Budget: sessions.budgets,
         CallContext: node.call_contexts,
         CallLimits: node.call_limits,
         Candidate: discovery.candidates,
@@ -257,12 +264,15 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         QuotedPrice: choices.quoted_prices,
         Throttling: choices.throttlings,
         Readiness: choices.readinesses,
+        Receipt: sessions.receipts,
         Rejection: choices.rejections,
         Relaxation: choices.relaxations,
         Reputation: discovery.reputations,
         RetryPolicy: node.retry_policies,
+        RevocationOutcome: sessions.revocation_outcomes,
         Score: choices.scores,
         ScorePart: choices.score_parts,
+        SessionAuthorization: sessions.session_authorizations,
         Settings: node.settings,
         Slowness: adversaries.slownesses,
         SourceQuery: discovery.source_queries,
