@@ -19,7 +19,7 @@ Then the honest host must have more points than the bad one; as many are a defea
 blacklistings are the shipped code; drawn are the outcomes of jobs, ties and the first turn.
 
 Beside the three strategies stand *bound*, which gives the reviewers at every moment all that the caps allow, for the
-bad host and against the honest one, whatever they would have to say for it: no strategy does better; *alone*, without
+bad host and against the honest one, whatever they would have to say for it; *alone*, without
 any reviewer: what chance does; and *full weight*, a broken formula as a control: each foreign job counts as ours do.
 """
 

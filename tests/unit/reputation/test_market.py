@@ -71,7 +71,7 @@ def test_nor_do_sybils_win_who_earned_all_the_trust_there_is(*, is_ranked: bool,
 
 
 @pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
-def test_nor_could_any_strategy_within_the_caps(*, is_ranked: bool) -> None:
+def test_nor_would_they_with_all_that_the_caps_allow_at_every_moment(*, is_ranked: bool) -> None:
     bound = Market(reviews=(), is_experienced=False, bad_good_per_mille=100, is_ranked=is_ranked, formula=Formula.BOUND)
     assert bound.share_of_wins(5000) >= 0.99
     shipped = market(is_experienced=True, is_ranked=is_ranked, strategy=Strategy.LOUD)
