@@ -379,6 +379,7 @@ class HostManager:
             prices={},
             require_session=sessions.require_session,
             receipts=self._receipts(),
+            clients=self._clients(),
             limits=limits,
             system=self._system,
         )

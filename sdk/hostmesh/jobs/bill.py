@@ -57,6 +57,8 @@ class JobBill:
         self._marks: list[tuple[int, int, bytes]] = []
         self._final: bytes | None = None
         self._cut_state: JobState | None = None
+        self.is_overdue = False
+        """The job ended because the client countersigned no receipt in time."""
         self.ended = trio.Event()
         """The job runs no more."""
 
@@ -211,6 +213,7 @@ class JobBill:
         while not self._room.is_set():
             left_s = ledger.overdue_at(self.job_id) - self.account.monotonic_s()
             if left_s <= 0:
+                self.is_overdue = True
                 raise job_refused("RECEIPT_OVERDUE", "the client countersigned no receipt in time")
             # What another job does may move the time: look again before it.
             with trio.move_on_after(min(left_s, COUNTERSIGN_TIMEOUT_S)):

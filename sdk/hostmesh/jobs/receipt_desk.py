@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Protocol
 
 import trio
 
@@ -17,7 +18,7 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.chain import JobInput, OutputChain, input_sha256
 from hostmesh.receipts.reasons import ReceiptFault, fault
-from hostmesh.receipts.receipt import verify_countersignature
+from hostmesh.receipts.receipt import JobState, verify_countersignature
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.receipts.terms import JobTerms, SessionTerms
 from hostmesh.rpc.context import CallContext
@@ -32,6 +33,18 @@ END_WAIT_S = 2.0
 """How long a call for a last receipt waits for the job to end: an engine has a second to stop."""
 
 
+class ClientStandings(Protocol):
+    """Remembers how clients pay: ``hostmesh.sessions.client_standing_book.ClientStandingBook``."""
+
+    def paid(self, wallet: bytes, *, cost_micros: int) -> None:
+        """Note a job whose last receipt the client countersigned."""
+        ...
+
+    def overdue(self, wallet: bytes) -> None:
+        """Note a job that ended because the client did not countersign in time."""
+        ...
+
+
 class ReceiptDesk:
     """One a job server.
 
@@ -40,13 +53,23 @@ class ReceiptDesk:
         network: the network's name.
         store: keeps receipts and countersignatures.
         system: clocks.
+        clients: told how clients pay; None = nobody is.
     """
 
-    def __init__(self, *, key: PeerKey, network: str, store: ReceiptStore, system: System) -> None:
+    def __init__(
+        self,
+        *,
+        key: PeerKey,
+        network: str,
+        store: ReceiptStore,
+        system: System,
+        clients: ClientStandings | None = None,
+    ) -> None:
         self._key = key
         self._network = network
         self._store = store
         self._system = system
+        self._clients = clients
         self._accounts: OrderedDict[bytes, SessionAccount] = OrderedDict()
         self._running: dict[bytes, JobBill] = {}
         self._cut: OrderedDict[bytes, JobBill] = OrderedDict()
@@ -90,6 +113,8 @@ class ReceiptDesk:
         """Note that the job of a bill ended, after :meth:`JobBill.close`."""
         self._running.pop(bill.job_id, None)
         bill.account.end(bill.job_id)
+        if bill.is_overdue and self._clients is not None:
+            self._clients.overdue(bill.account.terms.authorization.client)
         if bill.was_cut:
             self._cut[bill.job_id] = bill
             while len(self._cut) > MAX_CUT_JOBS:
@@ -109,6 +134,9 @@ class ReceiptDesk:
         receipt = issued.receipt
         verify_countersignature(receipt, request.signature, network=self._network, signer=issued.signer)
         self._store.put_countersignature(context.session_id, request.job_id, request.sequence, request.signature)
+        # Once a job: the last receipt of one that owes something, when its first countersignature comes.
+        if self._clients is not None and JobState(receipt.state).is_final and not issued.countersignature:
+            self._clients.paid(receipt.client, cost_micros=receipt.cost_micros)
         account = self._accounts.get(context.session_id)
         if account is not None:
             account.wake(account.ledger.acknowledged(request.job_id, receipt.cost_micros, self._system.monotonic_s()))

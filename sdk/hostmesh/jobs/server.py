@@ -37,7 +37,7 @@ from hostmesh.jobs.offer import QUOTE_ID_BYTES, seal_quote
 from hostmesh.jobs.parameters import decode_parameters
 from hostmesh.jobs.quoter import Quoter
 from hostmesh.jobs.reasons import job_refused, to_status
-from hostmesh.jobs.receipt_desk import ReceiptDesk
+from hostmesh.jobs.receipt_desk import ClientStandings, ReceiptDesk
 from hostmesh.jobs.stats import JobOutcome, JobStats
 from hostmesh.jobs.throughput import Throughput
 from hostmesh.jobs.usage import TokenMeter, most_tokens
@@ -75,6 +75,7 @@ class JobServer(JobServiceBase):
         prices: by model id; a model without one is served to nobody.
         require_session: see :data:`hostmesh.jobs.account.RequireSession`.
         receipts: keeps the receipts of all jobs.
+        clients: told how clients pay; None = nobody is.
         limits: slots, queue and times.
         system: clocks and random bytes.
     """
@@ -88,6 +89,7 @@ class JobServer(JobServiceBase):
         prices: Mapping[str, ModelPrice],
         require_session: RequireSession,
         receipts: ReceiptStore,
+        clients: ClientStandings | None = None,
         limits: JobLimits | None = None,
         system: System | None = None,
     ) -> None:
@@ -97,7 +99,7 @@ class JobServer(JobServiceBase):
         self._require_session = require_session
         self._limits = limits or JobLimits()
         self._system = system or System()
-        self._desk = ReceiptDesk(key=key, network=network, store=receipts, system=self._system)
+        self._desk = ReceiptDesk(key=key, network=network, store=receipts, system=self._system, clients=clients)
         self._quoter = Quoter(engine.models(), prices, self._limits)
         self._admission = Admission(self._limits)
         self._throughput = Throughput()
