@@ -548,7 +548,7 @@ async def test_nothing_was_executed_where_nothing_was_sent(autojump_clock: MockC
     other = method(DISCOVERY, "GetRecord", discovery_pb2.GetRecordRequest, discovery_pb2.GetRecordResponse)
     with pytest.raises(ProtocolNotSupportedError) as unknown:
         await pair.client.unary(pair.far.peer_id, other, discovery_pb2.GetRecordRequest(), timeout_s=1.0)
-    assert unknown.value.needed == "/hostmesh/discovery/1.1.0"
+    assert unknown.value.needed == "/hostmesh/discovery/1.2.0"
     pair.far.reachable = False
     with pytest.raises(DialError) as unreachable:
         await pair.ping()
