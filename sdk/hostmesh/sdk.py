@@ -23,6 +23,7 @@ from hostmesh.identity.revocation import verify_revocation
 from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.identity.wallet_source import open_wallet
+from hostmesh.job_history import JobHistory
 from hostmesh.jobs.client import JobManager
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.network import Network
@@ -30,6 +31,8 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.node_runner import NodeRunner
 from hostmesh.node_stack import NodeStack, SourceFactory
 from hostmesh.nursery import open_own_nursery
+from hostmesh.receipts.counting import TokenCounter
+from hostmesh.reputation.history import HostHistory
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.rpc.shapes import ServiceBase
@@ -56,6 +59,7 @@ class SDK:
         serve_dht: bool,
         client_interceptors: Sequence[ClientInterceptor],
         server_interceptors: Sequence[ServerInterceptor],
+        tokenizers: Sequence[TokenCounter],
     ) -> None:
         self.settings = loaded.settings
         """The settings as they were read."""
@@ -63,6 +67,7 @@ class SDK:
         self._files = DataFiles(loaded, stores, ephemeral_key=ephemeral_key, system=system)
         self._stores = stores
         self._system = system
+        self._tokenizers = {each.tokenizer_sha256: each for each in tokenizers}
         self._wallet: Wallet | None = None
         self._delegation: session_pb2.Delegation | None = None
         self._binding: OperatorBinding | None = None
@@ -202,8 +207,11 @@ class SDK:
                 peer_id=stack.node.peer_id,
                 network=self.settings.network,
                 receipts=self._files.receipts,
-                outcomes=self.get_discovery_manager(),
+                outcomes=JobHistory(
+                    HostHistory(self._files.reputation, self._files.standings), self.get_discovery_manager()
+                ),
                 is_leaving=lambda: self._stack is not stack,
+                counter_of=self._tokenizers.get,
                 system=self._system,
             )
         return self._jobs
@@ -359,6 +367,7 @@ async def open_sdk(
     serve_dht: bool = False,
     client_interceptors: Sequence[ClientInterceptor] = (),
     server_interceptors: Sequence[ServerInterceptor] = (),
+    tokenizers: Sequence[TokenCounter] = (),
     **overrides: object,
 ) -> AsyncIterator[SDK]:
     """Open hostmesh for the life of the block. No network I/O happens before ``create_node``.
@@ -373,6 +382,7 @@ async def open_sdk(
         serve_dht: answer other nodes' DHT queries, as bootstrap nodes and hosts do.
         client_interceptors: around every call that this node makes, hostmesh's own among them; the first outermost.
         server_interceptors: around every handler of this node, hostmesh's own among them; the first outermost.
+        tokenizers: count again what hosts claim for jobs of their models; without one, bytes bound it.
         **overrides: settings by name; they beat the environment and the configuration file.
 
     Yields:
@@ -399,6 +409,7 @@ async def open_sdk(
                 serve_dht=serve_dht,
                 client_interceptors=client_interceptors,
                 server_interceptors=server_interceptors,
+                tokenizers=tokenizers,
             )
             try:
                 yield sdk

@@ -40,11 +40,15 @@ class HostLists:
         """Count an outcome that the host caused; pause the host, or end the row of its failures. Raises StoreError."""
         reputation = self._reputation.record_outcome(peer_id, good=good)
         self._standings.record_outcome(peer_id, good=good)
+        self.note_outcome(peer_id, good=good)
+        return reputation
+
+    def note_outcome(self, peer_id: PeerId, *, good: bool) -> None:
+        """Measure a host anew that failed, and tell of an outcome that was counted elsewhere."""
         if not good:
             self._forget(peer_id)
         if self._events:
             self._events.tell(OutcomeRecorded(at_s=trio.current_time(), peer_id=peer_id, good=good))
-        return reputation
 
     def blacklist(self, peer_or_wallet: str, reason: str, ttl_s: float | None) -> None:
         """See :meth:`hostmesh.discovery.manager.DiscoveryManager.blacklist`."""

@@ -39,7 +39,7 @@ from hostmesh.discovery.view import ReputationLike
 from hostmesh.discovery.watch import HostWatch
 from hostmesh.errors import ConfigError
 from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventWatch
-from hostmesh.net.peer_id import parse_peer_id
+from hostmesh.net.peer_id import PeerId, parse_peer_id
 from hostmesh.system import System
 from hostmesh.v1 import discovery_pb2 as pb
 
@@ -292,6 +292,10 @@ class DiscoveryManager(NodeDoor):
             StoreError: it could not be written.
         """
         return self._lists.record_outcome(parse_peer_id(peer_id), good=good)
+
+    def note_outcome(self, peer_id: PeerId, *, good: bool) -> None:
+        """Act on an outcome that is in the books already: what :meth:`record_outcome` does besides counting."""
+        self._lists.note_outcome(peer_id, good=good)
 
     def blacklist(self, peer_or_wallet: str, reason: str = "", ttl_s: float | None = None) -> None:
         """Never choose a host, or any host of a wallet (``0x...``). Kept across restarts; beats :meth:`prefer`.

@@ -12,6 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -33,6 +34,7 @@ from hostmesh.jobs.offer import QuoteOffer, open_quote
 from hostmesh.jobs.parameters import check_parameters, encode_parameters
 from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
 from hostmesh.jobs.transcript import Transcript
+from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.chain import SALT_BYTES
@@ -83,10 +85,10 @@ class OpenSession(SigningSession, Protocol):
 
 
 class OutcomeBook(Protocol):
-    """Where outcomes of hosts go (:class:`hostmesh.reputation.book.ReputationBook`)."""
+    """Where outcomes of hosts go."""
 
-    def record_outcome(self, peer_id: PeerId, *, good: bool) -> object:
-        """Count one outcome.
+    def record_job(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> object:
+        """Take in what a job says of its host; ``detail`` is for people.
 
         Raises:
             StoreError: it could not be written.
@@ -188,10 +190,10 @@ class JobManager:
         except RpcError as error:
             refused = from_status(error, accepted=False, delivered=False)
             if refused.reason in HOST_CAUSED:
-                self._record(peer_id, good=False)
+                self._record(peer_id, JobVerdict.FAILED, refused.reason)
             raise refused from error
-        except RemoteProtocolError:
-            self._record(peer_id, good=False)
+        except RemoteProtocolError as error:
+            self._record(peer_id, JobVerdict.PROTOCOL_BROKEN, error.message)
             raise
 
     @asynccontextmanager
@@ -263,7 +265,7 @@ class JobManager:
                     Transcript(offer, wire),
                     offer,
                     countersigner=signs,
-                    record=lambda good: self._record(session.peer_id, good=good),
+                    record=partial(self._record, session.peer_id),
                 )
                 await job.wait_accepted()
                 try:
@@ -325,15 +327,17 @@ class JobManager:
             self._spending.popitem(last=False)
         return spending
 
-    def _record(self, peer_id: PeerId, *, good: bool) -> None:
+    def _record(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> None:
         is_own_doing = self._is_leaving is not None and self._is_leaving()
-        if self._outcomes is None or (is_own_doing and not good):
+        if self._outcomes is None or (is_own_doing and not verdict.is_good):
             return
         try:
-            self._outcomes.record_outcome(peer_id, good=good)
+            self._outcomes.record_job(peer_id, verdict, detail)
         except StoreError as error:
             # The job's own end matters more than its entry in the book.
-            logger.warning("outcome not recorded: %s", error.message, extra={"peer_id": peer_id, "good": good})
+            logger.warning(
+                "outcome not recorded: %s", error.message, extra={"peer_id": peer_id, "verdict": verdict.value}
+            )
 
 
 def _session_terms(session: OpenSession, network: str) -> SessionTerms:

@@ -106,7 +106,13 @@ class Countersigner:
         self._pieces = 0
         self._charged_micros = 0
         self._is_refused = False
+        self._has_proof = False
         self._is_settled = False
+
+    @property
+    def has_proof(self) -> bool:
+        """Whether a receipt was refused whose lie can be shown to anybody."""
+        return self._has_proof
 
     @property
     def last(self) -> Receipt | None:
@@ -139,6 +145,7 @@ class Countersigner:
         verdict = self._audit.receipt(envelope, now=self._unix_s())
         if isinstance(verdict, Refuse):
             self._is_refused = True
+            self._has_proof = verdict.proof is not None
             self._book.put_refused(envelope, verdict, network=self._audit.network)
             raise ReceiptError(verdict.message, reason=verdict.reason.value)
         receipt = verdict.signed.receipt

@@ -13,6 +13,7 @@ from hostmesh.jobs.offer import QuoteOffer
 from hostmesh.jobs.reasons import HOST_CAUSED, from_status
 from hostmesh.jobs.transcript import Accepted, Completed, EmbeddingResult, ReceiptIssued, TextDelta, Transcript
 from hostmesh.jobs.usage import Usage
+from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.net.peer_id import PeerId
 from hostmesh.v1 import job_pb2
 
@@ -41,7 +42,7 @@ class Job:
         offer: QuoteOffer,
         *,
         countersigner: Countersigner,
-        record: Callable[[bool], None],
+        record: Callable[[JobVerdict, str], None],
     ) -> None:
         self._responses = responses
         self._transcript = transcript
@@ -124,7 +125,7 @@ class Job:
                     self._completed = event
                 case None:
                     self._is_done = True
-                    self._record(True)
+                    self._record(JobVerdict.FINISHED, "")
         raise StopAsyncIteration
 
     async def read_text(self) -> str:
@@ -202,7 +203,11 @@ class Job:
         self._error = error
         # Of a job that its caller left, only a host that lies is held against it.
         if is_bad and (not self._is_left or isinstance(error, RemoteProtocolError)):
-            self._record(False)
+            verdict = JobVerdict.FAILED
+            if isinstance(error, RemoteProtocolError):
+                is_proven = self._countersigner.has_proof
+                verdict = JobVerdict.FALSE_RECEIPT if is_proven else JobVerdict.PROTOCOL_BROKEN
+            self._record(verdict, error.message)
         if cause is not None:
             raise error from cause
         raise error

@@ -27,6 +27,7 @@ from hostmesh.jobs.engine import (
 )
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
+from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.model_kind import ModelKind
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
@@ -280,8 +281,11 @@ class Book:
 
     outcomes: list[tuple[PeerId, bool]] = field(default_factory=list)
 
-    def record_outcome(self, peer_id: PeerId, *, good: bool) -> None:
-        self.outcomes.append((peer_id, good))
+    verdicts: list[JobVerdict] = field(default_factory=list)
+
+    def record_job(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> None:
+        self.outcomes.append((peer_id, verdict.is_good))
+        self.verdicts.append(verdict)
 
 
 @dataclass

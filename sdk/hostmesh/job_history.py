@@ -1,0 +1,38 @@
+"""What jobs tell of hosts, as evidence for their reputation and for who is chosen next."""
+
+from __future__ import annotations
+
+from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.jobs.verdict import JobVerdict
+from hostmesh.net.peer_id import PeerId
+from hostmesh.reputation.evidence import Evidence, EvidenceKind
+from hostmesh.reputation.history import HostHistory
+
+_KINDS = {
+    JobVerdict.FINISHED: EvidenceKind.JOB_FINISHED,
+    JobVerdict.FAILED: EvidenceKind.JOB_FAILED,
+    JobVerdict.PROTOCOL_BROKEN: EvidenceKind.PROTOCOL_BROKEN,
+    JobVerdict.FALSE_RECEIPT: EvidenceKind.FALSE_RECEIPT,
+}
+
+
+class JobHistory:
+    """Takes verdicts of jobs to the books.
+
+    Args:
+        history: keeps evidence.
+        discovery: measures a host anew that failed, and tells of the outcome.
+    """
+
+    def __init__(self, history: HostHistory, discovery: DiscoveryManager) -> None:
+        self._history = history
+        self._discovery = discovery
+
+    def record_job(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> None:
+        """Take in what a job says of its host.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        self._history.record(peer_id, Evidence(kind=_KINDS[verdict], detail=detail))
+        self._discovery.note_outcome(peer_id, good=verdict.is_good)
