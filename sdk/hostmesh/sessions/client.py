@@ -375,9 +375,9 @@ class SessionManager:
         except SessionError as error:
             self._end(record, error.reason)
             raise
-        if record.state is ClientState.CLOSED:
-            # The host's binding was revoked, or the delegation, while the answer was under way.
-            raise over(record.end_reason, "the session was ended here before the host granted it")
+        if record.state not in (ClientState.PENDING, ClientState.ACTIVE):
+            # It was closed, or the host's binding or the delegation revoked, while the answer was under way.
+            raise over(record.end_reason or Reason.SESSION_CLOSED, "the session was ended here meanwhile")
         if is_new:
             self._book.activate(record, grant, envelope)
         return Session(self._caller, self._book, record, self._wallet, self._network)

@@ -237,6 +237,16 @@ async def test_a_revocation_ends_the_sessions_and_opens_none(world: World) -> No
     assert await revoke(world, request, world.client.peer_id) == 0
 
 
+async def test_a_revocation_of_a_delegation_in_use_outlives_the_host(world: World, tmp_path: Any) -> None:
+    world.path = tmp_path / "sessions.sqlite3"
+    world.restart()
+    delegation = world.delegation(KEY)
+    await opened(world, delegation, spending_limit_micros=1_000)
+    await revoke(world, revocation_of(world, delegation))
+    world.restart()
+    assert await refusal(world, delegation, spending_limit_micros=1_000) == "DELEGATION_REVOKED"
+
+
 async def test_a_revocation_that_came_first_holds(world: World, tmp_path: Any) -> None:
     world.path = tmp_path / "sessions.sqlite3"
     world.restart()

@@ -272,6 +272,24 @@ async def test_a_session_that_was_ended_while_its_grant_was_under_way_is_not_use
     assert manager.resumable() == []
 
 
+@pytest.mark.parametrize("is_closed", [False, True], ids=["binding revoked", "closed"])
+async def test_a_session_that_ends_while_it_is_resumed_is_not_used(is_closed: bool, world: World) -> None:
+    manager = world.manager()
+    session = await start(manager, world)
+
+    def after(method: Any, response: Any) -> Any:
+        if method.name == "Authorize" and is_closed:
+            manager._book.end(session._record, ClientState.CLOSING)
+        elif method.name == "Authorize":
+            manager.end_sessions_of(world.host.peer_id, world.operator.address_bytes)
+        return response
+
+    world.after = after
+    with pytest.raises(SessionError) as caught:
+        await manager.resume(session.session_id)
+    assert caught.value.reason == ("SESSION_CLOSED" if is_closed else "BINDING_REVOKED")
+
+
 # --- the budget ---
 
 
