@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +161,28 @@ def test_it_is_kept_seen_by_others_and_forgiven(world: World) -> None:
     assert not again.unblacklist(A)
     assert other.suspension(A) is None
     assert world.open().suspension(A) is None
+
+
+def test_a_file_of_before_keeps_its_listings_and_pauses(world: World) -> None:
+    with sqlite3.connect(world.path) as database:
+        database.execute(
+            "CREATE TABLE listings (name TEXT NOT NULL, is_blacklisting INTEGER NOT NULL, priority INTEGER, "
+            "reason TEXT NOT NULL, since_unix_s REAL NOT NULL, until_unix_s REAL, "
+            "PRIMARY KEY (name, is_blacklisting)) STRICT, WITHOUT ROWID"
+        )
+        database.execute(
+            "CREATE TABLE cooldowns (peer_id TEXT PRIMARY KEY, failures INTEGER NOT NULL, "
+            "failed_at_unix_s REAL NOT NULL) STRICT, WITHOUT ROWID"
+        )
+        database.execute("INSERT INTO listings VALUES (?, 1, NULL, 'slow', ?, NULL)", (B, world.now))
+        database.execute("INSERT INTO cooldowns VALUES (?, 4, ?)", (A, world.now))
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    book = world.open()
+    assert book.of(B, WALLET).barred == "blacklisted: slow"
+    assert book.of(A, WALLET).barred == "paused after 4 failures, for 120 s more"
+    fail(book)
+    assert book.of(A, WALLET).barred == "blacklisted for 600 s more: 5 failures in a row"
 
 
 def test_a_clock_that_was_set_back_does_not_blacklist_for_ever(world: World) -> None:
