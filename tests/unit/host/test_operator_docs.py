@@ -49,7 +49,9 @@ def test_the_example_file_loads(tmp_path: Path) -> None:
 
 
 def test_every_option_on_the_page_exists(help_of: Callable[[str], str]) -> None:
-    known = "".join(help_of(command) for command in ("start", "update", "bind", "revoke", "status", "register", "withdraw"))
+    known = "".join(
+        help_of(command) for command in ("start", "update", "bind", "revoke", "status", "register", "withdraw")
+    )
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) - {"--batch-size"}:
         assert option in known, option
 
