@@ -237,7 +237,7 @@ def _decode(document: Any) -> pb.Delegation:
     if document["version"] != _FILE_VERSION:
         raise ValueError("a delegation of another version")
     if not isinstance(document["model_ids"], list):
-        raise ValueError("one text is no list of models")  # its letters would be
+        raise TypeError("one text is no list of models")  # its letters would be
     return pb.Delegation(
         owner=parse_address(document["owner"]),
         delegate=parse_address(document["delegate"]),
