@@ -11,25 +11,15 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
 
 from hostmesh.canaries.canary import Canary
-from hostmesh.canaries.comparison import agreement
-from hostmesh.canaries.evidence import (
-    MIN_QUORUM,
-    WINDOW,
-    Calibration,
-    CanaryEvidence,
-    Observation,
-    ReferenceObservation,
-    observe_quorum,
-    warmth_of,
-    weigh,
-)
+from hostmesh.canaries.comparison import MIN_QUORUM, agreement, quorum_agreement
+from hostmesh.canaries.evidence import WINDOW, Calibration, CanaryEvidence, Observation, warmth_of, weigh
 from hostmesh.canaries.plan import MAX_HOSTS, CanaryPlan
 from hostmesh.canaries.traffic import JobShape
 from hostmesh.errors import HostmeshError, UsageError
@@ -39,7 +29,7 @@ logger = logging.getLogger("hostmesh.canaries")
 
 MAX_AT_ONCE = 4
 """Canaries under way. One that falls due meanwhile is dropped: later it would come at a time that tells."""
-MAX_QUORUM = 8
+MAX_QUORUM = 7
 _ENTROPY_BYTES = 32
 
 Messages = Sequence[tuple[str, str]]
@@ -76,11 +66,6 @@ class Reference(Protocol):
     either is then right, and what is left tells more.
     """
 
-    @property
-    def calibration(self) -> Calibration:
-        """How far honest engines agree with it."""
-        ...
-
     async def __call__(self, request: CanaryRequest) -> Sequence[str]:
         """Return the whole answer in each setting, one or more.
 
@@ -94,7 +79,7 @@ class Quorum(Protocol):
     """Names other hosts of a model, of other operators than the host's and each other's."""
 
     def __call__(self, peer_id: str, model_id: str) -> Sequence[str]:
-        """Return their peer ids; fewer than two = no quorum now."""
+        """Return their peer ids; fewer than three = no quorum now."""
         ...
 
 
@@ -120,6 +105,8 @@ class CanaryChecker:
         run_job: runs a job at a host.
         reference: the client's own engine; None = ``quorum`` is asked.
         quorum: names other hosts; None = ``reference`` is asked. Exactly one of the two is given.
+        calibrations: by model id, how far honest engines agree with the reference; a host of another model gets no
+            canaries.
         book: gets the evidence.
         system: clock and random bytes.
 
@@ -134,6 +121,7 @@ class CanaryChecker:
         run_job: JobRunner,
         reference: Reference | None = None,
         quorum: Quorum | None = None,
+        calibrations: Mapping[str, Calibration],
         book: EvidenceBook,
         system: System,
     ) -> None:
@@ -145,6 +133,7 @@ class CanaryChecker:
         self._run_job = run_job
         self._reference = reference
         self._quorum = quorum
+        self._calibrations = calibrations
         self._book = book
         self._system = system
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
@@ -163,6 +152,8 @@ class CanaryChecker:
             shape: the job's.
             system_prompt: the job's, if it has one; see :class:`~hostmesh.canaries.plan.CanaryPlan`.
         """
+        if model_id not in self._calibrations:
+            return
         host = self._hosts.get(peer_id)
         if host is None or host.model_id != model_id:
             self._hosts[peer_id] = _Host(model_id)
@@ -224,30 +215,40 @@ class CanaryChecker:
         host.observations.append(observation)
         if len(host.observations) >= WINDOW:
             window, host.observations = host.observations, []
-            calibration = None if self._reference is None else self._reference.calibration
-            self._book.record_canaries(
-                weigh(window, peer_id=canary.peer_id, model_id=host.model_id, calibration=calibration)
+            evidence = weigh(
+                window,
+                peer_id=canary.peer_id,
+                calibration=self._calibrations[host.model_id],
+                reference="the reference" if self._quorum is None else "most of a quorum",
             )
+            self._book.record_canaries(evidence)
 
     async def _observe(self, host: _Host, canary: Canary) -> Observation | None:
         answer = await self._run_job(canary.peer_id, _request(host, canary, canary.messages_for(canary.peer_id)))
         self._plan.answered(canary, answer, now_s=self._system.monotonic_s(), entropy=self._entropy())
         self._wake()
+        warmth = warmth_of(canary.shape.temperature)
         if self._reference is not None:
             expected = await self._reference(_request(host, canary, canary.messages_for_reference()))
-            return ReferenceObservation(
-                warmth=warmth_of(canary.shape.temperature), agreement=agreement(answer, expected)
-            )
+            return Observation(warmth=warmth, agreement=agreement(answer, expected))
+        others = await self._ask_quorum(host, canary)
+        if len(others) < MIN_QUORUM:
+            return None
+        odd = len(others) - (len(others) + 1) % 2
+        return Observation(warmth=warmth, agreement=quorum_agreement(answer, others[:odd]))
+
+    async def _ask_quorum(self, host: _Host, canary: Canary) -> list[str]:
+        """Return the answers of the others, one after the other; who fails is left out."""
         assert self._quorum is not None
-        others: list[str] = []
+        answers: list[str] = []
         for peer_id in tuple(self._quorum(canary.peer_id, host.model_id))[:MAX_QUORUM]:
             if peer_id == canary.peer_id:
                 continue
             try:
-                others.append(await self._run_job(peer_id, _request(host, canary, canary.messages_for(peer_id))))
+                answers.append(await self._run_job(peer_id, _request(host, canary, canary.messages_for(peer_id))))
             except HostmeshError as error:
                 logger.info("%s of a quorum gave nothing: %s", peer_id, error)
-        return observe_quorum(answer, others) if len(others) >= MIN_QUORUM else None
+        return answers
 
     def _entropy(self) -> bytes:
         return self._system.random_bytes(_ENTROPY_BYTES)

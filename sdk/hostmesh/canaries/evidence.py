@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from hostmesh.canaries.comparison import Agreement, Comparison, Stratum, agreement, compare
+from hostmesh.canaries.comparison import Agreement, Comparison, Stratum, compare
 
 WINDOW = 60
 """Observations that one piece of evidence is made of. Windows do not overlap, so that looking again and again at the
@@ -21,8 +21,6 @@ prompts and not of the user's."""
 STATED_FALSE_POSITIVE_PPM = 10_000
 """The stated rate at which windows of honest engines speak against them, in a million: 1 %, the bound that the measured
 rates keep; see docs/canaries.md."""
-MIN_QUORUM = 2
-"""Other hosts' answers beside the host's own: with one alone nobody can say which of the two deviates."""
 _MILD_TEMPERATURE = 0.5
 
 
@@ -71,39 +69,11 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceObservation:
-    """A canary that the host and the client's own reference answered."""
+class Observation:
+    """A canary that the host and the reference, or a quorum, answered."""
 
     warmth: Warmth
     agreement: Agreement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuorumObservation:
-    """A canary that the host and some other hosts answered: each answer's agreement with those of all the others."""
-
-    host: Agreement
-    others: tuple[Agreement, ...]
-
-
-Observation = ReferenceObservation | QuorumObservation
-
-
-def observe_quorum(answer: str, others: Sequence[str]) -> QuorumObservation:
-    """Return what a quorum's answers to one canary say.
-
-    Args:
-        answer: the host's.
-        others: those of :data:`MIN_QUORUM` or more other hosts.
-
-    >>> [one.characters for one in observe_quorum("yes", ["yep", "yep"]).others]
-    [3, 3]
-    """
-    if len(others) < MIN_QUORUM:
-        raise ValueError(f"a quorum has {MIN_QUORUM} other hosts or more")
-    answers = (answer, *others)
-    seen = [agreement(mine, [*answers[:place], *answers[place + 1 :]]) for place, mine in enumerate(answers)]
-    return QuorumObservation(host=seen[0], others=tuple(seen[1:]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,39 +122,23 @@ class CanaryEvidence:
 
 
 def weigh(
-    observations: Iterable[Observation], *, peer_id: str, model_id: str, calibration: Calibration | None
+    observations: Iterable[Observation], *, peer_id: str, calibration: Calibration, reference: str
 ) -> CanaryEvidence:
     """Return the evidence of one window.
 
     Args:
-        observations: all of one kind.
+        observations: the window.
         peer_id: the host's.
-        model_id: what it says it runs.
-        calibration: of the reference; None = the observations are a quorum's, which carries its own.
+        calibration: of the model that the host says it runs.
+        reference: what the answers were held against, in words.
 
-    Raises:
-        ValueError: observations of another kind than the calibration is for.
-
-    Cost: O(calibrated engines * values).
+    Cost: O(calibrated engines * n log n).
     """
     seen = list(observations)
-    if calibration is None:
-        quorum = [one for one in seen if isinstance(one, QuorumObservation)]
-        if len(quorum) != len(seen):
-            raise ValueError("observations against a reference need its calibration")
-        found = compare(Stratum(host=(one.host,), pool=one.others) for one in quorum)
-        reference = "other hosts"
-    else:
-        own = [one for one in seen if isinstance(one, ReferenceObservation)]
-        if len(own) != len(seen):
-            raise ValueError("a quorum's observations take no calibration")
-        found = max(
-            (_compare_with(own, engine) for engine in calibration.engines.values()), key=lambda one: one.p_value
-        )
-        reference = "the reference"
+    found = max((_compare_with(seen, engine) for engine in calibration.engines.values()), key=lambda one: one.p_value)
     return CanaryEvidence(
         peer_id=peer_id,
-        model_id=model_id,
+        model_id=calibration.model_id,
         reference=reference,
         n=found.n,
         parted=found.parted,
@@ -194,9 +148,7 @@ def weigh(
     )
 
 
-def _compare_with(
-    observations: Sequence[ReferenceObservation], engine: Mapping[Warmth, Sequence[Agreement]]
-) -> Comparison:
+def _compare_with(observations: Sequence[Observation], engine: Mapping[Warmth, Sequence[Agreement]]) -> Comparison:
     return compare(
         Stratum(host=[one.agreement for one in observations if one.warmth is warmth], pool=pool)
         for warmth, pool in engine.items()

@@ -26,7 +26,7 @@ from hostmesh.canaries.draws import Draws
 
 MAX_JOBS = 128
 """Real jobs that are remembered of a host; what came before them no longer counts."""
-MIN_JOBS = 8
+MIN_JOBS = 32
 """A host that has had fewer gets no canary: there is no traffic to be like."""
 MAX_TURNS = 16
 """Of a conversation that is copied; later ones are not."""
@@ -34,6 +34,10 @@ LENGTH_JITTER = 0.1
 """A canary's length is that of a real job, by up to this part more or less."""
 _OVERLAPPING_PART = 0.1
 _BLUR_NEIGHBOURS = 4
+_MAX_EXPONENT = 12.0
+_TAIL_POWER = 0.4
+"""Beyond the longest gap that is known, gaps longer than t are as many as t to the minus this. Chosen here: users who
+pause have far longer gaps than they had so far, others have hardly any."""
 
 Setting = tuple[str, float | int | str | tuple[str, ...]]
 """A parameter of a job and its value."""
@@ -193,19 +197,19 @@ class Traffic:
 def time_of_hazard(gaps: Iterable[Gap], hazard: float) -> float | None:
     """Return the time at which the cumulative hazard of a beginning reaches a value.
 
-    It grows by 1/(gaps at least as long, and one) at each gap that ended with a beginning, linearly in between. What it
-    does beyond the longest of them is not known.
+    It grows by 1/(gaps at least as long, and one) at each gap that ended with a beginning, linearly in between, and
+    beyond the longest of them with the logarithm of time.
 
     Args:
         gaps: seconds, and whether a conversation began at the end.
         hazard: 0 or more.
 
     Returns:
-        None = not within the gaps that are known.
+        None = at no time: no gap is known that ended with a beginning after a while.
 
     >>> gaps = [(1.0, True), (2.0, False), (3.0, True)]
-    >>> time_of_hazard(gaps, 0.25), time_of_hazard(gaps, 0.5), time_of_hazard(gaps, 1.0)
-    (1.0, 2.0, None)
+    >>> time_of_hazard(gaps, 0.25), time_of_hazard(gaps, 0.5), round(time_of_hazard(gaps, 1.0), 1)
+    (1.0, 2.0, 5.6)
     """
     ordered = sorted(gaps)
     passed, at = 0.0, 0.0
@@ -216,7 +220,8 @@ def time_of_hazard(gaps: Iterable[Gap], hazard: float) -> float | None:
         if passed + step >= hazard:
             return at + (hazard - passed) / step * (gap - at)
         passed, at = passed + step, gap
-    return None
+    exponent = (hazard - passed) / _TAIL_POWER
+    return at * math.exp(exponent) if at > 0.0 and exponent < _MAX_EXPONENT else None
 
 
 def blurred(values: Sequence[int], draws: Draws, chosen: int) -> int:

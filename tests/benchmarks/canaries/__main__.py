@@ -10,12 +10,12 @@ import argparse
 import json
 from typing import Any
 
-from tests.benchmarks.canaries.evaluate import evaluate, read_recordings
+from tests.benchmarks.canaries.evaluate import MODEL_ID, calibrate, evaluate, read_recordings
 from tests.benchmarks.canaries.guessing import measure
 from tests.benchmarks.canaries.traffic import KINDS
 
-USERS = 16
-JOBS = 400
+USERS = 48
+JOBS = 300
 
 
 def figures() -> dict[str, Any]:
@@ -23,6 +23,19 @@ def figures() -> dict[str, Any]:
     return {
         "comparison": evaluate(read_recordings()),
         "guessing": {kind: measure(kind, users=USERS, jobs=JOBS) for kind in KINDS},
+    }
+
+
+def calibrations() -> dict[str, Any]:
+    """Return the shipped calibrations as their file has them."""
+    engines = calibrate(read_recordings()).engines
+    return {
+        MODEL_ID: {
+            engine: {
+                warmth.value: [[one.characters, one.parted] for one in values] for warmth, values in strata.items()
+            }
+            for engine, strata in engines.items()
+        }
     }
 
 
@@ -37,7 +50,7 @@ def table(found: dict[str, Any]) -> str:
         rates = "  ".join(f"{value:5.3f}" for value in row["spoken_against_by_warmth"].values())
         lines.append(
             f"{name:17} {row['generations']:4}  {means}   {row['spoken_against']:5.3f}   {rates}"
-            f"  {row['spoken_against_by_quorum']:5.3f}"
+            f"  {row['spoken_against_by_quorum']['honest']:5.3f}  {row['spoken_against_by_quorum']['with_a_liar']:5.3f}"
         )
     for kind, seen in found["guessing"].items():
         lines.append(f"{kind}: {seen['canaries']} canaries among {seen['jobs']} jobs")
@@ -49,9 +62,13 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="as docs/measurements/canaries.json has them")
-    as_json = parser.parse_args().json
+    parser.add_argument("--calibration", action="store_true", help="what the SDK ships, as JSON")
+    arguments = parser.parse_args()
+    if arguments.calibration:
+        print(json.dumps(calibrations()))
+        return
     found = figures()
-    print(json.dumps(found, indent=1) if as_json else table(found))
+    print(json.dumps(found, indent=1) if arguments.json else table(found))
 
 
 if __name__ == "__main__":

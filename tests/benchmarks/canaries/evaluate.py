@@ -13,16 +13,14 @@ from dataclasses import dataclass
 
 from tests.benchmarks.canaries.jobs import CALIBRATION, COUNTS, RECORDINGS, TEST, RecordedJob, read_jobs
 
-from hostmesh.canaries.comparison import Agreement, agreement
+from hostmesh.canaries.comparison import Agreement, agreement, quorum_agreement
 from hostmesh.canaries.evidence import (
     ACCUSING_P_VALUE,
     WINDOW,
     Calibration,
     CanaryEvidence,
-    QuorumObservation,
-    ReferenceObservation,
+    Observation,
     Warmth,
-    observe_quorum,
     warmth_of,
     weigh,
 )
@@ -30,8 +28,8 @@ from hostmesh.canaries.evidence import (
 DRAWS = 1000
 SEED = 7
 MODEL_ID = "smollm2-135m-instruct"
-REFERENCES = ("reference", "reference_2")
-"""The client's own engine in two settings: flash attention and a 16-bit cache, and neither."""
+REFERENCES = ("reference",)
+"""The client's own engine: in one setting."""
 CALIBRATED = ("honest_attention",)
 """The honest engines whose agreement makes the calibration: those that are not bit-exact with the reference."""
 HONEST = ("honest_batch", "honest_threads", "honest_attention")
@@ -39,8 +37,12 @@ DETECTED = ("q4_0", "noise_2", "noise_10", "other_model")
 REPORTED = ("q8_0", "noise_0_5")
 HONEST_PARTS = (0.1, 0.25, 0.5)
 """Of its jobs, for which a host runs the true model because it suspects a canary."""
-QUORUM = ("reference", "reference_2", "honest_attention")
-"""The engines of the other hosts, where a quorum is asked; two of them where the host's own is among them."""
+QUORUMS = {
+    "honest": ("reference", "reference", "honest_attention"),
+    "with_a_liar": ("reference", "honest_attention", "q4_0"),
+}
+"""What the other hosts run, where a quorum is asked; two of the reference's setting give the same answers. Where the
+host's own engine is one of them the reference stands in, so that nobody is compared with himself."""
 
 Agree = Callable[[str, Sequence[str]], Agreement]
 
@@ -84,10 +86,10 @@ def calibrate(recordings: Recordings, *, agree: Agree = agreement) -> Calibratio
     return Calibration(model_id=MODEL_ID, engines=engines)
 
 
-def observations(recordings: Recordings, variant: str, *, agree: Agree = agreement) -> dict[str, ReferenceObservation]:
+def observations(recordings: Recordings, variant: str, *, agree: Agree = agreement) -> dict[str, Observation]:
     """Return what each canary of the test part says of a variant."""
     return {
-        job_id: ReferenceObservation(
+        job_id: Observation(
             warmth=warmth_of(recordings.jobs[job_id].temperature),
             agreement=agree(recordings.answers[variant][job_id], recordings.expected(job_id)),
         )
@@ -96,8 +98,8 @@ def observations(recordings: Recordings, variant: str, *, agree: Agree = agreeme
 
 
 def rate_against(
-    seen: Sequence[ReferenceObservation] | Sequence[QuorumObservation],
-    calibration: Calibration | None,
+    seen: Sequence[Observation],
+    calibration: Calibration,
     *,
     draws: int = DRAWS,
     window: int = WINDOW,
@@ -108,22 +110,20 @@ def rate_against(
     return sum(_window(source.sample(seen, window), calibration).speaks_against for _ in range(draws)) / draws
 
 
-def _window(
-    seen: Sequence[ReferenceObservation] | Sequence[QuorumObservation], calibration: Calibration | None
-) -> CanaryEvidence:
-    return weigh(seen, peer_id="host", model_id=MODEL_ID, calibration=calibration)
+def _window(seen: Sequence[Observation], calibration: Calibration) -> CanaryEvidence:
+    return weigh(seen, peer_id="host", calibration=calibration, reference="the reference")
 
 
-def quorum_observations(recordings: Recordings, variant: str, quorum: Sequence[str]) -> list[QuorumObservation]:
+def quorum_observations(recordings: Recordings, variant: str, quorum: Sequence[str]) -> list[Observation]:
     """Return what each canary of the test part says of a variant when a quorum is asked."""
-    ids = [
-        job_id
-        for job_id in recordings.test_ids(variant)
-        if all(job_id in recordings.answers[member] for member in quorum)
-    ]
     return [
-        observe_quorum(recordings.answers[variant][job_id], [recordings.answers[member][job_id] for member in quorum])
-        for job_id in ids
+        Observation(
+            warmth=warmth_of(recordings.jobs[job_id].temperature),
+            agreement=quorum_agreement(
+                recordings.answers[variant][job_id], [recordings.answers[member][job_id] for member in quorum]
+            ),
+        )
+        for job_id in recordings.test_ids(variant)
     ]
 
 
@@ -142,11 +142,16 @@ def evaluate_variant(recordings: Recordings, variant: str, *, draws: int = DRAWS
         "spoken_against_by_warmth": {
             warmth.value: rate_against(by_warmth[warmth], calibration, draws=draws // 5) for warmth in Warmth
         },
-        "spoken_against_by_quorum": rate_against(
-            quorum_observations(recordings, variant, [member for member in QUORUM if member != variant]),
-            None,
-            draws=draws // 5,
-        ),
+        "spoken_against_by_quorum": {
+            name: rate_against(
+                quorum_observations(
+                    recordings, variant, ["reference" if member == variant else member for member in quorum]
+                ),
+                calibration,
+                draws=draws // 5,
+            )
+            for name, quorum in QUORUMS.items()
+        },
     }
 
 

@@ -4,7 +4,8 @@ The host runs the plan's code itself, and so has as much labelled traffic of eac
 classifier is trained on users that are not those it is measured on. It is the log-likelihood ratio over ten bins (of
 equal counts in the training set), the best there is for one number so coarsely seen; *all* adds those of all features,
 as if they were independent. What is measured is the area under the ROC curve (AUC): the chance that a canary looks more
-like one than a user's job does; 0.5 = it tells nothing. Its error is Hanley and McNeil's, 1982.
+like one than a user's job does; 0.5 = it tells nothing. Its error counts clients, not jobs, since the jobs of one
+client hang together: N. Obuchowski, "Nonparametric Analysis of Clustered ROC Curve Data", 1997.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from tests.benchmarks.canaries.traffic import Arrival, User
 
@@ -94,45 +97,56 @@ class BinnedRatio:
         return self._ratios[self._bin(value)]
 
 
-def auc(canaries: Sequence[float], users: Sequence[float]) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """A job with its features and the truth."""
+
+    features: dict[str, float]
+    is_canary: bool
+    client: int
+
+
+def auc(scores: Sequence[float], looked: Sequence[Looked]) -> tuple[float, float]:
     """Return the area under the ROC curve and its standard error."""
-    ranked = sorted([(score, True) for score in canaries] + [(score, False) for score in users])
-    wins, below, at = 0.0, 0, 0
-    while at < len(ranked):
-        end = at
-        while end < len(ranked) and ranked[end][0] == ranked[at][0]:
-            end += 1
-        mine = sum(is_canary for _, is_canary in ranked[at:end])
-        theirs = end - at - mine
-        wins += mine * (below + theirs / 2)
-        below += theirs
-        at = end
-    m, n = len(canaries), len(users)
-    area = wins / (m * n)
-    q1, q2 = area / (2 - area), 2 * area * area / (1 + area)
-    variance = (area * (1 - area) + (m - 1) * (q1 - area * area) + (n - 1) * (q2 - area * area)) / (m * n)
-    return area, math.sqrt(max(variance, 0.0))
+    order = sorted(range(len(scores)), key=scores.__getitem__)
+    canaries = sum(one.is_canary for one in looked)
+    users = len(looked) - canaries
+    placed = [0.0] * len(scores)
+    below = {True: 0, False: 0}
+    for _, group in groupby(order, key=scores.__getitem__):
+        same = list(group)
+        mine = sum(looked[at].is_canary for at in same)
+        for at in same:
+            if looked[at].is_canary:
+                placed[at] = (below[False] + (len(same) - mine) / 2) / users
+            else:
+                placed[at] = 1 - (below[True] + mine / 2) / canaries
+        below[True] += mine
+        below[False] += len(same) - mine
+    area = sum(place for place, one in zip(placed, looked, strict=True) if one.is_canary) / canaries
+    pulls: Counter[int] = Counter()
+    for place, one in zip(placed, looked, strict=True):
+        pulls[one.client] += (place - area) / (canaries if one.is_canary else users)
+    clients = len({one.client for one in looked})
+    return area, math.sqrt(sum(pull**2 for pull in pulls.values()) * clients / (clients - 1))
 
 
-Looked = list[tuple[dict[str, float], bool]]
-
-
-def look_at(clients: Iterable[Iterable[Arrival]], *, warm_up: int = 30) -> Looked:
+def look_at(clients: Iterable[Iterable[Arrival]], *, warm_up: int = 50) -> list[Looked]:
     """Return the features of all clients' jobs, with the truth; a client's first jobs are left out."""
-    looked: Looked = []
-    for client in clients:
+    looked: list[Looked] = []
+    for client, arrivals in enumerate(clients):
         memory = Memory()
-        for place, arrival in enumerate(client):
+        for place, arrival in enumerate(arrivals):
             features = memory.look(arrival)
             if place >= warm_up:
-                looked.append((features, arrival.is_canary))
+                looked.append(Looked(features=features, is_canary=arrival.is_canary, client=client))
     return looked
 
 
-def train(looked: Looked) -> dict[str, Callable[[dict[str, float]], float]]:
+def train(looked: Sequence[Looked]) -> dict[str, Callable[[dict[str, float]], float]]:
     """Return a classifier for each feature, and one for all."""
-    labels = [label for _, label in looked]
-    ratios = {name: BinnedRatio([features[name] for features, _ in looked], labels) for name in looked[0][0]}
+    labels = [one.is_canary for one in looked]
+    ratios = {name: BinnedRatio([one.features[name] for one in looked], labels) for name in looked[0].features}
     scores: dict[str, Callable[[dict[str, float]], float]] = {
         name: (lambda features, name=name, ratio=ratio: ratio.score(features[name])) for name, ratio in ratios.items()
     }
@@ -154,8 +168,6 @@ def measure(kind: str, *, users: int, jobs: int) -> dict[str, object]:
     looked = look_at(User(kind, seed).arrivals(jobs) for seed in range(users, 2 * users))
     figures = {}
     for name, score in classifiers.items():
-        canaries = [score(features) for features, is_canary in looked if is_canary]
-        others = [score(features) for features, is_canary in looked if not is_canary]
-        area, error = auc(canaries, others)
+        area, error = auc([score(one.features) for one in looked], looked)
         figures[name] = {"auc": round(area, 4), "error": round(error, 4)}
-    return {"jobs": len(looked), "canaries": sum(is_canary for _, is_canary in looked), "classifiers": figures}
+    return {"jobs": len(looked), "canaries": sum(one.is_canary for one in looked), "classifiers": figures}

@@ -40,12 +40,12 @@ ENGINES: dict[str, Engine] = {
     "honest_attention": Engine(flash_attention=False, calibrated=True),
     "q4_0": Engine(weights="q4_0"),
     "noise_2": Engine(weights="noise_2"),
-    "reference_2": Engine(flash_attention=False, float_cache=True, calibrated=True),
-    "honest_batch": Engine(batch_tokens=512),
     "noise_10": Engine(weights="noise_10"),
+    "honest_batch": Engine(batch_tokens=512),
     "honest_threads": Engine(threads=3),
     "q8_0": Engine(weights="q8_0"),
     "noise_0_5": Engine(weights="noise_0_5"),
+    "reference_2": Engine(flash_attention=False, float_cache=True, calibrated=True),
 }
 """In the order in which they are recorded."""
 

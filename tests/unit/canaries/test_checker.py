@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import trio
@@ -68,6 +69,7 @@ def checker(world: World, *, quorum: Sequence[str] | None = None, rate: float = 
         CanaryPlan(shipped_corpus(), rate=rate, open_words_only=quorum is not None),
         run_job=world.run_job,
         reference=world if quorum is None else None,
+        calibrations={name: replace(world.calibration, model_id=name) for name in (MODEL, "model 0", "model 1")},
         quorum=None if quorum is None else lambda peer_id, model_id: quorum,
         book=world,
         system=System(monotonic_s=trio.current_time, random_bytes=source.randbytes),
@@ -106,7 +108,7 @@ async def run(checking: CanaryChecker, *users: tuple[str, int], system_prompt: s
 
 async def test_a_false_host_gets_evidence_against_it_and_a_true_one_does_not(autojump_clock: object) -> None:
     world = World({"honest": "true", "cheat": "smaller"})
-    await run(checker(world), ("honest", 150), ("cheat", 150))
+    await run(checker(world), ("honest", 190), ("cheat", 190))
     found = {one.peer_id: one for one in world.evidence}
     assert {peer_id: one.speaks_against for peer_id, one in found.items()} == {"honest": False, "cheat": True}
     assert all(one.n == WINDOW for one in world.evidence)
@@ -115,15 +117,16 @@ async def test_a_false_host_gets_evidence_against_it_and_a_true_one_does_not(aut
 
 async def test_canaries_go_to_the_host_that_is_used_and_to_no_other(autojump_clock: object) -> None:
     world = World({"used": "true", "other": "true"})
-    await run(checker(world), ("used", 60), system_prompt="You are the user's own.")
+    await run(checker(world), ("used", 90), system_prompt="You are the user's own.")
     assert len(world.asked) > 20
     assert {peer_id for peer_id, _, _ in world.asked} == {"used"}
     assert all(request.messages[0] == ("system", "You are the user's own.") for _, request, _ in world.asked)
 
 
 async def test_a_quorum_is_asked_after_the_host_and_hears_no_words_of_the_users(autojump_clock: object) -> None:
-    world = World({"cheat": "smaller", "one": "true", "two": "true"})
-    await run(checker(world, quorum=["one", "cheat", "two"]), ("cheat", 150), system_prompt="SECRET")
+    others = {"one": "true", "two": "true", "three": "true"}
+    world = World({"cheat": "smaller", **others})
+    await run(checker(world, quorum=["one", "cheat", "two", "three"]), ("cheat", 190), system_prompt="SECRET")
     assert world.evidence[0].speaks_against
     assert "SECRET" not in str([request.messages for _, request, _ in world.asked])
     first_asked: dict[str, str] = {}
@@ -137,27 +140,40 @@ async def test_a_quorum_is_asked_after_the_host_and_hears_no_words_of_the_users(
         else:
             assert at_s >= answered_s[text], "nobody knows the prompt before the host's answer is there"
     assert set(first_asked.values()) == {"cheat"}
-    assert {peer_id for peer_id, _, _ in world.asked} == {"cheat", "one", "two"}
+    assert {peer_id for peer_id, _, _ in world.asked} == {"cheat", *others}
 
 
-async def test_one_that_lies_in_a_quorum_of_three_accuses_nobody(autojump_clock: object) -> None:
-    world = World({"honest": "true", "one": "true", "two": "true", "liar": "smaller"})
-    await run(checker(world, quorum=["one", "two", "liar"]), ("honest", 150))
-    assert world.evidence
-    assert not any(one.speaks_against for one in world.evidence)
+@pytest.mark.parametrize(("host", "speaks_against"), [("honest", False), ("cheat", True)])
+async def test_one_that_lies_in_a_quorum_of_three_has_no_say(
+    autojump_clock: object, host: str, speaks_against: bool
+) -> None:
+    world = World({"honest": "true", "cheat": "smaller", "one": "true", "two": "true", "liar": "smaller"})
+    await run(checker(world, quorum=["one", "liar", "two"]), (host, 190))
+    assert {one.speaks_against for one in world.evidence} == {speaks_against}
 
 
-async def test_no_quorum_no_evidence(autojump_clock: object) -> None:
-    world = World({"cheat": "smaller", "one": "true"})
-    await run(checker(world, quorum=["one"]), ("cheat", 150))
-    assert world.asked
+async def test_too_few_others_are_no_quorum_and_make_no_evidence(autojump_clock: object) -> None:
+    world = World({"cheat": "smaller", "one": "true", "two": "true", "down": "true"})
+    world.failing.add("down")
+    await run(checker(world, quorum=["one", "two", "down"]), ("cheat", 190))
+    assert len(world.asked) > WINDOW
     assert not world.evidence
+
+
+async def test_a_model_without_a_calibration_gets_no_canaries(autojump_clock: object) -> None:
+    world = World({"host": "true"})
+    checking = checker(world)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        await use(checking, "host", 60, model_id="unknown")
+        nursery.cancel_scope.cancel()
+    assert not world.asked
 
 
 async def test_failed_canaries_are_no_observations_and_end_nothing(autojump_clock: object) -> None:
     world = World({"host": "true"})
     world.failing.add("host")
-    await run(checker(world), ("host", 150))
+    await run(checker(world), ("host", 190))
     assert len(world.asked) > WINDOW
     assert not world.evidence
 
@@ -168,7 +184,7 @@ async def test_another_model_begins_a_new_window(autojump_clock: object) -> None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checking.run)
         for turn in range(4):
-            await use(checking, "host", 35, seed=turn, model_id=f"model {turn % 2}")
+            await use(checking, "host", 38, seed=turn, model_id=f"model {turn % 2}")
         nursery.cancel_scope.cancel()
     assert len(world.asked) > WINDOW
     assert not world.evidence, "no window of one model was filled"
@@ -176,13 +192,13 @@ async def test_another_model_begins_a_new_window(autojump_clock: object) -> None
 
 async def test_slow_hosts_do_not_pile_up_canaries(autojump_clock: object) -> None:
     world = World({"host": "true"}, duration_s=10_000.0)
-    await run(checker(world), ("host", 150))
+    await run(checker(world), ("host", 190))
     assert world.most_under_way == MAX_AT_ONCE
 
 
 async def test_settings_seed_and_length_are_those_of_the_users_jobs(autojump_clock: object) -> None:
     world = World({"host": "true"})
-    await run(checker(world), ("host", 60))
+    await run(checker(world), ("host", 90))
     for _, request, _ in world.asked:
         assert request.model_id == MODEL
         assert request.max_output_tokens == 64
@@ -195,6 +211,6 @@ async def test_it_takes_a_reference_or_a_quorum(autojump_clock: object) -> None:
     world = World({})
     plan = CanaryPlan(shipped_corpus())
     with pytest.raises(UsageError, match="exactly one"):
-        CanaryChecker(plan, run_job=world.run_job, book=world, system=System())
+        CanaryChecker(plan, run_job=world.run_job, calibrations={}, book=world, system=System())
     with pytest.raises(UsageError, match="open words only"):
-        CanaryChecker(plan, run_job=world.run_job, quorum=lambda *_: (), book=world, system=System())
+        CanaryChecker(plan, run_job=world.run_job, quorum=lambda *_: (), calibrations={}, book=world, system=System())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.canaries.comparison import Agreement
+from hostmesh.canaries.comparison import Agreement, agreement, quorum_agreement
 from hostmesh.canaries.evidence import (
     ACCUSING_P_VALUE,
     STATED_FALSE_POSITIVE_PPM,
@@ -17,13 +17,11 @@ from hostmesh.canaries.evidence import (
     Calibration,
     CanaryEvidence,
     Observation,
-    QuorumObservation,
-    ReferenceObservation,
     Warmth,
-    observe_quorum,
     warmth_of,
     weigh,
 )
+from hostmesh.canaries.shipped import shipped_calibrations
 
 texts = st.text(alphabet="ab", max_size=6)
 
@@ -43,14 +41,11 @@ def calibration(**means: float) -> Calibration:
 
 def window(mean: float, seed: int = 1) -> list[Observation]:
     source = random.Random(seed)
-    return [
-        ReferenceObservation(warmth=source.choice(list(Warmth)), agreement=seen)
-        for seen in answers(source, WINDOW, mean)
-    ]
+    return [Observation(warmth=source.choice(list(Warmth)), agreement=seen) for seen in answers(source, WINDOW, mean)]
 
 
-def weighed(seen: list[Observation], known: Calibration | None) -> CanaryEvidence:
-    return weigh(seen, peer_id="host", model_id="m", calibration=known)
+def weighed(seen: list[Observation], known: Calibration) -> CanaryEvidence:
+    return weigh(seen, peer_id="host", calibration=known, reference="the reference")
 
 
 def test_evidence_speaks_against_who_agrees_less_and_for_nobody() -> None:
@@ -73,42 +68,41 @@ def test_being_like_one_honest_engine_is_enough() -> None:
     assert not weighed(seen, calibration(other_attention=40, exact=1000)).speaks_against
 
 
-def test_a_quorum_needs_no_calibration_and_bears_a_liar() -> None:
-    def ask(host: str, others: tuple[str, ...]) -> CanaryEvidence:
-        source = random.Random(3)
-        seen: list[Observation] = []
-        for _ in range(WINDOW):
-            texts = {"honest": "a" * 60 + source.choice("xy") * 20, "false": source.choice("bcd") * 80}
-            seen.append(observe_quorum(texts[host], [texts[other] for other in others]))
-        return weighed(seen, None)
-
-    assert ask("false", ("honest", "honest", "honest")).speaks_against
-    assert ask("false", ("honest", "honest", "false")).n == WINDOW
-    assert not ask("honest", ("honest", "honest")).speaks_against
-    assert not ask("honest", ("honest", "honest", "false")).speaks_against
+@given(answer=texts, others=st.lists(texts, min_size=3, max_size=7).filter(lambda texts: len(texts) % 2))
+def test_a_quorum_agrees_as_far_as_most_of_it_goes(answer: str, others: list[str]) -> None:
+    seen = quorum_agreement(answer, others)
+    alone = [agreement(answer, [other]) for other in others]
+    as_far = sum(one.characters >= seen.characters and (not one.parted or seen.parted) for one in alone)
+    farther = sum(one.characters > seen.characters for one in alone if one.parted) if seen.parted else 0
+    assert as_far > len(others) / 2 > farther
+    assert seen.parted is (sum(one.parted for one in alone) > len(others) / 2)
+    assert seen == quorum_agreement(answer, others[::-1])
 
 
-@given(answer=texts, others=st.lists(texts, min_size=2, max_size=5))
-def test_each_answer_of_a_quorum_is_judged_by_all_the_others(answer: str, others: list[str]) -> None:
-    seen = observe_quorum(answer, others)
-    turned = observe_quorum(others[0], [answer, *others[1:]])
-    assert len(seen.others) == len(others)
-    assert (turned.host, turned.others[0]) == (seen.others[0], seen.host)
-    assert seen.host.parted is (answer not in others)
+@given(answer=texts, lies=st.lists(texts, min_size=2, max_size=2))
+def test_a_minority_of_a_quorum_has_no_say_against_the_others(answer: str, lies: list[str]) -> None:
+    assert quorum_agreement(answer, [*lies, answer, answer, answer]) == agreement(answer, [answer])
+    other = answer + "!"
+    assert quorum_agreement(answer, [answer, answer, other, other, other]).parted
 
 
-def test_too_small_a_quorum_and_mixed_observations_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 other hosts"):
-        observe_quorum("a", ["a"])
-    full = Agreement(characters=9, parted=False)
-    own = ReferenceObservation(warmth=Warmth.GREEDY, agreement=full)
-    asked = QuorumObservation(host=full, others=(full, full))
-    with pytest.raises(ValueError, match="need its calibration"):
-        weighed([own, asked], None)
-    with pytest.raises(ValueError, match="take no calibration"):
-        weighed([own, asked], calibration(exact=1000))
+def test_a_quorum_of_two_or_of_an_even_number_is_refused() -> None:
+    for others in ([], ["a"], ["a", "a"], ["a"] * 4):
+        with pytest.raises(ValueError, match="odd number"):
+            quorum_agreement("a", others)
+
+
+def test_a_calibration_without_an_engine_is_refused() -> None:
     with pytest.raises(ValueError, match="an engine or more"):
         Calibration(model_id="m", engines={})
+
+
+def test_shipped_calibrations_are_of_real_size() -> None:
+    for model_id, known in shipped_calibrations().items():
+        assert known.model_id == model_id
+        for strata in known.engines.values():
+            assert set(strata) == set(Warmth)
+            assert sum(map(len, strata.values())) >= 240
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Client:
         self.now_s = until
 
 
-def busy(jobs: int = 60, *, turns: int = 1, system_prompt: str | None = None, **options: object) -> Client:
+def busy(jobs: int = 80, *, turns: int = 1, system_prompt: str | None = None, **options: object) -> Client:
     client = Client(**options)
     for _ in range(jobs):
         shape = JobShape(
@@ -68,17 +68,17 @@ def busy(jobs: int = 60, *, turns: int = 1, system_prompt: str | None = None, **
             parameters=(("temperature", client.random.choice([0.0, 0.7])),),
         )
         client.job("host", shape, turns=turns, system_prompt=system_prompt)
-    assert len(client.canaries) > jobs // 4, "the plan makes canaries at all"
+    assert len(client.canaries) > 20, "the plan makes canaries at all"
     return client
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32), kinds=st.lists(shapes, min_size=1, max_size=5), hosts=st.integers(1, 3))
 def test_a_users_words_reach_no_second_host(seed: int, kinds: list[JobShape], hosts: int) -> None:
     """The property of consent: what is not open goes to the host that had it, and the type says so."""
     client = Client(seed=seed)
     names = [f"host{number}" for number in range(hosts)]
-    for _ in range(25):
+    for _ in range(20 * hosts):
         peer_id = client.random.choice(names)
         shape = client.random.choice(kinds)
         turns = client.random.randint(1, 3)
@@ -132,17 +132,17 @@ def test_opted_in_prompts_are_open_used_once_and_only_where_their_length_fits() 
 def test_nothing_is_sent_twice_to_whomever_nor_after_a_restart() -> None:
     client = Client()
     shape = JobShape(length_bytes=7, max_output_tokens=None)
-    for number in range(150):
+    for number in range(110):
         client.job(f"host{number % 2}", shape)
     texts = [canary.turns[0].words.text for canary in client.canaries]
-    assert len(texts) > 60
+    assert len(texts) > 25
     assert len(set(texts)) == len(texts)
     again = Client(seed=1, sent=client.plan.sent())
-    for number in range(150):
+    for number in range(110):
         again.job(f"host{number % 2}", shape)
     assert not {canary.turns[0].words.text for canary in again.canaries} & set(texts)
     same = Client(seed=1)
-    for number in range(150):
+    for number in range(110):
         same.job(f"host{number % 2}", shape)
     assert {canary.turns[0].words.text for canary in same.canaries} & set(texts), "the control: without it, it is"
 
@@ -151,7 +151,7 @@ def test_settings_are_copied_as_often_as_they_occur() -> None:
     client = Client(seed=9)
     rare = JobShape(length_bytes=30, max_output_tokens=64, parameters=(("temperature", 1.0), ("stop", ("END",))))
     usual = JobShape(length_bytes=60, max_output_tokens=512, parameters=(("temperature", 0.0),))
-    for _ in range(400):
+    for _ in range(300):
         client.job("host", rare if client.random.random() < 0.25 else usual)
     counts = Counter(canary.shape.parameters for canary in client.canaries)
     assert set(counts) == {rare.parameters, usual.parameters}
@@ -166,7 +166,7 @@ def test_settings_are_copied_as_often_as_they_occur() -> None:
 def test_seeds_are_random_and_a_users_own_is_kept() -> None:
     assert len({canary.seed for canary in busy().canaries}) > 10
     client = Client()
-    for _ in range(40):
+    for _ in range(60):
         client.job("host", JobShape(length_bytes=40, max_output_tokens=8, parameters=(("seed", 42),)))
     assert {canary.seed for canary in client.canaries} == {42}
     assert job_seed(b"a" * 32) != job_seed(b"b" * 32)
@@ -203,7 +203,7 @@ def test_the_plan_is_bounded_and_stops_when_it_cannot_remember() -> None:
         client.job(f"host{number}", shape)
     assert len(client.plan._hosts) == MAX_HOSTS
     full = Client(sent=(number.to_bytes(16, "big") for number in range(MAX_SENT)))
-    for _ in range(30):
+    for _ in range(60):
         full.job("host", shape)
     assert full.canaries == []
     with pytest.raises(UsageError, match="opted-in"):
