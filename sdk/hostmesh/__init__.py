@@ -171,6 +171,8 @@ if TYPE_CHECKING:
         parse_peer_id,
     )
     from hostmesh.net.peer_key import open_peer_key
+    from hostmesh.receipts.counting import TokenCounter
+    from hostmesh.receipts.gguf_tokenizer import GgufTokenizer
     from hostmesh.rpc.client import (
         ResponseStream,
         RpcClient,
@@ -294,6 +296,7 @@ __all__ = [
     "FinishReason",
     "Finished",
     "FrameTooLargeError",
+    "GgufTokenizer",
     "Gpu",
     "Hardware",
     "HostChanged",
@@ -394,6 +397,7 @@ __all__ = [
     "Strategy",
     "System",
     "TextPiece",
+    "TokenCounter",
     "TooManyLookupsError",
     "TransportError",
     "UsageError",
@@ -559,6 +563,8 @@ _HOMES = {
     "PeerId": "hostmesh.net.peer_id",
     "parse_peer_id": "hostmesh.net.peer_id",
     "open_peer_key": "hostmesh.net.peer_key",
+    "TokenCounter": "hostmesh.receipts.counting",
+    "GgufTokenizer": "hostmesh.receipts.gguf_tokenizer",
     "SDK": "hostmesh.sdk",
     "open_sdk": "hostmesh.sdk",
     "SessionManager": "hostmesh.sessions.client",

@@ -15,6 +15,7 @@ from hostmesh.bootstrap_node import open_bootstrap_node
 from hostmesh.errors import UsageError
 from hostmesh.identity.wallet import Wallet
 from hostmesh.node_stack import SourceFactory
+from hostmesh.receipts.counting import TokenCounter
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.sdk import SDK, open_sdk
 from hostmesh.settings import LoadedSettings, load_settings
@@ -125,6 +126,7 @@ class SimMachine:
         serve_dht: bool = False,
         client_interceptors: Sequence[ClientInterceptor] = (),
         server_interceptors: Sequence[ServerInterceptor] = (),
+        tokenizers: Sequence[TokenCounter] = (),
         sources: SourceFactory | None = None,
         **settings: object,
     ) -> AsyncIterator[SDK]:
@@ -135,6 +137,7 @@ class SimMachine:
             serve_dht: see :func:`hostmesh.open_sdk`.
             client_interceptors: see :func:`hostmesh.open_sdk`.
             server_interceptors: see :func:`hostmesh.open_sdk`.
+            tokenizers: see :func:`hostmesh.open_sdk`.
             sources: see :func:`hostmesh.open_sdk`.
             **settings: by name. The environment is not read; mDNS, which needs real sockets, is off, the network is
                 ``simnet``, and the node
@@ -154,6 +157,7 @@ class SimMachine:
                 serve_dht=serve_dht,
                 client_interceptors=client_interceptors,
                 server_interceptors=server_interceptors,
+                tokenizers=tokenizers,
                 sources=sources,
             ) as sdk,
         ):
