@@ -120,6 +120,30 @@ def export_receipts(
         print(f"{exported} sessions exported, {left_out} without papers left out", file=sys.stderr)
 
 
+@app.command("share")
+def share_receipts(
+    context: typer.Context,
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="32 digits, as receipts list shows them.")],
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Agree no longer. What was shown stays shown.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Agree that the receipts of a session, which this user paid for, may be shown to others. At first none may."""
+    from hostmesh.receipts.paper_store import CLIENT, KeptFilter
+
+    wanted = KeptFilter(side=CLIENT, session_id=_session_id(session))
+    with _papers(context, verbose) as papers:
+        found = [
+            papers.set_shared(each.host_peer_id, each.session_id, not withdraw) for each in papers.sessions(wanted)
+        ]
+    if not any(found):
+        raise UsageError(f"no client here paid for a session {session}", remedy="see receipts list --side client")
+    if as_json:
+        print_json({"session_id": session, "is_shared": not withdraw})
+    else:
+        print(f"receipts of {session} may {'not ' if withdraw else ''}be shown to others")
+
+
 @app.command("verify")
 def verify_receipts(
     context: typer.Context, file: File = Path("-"), as_json: AsJson = False, verbose: Verbose = 0

@@ -136,6 +136,16 @@ def test_what_is_exported_verifies_elsewhere(home: Path, capsys: pytest.CaptureF
     assert main(["receipts", "export", "--json"]) == 2
 
 
+def test_consent_is_given_and_withdrawn(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "share", T.hex(), "--withdraw") == f"receipts of {T.hex()} may not be shown to others\n"
+    assert printed(capsys, "export", "--shared") == ""
+    assert json.loads(printed(capsys, "share", T.hex(), "--json")) == {"session_id": T.hex(), "is_shared": True}
+    assert [each["is_shared"] for each in listed(capsys)] == [False, True, False]
+    # A host's session is not this user's to show, and one that is not here is nobody's.
+    for session_id in (S, b"x" * 16):
+        assert main(["receipts", "share", session_id.hex()]) == 2
+
+
 def test_a_wrong_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tampered = json.loads(LINES[4]) | {"countersignature": "00" * 65}
     file = tmp_path / "receipts.jsonl"
