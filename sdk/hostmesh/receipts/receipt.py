@@ -252,7 +252,7 @@ def open_receipt(envelope: bytes, terms: JobTerms, *, previous: Receipt | None, 
         ReceiptError: see :func:`read_receipt`, :func:`check_terms` and :func:`check_successor`; WRONG_TIME also for a
             receipt of more than 30 s ahead.
 
-    Cost: one Ed25519 verification; measured in docs/performance.md.
+    Cost: one Ed25519 verification; measured in docs/protocols/receipt.md.
     """
     signed = open_sealed(envelope, network=terms.session.network)
     check_terms(signed.receipt, terms)
