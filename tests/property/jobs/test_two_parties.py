@@ -1,0 +1,347 @@
+"""Two parties of whom each may lie, stop or repeat itself at any step: neither loses more than the session's slice.
+
+The shipped client and host of jobs, over real calls. In each test one of them is honest; the world beside them keeps
+the truth and checks it with every step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.property.jobs.two_parties.cheats import Answer, Cheat, CheatingClient, greedy
+from tests.property.jobs.two_parties.liars import PROVABLE, Lie, LyingHost
+from tests.property.jobs.two_parties.truth import Words
+from tests.property.jobs.two_parties.world import World
+from tests.unit.jobs.kit import HOST_KEY
+
+from hostmesh.errors import HostmeshError
+from hostmesh.jobs.server import JobServer
+from hostmesh.receipts.proof import proof_from_json, verify_proof
+
+SLICES = st.integers(4, 40)
+PRICES = st.sampled_from([300_000, 1_000_000, 2_500_000])
+"""A token costs a third of a micro-unit, one, or two and a half."""
+PIECES = st.lists(st.integers(1, 3), max_size=20).map(tuple)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Time goes by."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The host is killed and starts again."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The client sends all its signatures again."""
+
+
+@dataclass(frozen=True)
+class Close:
+    """The session is closed; what was done in it may still be countersigned."""
+
+
+CHEATS = st.builds(
+    Cheat,
+    prompt_words=st.integers(0, 12),
+    pieces=PIECES,
+    answers=st.lists(st.sampled_from([*Answer, *[Answer.SIGN] * 6]), min_size=1, max_size=4).map(tuple),
+    leave_after=st.none() | st.integers(1, 12),
+    asks=st.lists(st.integers(0, 12) | st.just(2**64 - 1), max_size=2).map(tuple),
+    signs_last=st.booleans(),
+    is_run_twice=st.booleans(),
+    asks_early=st.booleans(),
+    fail_after=st.none() | st.integers(0, 8),
+    delay_s=st.sampled_from([0.0, 1.0, 40.0]),
+)
+CLIENT_STEPS = st.lists(
+    CHEATS
+    | CHEATS
+    | st.builds(Wait, seconds=st.sampled_from([0.5, 5.0, 35.0]))
+    | st.builds(Restart)
+    | st.builds(Replay)
+    | st.builds(Close),
+    min_size=1,
+    max_size=8,
+)
+
+
+def run_world(play: Callable[..., Awaitable[None]], *args: object) -> None:
+    trio.run(play, *args, clock=trio.testing.MockClock(autojump_threshold=0.0))
+
+
+async def cheat_host(steps: list[Cheat | Wait | Restart | Replay | Close], slice_micros: int, price: int) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(nursery, slice_micros=slice_micros, micros_per_mtok=price)
+        world.check = world.check_host
+        client = CheatingClient(world)
+        async with trio.open_nursery() as jobs:
+            for step in steps:
+                match step:
+                    case Cheat():
+                        jobs.start_soon(client.run, step)
+                    case Wait():
+                        await trio.sleep(step.seconds)
+                    case Restart():
+                        await world.restart_host()
+                    case Replay():
+                        jobs.start_soon(client.replay)
+                    case Close():
+                        world.is_closed = True
+                await trio.sleep(0.01)
+                world.check()
+        await world.until_idle()
+        world.is_closed = False
+        # Whatever is left of the slice, it is all that there is.
+        async with trio.open_nursery() as jobs:
+            for words in (0, 1, 5):
+                jobs.start_soon(client.run, greedy(words))
+        await world.until_idle()
+        world.check()
+        assert world.broken == []
+        nursery.cancel_scope.cancel()
+
+
+@given(steps=CLIENT_STEPS, slice_micros=SLICES, price=PRICES)
+def test_whatever_a_client_does_it_gets_one_slice_that_it_did_not_sign_for(
+    steps: list[Cheat | Wait | Restart | Replay | Close], slice_micros: int, price: int
+) -> None:
+    run_world(cheat_host, steps, slice_micros, price)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """An honest client runs a job."""
+
+    prompt_words: int
+    pieces: tuple[int, ...]
+    leave_after: int | None
+    """Leaves after so many pieces; None = reads to the end."""
+    timeout_s: float | None
+    """Its caller is cancelled after so long."""
+    delay_s: float
+    fail_after: int | None = None
+
+
+@dataclass(frozen=True)
+class RestartClient:
+    """The client is killed and starts again."""
+
+
+@dataclass(frozen=True)
+class Break:
+    """The connection breaks."""
+
+
+ASKS = st.builds(
+    Ask,
+    prompt_words=st.integers(0, 12),
+    pieces=PIECES,
+    leave_after=st.none() | st.none() | st.integers(1, 12),
+    timeout_s=st.none() | st.none() | st.sampled_from([0.2, 2.5, 41.0]),
+    delay_s=st.sampled_from([0.0, 0.0, 1.0, 40.0]),
+)
+
+
+class HonestClient:
+    """The shipped client in a world."""
+
+    def __init__(self, world: World, *, has_tokenizer: bool) -> None:
+        self._world = world
+        self._has_tokenizer = has_tokenizer
+        self.ends: list[object] = []
+        """Of each job: None, or what was raised."""
+        self.start()
+
+    def start(self) -> None:
+        """Its process starts."""
+        self._jobs = self._world.client(has_tokenizer=self._has_tokenizer)
+
+    async def run(self, ask: Ask) -> None:
+        """Run one job."""
+        facts = self._world.plan(ask.prompt_words, ask.pieces, fail_after=ask.fail_after, delay_s=ask.delay_s)
+        jobs = self._jobs
+        try:
+            with trio.move_on_after(math.inf if ask.timeout_s is None else ask.timeout_s):
+                async with jobs.run(self._world.session, prompt=facts.prompt, max_output_tokens=64) as job:
+                    came = 0
+                    async for _ in job:
+                        came += 1
+                        if came == ask.leave_after:
+                            break
+        except HostmeshError as error:
+            self.ends.append(error)
+        else:
+            self.ends.append(None)
+
+
+LIED_TO = st.builds(
+    Ask,
+    prompt_words=st.integers(0, 5),
+    pieces=st.lists(st.integers(1, 3), min_size=3, max_size=20).map(tuple),
+    leave_after=st.none() | st.none() | st.integers(1, 12),
+    timeout_s=st.none() | st.none() | st.sampled_from([0.2, 2.5]),
+    delay_s=st.sampled_from([0.0, 0.0, 1.0]),
+)
+HOST_STEPS = st.lists(
+    LIED_TO | LIED_TO | LIED_TO | st.builds(Wait, seconds=st.sampled_from([0.5, 35.0])) | st.builds(RestartClient),
+    min_size=1,
+    max_size=5,
+)
+
+
+async def cheat_client(
+    steps: list[Ask | Wait | RestartClient], lie: Lie, at: int, amount: int, slice_micros: int, has_tokenizer: bool
+) -> None:
+    def make(world: World, server: JobServer) -> LyingHost:
+        return LyingHost(world, server, lie=lie, at=at, amount=amount)
+
+    async with trio.open_nursery() as nursery:
+        world = World(
+            nursery, slice_micros=slice_micros, micros_per_mtok=1_000_000, limit_micros=250, make_boundary=make
+        )
+        world.check = partial(world.check_client, has_tokenizer=has_tokenizer)
+        client = HonestClient(world, has_tokenizer=has_tokenizer)
+        async with trio.open_nursery() as jobs:
+            for step in steps:
+                match step:
+                    case Ask():
+                        jobs.start_soon(client.run, step)
+                    case Wait():
+                        await trio.sleep(step.seconds)
+                    case RestartClient():
+                        client.start()
+                await trio.sleep(0.01)
+        await world.until_idle()
+        world.check()
+        assert world.broken == []
+        assert isinstance(world.boundary, LyingHost)
+        check_proofs(world, lie, has_tokenizer=has_tokenizer)
+        nursery.cancel_scope.cancel()
+
+
+def check_proofs(world: World, lie: Lie, *, has_tokenizer: bool) -> None:
+    """What was refused is proved wherever the host contradicts itself, and every proof convinces somebody else."""
+    for refused in world.client_files.refused():
+        counter = Words() if has_tokenizer else None
+        if refused.proof is not None:
+            proven = verify_proof(proof_from_json(refused.proof), counter=counter)
+            assert (proven.host, proven.reason) == (HOST_KEY.peer_id, refused.reason)
+        is_of_the_lie = refused.reason not in ("OVER_SLICE", "OVER_LIMIT", "OVER_QUOTE", "WRONG_PIECES", "OUT_OF_ORDER")
+        assert refused.proof is not None or lie not in PROVABLE or not is_of_the_lie, refused
+
+
+@pytest.mark.parametrize("lie", Lie, ids=lambda lie: lie.name.lower())
+@settings(max_examples=max(4, settings.default.max_examples // 4))
+@given(
+    steps=HOST_STEPS,
+    at=st.integers(0, 5),
+    amount=st.integers(1, 30),
+    slice_micros=st.integers(8, 40),
+    has_tokenizer=st.booleans(),
+)
+def test_whatever_a_host_claims_its_client_signs_for_what_came(
+    lie: Lie, steps: list[Ask | Wait | RestartClient], at: int, amount: int, slice_micros: int, has_tokenizer: bool
+) -> None:
+    run_world(cheat_client, steps, lie, at, amount, slice_micros, has_tokenizer)
+
+
+async def be_honest(steps: list[Ask | Wait | Restart | RestartClient | Break], slice_micros: int, price: int) -> None:
+    async with trio.open_nursery() as nursery:
+        world = World(nursery, slice_micros=slice_micros, micros_per_mtok=price)
+
+        def check() -> None:
+            world.check_host()
+            world.check_client(has_tokenizer=True)
+
+        world.check = check
+        client = HonestClient(world, has_tokenizer=True)
+        async with trio.open_nursery() as jobs:
+            for step in steps:
+                match step:
+                    case Ask():
+                        jobs.start_soon(client.run, step)
+                    case Wait():
+                        await trio.sleep(step.seconds)
+                    case Restart():
+                        await world.restart_host()
+                    case RestartClient():
+                        await world.break_streams()
+                        client.start()
+                    case Break():
+                        await world.break_streams()
+                await trio.sleep(0.01)
+        await world.until_idle()
+        check()
+        assert world.broken == []
+        assert all(refused.proof is None for refused in world.client_files.refused())
+        if any(isinstance(step, Restart | RestartClient | Break) for step in steps):
+            # Nobody knows what of the last pieces came; a slice is the most that this costs.
+            nursery.cancel_scope.cancel()
+            return
+        if sum(world.cost_of(facts) for facts in world.facts.values() if not facts.arrived) > slice_micros:
+            # More prompts were left unanswered than a client pays for in one session: it opens a new one.
+            nursery.cancel_scope.cancel()
+            return
+        for error in client.ends:
+            # Too large for the slice, or too many at once; nothing else may come between two that are honest.
+            assert error is None or getattr(error, "reason", "") in ("SLICE_TOO_SMALL", "BUSY", "ENGINE_FAILED"), error
+        assert world.client_files.refused() == ()
+        for facts in world.facts.values():
+            owed = world.cost_of(facts) - facts.given_up_micros
+            assert facts.paid_micros == facts.signed_micros == owed, "all that was done is countersigned"
+        # The slice is free: a prompt that takes all of it is served.
+        last = world.plan(most_words(slice_micros, price), (1,))
+        async with world.client().run(world.session, prompt=last.prompt) as job:
+            await job.read_text()
+        assert last.paid_micros == world.cost_of(last) > 0
+        nursery.cancel_scope.cancel()
+
+
+def most_words(slice_micros: int, price: int) -> int:
+    """Of a prompt that one slice pays for together with a word, without its name and what the template adds."""
+    return slice_micros * 10**6 // price - 4
+
+
+@given(
+    steps=st.lists(ASKS | ASKS | st.builds(Wait, seconds=st.sampled_from([0.5, 35.0])), min_size=1, max_size=6),
+    slice_micros=st.integers(12, 40),
+    price=PRICES,
+)
+def test_two_that_are_honest_lose_nothing_and_the_slice_is_free_again(
+    steps: list[Ask | Wait], slice_micros: int, price: int
+) -> None:
+    run_world(be_honest, steps, slice_micros, price)
+
+
+@given(
+    steps=st.lists(
+        ASKS
+        | ASKS
+        | st.builds(Wait, seconds=st.sampled_from([0.5, 35.0]))
+        | st.builds(Restart)
+        | st.builds(RestartClient)
+        | st.builds(Break),
+        min_size=2,
+        max_size=8,
+    ),
+    slice_micros=SLICES,
+    price=PRICES,
+)
+def test_two_that_are_honest_and_stop_at_any_step_lose_a_slice_at_most(
+    steps: list[Ask | Wait | Restart | RestartClient | Break], slice_micros: int, price: int
+) -> None:
+    run_world(be_honest, steps, slice_micros, price)
