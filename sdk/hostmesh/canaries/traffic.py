@@ -33,7 +33,7 @@ MAX_TURNS = 16
 LENGTH_JITTER = 0.1
 """A canary's length is that of a real job, by up to this part more or less."""
 _OVERLAPPING_PART = 0.1
-_BLUR_NEIGHBOURS = 4
+_BLUR_NEIGHBOURS = 8
 _MAX_EXPONENT = 12.0
 _TAIL_POWER = 0.4
 """Beyond the longest gap that is known, gaps longer than t are as many as t to the minus this. Chosen here: users who
@@ -232,7 +232,7 @@ def blurred(values: Sequence[int], draws: Draws, chosen: int) -> int:
 
     >>> blurred([256] * 9 + [512], Draws(bytes(32)), 256)
     256
-    >>> blurred(list(range(100, 900, 50)), Draws(bytes(32)), 400) in range(200, 601)
+    >>> blurred(list(range(100, 900, 50)), Draws(bytes(32)), 400) in range(100, 801)
     True
     """
     distinct = sorted(set(values))

@@ -1,21 +1,29 @@
 """The figures of docs/canaries.md, from the recordings: half a minute, no model needed.
 
-./run python -m tests.benchmarks.canaries            a table
-./run python -m tests.benchmarks.canaries --json     docs/measurements/canaries.json
+./run python -m tests.benchmarks.canaries            the page's tables
+./run python -m tests.benchmarks.canaries --json     all figures
+./run python -m tests.benchmarks.canaries --write    the page, docs/measurements/canaries.json and the calibration
+                                                     that is shipped, after new recordings
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.canaries.evaluate import MODEL_ID, calibrate, evaluate, read_recordings
 from tests.benchmarks.canaries.guessing import measure
+from tests.benchmarks.canaries.report import TABLES, with_tables
 from tests.benchmarks.canaries.traffic import KINDS
 
 USERS = 48
 JOBS = 300
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "canaries.md"
+FIGURES = ROOT / "docs" / "measurements" / "canaries.json"
+CALIBRATIONS = ROOT / "sdk" / "hostmesh" / "canaries" / "calibrations.json"
 
 
 def figures() -> dict[str, Any]:
@@ -39,36 +47,22 @@ def calibrations() -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, Any]) -> str:
-    """Return the figures for people."""
-    lines = [
-        "                      parted                spoken against",
-        "variant              n  greedy mild warm      all  greedy   mild   warm  quorum",
-    ]
-    for name, row in found["comparison"]["variants"].items():
-        means = "  ".join(f"{value:.2f}" for value in row["parted"].values())
-        rates = "  ".join(f"{value:5.3f}" for value in row["spoken_against_by_warmth"].values())
-        lines.append(
-            f"{name:17} {row['generations']:4}  {means}   {row['spoken_against']:5.3f}   {rates}"
-            f"  {row['spoken_against_by_quorum']['honest']:5.3f}  {row['spoken_against_by_quorum']['with_a_liar']:5.3f}"
-        )
-    for kind, seen in found["guessing"].items():
-        lines.append(f"{kind}: {seen['canaries']} canaries among {seen['jobs']} jobs")
-        lines += [f"  {name:36} {row['auc']:.3f} +- {row['error']:.3f}" for name, row in seen["classifiers"].items()]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Print the figures."""
+    """Print the figures, or write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="as docs/measurements/canaries.json has them")
-    parser.add_argument("--calibration", action="store_true", help="what the SDK ships, as JSON")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--json", action="store_true", help="print all figures as JSON")
+    what.add_argument("--write", action="store_true", help="write the files that hold them")
     arguments = parser.parse_args()
-    if arguments.calibration:
-        print(json.dumps(calibrations()))
-        return
     found = figures()
-    print(json.dumps(found, indent=1) if arguments.json else table(found))
+    if arguments.write:
+        FIGURES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        CALIBRATIONS.write_text(json.dumps(calibrations()) + "\n", encoding="utf-8")
+        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+    elif arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n\n".join(table(found) for table in TABLES.values()))
 
 
 if __name__ == "__main__":

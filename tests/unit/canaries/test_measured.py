@@ -24,6 +24,7 @@ from tests.benchmarks.canaries.evaluate import (
     recorded,
 )
 from tests.benchmarks.canaries.jobs import CALIBRATION, COUNTS, MAX_OUTPUT_TOKENS, TEST
+from tests.benchmarks.canaries.report import with_tables
 from tests.benchmarks.canaries.traffic import KINDS
 from tests.unit.canaries.test_guessing import FIRM
 
@@ -52,7 +53,7 @@ def test_calibration_and_test_share_no_prompt_and_no_seed(recordings: Recordings
 
 
 def test_each_variant_has_its_recordings(recordings: Recordings) -> None:
-    assert set(COMPARISON["variants"]) == set(recorded(recordings))
+    assert set(COMPARISON["variants"]) <= set(recorded(recordings))
     for reference in REFERENCES:
         assert set(recordings.answers[reference]) == set(recordings.jobs)
     for variant in recorded(recordings):
@@ -123,3 +124,8 @@ def test_the_guessing_host_gained_nothing_measurable(kind: str) -> None:
     assert found["canaries"] > 300
     for name, seen in found["classifiers"].items():
         assert abs(seen["auc"] - 0.5) <= FIRM * seen["error"], name
+
+
+def test_the_page_has_the_measured_tables() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "canaries.md").read_text(encoding="utf-8")
+    assert with_tables(page, MEASURED) == page
