@@ -104,13 +104,22 @@ def test_answers_of_another_length_are_compared_fairly() -> None:
     assert rejected(source, lambda: lifetimes(source, 60, 25, most=400), 0.01) > 0.99, "the control"
 
 
-@given(pool=st.lists(agreements, min_size=2, max_size=30), host=st.lists(agreements, min_size=1, max_size=20))
-def test_parting_at_once_never_raises_the_p_value(pool: list[Agreement], host: list[Agreement]) -> None:
-    at_once = [Agreement(characters=0, parted=True)] * len(host)
-    before, after = (compare([Stratum(host=seen, pool=pool)]) for seen in (host, at_once))
-    assert 0.0 <= after.p_value <= 1.0
-    assert after.p_value <= before.p_value + 1e-9
-    assert before.n == after.n == len(host)
+some_agreements = st.lists(agreements, min_size=2, max_size=30)
+
+
+@given(one=some_agreements, other=some_agreements)
+def test_what_one_side_parts_too_often_the_other_parts_too_seldom(one: list[Agreement], other: list[Agreement]) -> None:
+    found, turned = compare([Stratum(host=one, pool=other)]), compare([Stratum(host=other, pool=one)])
+    assert (found.n, turned.n) == (len(one), len(other))
+    assert found.deviation == pytest.approx(-turned.deviation, abs=1e-9)
+    assert found.parted - found.expected_parted == pytest.approx(turned.expected_parted - turned.parted, abs=1e-9)
+    assert 0.0 <= found.p_value <= 1.0
+
+
+@given(pool=some_agreements, count=st.integers(1, 60))
+def test_who_outlasts_all_others_is_not_accused(pool: list[Agreement], count: int) -> None:
+    host = [Agreement(characters=101, parted=False)] * count
+    assert compare([Stratum(host=host, pool=pool)]).p_value > 0.1
 
 
 def test_strata_without_either_side_are_left_out() -> None:
