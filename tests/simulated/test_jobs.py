@@ -25,6 +25,7 @@ from hostmesh import (
     Price,
     Serving,
     Session,
+    SessionError,
 )
 from hostmesh.jobs.stats import JobOutcome
 from hostmesh.testing import (
@@ -128,10 +129,10 @@ async def test_a_job_is_paid_for_in_its_session(pair: Pair) -> None:
                     pass
         assert caught.value.reason == "SPENDING_LIMIT"
         await pair.until_idle()
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(SessionError) as closed:
         async with pair.jobs.run(session, prompt="Hi there"):
             pass
-    assert caught.value.reason == "UNAUTHORIZED"
+    assert closed.value.reason == "SESSION_CLOSED"
     pair.assert_done(succeeded=2, cancelled=2)
     assert pair.outcomes() == (2, 0)
 

@@ -21,7 +21,6 @@ from hostmesh.errors import (
     DeadlineExceededError,
     RemoteProtocolError,
     RpcError,
-    SessionError,
     StoreError,
     UsageError,
 )
@@ -44,6 +43,7 @@ from hostmesh.receipts.spending import SessionSpending
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.receipts.terms import JobTerms, SessionTerms
 from hostmesh.rpc.shapes import RpcCaller
+from hostmesh.sessions.client_errors import ended
 from hostmesh.system import System
 from hostmesh.v1 import job_pb2
 from hostmesh.v1.job_hostmesh import JobServiceClient
@@ -79,8 +79,13 @@ class OpenSession(SigningSession, Protocol):
         ...
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it takes no new work."""
+        ...
+
+    @property
     def end_reason(self) -> str:
-        """What ended it from without, such as BINDING_REVOKED; empty while it is open."""
+        """A stable word for what ended it, such as BINDING_REVOKED; empty where its own client did."""
         ...
 
 
@@ -232,8 +237,8 @@ class JobManager:
             JobError: the host refused the job, or the input is too large (``reason``). Nothing was executed.
             ParameterError: a setting that cannot be used, by its name. Nothing was executed.
             UsageError: contradicting arguments; nothing was sent.
-            SessionError: the session was ended from without (``reason``), since the host's binding was revoked for
-                one; nothing was sent.
+            SessionError: the session takes no new work: it was closed, has expired, or the host's binding was revoked
+                (``reason``). The host gets no prompt.
             TransportError: the path failed; ``may_have_executed`` says whether the host may have begun.
             RemoteProtocolError: the host broke the protocol.
 
@@ -242,9 +247,9 @@ class JobManager:
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         wire = build_input(prompt=prompt, messages=messages, texts=texts, system_prompt=system_prompt)
         checked = check_parameters(parameters or {})
-        if session.end_reason:
-            raise SessionError("the session was ended", reason=session.end_reason, remedy="choose another host")
+        _refuse_if_closed(session)
         offer = await self._offer(session, quote, checked, max_output_tokens, deadline)
+        _refuse_if_closed(session)  # a revocation may have come while the host thought of a price
         if session.spending_limit_micros == 0 and offer.price_micros_per_mtok > 0:
             raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
         salt = self._system.random_bytes(SALT_BYTES)
@@ -338,6 +343,11 @@ class JobManager:
             logger.warning(
                 "outcome not recorded: %s", error.message, extra={"peer_id": peer_id, "verdict": verdict.value}
             )
+
+
+def _refuse_if_closed(session: OpenSession) -> None:
+    if session.is_closed:
+        raise ended(session.end_reason)
 
 
 def _session_terms(session: OpenSession, network: str) -> SessionTerms:

@@ -20,6 +20,8 @@ _REMEDIES = {
     Reason.UNKNOWN_CHALLENGE: _ANEW,
     Reason.UNKNOWN_SESSION: _ANEW,
     Reason.SESSION_CLOSED: _ANEW,
+    Reason.SESSION_EXPIRED: _ANEW,
+    Reason.BINDING_REVOKED: "look for another host: the operator of this one took its key back",
     Reason.DRAINING: "look for another host: this one is about to leave",
     Reason.SLICE_MISSING: "give slice_micros above 0: the model is not free",
     Reason.SLICE_TOO_LARGE: "give a smaller slice_micros; the host's message names the most that it takes",
@@ -63,6 +65,21 @@ def session_error(error: RpcError) -> SessionError | None:
         f"the host opens no session: {error.message}",
         reason=reason.value,
         remedy=_REMEDIES.get(reason, "find hosts again"),
+    )
+
+
+def ended(reason: str) -> SessionError:
+    """Return the error of work in a session that takes no more.
+
+    Args:
+        reason: what ended it; empty where its own client closed it.
+
+    >>> ended("BINDING_REVOKED").reason
+    'BINDING_REVOKED'
+    """
+    word = Reason(reason or Reason.SESSION_CLOSED)
+    return SessionError(
+        "the session takes no more work; nothing was sent", reason=word.value, remedy=_REMEDIES.get(word, _ANEW)
     )
 
 

@@ -12,6 +12,7 @@ from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.sessions.authorization import message_from_terms
 from hostmesh.sessions.client_book import ClientBook
 from hostmesh.sessions.client_record import ClientRecord, ClientState
+from hostmesh.sessions.reasons import Reason
 from hostmesh.v1 import session_pb2 as pb
 from hostmesh.v1.session_hostmesh import SessionServiceClient
 
@@ -50,8 +51,12 @@ class Session:
 
     @property
     def end_reason(self) -> str:
-        """A stable word for what ended it: DELEGATION_REVOKED, BINDING_REVOKED, ...; empty where :meth:`close` did."""
-        return self._record.end_reason
+        """A stable word for what ended it: DELEGATION_REVOKED, BINDING_REVOKED, SESSION_EXPIRED, ...
+
+        Empty while it is open, and where :meth:`close` ended it.
+        """
+        is_expired = self.state is ClientState.EXPIRED
+        return self._record.end_reason or (Reason.SESSION_EXPIRED.value if is_expired else "")
 
     @property
     def grant(self) -> bytes:

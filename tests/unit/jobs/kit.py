@@ -258,6 +258,7 @@ class FakeSession:
     spending_limit_micros: int = 10_000
     slice_micros: int = 10_000
     signer: bytes = CLIENT_WALLET.address_bytes
+    is_closed: bool = False
     end_reason: str = ""
     charged: list[int] = field(default_factory=list)
     signed_authorization: bytes = b"signed"

@@ -19,6 +19,7 @@ from tests.unit.jobs.kit import (
     Book,
     FakeSession,
     Host,
+    Liar,
     Purse,
     ScriptedEngine,
     context,
@@ -34,6 +35,7 @@ from hostmesh.errors import (
     ModelNotReadyError,
     ParameterError,
     RpcError,
+    SessionError,
     StatusCode,
 )
 from hostmesh.jobs.admission import JobLimits
@@ -350,6 +352,50 @@ async def test_a_job_that_ran_out_of_time_before_it_left_is_safe_to_retry(
             pass
     assert (caught.value.code, caught.value.may_have_executed) == ("DEADLINE_EXCEEDED", False)
     assert wire.ours == []
+
+
+@pytest.mark.parametrize(
+    ("end_reason", "reason", "remedy"),
+    [
+        ("BINDING_REVOKED", "BINDING_REVOKED", "another host"),
+        ("DELEGATION_REVOKED", "DELEGATION_REVOKED", "new delegation"),
+        ("SESSION_EXPIRED", "SESSION_EXPIRED", "new session"),
+        ("", "SESSION_CLOSED", "new session"),
+    ],
+)
+async def test_a_session_that_ended_sends_nothing(
+    nursery: trio.Nursery, end_reason: str, reason: str, remedy: str
+) -> None:
+    host = make_host()
+    manager, wire = make_client(host, nursery)
+    offer = await manager.request_quote(HOST_KEY.peer_id, CHAT)
+    sent = len(wire.ours)
+    for quote in (None, offer):
+        with pytest.raises(SessionError) as caught:
+            async with manager.run(FakeSession(is_closed=True, end_reason=end_reason), prompt="Hi", quote=quote):
+                pytest.fail("the job ran")
+        assert caught.value.reason == reason
+        assert remedy in caught.value.remedy
+    assert len(wire.ours) == sent
+    assert host.engine.works == []
+
+
+async def test_a_session_that_ends_while_the_host_names_its_price_sends_no_prompt(nursery: trio.Nursery) -> None:
+    host, session = make_host(), FakeSession()
+    liar = Liar(host.server)
+    manager, wire = make_client(host, nursery, handler=liar)
+
+    def revoked(quote: bytes) -> bytes:
+        object.__setattr__(session, "is_closed", True)
+        object.__setattr__(session, "end_reason", "BINDING_REVOKED")
+        return quote
+
+    liar.edit_quote = revoked
+    with pytest.raises(SessionError, match="no more work") as caught:
+        async with manager.run(session, prompt="For nobody's eyes"):
+            pytest.fail("the job ran")
+    assert caught.value.reason == "BINDING_REVOKED"
+    assert len(wire.ours) == 1, "the quote alone"
 
 
 async def test_a_quote_of_another_host_model_limit_or_price_is_not_used(nursery: trio.Nursery) -> None:
