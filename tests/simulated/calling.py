@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 from tests.simulated.nodes import Nodes, nodes_on
+from tests.support.jobs_unsigned import UnsignedJobs
 from tests.support.simulated import eventually
 
 from hostmesh.net.address import AddressOrigin
@@ -26,7 +27,7 @@ ROUND_TRIP_S = 0.04
 """Between two machines, by default."""
 
 
-class Jobs:
+class Jobs(UnsignedJobs):
     """A job service that answers what the test asks for in the model's name."""
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from tests.integration.transport.pending import (
 )
 from tests.simulated.nodes import Nodes
 from tests.simulated.transport import peers_on, start_mute_peer
+from tests.support.jobs_unsigned import UnsignedJobs
 from tests.support.simulated import simulated
 
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError
@@ -88,7 +89,7 @@ async def test_a_full_line_holds_nobody_longer(nodes: Nodes, narrow, deadline_s)
     assert client.usage().outbound_streams == {}
 
 
-class Jobs:
+class Jobs(UnsignedJobs):
     """Calls that do not end by themselves, and how they ended."""
 
     def __init__(self) -> None:

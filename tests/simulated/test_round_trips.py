@@ -11,6 +11,7 @@ from tests.integration.transport import kit
 from tests.integration.transport.kit import ACK, PING, SYN, RawPeer, frame, raw_peer
 from tests.simulated.nodes import Nodes
 from tests.simulated.transport import peers_on
+from tests.support.jobs_unsigned import UnsignedJobs
 from tests.support.simulated import simulated
 from tests.support.yamux_wire import FrameReader
 
@@ -31,7 +32,7 @@ CONFIGURED = AddressOrigin.CONFIGURED
 FAR = SimOptions(link=LinkProfile(latency_s=DELAY_S))
 
 
-class Jobs:
+class Jobs(UnsignedJobs):
     async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:
         return job_pb2.QuoteResponse(quote=bytes(300))
 

@@ -11,6 +11,7 @@ from tests.integration.transport import kit
 from tests.integration.transport.kit import MIB, RST, RawPeer, data_frame, frame, open_frame, raw_peer
 from tests.simulated.nodes import Nodes
 from tests.simulated.transport import peers_on
+from tests.support.jobs_unsigned import UnsignedJobs
 from tests.support.simulated import eventually, simulated
 from tests.support.yamux_wire import FrameReader
 
@@ -95,7 +96,7 @@ async def test_calls_over_the_limit_of_streams_are_refused_before_they_are_made(
     assert server.usage().refused_streams == 0, "nothing of it reached the server"
 
 
-class Hanging:
+class Hanging(UnsignedJobs):
     """Calls that do not end."""
 
     async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:

@@ -17,6 +17,7 @@ from typing import Any
 
 import trio
 from tests.integration.transport import kit
+from tests.support.jobs_unsigned import UnsignedJobs
 
 from hostmesh.net.node import Node, NodeConfig
 from hostmesh.net.peer_key import PeerKey
@@ -37,7 +38,7 @@ def pattern(total: int) -> Iterator[bytes]:
         yield hashlib.shake_128(start.to_bytes(8, "big")).digest(min(PIECE_BYTES, total - start))
 
 
-class HangingJobs:
+class HangingJobs(UnsignedJobs):
     """A job service whose calls do not end: a quote is never made, a run says one word."""
 
     async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:

@@ -9,6 +9,7 @@ from contextlib import suppress
 import trio
 import trio.testing
 from tests.integration.transport import kit
+from tests.support.jobs_unsigned import UnsignedJobs
 
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.net.node import Node
@@ -26,7 +27,7 @@ SETTLE_S = 10.0
 GENEROUS = CallLimits(max_concurrent=1000, calls_per_s=1e6, burst=100_000)
 
 
-class Services:
+class Services(UnsignedJobs):
     """Handlers that take their time, refuse, hang, or send more than anybody reads; and how many run."""
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 from tests.integration.transport import kit
+from tests.support.jobs_unsigned import UnsignedJobs
 from tests.support.yamux_wire import ACK, DATA, FIN, PING, SYN, WINDOW_UPDATE, Frame, FrameReader
 
 from hostmesh.net.connection import Connection
@@ -35,7 +36,7 @@ SEALED_BYTES = 18
 """What Noise adds to a message: its length and its tag."""
 
 
-class Jobs:
+class Jobs(UnsignedJobs):
     """Answers at once."""
 
     async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:

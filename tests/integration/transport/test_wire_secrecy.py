@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 from tests.integration.transport import kit
+from tests.support.jobs_unsigned import UnsignedJobs
 
 from hostmesh.net.address import join_peer_address
 from hostmesh.net.node import Node
@@ -64,7 +65,7 @@ class Recorder:
             nursery.start_soon(copy, far, near, self.responses)
 
 
-class Recalling:
+class Recalling(UnsignedJobs):
     """Services that answer with what they were told."""
 
     async def quote(self, request: job_pb2.QuoteRequest, context: CallContext) -> job_pb2.QuoteResponse:

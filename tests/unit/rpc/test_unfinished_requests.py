@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import trio
 from memory_stream import MemoryNetwork, MemoryNode
+from tests.support.jobs_unsigned import UnsignedJobs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
@@ -35,7 +36,7 @@ ANNOUNCED = encode_length(1024 * KIB)
 """As much as a request to this service may have."""
 
 
-class Jobs:
+class Jobs(UnsignedJobs):
     """Runs every job at once, without a response."""
 
     def __init__(self) -> None:
