@@ -210,7 +210,7 @@ class CanaryChecker:
             return
         finally:
             self._under_way -= 1
-        if observation is None or self._hosts.get(canary.peer_id) is not host:
+        if observation is None:
             return
         host.observations.append(observation)
         if len(host.observations) >= WINDOW:

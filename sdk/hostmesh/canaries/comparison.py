@@ -12,7 +12,7 @@ stratum, the name "host" could stand on any of the answers. Strata keep apart wh
 gives them, above all the temperature. The statistic is the number of the host's answers that parted, less the number
 expected; its permutation distribution is that of a sum of scores drawn without replacement, whose first three moments
 are known exactly, and its tail is taken from the Pearson type III distribution with these moments (Wilson and
-Hilferty's approximation). The common normal tail is too thin here: the host has fewer answers than the pool.
+Hilferty's approximation): the host has fewer answers than the pool, and so the sum is skewed.
 
 Sources: R. Peto, J. Peto, "Asymptotically Efficient Rank Invariant Test Procedures", 1972 (the scores); P. Mielke, K.
 Berry, "Permutation Methods", 2007 (moments, Pearson type III); E. Wilson, M. Hilferty, "The Distribution of

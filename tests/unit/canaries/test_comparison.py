@@ -80,6 +80,18 @@ def test_the_p_value_is_that_of_permutations() -> None:
     assert observed.p_value == pytest.approx(as_far / rounds, rel=0.3, abs=0.005)
 
 
+def test_a_host_with_few_answers_has_small_p_values_as_often_as_permutations_do() -> None:
+    """Its sum is skewed: a normal tail calls 0.006 what happens once in a hundred times."""
+    source = random.Random(11)
+    answers, rounds = lifetimes(source, 120, 60), 4000
+    p_values = []
+    for _ in range(rounds):
+        source.shuffle(answers)
+        p_values.append(compare([Stratum(host=answers[:12], pool=answers[12:])]).p_value)
+    assert sum(p_value < 0.05 for p_value in p_values) / rounds == pytest.approx(0.05, abs=0.004)
+    assert sum(p_value < 0.01 for p_value in p_values) / rounds == pytest.approx(0.01, abs=0.002)
+
+
 def rejected(source: random.Random, draw_host: Callable[[], list[Agreement]], threshold: float) -> float:
     rounds = 400
     return (

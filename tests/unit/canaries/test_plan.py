@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostmesh.canaries.canary import Canary, HostWords, OpenWords, OptedInPrompt
+from hostmesh.canaries.corpus import Corpus
 from hostmesh.canaries.plan import MAX_HOSTS, MAX_OPTED_IN, MAX_SENT, CanaryPlan, job_seed
 from hostmesh.canaries.shipped import shipped_corpus
 from hostmesh.canaries.traffic import JobShape
@@ -145,6 +146,39 @@ def test_nothing_is_sent_twice_to_whomever_nor_after_a_restart() -> None:
     for number in range(110):
         same.job(f"host{number % 2}", shape)
     assert {canary.turns[0].words.text for canary in same.canaries} & set(texts), "the control: without it, it is"
+
+
+def test_a_host_gets_lines_that_it_has_not_had_before_its_own() -> None:
+    """Of a corpus with few lines: those that another host has had lately come before its own of long ago."""
+    lines = tuple(f"{word} {{n}}" for word in ("one", "two", "six", "ten"))
+    corpus = Corpus(
+        templates=lines,
+        readings=("{passage}",),
+        follow_ups=("x",),
+        passages=("y",),
+        closings=("z",),
+        slots={"n": tuple(f"{number:03}" for number in range(500))},
+    )
+    plan, source = CanaryPlan(corpus, rate=1.0), random.Random(2)
+    shape = JobShape(length_bytes=7, max_output_tokens=None)
+    had: dict[str, list[str]] = {"a": [], "b": []}
+    now_s = 0.0
+    for number in range(400):
+        now_s += source.uniform(1.0, 9.0)
+        for peer_id in had:
+            plan.job_started(peer_id, number.to_bytes(2, "big"), shape, now_s=now_s, entropy=source.randbytes(32))
+            plan.job_ended(peer_id, number.to_bytes(2, "big"), now_s=now_s, entropy=source.randbytes(32))
+        first = "b" if len(had["b"]) < 2 or len(had["a"]) == 2 else "a"
+        due = plan.next_due()
+        if due is None or due[1] != first or due[0] > now_s + 9.0:
+            continue
+        canary = plan.make(first, entropy=source.randbytes(32))
+        assert canary is not None
+        had[first].append(canary.turns[0].words.text.split()[0])
+        if len(had["b"]) == 4:
+            break
+    assert set(had["a"]).isdisjoint(had["b"][:2]), "those that nobody had come first"
+    assert len(set(had["b"])) == 4, "then those that the other host had, though it had them later"
 
 
 def test_settings_are_copied_as_often_as_they_occur() -> None:
