@@ -115,7 +115,7 @@ class Corpus:
                 near = [(text, line) for off, text, line in filled if off <= _NEAR * length]
                 if near:
                     return draws.choice([one for one in near if age(one[1]) == age(near[0][1])])
-        _, text, line = min(filled)
+        _, text, line = min(filled, key=lambda one: one[0])  # of equals the youngest
         return text, line
 
     def _reading(self, draws: Draws, length: int, age: Age) -> Prompt:
