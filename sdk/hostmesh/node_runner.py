@@ -17,6 +17,7 @@ from hostmesh.discovery.supervise import keep_running
 from hostmesh.discovery.terms import Place
 from hostmesh.identity.binding import verify_binding
 from hostmesh.identity.operator import OperatorBinding
+from hostmesh.neighbours import NeighbourWatch
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.network import Network
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
@@ -102,6 +103,7 @@ class NodeRunner:
                 client_interceptors=self.client_interceptors,
                 server_interceptors=self.server_interceptors,
                 keys=self.files.open_call_keys(held, key.peer_id),
+                neighbours=NeighbourWatch(self.files.neighbours, self.system),
             ) as stack:
                 scope = trio.CancelScope()
                 await stack.start_task(partial(keep_running, "revocations", partial(self._push, stack)), scope)

@@ -32,6 +32,7 @@ from hostmesh.discovery.terms import Price
 from hostmesh.errors import ConfigError, JobError, ProtocolNotSupportedError, RpcError, StatusCode
 from hostmesh.jobs.offer import open_quote
 from hostmesh.messaging.direct import DirectMessenger
+from hostmesh.neighbours import NeighbourWatch
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.gossip import OpenGossip
 from hostmesh.net.network import Network
@@ -288,10 +289,12 @@ async def run_stack(
     client_interceptors: Sequence[ClientInterceptor] = (),
     server_interceptors: Sequence[ServerInterceptor] = (),
     keys: KeyStore | None = None,
+    neighbours: NeighbourWatch | None = None,
 ) -> AsyncIterator[NodeStack]:
     """Run a node for the life of the block; entering returns once it listens.
 
-    ``keys`` keeps the calls with idempotency keys; None = in memory.
+    ``keys`` keeps the calls with idempotency keys; None = in memory. ``neighbours`` is told how peers behave; None =
+    nobody is.
 
     Raises:
         StartFailedError, InvalidAddressError: nothing was left behind.
@@ -310,7 +313,10 @@ async def run_stack(
         prefix=config.protocol_prefix,
         system=system,
         interceptors=client_interceptors,
+        watch=neighbours,
     )
+    if neighbours is not None:
+        records.forgeries.tell_to(neighbours.note_forgery)
     status = StatusClient(rpc, system)
     probe = StatusCalls(rpc, status)
     sources = tuple(make_sources(node, rpc))

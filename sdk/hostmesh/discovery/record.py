@@ -28,7 +28,7 @@ from hostmesh.errors import (
     RecordInvalidError,
 )
 from hostmesh.net.address import MAX_ADDRESSES_PER_PEER
-from hostmesh.net.envelope import open_envelope, seal_envelope
+from hostmesh.net.envelope import open_envelope, payload_of, seal_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.v1 import discovery_pb2 as pb
@@ -268,6 +268,19 @@ def open_body(envelope: bytes, *, network: str) -> RecordBody:
     except (MalformedMessageError, FrameTooLargeError) as error:
         raise _malformed(error, "payload") from error
     return RecordBody(record=record, peer_id=opened.peer_id, digest=hashlib.sha256(opened.payload).digest())
+
+
+def named_network(envelope: bytes) -> str | None:
+    """Return the network that an envelope says its record is of, whoever signed it; None: it is no record.
+
+    What it returns proves nothing: the signature was not looked at.
+    """
+    if len(envelope) > MAX_ENVELOPE_BYTES:
+        return None
+    try:
+        return parse(pb.HostRecord, payload_of(envelope), MAX_RECORD_BYTES).network
+    except (MalformedMessageError, FrameTooLargeError):
+        return None
 
 
 def _malformed(error: MalformedMessageError | FrameTooLargeError, part: str) -> RecordInvalidError:

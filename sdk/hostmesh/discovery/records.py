@@ -14,6 +14,7 @@ from hostmesh.discovery.bans import Ban
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.equivocation import make_proof, read_proof
 from hostmesh.discovery.events import DiscoveryEvent, RecordDecided, RecordDecision
+from hostmesh.discovery.forgeries import Forgeries
 from hostmesh.discovery.news import News, NewsQueue
 from hostmesh.discovery.record import GRACE_S, MAX_SKEW_S, HostInfo, VerifyBinding, open_body, verify_record
 from hostmesh.discovery.revoking import RevocationTaken, Revoking, VerifyRevocation
@@ -88,6 +89,8 @@ class RecordBook:
         self._news = NewsQueue()
         self._counts: Counter[str] = Counter()
         self._remote_ip: Callable[[PeerId], str | None] = lambda peer_id: None
+        self.forgeries = Forgeries(network)
+        """Who hands over what nobody signed."""
         self.events: EventFeed[DiscoveryEvent] = EventFeed()
         """Is told what becomes of each record; the rest of discovery tells its events here, too."""
         self.revoking = Revoking(
@@ -147,6 +150,9 @@ class RecordBook:
             self._counts[f"refused:{why}"] += 1
             if why in _TIMES:
                 self._note_untimely(signed, now)
+            # What gossip brings, its author wrote; its forwarder need not have understood it, and vouches for nothing.
+            carrier = introducer if expected_peer_id is None else None if introducer else expected_peer_id
+            self.forgeries.note(error, carrier, signed.envelope)
             is_late = isinstance(error, RecordExpiredError)
             decision = RecordDecision.EXPIRED if is_late else RecordDecision.REFUSED
             self._tell(decision, expected_peer_id, introducer=introducer, reason=why)
@@ -184,8 +190,9 @@ class RecordBook:
         """
         try:
             read = read_proof(proof.SerializeToString(), network=self._network)
-        except RemoteProtocolError:
+        except RemoteProtocolError as error:
             self._counts["proof:invalid"] += 1
+            self.forgeries.note(error, introducer, proof.first_envelope, proof.second_envelope)
             raise
         is_known = self._table.bans.covers(read.peer_id, read.epoch)
         ban = self._table.ban(

@@ -87,6 +87,7 @@ class ConnectionKeeper:
                     now = trio.current_time()
                     for connection in list(self._pool):
                         connection.tick(now)
+                    self._pool.tell_round_trips()
                     for connection in self._pool.surplus(now):
                         connection.retire(now)
                     self._look(now)
@@ -102,7 +103,13 @@ class ConnectionKeeper:
             self._scope.cancel()
 
     async def adopt_inbound(self, opened: SecuredLink) -> None:
-        """Take in a connection that a peer made; see :meth:`adopt`."""
+        """Take in a connection that a peer made; see :meth:`adopt`.
+
+        Raises:
+            DialError: as adopt, or the peer is blacklisted as a neighbour.
+        """
+        if not self._pool.may_dial(opened.peer_id):
+            raise DialError(f"{opened.peer_id} is blacklisted as a neighbour", stage="limit")
         await self.adopt(opened, None, AddressOrigin.REMOTE)
 
     async def adopt(self, opened: SecuredLink, address: str | None, origin: AddressOrigin) -> Connection:

@@ -86,6 +86,18 @@ def open_envelope(data: bytes, *, domain: str, payload_type: bytes, max_bytes: i
     return OpenedEnvelope(peer_id=peer_id_from_public_key(envelope.public_key.data), payload=envelope.payload)
 
 
+def payload_of(data: bytes) -> bytes:
+    """Return what a serialised envelope carries, whoever signed it: for telling why one does not verify.
+
+    Raises:
+        MalformedMessageError: no envelope.
+    """
+    try:
+        return SignedEnvelope.FromString(data).payload
+    except DecodeError as error:
+        raise MalformedMessageError("not a signed envelope") from error
+
+
 def _signed_bytes(domain: str, payload_type: bytes, payload: bytes) -> bytes:
     out = bytearray()
     for part in (domain.encode(), payload_type, payload):

@@ -22,7 +22,11 @@ class PeerScores(Protocol):
         ...
 
     def may_dial(self, peer_id: PeerId) -> bool:
-        """Tell whether a peer may be dialled now."""
+        """Tell whether a peer may be dialled now, and taken in where it dials us."""
+        ...
+
+    def measured(self, peer_id: PeerId, rtt_s: float) -> None:
+        """Take in the round trip of a ping on a connection that stands."""
         ...
 
     def note(self, event: NodeEvent) -> None:
@@ -46,6 +50,9 @@ class EqualPeers:
         """Tell that it may."""
         del peer_id
         return True
+
+    def measured(self, peer_id: PeerId, rtt_s: float) -> None:
+        """Forget it."""
 
     def note(self, event: NodeEvent) -> None:
         """Forget it."""

@@ -27,6 +27,7 @@ class Pinger:
         """Since when an answer is waited for; None: none is."""
         self.rtt_s: float | None = None
         """Round-trip time of the last ping; None before the first."""
+        self._untold_s: float | None = None
 
     def is_due(self, now: float, last_heard_s: float) -> bool:
         """Whether it is time for one.
@@ -48,5 +49,10 @@ class Pinger:
     def take_answer(self, value: int, now: float) -> None:
         """Take in what the peer answered; a number that was not asked with is nothing."""
         if self.asked_at_s is not None and value == self._value:
-            self.rtt_s = now - self.asked_at_s
+            self.rtt_s = self._untold_s = now - self.asked_at_s
             self.asked_at_s = None
+
+    def take_measured(self) -> float | None:
+        """Return the round-trip time of a ping that was answered since the last call; None: there was none."""
+        measured_s, self._untold_s = self._untold_s, None
+        return measured_s

@@ -201,8 +201,18 @@ class ConnectionPool:
         return self._scores.score_of(peer_id) < POOR_SCORE
 
     def may_dial(self, peer_id: PeerId) -> bool:
-        """Tell whether a peer may be dialled: it is a bootstrap peer, or wanted, or not blacklisted as a neighbour."""
+        """Tell whether a peer may be dialled, and taken in where it dials.
+
+        Bootstrap peers may, and wanted ones, and who is not blacklisted as a neighbour.
+        """
         return self._is_protected(peer_id) or self._scores.may_dial(peer_id)
+
+    def tell_round_trips(self) -> None:
+        """Hand the pings that were answered since the last call to the scores. Cost: linear in the connections."""
+        for connection in self:
+            rtt_s = connection.muxer.pinger.take_measured()
+            if rtt_s is not None:
+                self._scores.measured(connection.peer_id, rtt_s)
 
     async def make_room(self) -> None:
         """Close idle connections until one more fits; that of a peer of :meth:`retain` only where there is no other.

@@ -64,7 +64,7 @@ class PeerScoreBook:
         return POOR if score is None else score.score(self._system.unix_s())
 
     def may_dial(self, peer_id: PeerId) -> bool:
-        """Tell whether a peer may be dialled: it is not blacklisted as a neighbour, or its time is over."""
+        """Tell whether a peer may be dialled or taken in: it is not blacklisted here, or its time is over."""
         score = self._scores.get(peer_id)
         return score is None or score.may_dial(self._system.unix_s())
 
@@ -73,12 +73,21 @@ class PeerScoreBook:
         if not isinstance(event, ConnectionClosed):
             return
         if event.rtt_s is not None:
-            self._put(event.peer_id, self._known(event.peer_id).measured(event.rtt_s))
+            self.measured(event.peer_id, event.rtt_s)
         if event.lasted_s >= LONG_S:
             self.record(event.peer_id, PeerEvent.SERVED)
         meaning = _MEANING.get(event.cause)
         if meaning is not None and not (meaning.is_good and event.lasted_s >= LONG_S):
             self.record(event.peer_id, meaning)
+
+    def measured(self, peer_id: PeerId, rtt_s: float) -> None:
+        """Take in a round trip. Neither waits nor raises.
+
+        Args:
+            peer_id: whose.
+            rtt_s: seconds, by a ping on a connection.
+        """
+        self._put(peer_id, self._known(peer_id).measured(rtt_s))
 
     def record(self, peer_id: PeerId, event: PeerEvent) -> float:
         """Count what a peer did; return the score that follows. Neither waits nor raises.

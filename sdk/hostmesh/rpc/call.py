@@ -124,6 +124,7 @@ class ClientCall(Generic[RequestT, ResponseT]):
         "_pending",
         "_request",
         "_responses",
+        "is_broken",
         "outcome",
     )
 
@@ -139,6 +140,8 @@ class ClientCall(Generic[RequestT, ResponseT]):
         self._pending: CallEnded | None = None
         self.outcome: Outcome | None = None
         """The terminal status, once its event was taken."""
+        self.is_broken = False
+        """The server sent what the protocol does not allow."""
         self._responses = 0
 
     @property
@@ -232,7 +235,7 @@ class ClientCall(Generic[RequestT, ResponseT]):
             return ResponseReceived(message)
         except RemoteProtocolError as error:
             # These are bytes of the server's: it may have read ours.
-            error.may_have_executed = True
+            self.is_broken = error.may_have_executed = True
             raise
 
     def end_of_stream(self) -> None:

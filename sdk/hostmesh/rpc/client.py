@@ -17,12 +17,13 @@ from hostmesh.errors import ConnectionLostError, DeadlineExceededError, Hostmesh
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
+from hostmesh.rpc.conduct import ConductWatch
 from hostmesh.rpc.interceptors import ClientInterceptor, intercepted, swallowed
 from hostmesh.rpc.method import Method, RequestT, ResponseT
 from hostmesh.rpc.opening import StreamOpener as StreamOpener
 from hostmesh.rpc.opening import leave, open_stream, send_slowly
 from hostmesh.rpc.outcome import status_for_caller
-from hostmesh.rpc.outgoing import client_call, entering, outgoing_call, start_call
+from hostmesh.rpc.outgoing import client_call, entering, outgoing_call, start_call, tell_conduct
 from hostmesh.rpc.request_streams import BidiStream, ClientStream
 from hostmesh.rpc.responses import ResponseStream as ResponseStream
 from hostmesh.rpc.responses import one_response
@@ -39,6 +40,7 @@ class RpcClient:
         system: its monotonic clock measures :meth:`unary_timed`; its random bytes spread retries.
         interceptors: around every call, the first outermost; each attempt is a call.
         budget: of retries; one of its own unless it is shared.
+        watch: is told how peers behave on calls; None = nobody is.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class RpcClient:
         system: System,
         interceptors: Sequence[ClientInterceptor] = (),
         budget: RetryBudget | None = None,
+        watch: ConductWatch | None = None,
     ) -> None:
         self._node = node
         self._prefix = prefix
         self._system = system
         self._budget = budget or RetryBudget()
         self._interceptors = tuple(interceptors)
+        self._watch = watch
 
     def with_interceptors(self, *interceptors: ClientInterceptor) -> RpcClient:
         """Return a client of the same node, with further interceptors inside its own.
@@ -69,6 +73,7 @@ class RpcClient:
             system=self._system,
             interceptors=(*self._interceptors, *interceptors),
             budget=self._budget,
+            watch=self._watch,
         )
 
     async def unary(
@@ -219,7 +224,8 @@ class RpcClient:
         if stream is None:
             stream = await open_stream(self._node, peer_id, method.ids(self._prefix), deadline, timeout_s)
             now = trio.current_time()
-        has_ended = False
+        began_s = now
+        has_ended = is_late = False
         try:
             sent_at_s = self._system.monotonic_s()
             first, was_sent = call.start(deadline - now), True
@@ -235,8 +241,13 @@ class RpcClient:
             took_s = self._system.monotonic_s() - sent_at_s
             await stream.close()
             has_ended = True
+        except DeadlineExceededError:
+            is_late = True
+            raise
+        else:
             return response, took_s
         finally:
+            tell_conduct(self._watch, peer_id, method, call, began_s, is_late=is_late)
             if not has_ended:
                 await leave(stream, ended=call.outcome is not None)
 
@@ -357,7 +368,7 @@ class RpcClient:
         Yields:
             The stream, the call, its deadline by trio's clock, and when its first frame was sent by the system's.
         """
-        start = partial(start_call, self._node, self._prefix, self._system, peer_id, method, request)
+        start = partial(start_call, self._node, self._prefix, self._system, peer_id, method, request, watch=self._watch)
         if self._interceptors:
             outgoing = outgoing_call(peer_id, method, timeout_s, session_id, b"", metadata)
             with entering(peer_id, timeout_s) as scope:

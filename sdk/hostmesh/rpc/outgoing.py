@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import trio
 
@@ -12,6 +13,7 @@ from hostmesh.errors import ConnectionLostError, HostmeshError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
 from hostmesh.rpc.call import ClientCall
+from hostmesh.rpc.conduct import ConductWatch, conduct_of
 from hostmesh.rpc.header import NO_METADATA, Header
 from hostmesh.rpc.interceptors import OutgoingCall
 from hostmesh.rpc.method import AnyMethod, Method, RequestT, ResponseT
@@ -30,6 +32,8 @@ async def start_call(
     timeout_s: float | None,
     session_id: bytes,
     metadata: Mapping[str, str] | None,
+    *,
+    watch: ConductWatch | None = None,
 ) -> AsyncIterator[tuple[Stream, ClientCall[RequestT, ResponseT], float, float]]:
     """Open a stream and send the first frame; at the end close the stream, or reset it if the call has not ended.
 
@@ -47,7 +51,8 @@ async def start_call(
     except HostmeshError:
         await trio.lowlevel.cancel_shielded_checkpoint()  # as in unary
         raise
-    left_s = None if timeout_s is None else deadline - trio.current_time()
+    began_s = trio.current_time()
+    left_s = None if timeout_s is None else deadline - began_s
     try:
         sent_at_s = system.monotonic_s()
         first, end, was_sent = call.start(left_s), not call.takes_stream, True
@@ -60,7 +65,24 @@ async def start_call(
             await send_slowly(stream, first, deadline, end=end)
         yield stream, call, deadline, sent_at_s
     finally:
+        tell_conduct(watch, peer_id, method, call, began_s)
         await leave(stream, ended=call.ended)
+
+
+def tell_conduct(
+    watch: ConductWatch | None,
+    peer_id: PeerId,
+    method: AnyMethod,
+    call: ClientCall[Any, Any],
+    began_s: float,
+    *,
+    is_late: bool = False,
+) -> None:
+    """Tell how a call ended whose first frame was sent at ``began_s``, by trio's clock, if that says anything."""
+    if watch is not None:
+        conduct = conduct_of(call, is_late=is_late)
+        if conduct is not None:
+            watch.note_call(peer_id, method, conduct, trio.current_time() - began_s)
 
 
 @contextmanager
