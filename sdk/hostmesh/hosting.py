@@ -290,7 +290,7 @@ class HostManager:
             limits: slots, queue and times; None = as the description's ``max_concurrent_jobs`` and ``max_queued_jobs``.
             admission: who may open sessions, and how often; None = everybody.
             deposits: checks deposits, which are then demanded; None = none are.
-            contracts: asks contract wallets about signatures (EIP-1271); None = they are refused.
+            contracts: asks contract wallets (EIP-1271) about delegations that they signed; None = these are refused.
 
         Yields:
             The host at work. Leaving the block withdraws the record (a signed tombstone goes to connected peers), ends

@@ -25,7 +25,9 @@ _REMEDIES = {
     Reason.DRAINING: "look for another host: this one is about to leave",
     Reason.SLICE_MISSING: "give slice_micros above 0: the model is not free",
     Reason.SLICE_TOO_LARGE: "give a smaller slice_micros; the host's message names the most that it takes",
-    Reason.CONTRACT_WALLET: "sign with a key, or look for a host that asks contract wallets",
+    Reason.CONTRACT_WALLET: (
+        "delegate to a session key, which signs sessions; where the contract wallet did, look for a host that asks it"
+    ),
     Reason.CONTRACT_UNAVAILABLE: "try again: the host could not ask the contract wallet",
     Reason.SESSIONS_UNAVAILABLE: "look for another host: this one cannot write its disk",
     Reason.NOT_ALLOWED: "ask the host's operator to put your wallet on the list, or look for another host",

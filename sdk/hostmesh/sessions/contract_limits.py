@@ -1,4 +1,4 @@
-"""The bounds of asking contract wallets. Pure."""
+"""The bounds of asking contract wallets about delegations and revocations. Pure."""
 
 from __future__ import annotations
 

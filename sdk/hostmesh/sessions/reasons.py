@@ -54,7 +54,7 @@ class Reason(StrEnum):
     SLICE_TOO_LARGE = "SLICE_TOO_LARGE"
     """The slice is above what this host is willing to lose."""
     CONTRACT_WALLET = "CONTRACT_WALLET"
-    """The signature is not that of a key, and this host asks no contracts (EIP-1271)."""
+    """A contract wallet (EIP-1271) signed the authorisation, which a key does; or a delegation, and nobody asks it."""
     CONTRACT_UNAVAILABLE = "CONTRACT_UNAVAILABLE"
     """The contract wallet was not answered for in time; nothing is known of the signature."""
     SESSIONS_UNAVAILABLE = "SESSIONS_UNAVAILABLE"

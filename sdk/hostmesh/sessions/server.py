@@ -76,7 +76,7 @@ class SessionServer(SessionServiceBase):
         network_of: the network a peer's connection counts under (:func:`hostmesh.sessions.challenge.network_key_of`);
             None where it is not known.
         store: keeps the sessions, for this host and network; None = in memory. The caller closes it.
-        contracts: asks contract wallets (EIP-1271); None = their signatures are refused.
+        contracts: asks contract wallets (EIP-1271) about delegations that they signed; None = these are refused.
         admission: who may open sessions; None = everybody.
         reputation_of: what this host saw of a wallet, 0 to 1000; None = everybody is new.
         deposits: checks deposits, which are then demanded; None = none are.

@@ -1,5 +1,8 @@
 """Who signed: a key, or a contract wallet where somebody can ask contracts (EIP-1271).
 
+Contract wallets sign delegations, and what takes these back. What a session goes on with, its authorisation and the
+countersignatures of its receipts, is signed by a key: anybody can verify it, now and later, without a chain.
+
 No chain takes part in hostmesh. A host that is to serve contract wallets brings a :class:`ContractVerifier`, which asks
 a node of its choice; without one their signatures are refused in so many words.
 
@@ -70,10 +73,10 @@ class SignatureChecker:
     async def check(
         self, struct: TypedStruct, signature: bytes, signer: bytes, *, wrong: RefusedError, peer_id: PeerId
     ) -> None:
-        """Check that a wallet signed, key or contract. Waits only where a contract is asked.
+        """Check that an owner signed, key or contract. Waits only where a contract is asked.
 
         Args:
-            struct: what was signed.
+            struct: a delegation, or its revocation.
             signature: as it came, 2,048 bytes at most.
             signer: the wallet's address, 20 bytes.
             wrong: raised where it did not sign.
@@ -88,9 +91,7 @@ class SignatureChecker:
         if self._contracts is None:
             if len(signature) == SIGNATURE_BYTES:
                 raise wrong
-            raise RefusedError(
-                Reason.CONTRACT_WALLET, "this host does not ask contract wallets; sign with a key, or delegate to one"
-            )
+            raise RefusedError(Reason.CONTRACT_WALLET, "this host does not ask contract wallets")
         if self._asking.total() >= self._limits.at_once or self._asking[peer_id] >= self._limits.at_once_per_peer:
             raise RefusedError(Reason.RATE_LIMITED, "too many contracts are being asked", retry_after_s=1.0)
         self._asking[peer_id] += 1
@@ -111,7 +112,7 @@ class SignatureChecker:
         is_delegation_known: bool,
         peer_id: PeerId,
     ) -> None:
-        """Check that the client's wallet signed, or the session key and, for it, the owner.
+        """Check that the client's key signed, or the session key and, for it, the owner, who may be a contract.
 
         Args:
             terms: what was signed.
@@ -121,17 +122,18 @@ class SignatureChecker:
             peer_id: who sent it.
 
         Raises:
-            RefusedError: BAD_SIGNATURE, DELEGATION_BAD_SIGNATURE, or as :meth:`check` says.
+            RefusedError: BAD_SIGNATURE; CONTRACT_WALLET, a contract signed the authorisation itself;
+                DELEGATION_BAD_SIGNATURE, or as :meth:`check` says.
         """
-        wrong = RefusedError(
-            Reason.BAD_SIGNATURE, "the authorisation is not signed by who it says, or for another network"
-        )
-        if held is None:
-            await self.check(terms, signature, terms.client, wrong=wrong, peer_id=peer_id)
-            return
-        if not self.is_of_key(terms, signature, held.struct.delegate):
-            raise wrong
-        if not is_delegation_known:
+        if not self.is_of_key(terms, signature, terms.client if held is None else held.struct.delegate):
+            if held is None and len(signature) != SIGNATURE_BYTES:
+                raise RefusedError(
+                    Reason.CONTRACT_WALLET, "a contract wallet does not sign sessions itself; it delegates to a key"
+                )
+            raise RefusedError(
+                Reason.BAD_SIGNATURE, "the authorisation is not signed by who it says, or for another network"
+            )
+        if held is not None and not is_delegation_known:
             wrong = RefusedError(Reason.DELEGATION_BAD_SIGNATURE, "the delegation is not signed by its owner")
             await self.check(held.struct, held.signature, held.struct.owner, wrong=wrong, peer_id=peer_id)
 

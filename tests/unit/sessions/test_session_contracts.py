@@ -1,4 +1,4 @@
-"""Contract wallets (EIP-1271): refused in so many words, or asked within bounds."""
+"""Contract wallets (EIP-1271): they delegate to keys, and are asked about that within bounds, or refused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import trio
 import trio.testing
 
 from hostmesh.errors import ConfigError, RpcError, SessionError, StatusCode
-from hostmesh.identity.delegation import digest_of_delegation, sign_delegation_revocation
+from hostmesh.identity.delegation import delegation_of_message, digest_of_delegation, sign_delegation_revocation
 from hostmesh.identity.typed_data import typed_digest
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
-from hostmesh.sessions.authorization import message_from_terms
+from hostmesh.sessions.authorization import message_from_terms, terms_from_message
 from hostmesh.sessions.contract_limits import ContractLimits
 from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.v1 import session_pb2 as pb
@@ -28,6 +28,8 @@ else:
 NETWORK = "hostmesh-test"
 CONTRACT = bytes([0xC0]) * 20
 GOOD = b"what the contract takes"
+KEY = Wallet.from_private_key("7a" * 32)
+"""The session key that the contract delegates to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +51,27 @@ class Contracts:
         return address == CONTRACT and signature == GOOD
 
 
+def delegated(world: World, signature: bytes = GOOD) -> pb.Delegation:
+    """Return the contract's delegation to the session key."""
+    delegation = world.delegation(KEY)
+    delegation.owner, delegation.signature = CONTRACT, signature
+    return delegation
+
+
 async def request_of(
     world: World, peer: PeerId | None = None, *, signature: bytes = GOOD, **changes: Any
 ) -> pb.AuthorizeRequest:
+    """Return what the session key asks for; ``signature`` is the contract's, of the delegation."""
     peer = peer or world.client.peer_id
+    delegation = delegated(world, signature)
     nonce = (await world.server.get_challenge(pb.GetChallengeRequest(), Call(peer))).nonce
-    terms = world.terms(nonce, **({"client": CONTRACT, "client_peer_id": peer_id_to_bytes(peer)} | changes))
-    return pb.AuthorizeRequest(authorization=message_from_terms(terms, signature))
+    fields = {
+        "client": CONTRACT,
+        "client_peer_id": peer_id_to_bytes(peer),
+        "delegation_digest": digest_of_delegation(delegation, NETWORK),
+    }
+    terms = world.terms(nonce, **(fields | changes))
+    return pb.AuthorizeRequest(authorization=message_from_terms(terms, KEY.sign(terms, NETWORK)), delegation=delegation)
 
 
 async def authorize(world: World, request: pb.AuthorizeRequest, peer: PeerId | None = None) -> bytes:
@@ -75,7 +91,10 @@ async def test_without_a_verifier_it_is_refused_and_told_why(world: World) -> No
     assert (caught.value.status, caught.value.reason) == (StatusCode.FAILED_PRECONDITION, "CONTRACT_WALLET")
 
 
-async def test_the_client_is_told_what_to_do(world: World) -> None:
+@pytest.mark.parametrize("is_asked", [False, True])
+async def test_a_contract_that_signs_a_session_itself_is_told_to_delegate(world: World, is_asked: bool) -> None:
+    contracts = serve(world, Contracts()) if is_asked else Contracts()
+
     def before(method: Any, request: Any) -> None:
         if method.name == "Authorize":
             request.authorization.signature = GOOD
@@ -84,15 +103,26 @@ async def test_the_client_is_told_what_to_do(world: World) -> None:
     with pytest.raises(SessionError) as caught:
         await world.manager().start_session(world.choice, spending_limit_micros=1_000)
     assert caught.value.reason == "CONTRACT_WALLET"
-    assert "sign with a key" in caught.value.remedy
+    assert caught.value.remedy.startswith("delegate to a session key")
+    assert contracts.asked == []
+    assert (world.server.granted, world.server.active_sessions) == (0, 0)
+
+
+async def test_65_bytes_of_a_contract_are_a_wrong_signature(world: World) -> None:
+    serve(world, Contracts())
+    terms = world.terms(await world.nonce(), client=CONTRACT)
+    for signature in (bytes(64) + b"\x1b", KEY.sign(terms, NETWORK)):
+        with pytest.raises(RpcError) as caught:
+            await authorize(world, pb.AuthorizeRequest(authorization=message_from_terms(terms, signature)))
+        assert caught.value.reason == "BAD_SIGNATURE"
 
 
 async def test_a_verifier_is_asked_for_exactly_this(world: World) -> None:
     contracts = serve(world, Contracts())
     request = await request_of(world)
     grant = await authorize(world, request)
-    terms = world.terms(request.authorization.nonce, client=CONTRACT)
-    assert contracts.asked == [(CONTRACT, typed_digest(terms, NETWORK), GOOD)]
+    digest = typed_digest(delegation_of_message(request.delegation), NETWORK)
+    assert contracts.asked == [(CONTRACT, digest, GOOD)]
     # A repetition asks nobody.
     assert await authorize(world, request) == grant
     assert len(contracts.asked) == 1
@@ -103,7 +133,7 @@ async def test_what_the_contract_does_not_take_is_no_signature(world: World) -> 
     for signature in (b"another", bytes(64) + b"\x1b"):
         with pytest.raises(RpcError) as caught:
             await authorize(world, await request_of(world, signature=signature))
-        assert caught.value.reason == "BAD_SIGNATURE"
+        assert caught.value.reason == "DELEGATION_BAD_SIGNATURE"
 
 
 async def test_a_key_asks_no_contract(world: World) -> None:
@@ -120,6 +150,10 @@ async def test_cheap_checks_come_before_the_contract(world: World) -> None:
     for changes in ({"currency": "EUR"}, {"nonce": bytes(32)}, {"slice_micros": 0}, {"host_peer_id": b"another"}):
         with pytest.raises(RpcError):
             await authorize(world, await request_of(world, **changes))
+    request = await request_of(world)
+    request.authorization.signature = world.wallet.sign(terms_from_message(request.authorization), NETWORK)
+    with pytest.raises(RpcError, match="not signed by who it says"):
+        await authorize(world, request)
     assert contracts.asked == []
 
 
@@ -209,13 +243,11 @@ async def test_what_happens_while_the_chain_thinks_counts(world: World) -> None:
 
 async def test_a_contract_may_own_a_delegation_and_take_it_back(world: World) -> None:
     contracts = serve(world, Contracts())
-    key = Wallet.from_private_key("7a" * 32)
-    delegation = world.delegation(key)
-    delegation.owner, delegation.signature = CONTRACT, GOOD
+    delegation = delegated(world)
     digest = digest_of_delegation(delegation, NETWORK)
     for _ in range(2):
         terms = world.terms(await world.nonce(), client=CONTRACT, delegation_digest=digest)
-        message = message_from_terms(terms, key.sign(terms, NETWORK))
+        message = message_from_terms(terms, KEY.sign(terms, NETWORK))
         await authorize(world, pb.AuthorizeRequest(authorization=message, delegation=delegation))
     # Once for both: the same signature was found good.
     assert contracts.asked == [(CONTRACT, digest, GOOD)]
@@ -233,7 +265,7 @@ async def test_a_contract_may_own_a_delegation_and_take_it_back(world: World) ->
 
 async def test_a_session_key_is_never_a_contract(world: World) -> None:
     contracts = serve(world, Contracts())
-    delegation = world.delegation(Wallet.from_private_key("7a" * 32))
+    delegation = world.delegation(KEY)
     terms = world.terms(await world.nonce(), delegation_digest=digest_of_delegation(delegation, NETWORK))
     with pytest.raises(RpcError) as caught:
         await authorize(
