@@ -107,11 +107,17 @@ class JobBill:
         Cancellation: safe; the piece was not added.
         """
         await self._take_room(self._prompt_tokens, completion_tokens, send)
+        # What is in the chain goes out: a job that was told to stop must not come as far.
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._mark()
         self._chain.add_text(text, completion_tokens)
 
-    def add_vector(self, values: Sequence[float]) -> None:
-        """Add the vector of the next text; it costs nothing beside the prompt. Send it next."""
+    async def add_vector(self, values: Sequence[float]) -> None:
+        """Add the vector of the next text; it costs nothing beside the prompt. Send it next.
+
+        Cancellation: safe; the vector was not added.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._mark()
         self._chain.add_vector(values)
 
@@ -135,6 +141,7 @@ class JobBill:
             billed = min(prompt_tokens, self.account.tokens_of_a_slice(self._terms.price_micros_per_mtok))
             await self._take_room(billed, self._chain.completion_tokens, send)
             self._prompt_tokens = billed
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._final = self._write(JobState.SUCCEEDED)
         await send(job_pb2.RunResponse(receipt=self._final))
         return self.usage()
@@ -238,6 +245,7 @@ class JobBill:
                 return
 
     async def _send_receipt(self, send: SendResponse) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         await send(job_pb2.RunResponse(receipt=self._write(JobState.RUNNING)))
 
     def _write(self, state: JobState) -> bytes:

@@ -14,6 +14,7 @@ from hostmesh.jobs.transcript import EmbeddingResult, TextDelta
 from hostmesh.jobs.usage import Usage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.client_ledger import JobAudit, Refuse
+from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
 from hostmesh.receipts.receipt import JobState
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.shapes import RpcCaller
@@ -24,7 +25,6 @@ logger = logging.getLogger("hostmesh.jobs")
 
 UnixTime: TypeAlias = Callable[[], float]
 
-COUNTERSIGN_TIMEOUT_S = 10.0
 SETTLE_TIMEOUT_S = 2.0
 """Most time that leaving a job takes for its last receipt."""
 MOST_PIECES = 2**64 - 1

@@ -149,6 +149,6 @@ class Delivery:
         self._next_index += 1
         wire = job_pb2.EmbeddingVector(index=vector.index, values=vector.values)
         # As the wire has them: 32-bit floats.
-        self._bill.add_vector(wire.values)
+        await self._bill.add_vector(wire.values)
         await self._send(job_pb2.RunResponse(vector=wire))
         await self._bill.send_receipt_if_due(self._send)

@@ -328,6 +328,8 @@ class JobServer(JobServiceBase):
         self, job: AcceptedJob, context: CallContext, send: SendResponse[job_pb2.RunResponse]
     ) -> None:
         async def send_whole(response: job_pb2.RunResponse) -> None:
+            # A response that is begun goes out whole, or takes the stream with it.
+            await trio.lowlevel.checkpoint_if_cancelled()
             job.is_sending = True
             await send(response)
             job.is_sending = False

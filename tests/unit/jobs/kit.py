@@ -343,11 +343,12 @@ def make_host(
     prices: Mapping[str, ModelPrice] | None = None,
     purse: Purse | None = None,
     engine: ScriptedEngine | None = None,
+    receipts: ReceiptStore | None = None,
 ) -> Host:
     engine = engine or ScriptedEngine()
     purses = {FakeSession().session_id: purse or Purse(limit=10_000)}
     clock = Clock()
-    receipts = ReceiptStore(None)
+    receipts = receipts or ReceiptStore(None)
 
     def require_session(context: CallContext, model_id: str) -> Purse:
         found = purses.get(context.session_id)
