@@ -170,8 +170,10 @@ class CanaryChecker:
         )
         self._wake()
 
-    def job_ended(self, peer_id: str, conversation: bytes) -> None:
+    def job_ended(self, peer_id: str, model_id: str, conversation: bytes) -> None:
         """Note that a user's job is over, however it ended."""
+        if model_id not in self._calibrations:
+            return
         self._plan.job_ended(peer_id, conversation, now_s=self._system.monotonic_s(), entropy=self._entropy())
         self._wake()
 

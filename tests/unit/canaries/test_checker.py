@@ -92,7 +92,7 @@ async def use(
         shape = JobShape(length_bytes=40, max_output_tokens=64, parameters=(("temperature", 0.0),))
         checking.job_started(peer_id, model_id, key, shape, system_prompt=system_prompt)
         await trio.sleep(1.0)
-        checking.job_ended(peer_id, key)
+        checking.job_ended(peer_id, model_id, key)
         await trio.sleep(source.uniform(5.0, 60.0))
 
 
@@ -188,6 +188,26 @@ async def test_another_model_begins_a_new_window(autojump_clock: object) -> None
         nursery.cancel_scope.cancel()
     assert len(world.asked) > WINDOW
     assert not world.evidence, "no window of one model was filled"
+
+
+async def test_jobs_of_other_models_are_not_in_the_traffic(autojump_clock: object) -> None:
+    """A job that is not noted when it starts is not noted when it ends, or a running one would seem to be over."""
+    world = World({"host": "true"})
+    checking = checker(world)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        await use(checking, "host", 40)
+        before = len(world.asked)
+        shape = JobShape(length_bytes=40, max_output_tokens=64, parameters=(("temperature", 0.0),))
+        checking.job_started("host", MODEL, b"long", shape)
+        checking.job_started("host", "unknown", b"short", shape)
+        checking.job_ended("host", "unknown", b"short")
+        await trio.sleep(10_000.0)
+        assert len(world.asked) == before, "a user who waits for an answer gets no canary meanwhile"
+        checking.job_ended("host", MODEL, b"long")
+        await trio.sleep(10_000.0)
+        assert len(world.asked) > before
+        nursery.cancel_scope.cancel()
 
 
 async def test_slow_hosts_do_not_pile_up_canaries(autojump_clock: object) -> None:
