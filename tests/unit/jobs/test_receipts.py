@@ -24,6 +24,7 @@ from tests.unit.jobs.kit import (
     Purse,
     Script,
     ScriptedEngine,
+    Wire,
     make_client,
     make_host,
 )
@@ -33,6 +34,7 @@ from hostmesh.identity.structs import Receipt
 from hostmesh.jobs import receipt_desk
 from hostmesh.jobs.client import JobManager
 from hostmesh.jobs.engine import TextPiece
+from hostmesh.jobs.job import Job
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobOutcome
 from hostmesh.receipts import host_ledger
@@ -179,8 +181,7 @@ async def test_a_client_that_countersigns_nothing_gets_a_slice_and_30_seconds(
     host.engine.default = Script(pieces=("x",) * 60)
     with pytest.raises(JobError) as caught:
         async with manager.run(session, prompt=PROMPT) as job:
-            async for _ in job:
-                pass
+            await job.read_text()
     assert (caught.value.reason, caught.value.retry_safe) == ("RECEIPT_OVERDUE", False)
     assert trio.current_time() == 30.0
     assert receipts_of(host, job.job_id)[-1].cost_micros == 20
@@ -459,6 +460,13 @@ async def test_a_client_that_leaves_pays_for_what_was_sent_and_the_slice_is_free
     await assert_free(manager, host, 20)
 
 
+async def _break_after(job: Job, wire: Wire, pieces: int) -> None:
+    for _ in range(pieces):
+        await anext(job)
+    await wire.ours[-1].reset()
+    await anext(job)
+
+
 async def test_a_job_whose_connection_breaks_is_settled_over_a_new_one(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
@@ -470,9 +478,7 @@ async def test_a_job_whose_connection_breaks_is_settled_over_a_new_one(
     host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
     with pytest.raises(ConnectionLostError):
         async with manager.run(session_of(100), prompt=PROMPT) as job:
-            async for delta in job:
-                if delta.index == 4:
-                    await wire.ours[-1].reset()
+            await _break_after(job, wire, 5)
     assert numbers(receipts_of(host, job.job_id)) == [(4, 5, 5, JobState.CANCELLED)]
     await assert_free(manager, host, 100)
 
@@ -509,6 +515,11 @@ async def test_a_job_that_the_host_fails_costs_what_was_countersigned_before(
     await assert_free(manager, host, 20 if issued else 100)
 
 
+async def _read_while(job: Job, nursery: trio.Nursery, host: Host) -> None:
+    nursery.start_soon(host.server.drain, 8.5)
+    await job.read_text()
+
+
 async def test_a_host_that_leaves_bills_nothing_more(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
@@ -516,8 +527,7 @@ async def test_a_host_that_leaves_bills_nothing_more(
     host.engine.default = Script(pieces=("x",) * 60, delay_s=1.0)
     with pytest.raises(JobError) as caught:
         async with manager.run(session, prompt=PROMPT) as job:
-            nursery.start_soon(host.server.drain, 8.5)
-            await job.read_text()
+            await _read_while(job, nursery, host)
     assert caught.value.reason == "DRAINING"
     assert numbers(receipts_of(host, job.job_id))[-1] == (4, 6, 6, JobState.FAILED)
     assert host.receipts.unpaid(SESSION_ID) == ()
@@ -570,6 +580,14 @@ def disk_full(*_: Any, **__: Any) -> None:
     raise StoreError("disk full", path="/x")
 
 
+async def _sign_and(stub: JobServiceClient, request: job_pb2.RunRequest, then: Callable[[], None]) -> None:
+    async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
+        async for response in responses:
+            if response.WhichOneof("event") == "receipt":
+                await sign(stub, open_sealed(response.receipt, network=NETWORK).receipt)
+                then()
+
+
 async def test_a_host_whose_disk_is_full_issues_nothing_and_contradicts_nothing_later(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -577,11 +595,7 @@ async def test_a_host_whose_disk_is_full_issues_nothing_and_contradicts_nothing_
     host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
     stub, request = await begin(manager)
     with pytest.raises(RpcError):
-        async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
-            async for response in responses:
-                if response.WhichOneof("event") == "receipt":
-                    await sign(stub, open_sealed(response.receipt, network=NETWORK).receipt)
-                    monkeypatch.setattr(host.receipts, "put_issued", disk_full)
+        await _sign_and(stub, request, lambda: monkeypatch.setattr(host.receipts, "put_issued", disk_full))
     with pytest.raises(RpcError):
         await ask(stub, request.quote_id, EVERYTHING)
     monkeypatch.undo()
