@@ -1,4 +1,4 @@
-"""``hostmesh receipts``: list what is kept here, export it, verify a file of it, add it up. All offline."""
+"""``hostmesh receipts``: list what is kept here, share and export it, verify, add up and import files. All offline."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import typer
 from hostmesh.cli.boundary import EXIT_CHECK, print_json
 from hostmesh.cli.groups import grouped
 from hostmesh.cli.options import AsJson, Network, Verbose, invocation
-from hostmesh.cli.terminal import escape, field
+from hostmesh.cli.receipts_table import COLUMNS, row_cells, row_object
+from hostmesh.cli.terminal import escape
 from hostmesh.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from hostmesh.receipts.export import LineFault
-    from hostmesh.receipts.paper_store import KeptFilter, KeptSession, KeptTotals, PaperStore
+    from hostmesh.receipts.paper_store import KeptFilter, PaperStore
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +33,6 @@ MAX_LINE_CHARS = 65_537
 """One more than a line may have, so that a longer one is refused as such; it is never read whole."""
 MAX_FAULTS = 100
 """Shown one by one; all are counted."""
-_COLUMNS = ("AS", "HOST", "SESSION", "MODEL", "JOBS", "RECEIPTS", "OWED", "UNPAID", "CURRENCY", "LAST", "SHARED")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines of receipts export; - is standard input.")]
 
@@ -82,10 +82,10 @@ def list_receipts(context: typer.Context, *, kept: KeptOptions, as_json: AsJson 
     with _papers(context, verbose) as papers:
         rows = [(each, papers.totals(each)) for each in papers.sessions(wanted)]
     if as_json:
-        print_json({"sessions": [_object(*row) for row in rows]})
+        print_json({"sessions": [row_object(*row) for row in rows]})
         return
-    cells = [_COLUMNS, *(_row(*row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
+    cells = [COLUMNS, *(row_cells(*row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
     for row in cells:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -120,28 +120,98 @@ def export_receipts(
         print(f"{exported} sessions exported, {left_out} without papers left out", file=sys.stderr)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConsentOptions:
+    """Which of the sessions that this user paid for."""
+
+    host: Annotated[str | None, typer.Option("--host", metavar="PEER", help="All with this host: a peer id.")] = None
+    everything: Annotated[bool, typer.Option("--all", help="All that are kept here.")] = False
+
+    def filter(self, session: str | None) -> KeptFilter:
+        """Return the sessions that are meant.
+
+        Raises:
+            UsageError: none, or several ways to say which.
+        """
+        if (session is not None) + (self.host is not None) + self.everything != 1:
+            raise UsageError("say which sessions are meant", remedy="give SESSION, --host PEER or --all")
+        return KeptOptions(side="client", host=self.host, session=session).filter()
+
+
+Session = Annotated[
+    str | None, typer.Argument(metavar="[SESSION]", help="32 digits, as receipts list shows them.", show_default=False)
+]
+
+
 @app.command("share")
+@grouped
 def share_receipts(
     context: typer.Context,
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="32 digits, as receipts list shows them.")],
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Agree no longer. What was shown stays shown.")] = False,
+    session: Session = None,
+    *,
+    consent: ConsentOptions,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Agree that the receipts of a session, which this user paid for, may be shown to others. At first none may."""
-    from hostmesh.receipts.paper_store import CLIENT, KeptFilter
+    """Agree that receipts of sessions, which this user paid for, may be shown to others. At first none may.
 
-    wanted = KeptFilter(side=CLIENT, session_id=_session_id(session))
-    with _papers(context, verbose) as papers:
-        found = [
-            papers.set_shared(each.host_peer_id, each.session_id, not withdraw) for each in papers.sessions(wanted)
-        ]
-    if not any(found):
-        raise UsageError(f"no client here paid for a session {session}", remedy="see receipts list --side client")
+    They tell who used which host for which model, when and for how much. Sessions to come are not meant.
+    """
+    _set_shared(context, consent.filter(session), True, as_json=as_json, verbose=verbose)
+
+
+@app.command("unshare")
+@grouped
+def unshare_receipts(
+    context: typer.Context,
+    session: Session = None,
+    *,
+    consent: ConsentOptions,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Agree no longer that receipts of sessions may be shown to others. What was shown stays shown."""
+    _set_shared(context, consent.filter(session), False, as_json=as_json, verbose=verbose)
+
+
+@app.command("import")
+def import_receipts(
+    context: typer.Context, file: File = Path("-"), as_json: AsJson = False, verbose: Verbose = 0
+) -> None:
+    """Take what other clients' receipts tell of hosts into this user's reputations, where it counts for little.
+
+    Each is verified; nothing of a file with a fault is taken in. See reputation show HOST.
+    """
+    loaded = invocation(context).load(verbose=verbose)
+    from contextlib import ExitStack
+
+    from hostmesh.data_files import DataFiles
+    from hostmesh.receipt_reviews import import_reviews
+    from hostmesh.receipts.export import read_bundles
+    from hostmesh.system import System
+
+    with ExitStack() as stores:
+        files = DataFiles(loaded, stores, ephemeral_key=True, system=System())
+        taken = import_reviews(
+            files.reputation,
+            read_bundles(_lines(file)),
+            network=loaded.settings.network,
+            own_wallets=files.receipts.papers.clients(),
+        )
     if as_json:
-        print_json({"session_id": session, "is_shared": not withdraw})
-    else:
-        print(f"receipts of {session} may {'not ' if withdraw else ''}be shown to others")
+        print_json(asdict(taken))
+        return
+    print(f"{taken.reviews} reviews of hosts: {taken.good} jobs finished, {taken.bad} failed")
+    for count, what in (
+        (taken.own, "sessions of your own left out"),
+        (taken.other_network, "sessions of another network left out"),
+        (taken.left_out, "sessions left out: too many reviewers in one file"),
+        (taken.unfinished, "jobs left out: no last receipt of both sides that says how the host did"),
+        (taken.of_own_host, "reviews of an operator's own hosts left out"),
+        (taken.not_newer, "reviews left out: more was known of the same reviewer"),
+    ):
+        if count:
+            print(f"{count} {what}")
 
 
 @app.command("verify")
@@ -195,6 +265,21 @@ def statement(context: typer.Context, file: File = Path("-"), as_json: AsJson = 
         print_json({"statement": [asdict(each) for each in settled]})
     else:
         print(statement_csv(settled), end="")
+
+
+def _set_shared(context: typer.Context, wanted: KeptFilter, is_shared: bool, *, as_json: bool, verbose: int) -> None:
+    with _papers(context, verbose) as papers:
+        changed = sorted(
+            each.session_id.hex()
+            for each in list(papers.sessions(wanted))
+            if papers.set_shared(each.host_peer_id, each.session_id, is_shared)
+        )
+    if not changed:
+        raise UsageError("no client here paid for such a session", remedy="see receipts list --side client")
+    if as_json:
+        print_json({"session_ids": changed, "is_shared": is_shared})
+    else:
+        print(f"receipts of {len(changed)} sessions may {'' if is_shared else 'not '}be shown to others")
 
 
 def _write(papers: PaperStore, wanted: KeptFilter, stream: TextIO) -> tuple[int, int]:
@@ -253,50 +338,6 @@ def _cut(stream: TextIO) -> Iterator[str]:
         yield line
         while len(line) == MAX_LINE_CHARS and not line.endswith("\n"):
             line = stream.readline(MAX_LINE_CHARS)
-
-
-def _row(kept: KeptSession, totals: KeptTotals) -> tuple[str, ...]:
-    from hostmesh.net.peer_id import peer_id_from_bytes
-
-    last = totals.last.receipt
-    return (
-        kept.side,
-        peer_id_from_bytes(kept.host_peer_id),
-        kept.session_id.hex(),
-        field(last.model_id, max_chars=40),
-        str(totals.jobs),
-        str(totals.receipts),
-        str(totals.countersigned_micros),
-        str(totals.issued_micros - totals.countersigned_micros),
-        field(last.currency),
-        datetime.fromtimestamp(totals.last_unix_s, UTC).strftime("%Y-%m-%d %H:%M"),
-        "yes" if kept.is_shared else "no",
-    )
-
-
-def _object(kept: KeptSession, totals: KeptTotals) -> dict[str, object]:
-    from hostmesh.identity.address import address_to_text
-    from hostmesh.net.peer_id import peer_id_from_bytes
-
-    last = totals.last.receipt
-    return {
-        "side": kept.side,
-        "network": kept.network,
-        "host_peer_id": peer_id_from_bytes(kept.host_peer_id),
-        "session_id": kept.session_id.hex(),
-        "client": address_to_text(last.client),
-        "operator": address_to_text(last.operator),
-        "model_id": last.model_id,
-        "currency": last.currency,
-        "jobs": totals.jobs,
-        "receipts": totals.receipts,
-        "issued_micros": totals.issued_micros,
-        "countersigned_micros": totals.countersigned_micros,
-        "first_unix_s": totals.first_unix_s,
-        "last_unix_s": totals.last_unix_s,
-        "is_shared": kept.is_shared,
-        "has_papers": kept.bundle is not None,
-    }
 
 
 def _session_id(text: str) -> bytes:

@@ -164,10 +164,11 @@ def suspension_object(suspension: Suspension, now: float) -> dict[str, object]:
 
 
 def _foreign_line(foreign: ForeignPart) -> str:
+    told = f"others' receipts: {foreign.reviewers} reviewers, {foreign.good} jobs finished, {foreign.bad} failed"
     if not foreign.cap_micros:
-        return f"others' receipts: {foreign.reviewers} reviewers; none counts beside so much evidence of your own"
+        return f"{told}; none counts beside so much evidence of your own"
     return (
-        f"others' receipts: {foreign.reviewers} reviewers, {foreign.networks} networks trusted; "
+        f"{told}; {foreign.networks} networks trusted; "
         f"for {_jobs(foreign.weights.good_micros)}, against {_jobs(foreign.weights.bad_micros)}, "
         f"together at most {_jobs(foreign.cap_micros)}"
     )

@@ -134,6 +134,14 @@ class PaperStore:
             ).rowcount
         return changed > 0
 
+    def clients(self) -> frozenset[bytes]:
+        """Return the wallets of this user's own sessions, 20 bytes each: of those that are kept."""
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT network, envelope FROM receipts WHERE side = ? GROUP BY network, host, session_id", (CLIENT,)
+            ).fetchall()
+        return frozenset(_opened(self._store, network, envelope).receipt.client for network, envelope in rows)
+
     def sessions(self, wanted: KeptFilter) -> Iterator[KeptSession]:
         """Return the sessions whose receipts are kept, by the time of their first receipt, one after the other.
 
@@ -185,14 +193,6 @@ class PaperStore:
         issued = {job_id: int(cost) for job_id, cost, *_ in rows}
         countersigned = {job_id: int(cost) for job_id, cost, is_countersigned, *_ in rows if is_countersigned}
         times = [at for _, _, _, at, _ in rows]
-        try:
-            last = open_sealed(rows[-1][4], network=kept.network)
-        except (ReceiptError, IndexError) as error:
-            raise StoreError(
-                f"{self._store.name} holds a receipt that no hostmesh wrote",
-                path=self._store.name,
-                remedy="move the file away; it is made anew",
-            ) from error
         return KeptTotals(
             jobs=len(issued),
             receipts=len(rows),
@@ -200,7 +200,7 @@ class PaperStore:
             countersigned_micros=sum(countersigned.values()),
             first_unix_s=min(times),
             last_unix_s=max(times),
-            last=last,
+            last=_opened(self._store, kept.network, rows[-1][4]),
         )
 
     def _bundle(self, side: str, network: str, host: bytes, session_id: bytes, row: int) -> SessionBundle | None:
@@ -232,3 +232,14 @@ class PaperStore:
             JobPapers(job_id=job_id, quote=quote, receipts=tuple(receipts))
             for job_id, (quote, receipts) in jobs.items()
         )
+
+
+def _opened(store: Store, network: str, envelope: bytes) -> SignedReceipt:
+    try:
+        return open_sealed(envelope, network=network)
+    except ReceiptError as error:
+        raise StoreError(
+            f"{store.name} holds a receipt that no hostmesh wrote",
+            path=store.name,
+            remedy="move the file away; it is made anew",
+        ) from error

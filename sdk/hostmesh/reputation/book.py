@@ -79,6 +79,11 @@ class ReputationBook:
         self._version = None
         return True
 
+    def review_of(self, reviewer: str, peer_id: PeerId) -> Review | None:
+        """Return what a reviewer is remembered to say of a host, or None. Raises StoreError."""
+        self.snapshot()
+        return next(self._reviews.by(reviewer, (peer_id,)), None)
+
     def of(self, peer_id: PeerId) -> Reputation:
         """Return a host's reputation; 100 points with n=0 for one never used. Raises StoreError."""
         return self.snapshot().of(peer_id)

@@ -55,9 +55,10 @@ class Review:
     """The client's wallet that countersigned, ``0x`` and lower case."""
     host: PeerId
     operator: str
-    """The wallet whose host it was at the time, by the host's binding."""
+    """The wallet whose host it was at the time, by what the host signed."""
     network: str
-    """Where the reviewer was met: an IPv4 /24 or IPv6 /48, by the connection and not by its word."""
+    """Where the reviewer was met: an IPv4 /24 or IPv6 /48, by the connection and not by its word. 0.0.0.0/24, where
+    nobody is, for those whom no connection showed: they are one voice together."""
     good: int
     """Jobs, 0 to 1,000,000."""
     bad: int
@@ -98,6 +99,10 @@ class ForeignPart:
     """Who said anything of the host."""
     networks: int = 0
     """Networks with a trusted reviewer among them."""
+    good: int = 0
+    """Jobs that the reviewers count for the host, trusted or not."""
+    bad: int = 0
+    """Jobs that they count against it."""
 
     def to_dict(self) -> dict[str, int]:
         """Return the fields as JSON takes them."""
@@ -108,6 +113,8 @@ class ForeignPart:
             "voice_micros": self.voice_micros,
             "reviewers": self.reviewers,
             "networks": self.networks,
+            "good": self.good,
+            "bad": self.bad,
         }
 
 
@@ -181,8 +188,9 @@ class ForeignWord:
         """Return what the word of others comes to for a host. Cost: linear in its reviews and their reviewers'."""
         said = self._reviews.of(host)
         cap = foreign_cap_micros(self._own(host))
+        jobs = {"good": sum(review.good for review in said), "bad": sum(review.bad for review in said)}
         if cap == 0 or not said:
-            return ForeignPart(cap_micros=cap, reviewers=len(said))
+            return ForeignPart(cap_micros=cap, reviewers=len(said), **jobs)
         voices: dict[str, tuple[int, str, Review]] = {}
         for review in said:
             strength = min(UNIT_MICROS, self._jobs_micros(review))
@@ -199,6 +207,7 @@ class ForeignWord:
             voice_micros=total,
             reviewers=len(said),
             networks=len(voices),
+            **jobs,
         )
 
     def trust_micros(self, reviewer: str) -> int:

@@ -30,6 +30,7 @@ from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.receipts.export import bundle_lines
 from hostmesh.receipts.receipt import countersign
 from hostmesh.receipts.store import ReceiptStore
+from hostmesh.testing import make_peer_key
 
 J, K, S, T, U = (letter * 16 for letter in (b"j", b"k", b"s", b"t", b"u"))
 LINES = [*bundle_lines(bundle((J, K)))]
@@ -137,13 +138,58 @@ def test_what_is_exported_verifies_elsewhere(home: Path, capsys: pytest.CaptureF
 
 
 def test_consent_is_given_and_withdrawn(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys, "share", T.hex(), "--withdraw") == f"receipts of {T.hex()} may not be shown to others\n"
+    assert printed(capsys, "unshare", T.hex()) == "receipts of 1 sessions may not be shown to others\n"
     assert printed(capsys, "export", "--shared") == ""
-    assert json.loads(printed(capsys, "share", T.hex(), "--json")) == {"session_id": T.hex(), "is_shared": True}
-    assert [each["is_shared"] for each in listed(capsys)] == [False, True, False]
-    # A host's session is not this user's to show, and one that is not here is nobody's.
-    for session_id in (S, b"x" * 16):
-        assert main(["receipts", "share", session_id.hex()]) == 2
+    for which in ([T.hex()], ["--host", HOST.peer_id], ["--all"]):
+        shared = json.loads(printed(capsys, "share", *which, "--json"))
+        assert shared == {"session_ids": [T.hex()], "is_shared": True}
+        # A host's session is not this user's to show.
+        assert [each["is_shared"] for each in listed(capsys)] == [False, True, False]
+        printed(capsys, "unshare", *which)
+        assert [each["is_shared"] for each in listed(capsys)] == [False, False, False]
+    elsewhere = make_peer_key("elsewhere").peer_id
+    for wrong in ([S.hex()], [(b"x" * 16).hex()], ["--host", elsewhere], [], ["--all", "--host", HOST.peer_id]):
+        for command in ("share", "unshare"):
+            assert main(["receipts", command, *wrong]) == 2, wrong
+
+
+def imported(capsys: pytest.CaptureFixture[str], file: Path) -> dict[str, int]:
+    counts: dict[str, int] = json.loads(printed(capsys, "import", str(file), "--json"))
+    return {name: count for name, count in counts.items() if count}
+
+
+def foreign_part(capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
+    assert main(["reputation", "show", HOST.peer_id, "--json"]) == 0
+    part: dict[str, int] = json.loads(capsys.readouterr().out)["foreign"]
+    return part
+
+
+def test_what_others_share_is_imported_and_what_is_ours_is_not(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    file = home / "receipts.jsonl"
+    printed(capsys, "export", "--shared", "--out", str(file))
+    assert imported(capsys, file) == {"sessions": 1, "own": 1}
+    assert foreign_part(capsys)["reviewers"] == 0
+    # On somebody else's machine, twice the same.
+    monkeypatch.setenv("HOSTMESH_HOME", str(tmp_path_factory.mktemp("other")))
+    assert imported(capsys, file) == {"sessions": 1, "other_network": 1}
+    monkeypatch.setenv("HOSTMESH_NETWORK", NETWORK)
+    for _ in range(2):
+        assert imported(capsys, file) == {"sessions": 1, "reviews": 1, "good": 1}
+        part = foreign_part(capsys)
+        assert (part["reviewers"], part["good"], part["bad"], part["voice_micros"]) == (1, 1, 0, 0)
+
+
+def test_nothing_of_a_file_with_a_fault_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("HOSTMESH_HOME", str(tmp_path))
+    monkeypatch.setenv("HOSTMESH_NETWORK", NETWORK)
+    file = tmp_path / "receipts.jsonl"
+    file.write_text("\n".join([*LINES, LINES[0]]))
+    assert main(["receipts", "import", str(file)]) == 6
+    assert foreign_part(capsys)["reviewers"] == 0
 
 
 def test_a_wrong_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def test_each_part_of_a_score_has_its_line(book: ReputationBook, clock: list[flo
         "your own evidence: 9; its weight, in jobs, halves every 32 days",
         "  for      jobs finished                          8 x  weight 4",
         "  against  canaries failed                        1 x  weight 5",
-        "others' receipts: 0 reviewers; none counts beside so much evidence of your own",
+        "others' receipts: 0 reviewers, 0 jobs finished, 0 failed; none counts beside so much evidence of your own",
         "points = 1000 * (1 + 4) / (10 + 4 + 5), rounded down; 263 without others' word",
         "last against it, newest first",
         "  2027-02-16 08:00:00 UTC  canaries failed, weight 5, accuses an honest host in 1 %: p = 0.004",
@@ -80,7 +80,7 @@ def test_the_word_of_others_is_shown_with_its_bound(book: ReputationBook) -> Non
         book.record_review(review(number, B))
     book.record_review(review(3, B))
     assert text_of(book, B)[2:4] == [
-        "others' receipts: 3 reviewers, 2 networks trusted; for 0.182, against 0, together at most 0.9",
+        "others' receipts: 3 reviewers, 12 jobs finished, 0 failed; 2 networks trusted; for 0.182, against 0, together at most 0.9",
         "points = 1000 * (1 + 0.182) / (10 + 0.182 + 0), rounded down; 100 without others' word",
     ]
 

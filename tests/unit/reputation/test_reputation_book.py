@@ -109,6 +109,7 @@ def test_explain_says_what_each_number_is_made_of(world: World) -> None:
     }
     assert shown["foreign"] == {
         "good_micros": 0, "bad_micros": 0, "cap_micros": 0, "voice_micros": 0, "reviewers": 0, "networks": 0,
+        "good": 0, "bad": 0,
     }  # fmt: skip
 
 
