@@ -233,6 +233,8 @@ class Observer:
         elif result.is_answer:
             self._strikes.answered(peer_id)
             self._sightings.answered(peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s())
+        if result.refuted and place is not None:
+            self._records.lie_watch.note_false_claim(peer_id, f"claims {place}, from where light takes longer")
         if not result.unasked:
             self._on_probed(peer_id, result)
         return result

@@ -10,11 +10,12 @@ from enum import Enum
 
 import trio
 
-from hostmesh.discovery.bans import Ban
+from hostmesh.discovery.bans import Ban, Familiarity
 from hostmesh.discovery.description import HostState
 from hostmesh.discovery.equivocation import make_proof, read_proof
 from hostmesh.discovery.events import DiscoveryEvent, RecordDecided, RecordDecision
 from hostmesh.discovery.forgeries import Forgeries
+from hostmesh.discovery.lies import LieWatch, NobodyWatches
 from hostmesh.discovery.news import News, NewsQueue
 from hostmesh.discovery.record import GRACE_S, MAX_SKEW_S, HostInfo, VerifyBinding, open_body, verify_record
 from hostmesh.discovery.revoking import RevocationTaken, Revoking, VerifyRevocation
@@ -91,6 +92,8 @@ class RecordBook:
         self._remote_ip: Callable[[PeerId], str | None] = lambda peer_id: None
         self.forgeries = Forgeries(network)
         """Who hands over what nobody signed."""
+        self.lie_watch: LieWatch = NobodyWatches()
+        """Is told what hosts are caught in, here and by those who measure them."""
         self.events: EventFeed[DiscoveryEvent] = EventFeed()
         """Is told what becomes of each record; the rest of discovery tells its events here, too."""
         self.revoking = Revoking(
@@ -169,6 +172,7 @@ class RecordBook:
         ban = self._table.bans.get(info.peer_id) if merge is Merge.EQUIVOCATION else None
         if ban is not None and ban.epoch >= info.binding_epoch:
             _log.warning("host %s signed two records of sequence %d; banned", info.peer_id, info.sequence)
+            self._tell_lie(ban, info.sequence)
             self._keep_ban(ban, info, other)
         decision = _DECISIONS[merge]
         if info.state is HostState.WITHDRAWN and merge in (Merge.ADDED, Merge.REPLACED):
@@ -206,6 +210,8 @@ class RecordBook:
         if ban is not None:
             self._save(ban)
             self._news.put(ban)
+            if not is_known:
+                self._tell_lie(ban, read.sequence)
         taken = ProofTaken.KNOWN if is_known else ProofTaken.REFUSED if ban is None else ProofTaken.BANNED
         self._counts[f"proof:{taken.value}"] += 1
         if taken is ProofTaken.REFUSED:
@@ -365,6 +371,11 @@ class RecordBook:
             self._table.bans.add(ban)
         self._save(ban)
         self._news.put(ban)
+
+    def _tell_lie(self, ban: Ban, sequence: int) -> None:
+        # Keys cost nothing: those that nobody here knew would fill a book of histories.
+        if ban.familiarity is not Familiarity.STRANGER:
+            self.lie_watch.note_equivocation(ban.peer_id, sequence)
 
     def _subnet_of(self, peer_id: PeerId) -> str:
         ip = self._remote_ip(peer_id)

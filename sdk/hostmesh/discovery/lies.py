@@ -1,0 +1,38 @@
+"""What hosts are caught in, for whoever keeps their histories. Pure.
+
+Only what cannot be another's doing: two records of one sequence that the host's own key signed, and a place in the
+record that it signed which its own answers refute.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hostmesh.net.peer_id import PeerId
+
+
+class LieWatch(Protocol):
+    """Is told of lies, the same one each time that it is met. Nothing of it waits or raises."""
+
+    def note_false_claim(self, peer_id: PeerId, claim: str) -> None:
+        """Take in that what a host signed of itself is not so.
+
+        Args:
+            peer_id: the host.
+            claim: what it claims, in the same words each time.
+        """
+        ...
+
+    def note_equivocation(self, peer_id: PeerId, sequence: int) -> None:
+        """Take in that a host signed two different records of one sequence."""
+        ...
+
+
+class NobodyWatches:
+    """Forgets every lie."""
+
+    def note_false_claim(self, peer_id: PeerId, claim: str) -> None:
+        """Forget it."""
+
+    def note_equivocation(self, peer_id: PeerId, sequence: int) -> None:
+        """Forget it."""
