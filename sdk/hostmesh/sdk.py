@@ -7,14 +7,14 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
-from google.protobuf.descriptor import ServiceDescriptor
 
+from hostmesh.application import ApplicationDoor
 from hostmesh.data_files import DataFiles
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.events import HostRevoked
 from hostmesh.discovery.manager import DiscoveryManager
 from hostmesh.discovery.records import RecordBook
-from hostmesh.errors import NodeNotRunningError, NotAuthenticatedError, UsageError
+from hostmesh.errors import NotAuthenticatedError, UsageError
 from hostmesh.hosting import HostManager
 from hostmesh.identity.binding import verify_binding
 from hostmesh.identity.delegation import load_delegation
@@ -25,17 +25,13 @@ from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.identity.wallet_source import open_wallet
 from hostmesh.job_history import JobHistory
 from hostmesh.jobs.client import JobManager
-from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.network import Network
-from hostmesh.net.peer_id import PeerId
 from hostmesh.node_runner import NodeRunner
 from hostmesh.node_stack import NodeStack, SourceFactory
 from hostmesh.nursery import open_own_nursery
 from hostmesh.receipts.counting import TokenCounter
 from hostmesh.reputation.history import HostHistory
-from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
-from hostmesh.rpc.shapes import ServiceBase
 from hostmesh.sessions.client import SessionManager
 from hostmesh.settings import LoadedSettings, load_settings
 from hostmesh.status.client import StatusClient
@@ -43,7 +39,7 @@ from hostmesh.system import System
 from hostmesh.v1 import session_pb2
 
 
-class SDK:
+class SDK(ApplicationDoor):
     """One hostmesh: a wallet, a node and what they do. :func:`open_sdk` makes it."""
 
     def __init__(
@@ -61,6 +57,7 @@ class SDK:
         server_interceptors: Sequence[ServerInterceptor],
         tokenizers: Sequence[TokenCounter],
     ) -> None:
+        super().__init__()
         self.settings = loaded.settings
         """The settings as they were read."""
         self._nursery = nursery
@@ -71,7 +68,6 @@ class SDK:
         self._wallet: Wallet | None = None
         self._delegation: session_pb2.Delegation | None = None
         self._binding: OperatorBinding | None = None
-        self._stack: NodeStack | None = None
         self._discovery: DiscoveryManager | None = None
         self._sessions: SessionManager | None = None
         self._stop_hearing: Callable[[], None] = lambda: None
@@ -245,79 +241,6 @@ class SDK:
             )
         return self._hosts
 
-    def get_rpc_client(self) -> RpcClient:
-        """Return what calls the protocols of an application on other nodes; see :meth:`serve`.
-
-        Raises:
-            NodeNotRunningError: ``create_node`` comes first.
-        """
-        return self._running().rpc
-
-    def serve(
-        self,
-        service: ServiceDescriptor | ServiceBase,
-        handler: object | None = None,
-        *,
-        interceptors: Sequence[ServerInterceptor] = (),
-    ) -> None:
-        """Serve a protocol of an application from now on: ``sdk.serve(handler)`` for a generated base.
-
-        Args:
-            service: the handler, where that is a generated base; else the service as its .proto describes it,
-                ``chat_pb2.DESCRIPTOR.services_by_name["ChatService"]``, whose options name the protocol, its version
-                and the size of each message.
-            handler: has a method for each of the service's, in snake case: ``async def get_room(request, context)``
-                returns the response; that of a server stream also takes ``send``, an async function for one response.
-            interceptors: around the handler's methods, the first outermost, inside those of :func:`open_sdk`.
-
-        Raises:
-            UsageError: the handler lacks a method, or the protocol is served already.
-            NodeNotRunningError: ``create_node`` comes first.
-
-        Limits: of one peer 256 calls at once and 50,000 a second, over all services of the application; of all peers
-        4,096 and 100,000 to each. What the .proto states (``calls_per_peer``, ``calls_of_all``) takes their place; a
-        service that states any is counted by itself. Further calls are refused with RESOURCE_EXHAUSTED.
-        """
-        self._running().serve(service, handler, limits=None, interceptors=interceptors)
-
-    def withdraw(self, service: ServiceDescriptor | ServiceBase) -> None:
-        """Serve a protocol of an application no longer; calls in progress go on.
-
-        Args:
-            service: as :meth:`serve` took it.
-
-        Raises:
-            NodeNotRunningError: ``create_node`` comes first.
-        """
-        self._running().withdraw(service)
-
-    def get_usage(self) -> NodeUsage:
-        """Return what the node uses now: connections, streams by protocol, bytes that wait, and what it refused.
-
-        Raises:
-            NodeNotRunningError: ``create_node`` comes first.
-
-        Cost: linear in the open streams.
-        """
-        return self._running().node.usage()
-
-    def protocols_of(self, peer_id: PeerId) -> tuple[str, ...]:
-        """Return the protocol ids that a connected peer said it speaks, by its latest word: a claim of that peer's.
-
-        Each version of a protocol has an id of its own: ``/hostmesh/chat/1.1.0``. A call chooses by itself; this is for
-        what a program shows or offers to a person.
-
-        Args:
-            peer_id: of the peer; one that is not connected is not dialled.
-
-        Returns:
-            256 ids at most. Empty: not connected, or not told; a peer tells about one round trip after it is connected.
-
-        Raises:
-            NodeNotRunningError: ``create_node`` comes first.
-        """
-        return self._running().node.protocols_of(peer_id)
-
     async def close(self) -> None:
         """Stop the node and close the stores. Idempotent; leaving :func:`open_sdk` does it."""
         if self._discovery is not None:
@@ -340,11 +263,6 @@ class SDK:
                 "no wallet yet", remedy='await sdk.authenticate(keystore="wallet.json", password="...")'
             )
         return self._binding
-
-    def _running(self) -> NodeStack:
-        if self._stack is None:
-            raise NodeNotRunningError("the node does not run", remedy="await discovery.create_node()")
-        return self._stack
 
     @asynccontextmanager
     async def _open_node(self, options: NodeOptions) -> AsyncIterator[RunningNode]:

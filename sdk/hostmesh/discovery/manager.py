@@ -26,7 +26,6 @@ from hostmesh.discovery.life import NodeLife
 from hostmesh.discovery.lists import HostLists
 from hostmesh.discovery.metrics import ConnectionMetrics
 from hostmesh.discovery.node_door import NodeDoor
-from hostmesh.discovery.publisher import PublisherConfig
 from hostmesh.discovery.pusher import Pusher
 from hostmesh.discovery.ranking import AUTO, Strategy
 from hostmesh.discovery.record import HostInfo
@@ -273,10 +272,8 @@ class DiscoveryManager(NodeDoor):
         """
         running = self._life.require()
         self._records.accept_revocation(revocation)
-        most = PublisherConfig()
-        pusher = Pusher(running.node, running.caller, max_peers=most.max_pushed, timeout_s=most.push_timeout_s)
         with plain_errors():
-            return await pusher.push(pb.AnnounceRequest(revocation=revocation))
+            return await Pusher(running.node, running.caller).push(pb.AnnounceRequest(revocation=revocation))
 
     # --- knowledge ---
 

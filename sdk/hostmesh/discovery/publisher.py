@@ -19,7 +19,7 @@ from hostmesh.discovery.clock_watch import ClockNode, ClockWatch
 from hostmesh.discovery.description import HostDescription, HostState
 from hostmesh.discovery.news import News, announcement_of
 from hostmesh.discovery.probe import StatusProbe
-from hostmesh.discovery.pusher import Pusher
+from hostmesh.discovery.pusher import MAX_PUSHED, PUSH_TIMEOUT_S, Pusher
 from hostmesh.discovery.reach_watch import ReachNode, ReachWatch
 from hostmesh.discovery.record import HostInfo, VerifyBinding, build_record, verify_record
 from hostmesh.discovery.source import Advert, Broadcaster, Source
@@ -67,9 +67,9 @@ class PublisherConfig:
     retry_every_s: float = 5.0
     least_between_s: float = 5.0
     """Between two renewals that something brought forward: an interface that comes and goes does not set the pace."""
-    push_timeout_s: float = 2.0
+    push_timeout_s: float = PUSH_TIMEOUT_S
     """For pushing one record to all peers."""
-    max_pushed: int = 64
+    max_pushed: int = MAX_PUSHED
     """Most peers that a change is pushed to; the others ask, or see it expire."""
     max_clocks: int = 5
     clock_timeout_s: float = 2.0
@@ -177,6 +177,13 @@ class HostPublisher:
         if self._info is None or self._system.unix_s() > self._info.expires_at_unix_s:
             return None
         return self._record
+
+    @property
+    def bound_epochs(self) -> tuple[int, int]:
+        """The revocation epoch of the binding of the last record, and the lowest that holds; (0, 0): no record yet."""
+        if self._info is None:
+            return 0, 0
+        return self._info.binding_epoch, self._least_epoch(self._info.operator, self._info.peer_id)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew what is published and hand news on, until cancelled.

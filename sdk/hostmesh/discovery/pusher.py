@@ -17,6 +17,12 @@ from hostmesh.v1.discovery_hostmesh import DiscoveryServiceClient
 _log = logging.getLogger("hostmesh.discovery")
 
 
+MAX_PUSHED = 64
+"""Most peers that a change is pushed to; the others ask, or see it expire."""
+PUSH_TIMEOUT_S = 2.0
+"""For pushing one change to all of them."""
+
+
 class PusherNode(Protocol):
     """What this needs of the node."""
 
@@ -35,7 +41,14 @@ class Pusher:
         timeout_s: for all of them.
     """
 
-    def __init__(self, node: PusherNode, caller: RpcCaller, *, max_peers: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        node: PusherNode,
+        caller: RpcCaller,
+        *,
+        max_peers: int = MAX_PUSHED,
+        timeout_s: float = PUSH_TIMEOUT_S,
+    ) -> None:
         self._node = node
         self._caller = caller
         self._max_peers = max_peers

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
-from hostmesh.errors import JobError, UsageError
+from hostmesh.errors import ContextExceededError, JobError, UsageError
 from hostmesh.jobs.engine import ChatMessage, ChatWork, EmbeddingWork, ModelInfo, ParameterValue, Role, Work
 from hostmesh.jobs.reasons import job_refused
 from hostmesh.model_kind import ModelKind
@@ -135,6 +136,27 @@ def _embedding_input(texts: Sequence[str]) -> job_pb2.EmbeddingInput:
         raise job_refused("INVALID_INPUT", "an embedding job needs texts, none of them empty")
     _check_sizes(texts, "texts", MAX_TEXTS, MAX_TEXT_BYTES)
     return job_pb2.EmbeddingInput(texts=texts)
+
+
+def within_context(work: Work, *, prompt_tokens: int | None, context_tokens: int) -> Work:
+    """Return the work with an answer that is no longer than what its prompt leaves of the model's context.
+
+    Args:
+        work: what was asked for.
+        prompt_tokens: counted beforehand; None = the engine cannot, and bounds the answer itself.
+        context_tokens: of the model.
+
+    Raises:
+        ContextExceededError: the prompt leaves nothing.
+    """
+    if prompt_tokens is None or not isinstance(work, ChatWork):
+        return work
+    room = context_tokens - prompt_tokens
+    if room < 1:
+        raise ContextExceededError(
+            "the prompt fills the context", context_tokens=context_tokens, input_tokens=prompt_tokens
+        )
+    return replace(work, max_output_tokens=min(work.max_output_tokens, room))
 
 
 def _check_sizes(texts: Sequence[str], what: str, max_items: int, max_bytes: int) -> None:

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hostmesh.errors import JobError, ParameterError, RpcError, StatusCode
+from hostmesh.errors import (
+    ContextExceededError,
+    EngineError,
+    JobError,
+    ModelNotReadyError,
+    ParameterError,
+    RpcError,
+    StatusCode,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +127,18 @@ def job_refused(
         retry_after_ms=retry_after_ms,
         remedy=remedy or rule.remedy,
     )
+
+
+def engine_refused(error: EngineError, *, may_have_executed: bool) -> JobError:
+    """Return what a client is told of an engine's error: not its text, which may hold anything."""
+    match error:
+        case ContextExceededError():
+            message = f"the model's context has {error.context_tokens} tokens"
+        case ModelNotReadyError():
+            message = "the model is not loaded"
+        case _:
+            message = "the engine failed"
+    return job_refused(error.reason, message, may_have_executed=may_have_executed)
 
 
 def to_status(error: JobError) -> RpcError:

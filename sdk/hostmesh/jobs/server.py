@@ -17,28 +17,19 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from hostmesh.errors import (
-    ConnectionLostError,
-    ContextExceededError,
-    EngineError,
-    JobError,
-    ModelNotReadyError,
-    ReceiptError,
-    RpcError,
-    StatusCode,
-)
+from hostmesh.errors import ConnectionLostError, EngineError, JobError, ReceiptError, RpcError, StatusCode
 from hostmesh.jobs.accepted import AcceptedJob
 from hostmesh.jobs.account import RequireSession
 from hostmesh.jobs.admission import Admission, JobLimits
-from hostmesh.jobs.content import work_of
+from hostmesh.jobs.content import within_context, work_of
 from hostmesh.jobs.delivery import Delivery
 from hostmesh.jobs.engine import ChatWork, Engine, Work
 from hostmesh.jobs.offer import QUOTE_ID_BYTES, seal_quote
 from hostmesh.jobs.parameters import decode_parameters
 from hostmesh.jobs.quoter import Quoter
-from hostmesh.jobs.reasons import job_refused, to_status
+from hostmesh.jobs.reasons import engine_refused, job_refused, to_status
 from hostmesh.jobs.receipt_desk import ClientStandings, ReceiptDesk
-from hostmesh.jobs.stats import JobOutcome, JobStats
+from hostmesh.jobs.stats import STATE_OF, JobOutcome, JobStats
 from hostmesh.jobs.throughput import Throughput
 from hostmesh.jobs.usage import TokenMeter, most_tokens
 from hostmesh.net.peer_id import PeerId
@@ -54,16 +45,6 @@ from hostmesh.v1 import job_pb2
 from hostmesh.v1.job_hostmesh import JobServiceBase
 
 logger = logging.getLogger("hostmesh.jobs")
-
-_STATE_OF = {
-    JobOutcome.SUCCEEDED: JobState.SUCCEEDED,
-    JobOutcome.CANCELLED: JobState.CANCELLED,
-    JobOutcome.EXPIRED: JobState.EXPIRED,
-    JobOutcome.UNPAID: JobState.EXPIRED,
-    JobOutcome.FAILED: JobState.FAILED,
-    JobOutcome.DRAINED: JobState.FAILED,
-}
-
 
 class JobServer(JobServiceBase):
     """Handler of ``hostmesh.v1.JobService``.
@@ -262,18 +243,7 @@ class JobServer(JobServiceBase):
         parameters = decode_parameters(request.parameters, supported=model.parameters)
         work = work_of(request, model, max_output_tokens=terms.max_output_tokens, parameters=parameters)
         prompt_tokens = await self._count(work)
-        if prompt_tokens is not None and isinstance(work, ChatWork):
-            room = terms.context_tokens - prompt_tokens
-            if room < 1:
-                raise ContextExceededError(
-                    "the prompt fills the context", context_tokens=terms.context_tokens, input_tokens=prompt_tokens
-                )
-            work = ChatWork(
-                model_id=work.model_id,
-                messages=work.messages,
-                max_output_tokens=min(work.max_output_tokens, room),
-                parameters=work.parameters,
-            )
+        work = within_context(work, prompt_tokens=prompt_tokens, context_tokens=terms.context_tokens)
         least_cost_micros = cost_micros(prompt_tokens or 0, terms.price_micros_per_mtok)
         if least_cost_micros > session.slice_micros:
             raise job_refused(
@@ -371,7 +341,7 @@ class JobServer(JobServiceBase):
 
     def _end(self, job: AcceptedJob) -> None:
         """Free the slot, settle the bill, count the outcome. Runs once a job, and waits for nothing."""
-        state = _STATE_OF[job.outcome]
+        state = STATE_OF[job.outcome]
         job.bill.close(state)
         self._desk.end(job.bill)
         if state is not JobState.FAILED:
@@ -396,15 +366,10 @@ class JobServer(JobServiceBase):
         self._changed()
 
     def _engine_failed(self, error: EngineError, *, executed: bool) -> JobError:
-        match error:
-            case ContextExceededError():
-                message = f"the model's context has {error.context_tokens} tokens"
-            case ModelNotReadyError():
-                message = "the model is not loaded"
-            case _:
-                message = "the engine failed"
-                logger.warning("engine failed: %s", error.message, extra={"error_code": error.code})
-        return job_refused(error.reason, message, may_have_executed=executed)
+        refusal = engine_refused(error, may_have_executed=executed)
+        if refusal.reason == EngineError.reason:
+            logger.warning("engine failed: %s", error.message, extra={"error_code": error.code})
+        return refusal
 
     def _refusal(self, error: JobError, context: CallContext) -> RpcError:
         self._refused[error.reason] += 1

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
+
+from hostmesh.receipts.receipt import JobState
 
 
 class JobOutcome(Enum):
@@ -21,6 +24,19 @@ class JobOutcome(Enum):
     """The client countersigned no receipt in time."""
     DRAINED = "drained"
     """The host left before the job was done."""
+
+
+STATE_OF: Mapping[JobOutcome, JobState] = MappingProxyType(
+    {
+        JobOutcome.SUCCEEDED: JobState.SUCCEEDED,
+        JobOutcome.CANCELLED: JobState.CANCELLED,
+        JobOutcome.EXPIRED: JobState.EXPIRED,
+        JobOutcome.UNPAID: JobState.EXPIRED,
+        JobOutcome.FAILED: JobState.FAILED,
+        JobOutcome.DRAINED: JobState.FAILED,
+    }
+)
+"""What a job's last receipt says of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
