@@ -41,12 +41,14 @@ authorizations = st.builds(
     spending_limit_micros=uint64s,
     issued_at_unix_s=uint64s,
     expires_at_unix_s=uint64s,
+    slice_micros=uint64s,
+    delegation_digest=st.binary(min_size=32, max_size=32),
 )
 TYPES = {
     "PeerBinding": "address operator,bytes peerId,uint64 issuedAt,uint64 expiresAt,uint64 revocationEpoch",
     "SessionAuthorization": "address client,address operator,bytes clientPeerId,bytes hostPeerId,bytes32 nonce,"
     "string modelId,uint64 maxPriceMicrosPerMtok,string currency,uint64 spendingLimitMicros,uint64 issuedAt,"
-    "uint64 expiresAt",
+    "uint64 expiresAt,uint64 sliceMicros,bytes32 delegationDigest",
     "EIP712Domain": "string name,string version,bytes32 salt",
 }
 

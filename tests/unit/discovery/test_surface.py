@@ -41,7 +41,8 @@ from hostmesh.errors import (
 )
 from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventWatch
 from hostmesh.net.events import DialStarted
-from hostmesh.reputation.standing import FIRST_PAUSE_S, LAST_PAUSE_S, MAX_LISTINGS, MAX_PRIORITY, TRIAL_S
+from hostmesh.reputation.probation import FIRST_SUSPENSION_S
+from hostmesh.reputation.standing import FIRST_PAUSE_S, MAX_LISTINGS, MAX_PRIORITY, TRIAL_S
 
 GUIDE = (FilePath(__file__).resolve().parents[3] / "docs" / "discovery.md").read_text(encoding="utf-8")
 M = HostCriteria(required_models=["m-3"])
@@ -314,7 +315,7 @@ async def test_a_strategy_that_cannot_be_compared_shares_nothing(autojump_clock:
     ("text", "value"),
     [
         ("pauses the host for {} s, each", FIRST_PAUSE_S),
-        ("twice as long, up to {} s.", LAST_PAUSE_S),
+        ("for {} minutes, each further time twice as long", FIRST_SUSPENSION_S / 60),
         ("or after {} s without one", TRIAL_S),
         ("hold, {} of each kind at most", MAX_LISTINGS),
         ("`priority` (1 to {})", MAX_PRIORITY),

@@ -117,8 +117,8 @@ def test_an_engine_that_lies_about_usage_cannot_charge_more_than_was_reserved() 
         async with here.client.get_job_manager().run(here.session, prompt="what?", max_output_tokens=20) as job:
             async for _ in job:
                 pass
-        # 1 word and 2 of the template for the prompt, 20 for the answer: no more was ever agreed on.
-        assert job.usage.prompt_tokens + job.usage.completion_tokens == 23
+        # 1 word and 2 of the template: what was counted before the job stands, whatever the engine adds at its end.
+        assert job.usage.prompt_tokens == 3
         assert job.usage.completion_tokens == TOKENS
 
     play(scene)
