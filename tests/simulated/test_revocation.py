@@ -174,6 +174,12 @@ async def test_the_host_itself_stops_and_says_so(market: Market) -> None:
     assert rows == [(session.session_id, "BINDING_REVOKED")]
     with pytest.raises(UsageError):
         await serving.announce(DESCRIPTION)
+    for wait_s in (0, 300):  # while the tombstone holds, and when it has expired
+        await trio.sleep(wait_s)
+        findings = await market.hosts["stolen"].get_discovery_manager().diagnostics()
+        (found,) = [each for each in findings if each.code.startswith("BINDING")]
+        assert (found.code, found.severity.value) == ("BINDING_REVOKED", "fail")
+        assert found.remedy.endswith("hostmesh-host bind --revocation-epoch 1")
 
 
 @simulated(market_on, network=OPTIONS)

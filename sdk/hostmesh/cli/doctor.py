@@ -28,7 +28,8 @@ def doctor(
         typer.Option("--announce", metavar="MULTIADDR", help="What others shall dial, behind NAT or a name. Repeat."),
     ] = None,
     binding: Annotated[
-        Path | None, typer.Option("--binding", metavar="FILE", help="Of a host: look how long its binding holds.")
+        Path | None,
+        typer.Option("--binding", metavar="FILE", help="Of a host: look whether its binding holds, and how long."),
     ] = None,
     join_s: Annotated[
         float, typer.Option("--join-s", min=0.0, metavar="S", help="Seconds to join the network before it is judged.")
@@ -64,7 +65,14 @@ def doctor(
     tell(doctor_checks.check_version(version("hostmesh"), platform.python_version()))
     tell(doctor_checks.check_key(settings.key_file or loaded.paths.data_dir / "peer.key"))
     if binding is not None:
-        tell(doctor_checks.check_binding(binding, now=time.time()))
+        tell(
+            doctor_checks.check_binding(
+                binding,
+                now=time.time(),
+                network=settings.network,
+                revocations=loaded.paths.data_dir / "revocations.sqlite3",
+            )
+        )
     ports = doctor_checks.check_ports(settings.listen_addresses)
     for each in ports:
         tell(each)

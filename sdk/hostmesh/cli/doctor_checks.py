@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from hostmesh.discovery.diagnostics import Finding, finding, on_binding
-from hostmesh.errors import InvalidAddressError, KeyFileError, KeyInUseError
+from hostmesh.errors import InvalidAddressError, KeyFileError, KeyInUseError, StoreError
 from hostmesh.net.address import parse_address
 
 
@@ -62,13 +63,40 @@ def check_key(path: Path) -> Finding:
         return finding("KEY_UNUSABLE", error.message, subject=str(path), remedy=error.remedy)
 
 
-def check_binding(path: Path, *, now: float) -> Finding:
-    """Look how long the binding in a file still holds. Its signature is the host's to verify."""
+def check_binding(path: Path, *, now: float, network: str, revocations: Path) -> Finding:
+    """Look how long the binding in a file still holds, and whether this machine heard that it was taken back.
+
+    Its signature is the host's to verify.
+
+    Args:
+        path: the binding's file.
+        now: unix seconds.
+        network: its name.
+        revocations: the database of what this machine heard of; it need not be there, and is not made.
+    """
     from hostmesh.identity.binding import load_binding
 
     try:
         binding = load_binding(path)
     except KeyFileError as error:
         return finding("BINDING_UNUSABLE", error.message, subject=str(path), remedy=error.remedy)
-    found = on_binding(binding.expires_at_unix_s, now=now)
-    return finding(found.code, found.seen, subject=str(path))
+    try:
+        least_epoch = _least_epoch(revocations, network, binding.operator, binding.peer_id, now)
+    except StoreError as error:
+        return finding("BINDING_UNUSABLE", error.message, subject=str(revocations), remedy=error.remedy)
+    found = on_binding(binding.expires_at_unix_s, now=now, epoch=binding.revocation_epoch, least_epoch=least_epoch)
+    return finding(found.code, found.seen, subject=str(path), remedy=found.remedy)
+
+
+def _least_epoch(revocations: Path, network: str, operator: bytes, peer_id: bytes, now: float) -> int:
+    """Return the lowest epoch of a wallet's bindings of a key that holds, as far as is on disk; 0 = each."""
+    if not revocations.exists():
+        return 0
+    from hostmesh.discovery.revocation_store import RevocationStore
+    from hostmesh.discovery.revocations import RevocationBook
+    from hostmesh.net.peer_id import peer_id_from_bytes
+
+    book = RevocationBook()
+    with closing(RevocationStore(revocations)) as store:
+        book.restore(store.load(network))
+    return book.least_epoch(operator, peer_id_from_bytes(peer_id), now)

@@ -80,8 +80,7 @@ class Diagnosis:
         self._tell(diagnostics.on_peers(spoken, prefix=self._running.protocol_prefix))
         self._tell([diagnostics.on_dht(self._dht_health())])
         record = self._running.publisher.current()
-        if record is not None:
-            self._tell([diagnostics.on_binding(record.binding.expires_at_unix_s, now=self._system.unix_s())])
+        self._look_at_binding()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_at_clock, timeout_s)
             nursery.start_soon(self._look_at_links, timeout_s)
@@ -93,6 +92,17 @@ class Diagnosis:
             self._findings.append(each)
             if self._found is not None:
                 self._found(each)
+
+    def _look_at_binding(self) -> None:
+        publisher = self._running.publisher
+        record, info, epoch, least_epoch = publisher.current(), publisher.info, 0, 0
+        if info is not None:
+            epoch, least_epoch = info.binding_epoch, publisher.least_epoch(info.operator, info.peer_id)
+        # A host whose binding is void has no record after a while, and that is why.
+        if record is not None or epoch < least_epoch:
+            ends_at = 0 if record is None else record.binding.expires_at_unix_s
+            now = self._system.unix_s()
+            self._tell([diagnostics.on_binding(ends_at, now=now, epoch=epoch, least_epoch=least_epoch)])
 
     def _dht_health(self) -> DhtHealth | None:
         source = next((each for each in self._running.sources if isinstance(each, DhtSource)), None)

@@ -66,6 +66,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "BINDING_GOOD": (_OK, ""),
     "BINDING_ENDS_SOON": (_WARN, "sign a new one where the wallet is: hostmesh-host bind"),
     "BINDING_ENDED": (_FAIL, "sign a new one where the wallet is: hostmesh-host bind"),
+    "BINDING_REVOKED": (_FAIL, "if this machine is still yours: hostmesh-host bind --revocation-epoch N"),
     "BINDING_UNUSABLE": (_FAIL, "sign a new one where the wallet is: hostmesh-host bind"),
     "NODE_NOT_STARTED": (_FAIL, "see what the finding says"),
     # how others get here
@@ -266,8 +267,21 @@ def on_dht(health: DhtHealth | None) -> Finding:
     return finding("DHT_WORKS", seen)
 
 
-def on_binding(expires_at_unix_s: float, *, now: float) -> Finding:
-    """Judge how long the wallet's binding of a host's key still holds."""
+def on_binding(expires_at_unix_s: float, *, now: float, epoch: int = 0, least_epoch: int = 0) -> Finding:
+    """Judge whether, and for how long, the wallet's binding of a host's key still holds.
+
+    Args:
+        expires_at_unix_s: when it ends by itself.
+        now: unix seconds.
+        epoch: its revocation epoch.
+        least_epoch: the lowest epoch that the wallet did not take back, as far as this machine heard.
+    """
+    if epoch < least_epoch:
+        return finding(
+            "BINDING_REVOKED",
+            f"the operator's wallet took back its bindings of this key below epoch {least_epoch}; this one has {epoch}",
+            remedy=f"if this machine is still yours: hostmesh-host bind --revocation-epoch {least_epoch}",
+        )
     left_s = expires_at_unix_s - now
     if left_s <= 0:
         return finding("BINDING_ENDED", f"ended {-left_s / 3600:.1f} h ago")

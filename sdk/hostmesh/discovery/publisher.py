@@ -126,7 +126,7 @@ class HostPublisher:
         self._binding = binding
         self._verify_binding = verify_binding
         self._news = news
-        self._least_epoch = least_epoch
+        self.least_epoch = least_epoch
         self._system = system or System()
         self._config = config or PublisherConfig()
         self._pusher = Pusher(node, caller, max_peers=self._config.max_pushed, timeout_s=self._config.push_timeout_s)
@@ -177,13 +177,6 @@ class HostPublisher:
         if self._info is None or self._system.unix_s() > self._info.expires_at_unix_s:
             return None
         return self._record
-
-    @property
-    def bound_epochs(self) -> tuple[int, int]:
-        """The revocation epoch of the binding of the last record, and the lowest that holds; (0, 0): no record yet."""
-        if self._info is None:
-            return 0, 0
-        return self._info.binding_epoch, self._least_epoch(self._info.operator, self._info.peer_id)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew what is published and hand news on, until cancelled.
@@ -309,7 +302,7 @@ class HostPublisher:
                 remedy="sign a new one with the operator's wallet: hostmesh-host bind",
             )
         # A tombstone is signed all the same: it does no harm, and some have not heard of the revocation.
-        least_epoch = self._least_epoch(binding.operator, self._key.peer_id)
+        least_epoch = self.least_epoch(binding.operator, self._key.peer_id)
         if binding.revocation_epoch < least_epoch and state is not HostState.WITHDRAWN:
             raise BindingRevokedError(
                 "the operator's wallet revoked the binding of this host",

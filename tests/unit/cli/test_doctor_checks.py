@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hostmesh.cli import doctor_checks
+from hostmesh.discovery.diagnostics import Finding, Severity
+from hostmesh.discovery.revocation_store import RevocationStore
+from hostmesh.discovery.revocations import LIFE_S, RevokedEpoch
+from hostmesh.discovery.room import Familiarity
 from hostmesh.identity.binding import save_binding, sign_binding
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_key import open_peer_key
@@ -79,11 +85,47 @@ def test_a_binding(tmp_path: Path, left_s: int, code: str) -> None:
         path,
         sign_binding(Wallet.generate(), make_peer_key("a").peer_id, network="n", now=signed_at, lifetime_s=lifetime_s),
     )
-    assert doctor_checks.check_binding(path, now=NOW).code == code
+    assert checked(path).code == code
+
+
+def checked(path: Path, *, network: str = "n", now: float = NOW) -> Finding:
+    revocations = path.parent / "revocations.sqlite3"
+    return doctor_checks.check_binding(path, now=now, network=network, revocations=revocations)
+
+
+def test_a_binding_that_its_wallet_took_back(tmp_path: Path) -> None:
+    """The truth is the host's own store, as it hears of revocations."""
+    path, wallet, peer_id = tmp_path / "binding.json", Wallet.generate(), make_peer_key("a").peer_id
+
+    def bind(epoch: int) -> None:
+        save_binding(path, sign_binding(wallet, peer_id, network="n", now=NOW, revocation_epoch=epoch))
+
+    bind(2)
+    assert checked(path).code == "BINDING_GOOD"
+    assert not (tmp_path / "revocations.sqlite3").exists(), "looking makes nothing"
+    with closing(RevocationStore(tmp_path / "revocations.sqlite3")) as store:
+        entry = RevokedEpoch(
+            operator=wallet.address_bytes,
+            peer_id=peer_id,
+            least_epoch=3,
+            told_at_unix_s=NOW,
+            expires_at_unix_s=NOW + LIFE_S,
+            familiarity=Familiarity.USED,
+        )
+        store.put("n", entry, now=NOW)
+        store.put("n", replace(entry, operator=b"o" * 20, least_epoch=9), now=NOW)
+    found = checked(path)
+    assert (found.code, found.severity, found.subject) == ("BINDING_REVOKED", Severity.FAIL, str(path))
+    assert found.remedy.endswith("hostmesh-host bind --revocation-epoch 3")
+    assert checked(path, network="other").code == "BINDING_GOOD"
+    bind(3)
+    assert checked(path).code == "BINDING_GOOD"
+    (tmp_path / "revocations.sqlite3").write_bytes(b"no database" * 100)
+    assert checked(path).code == "BINDING_UNUSABLE"
 
 
 def test_no_binding(tmp_path: Path) -> None:
     path = tmp_path / "binding.json"
-    assert doctor_checks.check_binding(path, now=NOW).code == "BINDING_UNUSABLE"
+    assert checked(path).code == "BINDING_UNUSABLE"
     path.write_text("{}")
-    assert doctor_checks.check_binding(path, now=NOW).code == "BINDING_UNUSABLE"
+    assert checked(path).code == "BINDING_UNUSABLE"

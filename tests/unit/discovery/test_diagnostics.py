@@ -141,6 +141,10 @@ def test_the_dht() -> None:
 )
 def test_a_binding(left_s: float, code: str) -> None:
     assert diagnostics.on_binding(1000.0 + left_s, now=1000.0).code == code
+    assert diagnostics.on_binding(1000.0 + left_s, now=1000.0, epoch=4, least_epoch=4).code == code
+    revoked = diagnostics.on_binding(1000.0 + left_s, now=1000.0, epoch=3, least_epoch=4)
+    assert (revoked.code, revoked.severity) == ("BINDING_REVOKED", Severity.FAIL)
+    assert revoked.remedy.endswith("--revocation-epoch 4")
 
 
 def said(*answers: tuple[str, Outcome], announced: tuple[str, ...] = (ADDRESS,), is_host: bool = True) -> list[Finding]:
