@@ -1,14 +1,20 @@
-"""What discovery catches hosts in, as evidence for their reputation and for who is chosen next."""
+"""What discovery catches hosts in, as evidence for their reputation and for who is chosen next.
+
+A place that is refuted costs points and no pause: the host may serve well for all that, and where it is this machine's
+own place that is set wrong, every host would be paused. Two contradicting signatures are a proof, and blacklist it.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from hostmesh.errors import StoreError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
 from hostmesh.reputation.history import HostHistory
+from hostmesh.reputation.score import Reputation
 from hostmesh.system import System
 
 logger = logging.getLogger("hostmesh.reputation")
@@ -21,8 +27,8 @@ class DiscoveryHistory:
     """Takes lies to the books; a :class:`hostmesh.discovery.lies.LieWatch` itself.
 
     Args:
-        history: keeps evidence.
-        reputations: remembers what was held against a host, also over a restart.
+        history: keeps evidence for both books.
+        reputations: that of reputations; remembers what was held against a host, also over a restart.
         system: the clock.
     """
 
@@ -33,13 +39,14 @@ class DiscoveryHistory:
 
     def note_false_claim(self, peer_id: PeerId, claim: str) -> None:
         """Take in a claim that is not so."""
-        self._note(peer_id, Evidence(kind=EvidenceKind.FALSE_MEASUREMENT, detail=claim))
+        self._note(peer_id, Evidence(kind=EvidenceKind.FALSE_MEASUREMENT, detail=claim), self._reputations.record)
 
     def note_equivocation(self, peer_id: PeerId, sequence: int) -> None:
         """Take in two records of one sequence."""
-        self._note(peer_id, Evidence(kind=EvidenceKind.EQUIVOCATION, detail=f"two records of sequence {sequence}"))
+        evidence = Evidence(kind=EvidenceKind.EQUIVOCATION, detail=f"two records of sequence {sequence}")
+        self._note(peer_id, evidence, self._history.record)
 
-    def _note(self, peer_id: PeerId, evidence: Evidence) -> None:
+    def _note(self, peer_id: PeerId, evidence: Evidence, record: Callable[[PeerId, Evidence], Reputation]) -> None:
         now = self._system.unix_s()
         try:
             for reason in self._reputations.explain(peer_id).reasons:
@@ -47,7 +54,7 @@ class DiscoveryHistory:
                 # Both ways: a clock that steps back makes no lie a new one.
                 if is_same and abs(now - reason.at_unix_s) < AGAIN_S:
                     return
-            self._history.record(peer_id, evidence)
+            record(peer_id, evidence)
         except StoreError as error:
             # The search in which it was met goes on.
             logger.warning("a lie was not recorded: %s", error.message, extra={"peer_id": peer_id})

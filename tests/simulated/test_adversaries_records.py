@@ -13,6 +13,7 @@ from hostmesh import HostCriteria, NoHostFoundError, RpcError, StatusCode
 from hostmesh.discovery.equivocation import verify_proof
 from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.table import MAX_PER_INTRODUCER
+from hostmesh.reputation.evidence import EvidenceKind
 from hostmesh.testing import RecordFault, make_broken_record, make_description, make_host_record, make_wallet
 from hostmesh.testing.adversary_records import RecordPeer, by_asker, by_turns, run_record_peer
 from hostmesh.testing.machine import NETWORK_NAME
@@ -149,6 +150,13 @@ async def test_two_records_of_one_sequence_from_the_host_itself_get_it_banned(wo
         records = world.discovery.stats().records
         assert (records["equivocation"], records["banned"]) == (1, 1)
         assert (await world.find_timed())[0].peer_id == world.honest
+        # It is in the history, once, and proves a lie: that outlasts a new binding of the key.
+        told = world.client._files.reputation.explain(peer.adversary.peer_id)
+        assert [(each.kind, each.detail) for each in told.reasons] == [
+            (EvidenceKind.EQUIVOCATION, "two records of sequence 7")
+        ]
+        assert told.reputation.points == 1000 // 20
+        assert world.client._files.standings.of(peer.adversary.peer_id, "").barred
 
 
 @simulated(world_on, network=OPTIONS)
@@ -175,6 +183,8 @@ async def test_askers_who_were_shown_different_records_know_it_once_one_sees_bot
         await witness.push(client, other)
         assert world.discovery.stats().records["equivocation"] == 1
         assert (await world.discovery.explain(only(peer))).funnel.rejected == {"listed": 2}
+        for innocent in (witness.adversary.peer_id, world.honest):
+            assert world.client._files.reputation.of(innocent).n == 0
 
 
 @simulated(world_on, network=OPTIONS)

@@ -31,6 +31,7 @@ from hostmesh.discovery.record import HostInfo
 from hostmesh.errors import RpcError, StatusCode
 from hostmesh.hosting import HEALTH_CHECK_S
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.reputation.evidence import EvidenceKind
 from hostmesh.rpc.limits import BUILT_IN_LIMITS
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.status.server import STATUS_LIMITS
@@ -322,7 +323,36 @@ async def test_a_place_that_light_cannot_reach_in_time_is_refuted(world: World, 
             assert (await discovery.find_host(wanted)).peer_id == world.host_id
 
 
+@simulated(placed_world)
+async def test_a_refuted_place_is_held_against_its_host_once_however_often_it_is_probed(world: World) -> None:
+    discovery = world.client.get_discovery_manager()
+    book = world.client._files.reputation
+    host = world.host.get_host_manager()
+    async with host.serve(replace(offer(), location="AU"), world.engine) as serving:
+        for _ in range(4):
+            assert (await discovery.find_host()).peer_id == world.host_id, "it may serve well for all that"
+            await trio.sleep(100)  # its record was renewed, and what was measured is old
+        assert [(each.kind, each.detail[:9]) for each in book.explain(world.host_id).reasons] == [
+            (EvidenceKind.FALSE_MEASUREMENT, "claims AU")
+        ]
+        await serving.announce(replace(offer(), location="JP"))
+        await trio.sleep(100)
+        await discovery.find_host()
+        assert [each.detail[:9] for each in book.explain(world.host_id).reasons] == ["claims JP", "claims AU"]
+        await trio.sleep(86_400)
+        await discovery.find_host()
+        assert len(book.explain(world.host_id).reasons) == 3, "it still says so, a day later"
+
+
+@simulated(placed_world)
+async def test_a_place_that_may_be_true_is_not_held_against_its_host(world: World) -> None:
+    async with world.host.get_host_manager().serve(replace(offer(), location="US"), world.engine):
+        await world.find()
+        assert world.client._files.reputation.of(world.host_id).n == 0
+
+
 @simulated(world_of)
 async def test_who_does_not_say_where_it_is_refutes_nothing(world: World) -> None:
     async with world.host.get_host_manager().serve(replace(offer(), location="AU"), world.engine):
         assert (await world.find()).place_refuted == ""
+        assert world.client._files.reputation.of(world.host_id).n == 0
