@@ -78,6 +78,7 @@ async def answer(
     spending_limit_micros: int,
     timeout_s: float | None,
     writer: AnswerWriter,
+    slice_micros: int | None = None,
 ) -> AnswerReport:
     """Open a session on a host and run one prompt.
 
@@ -96,7 +97,9 @@ async def answer(
 
     pieces: list[str] = []
     sessions, jobs = sdk.get_session_manager(), sdk.get_job_manager()
-    async with sessions.open_session(choice, spending_limit_micros=spending_limit_micros) as session:
+    async with sessions.open_session(
+        choice, spending_limit_micros=spending_limit_micros, slice_micros=slice_micros
+    ) as session:
         took("session")
         async with jobs.run(
             session,

@@ -10,7 +10,7 @@ Exit codes (also in ``docs/cli.md``):
 4     no host meets the criteria
 5     the network or this machine: could not start, dial, stay connected or be in time; a clock that is off
 6     a peer broke the protocol
-7     a peer refused: a call, a session
+7     refused: a call or a session by a peer, a session by this user's budget
 8     a job or an engine failed
 9     a check found what it refuses
 130   Ctrl-C
@@ -32,6 +32,8 @@ from hostmesh.cli.terminal import escape
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
+EXIT_NETWORK = 5
+EXIT_REFUSED = 7
 EXIT_CHECK = 9
 EXIT_BROKEN_PIPE = 141
 
@@ -41,13 +43,14 @@ _EXIT_CODES: tuple[tuple[type[errors.HostmeshError], int], ...] = (
     (errors.KeyFileError, 3),
     (errors.StoreError, 3),
     (errors.NoHostFoundError, 4),
-    (errors.TransportError, 5),
-    (errors.StartFailedError, 5),
-    (errors.ReadyTimeoutError, 5),
-    (errors.ClockSkewError, 5),
+    (errors.TransportError, EXIT_NETWORK),
+    (errors.StartFailedError, EXIT_NETWORK),
+    (errors.ReadyTimeoutError, EXIT_NETWORK),
+    (errors.ClockSkewError, EXIT_NETWORK),
     (errors.RemoteProtocolError, 6),
-    (errors.RpcError, 7),
-    (errors.SessionError, 7),
+    (errors.RpcError, EXIT_REFUSED),
+    (errors.SessionError, EXIT_REFUSED),
+    (errors.BudgetExceededError, EXIT_REFUSED),
     (errors.JobError, 8),
     (errors.EngineError, 8),
 )

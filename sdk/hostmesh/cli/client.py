@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from hostmesh.errors import NoHostFoundError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hostmesh.discovery.funnel import Funnel
     from hostmesh.identity.wallet import Wallet
     from hostmesh.sdk import SDK
@@ -16,15 +18,22 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def client_sdk(loaded: LoadedSettings, wallet: Wallet) -> AsyncIterator[SDK]:
+async def client_sdk(
+    loaded: LoadedSettings, wallet: Wallet, *, delegation_file: Path | None = None
+) -> AsyncIterator[SDK]:
     """Run a client's node for the life of the block.
 
     Without a key file in the settings the node has a fresh key, so that several commands can run at once.
+
+    Args:
+        loaded: the settings.
+        wallet: signs sessions.
+        delegation_file: the owner's word for it, where the wallet is a session key.
     """
     from hostmesh.sdk import open_sdk
 
     async with open_sdk(loaded, ephemeral_key=loaded.settings.key_file is None) as sdk:
-        await sdk.authenticate(wallet=wallet)
+        await sdk.authenticate(wallet=wallet, delegation_file=delegation_file)
         await sdk.get_discovery_manager().create_node()
         yield sdk
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from hostmesh.cli.boundary import print_json
 from hostmesh.cli.groups import CriteriaOptions, NodeOptions, grouped
 from hostmesh.cli.options import invocation
 from hostmesh.cli.terminal import field
+from hostmesh.cli.wallet_files import open_wallet_file, wallet_path
 from hostmesh.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +30,19 @@ _PromptFile = Annotated[
 ]
 _Limit = Annotated[
     int, typer.Option("--limit-micros", min=0, metavar="N", help="Most that the job may cost, in micro-units.")
+]
+_Slice = Annotated[
+    int | None,
+    typer.Option("--slice-micros", min=0, metavar="N", help="Most that is owed before a receipt of it is signed."),
+]
+_Delegation = Annotated[
+    Path | None,
+    typer.Option(
+        "--delegation",
+        metavar="FILE",
+        callback=options.no_secret,
+        help="Spend in the name of who signed this; its key signs, the .key file beside it or --wallet.",
+    ),
 ]
 _JobTimeout = Annotated[
     float | None, typer.Option("--job-timeout-s", min=0.01, metavar="S", help="Seconds for the answer.")
@@ -45,7 +60,9 @@ def run(
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, metavar="N", help="Of the answer.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="For an answer that can be repeated.")] = None,
     limit_micros: _Limit = 10_000,
+    slice_micros: _Slice = None,
     criteria: CriteriaOptions,
+    delegation: _Delegation = None,
     wallet: options.WalletFile = None,
     password_file: options.PasswordFile = None,
     password_fd: options.PasswordFd = None,
@@ -61,6 +78,8 @@ def run(
     the host. Without a wallet file a fresh wallet signs, which is kept nowhere.
     """
     state = invocation(context)
+    if delegation is not None:
+        wallet, criteria = delegated(delegation, wallet, criteria)
     loaded = state.load(verbose=verbose, wallet_file=wallet, **node.settings())
     text = read_prompt(prompt, prompt_file)
     from hostmesh.cli.answer import AnswerWriter, answer, print_report
@@ -73,7 +92,7 @@ def run(
     signer = open_wallet(loaded, password_file, password_fd)
 
     async def find_and_run() -> None:
-        async with client_sdk(loaded, signer) as sdk:
+        async with client_sdk(loaded, signer, delegation_file=delegation) as sdk:
             tell_once(loaded, is_quiet=as_json)
             choice = await sdk.get_discovery_manager().find_host(wanted, strategy=ranking, timeout_s=timeout_s)
             if not as_json:
@@ -87,6 +106,7 @@ def run(
                 parameters=parameters,
                 max_output_tokens=max_tokens,
                 spending_limit_micros=limit_micros,
+                slice_micros=slice_micros,
                 timeout_s=job_timeout_s,
                 writer=AnswerWriter(is_quiet=as_json),
             )
@@ -96,6 +116,23 @@ def run(
             print_report(report)
 
     state.interrupts.run(find_and_run)
+
+
+def delegated(delegation: Path, wallet: Path | None, criteria: CriteriaOptions) -> tuple[Path, CriteriaOptions]:
+    """Return the session key's file and what to look for under a delegation.
+
+    What the command line leaves open is what the delegation allows: its hosts, its models.
+
+    Raises:
+        KeyFileError: the file holds no delegation.
+    """
+    from hostmesh.cli.delegation import hosts_of, key_file_of
+    from hostmesh.identity.delegation import load_delegation
+
+    allowed = load_delegation(delegation)
+    include = criteria.include or list(hosts_of(allowed))
+    any_model = criteria.any_model if criteria.model or criteria.any_model else list(allowed.model_ids)
+    return wallet or key_file_of(delegation), replace(criteria, include=include, any_model=any_model)
 
 
 def read_prompt(prompt: str | None, file: str | None) -> str:
@@ -134,11 +171,7 @@ def open_wallet(loaded: LoadedSettings, password_file: Path | None, password_fd:
         KeyFileError: the file cannot be used.
     """
     from hostmesh.cli.client import fresh_wallet
-    from hostmesh.cli.password import password_source, read_password
-    from hostmesh.identity.keystore import read_wallet_file
 
-    source = password_source(password_file, password_fd)
-    path = loaded.settings.wallet_file or loaded.paths.wallet_file
-    if loaded.settings.wallet_file is None and not path.exists():
+    if loaded.settings.wallet_file is None and not wallet_path(loaded).exists():
         return fresh_wallet()
-    return read_wallet_file(path, lambda: read_password(source))
+    return open_wallet_file(loaded, password_file, password_fd)

@@ -1,4 +1,4 @@
-"""``hostmesh wallet new`` and ``hostmesh wallet address``."""
+"""``hostmesh wallet``: make a wallet, show its address; what it delegates and may spend is in modules of their own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from typing import Annotated
 import typer
 
 from hostmesh.cli.boundary import print_json
+from hostmesh.cli.budget import budget
+from hostmesh.cli.delegation import delegate, revoke
 from hostmesh.cli.options import AsJson, PasswordFd, PasswordFile, Verbose, invocation, no_secret
-from hostmesh.errors import KeyFileError, UsageError
+from hostmesh.cli.wallet_files import open_wallet_file, refuse_existing, wallet_path
+from hostmesh.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make a wallet, or show its address.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make a wallet, show its address; delegate to session keys, take that back; bound what is spent.",
+)
+app.command()(delegate)
+app.command()(revoke)
+app.command()(budget)
 
 _Path = Annotated[
     Path | None,
@@ -30,15 +40,10 @@ def new_wallet(
     verbose: Verbose = 0,
 ) -> None:
     """Make a new wallet. An existing file is never overwritten."""
-    path = _wallet_path(context, wallet, verbose)
+    path = wallet_path(invocation(context).load(verbose=verbose, wallet_file=wallet))
     if no_password and (password_file is not None or password_fd is not None):
         raise UsageError("--no-password excludes a password", remedy="leave one of the two out")
-    if path.exists() or path.is_symlink():  # before anybody types a password
-        raise KeyFileError(
-            f"{path} exists already and is not overwritten",
-            path=str(path),
-            remedy="choose another path with --wallet, or move the existing file away yourself",
-        )
+    refuse_existing(path)
     from hostmesh.cli.password import password_source, read_password
     from hostmesh.identity.keystore import create_wallet_file
 
@@ -58,18 +63,8 @@ def show_address(
     verbose: Verbose = 0,
 ) -> None:
     """Show the address of a wallet."""
-    path = _wallet_path(context, wallet, verbose)
-    from hostmesh.cli.password import password_source, read_password
-    from hostmesh.identity.keystore import read_wallet_file
-
-    source = password_source(password_file, password_fd)
-    found = read_wallet_file(path, lambda: read_password(source))
-    _show(found.address, path, as_json=as_json)
-
-
-def _wallet_path(context: typer.Context, given: Path | None, verbose: int) -> Path:
-    loaded = invocation(context).load(verbose=verbose, wallet_file=given)
-    return loaded.settings.wallet_file or loaded.paths.wallet_file
+    loaded = invocation(context).load(verbose=verbose, wallet_file=wallet)
+    _show(open_wallet_file(loaded, password_file, password_fd).address, wallet_path(loaded), as_json=as_json)
 
 
 def _show(address: str, path: Path, *, as_json: bool) -> None:

@@ -31,6 +31,7 @@ EXAMPLES: dict[errors.HostmeshError, int] = {
     errors.RecordExpiredError("m", field="expires_at"): 6,
     errors.RpcError("m", status=StatusCode.RESOURCE_EXHAUSTED): 7,
     errors.SessionError("m", reason="UNAUTHORIZED"): 7,
+    errors.BudgetExceededError("m", currency="USD", limit_micros=1, spent_micros=1, open_micros=0, needed_micros=1): 7,
     errors.JobError("m", reason="BUSY"): 8,
     errors.EngineError("m"): 8,
 }
