@@ -143,9 +143,7 @@ class JobAudit:
             )
             self._check_delivered(signed.receipt)
             self._check_tokens(signed.receipt)
-            self._spending.owe(
-                self._terms.job_id, signed.receipt.cost_micros, is_answered=signed.receipt.output_pieces > 0
-            )
+            self._spending.owe(self._terms.job_id, signed.receipt.cost_micros, is_answered=self._chain.pieces > 0)
         except ReceiptError as error:
             self._refused = Refuse(
                 reason=ReceiptFault(error.reason), message=error.message, proof=self._proof(envelope, error.reason)
@@ -162,6 +160,8 @@ class JobAudit:
         if len(self._answer) + len(piece) > MAX_TRANSCRIPT_BYTES or self._chain.pieces >= MAX_PIECES:
             raise fault(ReceiptFault.TRANSCRIPT_TOO_LONG, "the answer is longer than any job's")
         self._chain.add(piece, completion_tokens)
+        if index == 0:
+            self._spending.answered(self._terms.job_id)
         self._answer += piece
         self._ends.append(len(self._answer))
         self._tokens.append(completion_tokens)

@@ -108,7 +108,7 @@ class HostLedger:
     def restore(self, job_id: bytes, *, issued_micros: int, acknowledged_micros: int) -> None:
         """Note a job of before a restart, as the store has it: what was not acknowledged still is not.
 
-        What it was served after its last receipt is unknown by then: less than half a slice, and the host's own loss.
+        What it was served after its last receipt is unknown by then: a slice at most, and the host's own loss.
 
         Raises:
             ReceiptError: TOO_MANY_JOBS.

@@ -29,7 +29,9 @@ class SessionSpending:
         self._owed: dict[bytes, int] = {}
         self._total = 0
         self._unanswered: dict[bytes, int] = {}
+        """Of jobs that run."""
         self._unanswered_total = 0
+        """Of jobs that ended."""
 
     @property
     def spent_micros(self) -> int:
@@ -38,14 +40,16 @@ class SessionSpending:
 
     def restore(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
         """Note what was countersigned of a job before a restart, and whether a piece of its answer had come."""
-        unanswered = 0 if is_answered else cost_micros
-        self._note(job_id, cost_micros, unanswered)
+        self._total += cost_micros - self._owed.get(job_id, 0)
+        self._owed[job_id] = cost_micros
+        if not is_answered:
+            self._unanswered_total += cost_micros
 
     def owe(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
         """Take on what a receipt claims, before it is countersigned.
 
-        Nobody can tell whether a host read a prompt that it did not answer. So all jobs together that are paid for and
-        have no piece of an answer, those that ended included, may come to one slice.
+        Nobody can tell whether a host read a prompt that it did not answer. So a job is paid for without a piece of an
+        answer only as far as it comes to one slice together with those that ended so.
 
         Args:
             job_id: whose receipt.
@@ -60,7 +64,7 @@ class SessionSpending:
         if step > self._slice:
             raise fault(ReceiptFault.OVER_SLICE, f"{step} micro-units at once, the slice is {self._slice}")
         unanswered = 0 if is_answered else cost_micros
-        unanswered_total = self._unanswered_total + unanswered - self._unanswered.get(job_id, 0)
+        unanswered_total = self._unanswered_total + unanswered
         if unanswered and unanswered_total > self._slice:
             raise fault(
                 ReceiptFault.OVER_SLICE,
@@ -70,14 +74,15 @@ class SessionSpending:
         total = self._total + step
         if total > self._limit:
             raise fault(ReceiptFault.OVER_LIMIT, f"{total} micro-units in all, the session's limit is {self._limit}")
-        self._note(job_id, cost_micros, unanswered)
+        self._owed[job_id] = cost_micros
+        self._total = total
+        self._unanswered[job_id] = unanswered
+
+    def answered(self, job_id: bytes) -> None:
+        """Note that the first piece of a job's answer came."""
+        self._unanswered.pop(job_id, None)
 
     def end(self, job_id: bytes) -> None:
         """Note that no receipt of a job is taken any more. What it came to stays counted. Idempotent."""
         self._owed.pop(job_id, None)
-        self._unanswered.pop(job_id, None)
-
-    def _note(self, job_id: bytes, cost_micros: int, unanswered: int) -> None:
-        self._total += cost_micros - self._owed.get(job_id, 0)
-        self._unanswered_total += unanswered - self._unanswered.get(job_id, 0)
-        self._owed[job_id], self._unanswered[job_id] = cost_micros, unanswered
+        self._unanswered_total += self._unanswered.pop(job_id, 0)

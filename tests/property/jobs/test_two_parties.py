@@ -173,7 +173,9 @@ class HonestClient:
     async def run(self, ask: Ask) -> None:
         """Run one job."""
         facts = self._world.plan(ask.prompt_words, ask.pieces, fail_after=ask.fail_after, delay_s=ask.delay_s)
-        jobs = self._jobs
+        jobs, world = self._jobs, self._world
+        world.at_once += 1
+        world.most_at_once = max(world.most_at_once, world.at_once)
         try:
             with trio.move_on_after(math.inf if ask.timeout_s is None else ask.timeout_s):
                 async with jobs.run(self._world.session, prompt=facts.prompt, max_output_tokens=64) as job:
@@ -186,6 +188,8 @@ class HonestClient:
             self.ends.append(error)
         else:
             self.ends.append(None)
+        finally:
+            world.at_once -= 1
 
 
 LIED_TO = st.builds(

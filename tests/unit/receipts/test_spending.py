@@ -44,20 +44,25 @@ def test_prompts_without_an_answer_are_remembered_over_a_restart() -> None:
     assert raised.value.reason == "OVER_SLICE"
 
 
-def test_prompts_without_an_answer_come_to_one_slice_in_all_jobs_together() -> None:
+def test_jobs_that_ended_without_an_answer_come_to_one_slice() -> None:
     spending = SessionSpending(limit_micros=100, slice_micros=10)
     spending.owe(b"a", 6, is_answered=False)
-    spending.end(b"a")
-    spending.owe(b"b", 4, is_answered=False)
+    # Parallel jobs may yet be answered.
+    spending.owe(b"b", 6, is_answered=False)
+    spending.owe(b"c", 6, is_answered=False)
+    spending.answered(b"b")
+    for job_id in (b"a", b"b"):
+        spending.end(job_id)
     with pytest.raises(ReceiptError) as raised:
-        spending.owe(b"c", 1, is_answered=False)
+        spending.owe(b"d", 5, is_answered=False)
     assert raised.value.reason == "OVER_SLICE"
     assert "new session" in raised.value.remedy
-    # What is answered is another matter, and gives its prompt's part back.
-    spending.owe(b"c", 10, is_answered=True)
-    spending.owe(b"b", 9, is_answered=True)
-    spending.owe(b"d", 4, is_answered=False)
     with pytest.raises(ReceiptError):
-        spending.owe(b"d", 5, is_answered=False)
+        spending.owe(b"c", 7, is_answered=False)
+    # What is answered is another matter.
+    spending.owe(b"c", 9, is_answered=True)
+    spending.end(b"c")
+    spending.owe(b"d", 4, is_answered=False)
+    spending.owe(b"d", 10, is_answered=True)
     spending.owe(b"e", 0, is_answered=False)
-    assert spending.spent_micros == 29
+    assert spending.spent_micros == 31
