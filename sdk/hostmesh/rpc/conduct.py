@@ -9,10 +9,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Protocol
 
+from hostmesh.errors import StatusCode
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.call import ClientCall
 from hostmesh.rpc.method import AnyMethod
-from hostmesh.rpc.outcome import OK
 
 
 class Conduct(Enum):
@@ -51,5 +51,5 @@ def conduct_of(call: ClientCall[Any, Any], *, is_late: bool) -> Conduct | None:
     if call.is_broken:
         return Conduct.BROKEN
     if call.outcome is not None:
-        return Conduct.ANSWERED if call.outcome == OK else None
+        return Conduct.ANSWERED if call.outcome.status is StatusCode.OK else None
     return Conduct.LATE if is_late else None
