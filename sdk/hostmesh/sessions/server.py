@@ -49,6 +49,9 @@ logger = logging.getLogger("hostmesh.sessions")
 _STRANGERS = "strangers"
 _REVOKERS = "revokers"
 """Strangers who revoke a delegation in use here: who knows of it is no flood's stranger."""
+_UNSEEN_REVOKERS = "unseen revokers"
+"""Strangers who revoke a delegation that never came here. It takes no work, and must not use up the checks of those who
+open sessions and did theirs."""
 _BINDING_KEPT_S = 60.0
 """The source may read a file; a stranger's call must not make it do so every time."""
 
@@ -130,11 +133,13 @@ class SessionServer(SessionServiceBase):
         self._peer_checks: RateLimiter[PeerId] = RateLimiter(
             self._limits.checks_per_peer, max_keys=self._limits.tracked_peers
         )
-        self._stranger_checks: RateLimiter[str] = RateLimiter(self._limits.checks_of_strangers, max_keys=2)
+        self._stranger_checks: RateLimiter[str] = RateLimiter(self._limits.checks_of_strangers, max_keys=3)
         self._revocations = RevocationIntake(
             self._book,
             self._signatures,
-            limit_checks=lambda peer_id, is_in_use: self._limit_checks(peer_id, _REVOKERS if is_in_use else _STRANGERS),
+            limit_checks=lambda peer_id, is_in_use: self._limit_checks(
+                peer_id, _REVOKERS if is_in_use else _UNSEEN_REVOKERS
+            ),
             network_of=network_of,
             system=self._system,
         )
