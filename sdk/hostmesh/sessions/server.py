@@ -302,9 +302,9 @@ class SessionServer(SessionServiceBase):
         )
         asked_bits = self._check_open(terms, held, peer_id)
         passage = self._gate.pass_unsigned(terms, request.work, peer_id, asked_bits=asked_bits)
-        self._limit_checks(peer_id, _STRANGERS)
         is_known = held is not None and self._book.delegations.is_verified(held)
         try:
+            self._limit_checks(peer_id, _STRANGERS)
             await self._signatures.check_authorization(
                 terms, signature, held, is_delegation_known=is_known, peer_id=peer_id
             )

@@ -50,3 +50,12 @@ async def test_junk_revocations_under_attack_keep_nobody_out_who_did_the_work(wo
     assert (await flood(world, 480, peers=8))["RATE_LIMITED"] == 80
     issued = await challenge(world)
     assert await authorize(world, issued.nonce, work=done(issued)) == ""
+
+
+async def test_who_has_used_up_its_checks_learns_nothing_of_the_list(world: World) -> None:
+    host(world, AdmissionPolicy(allowed_wallets=frozenset({wallet_of("friend").address_bytes})))
+    await attack(world)
+    assert await flood(world, 150, peers=1) == {"REVOCATION_BAD_SIGNATURE": 100, "RATE_LIMITED": 50}
+    thief = "junk 0"
+    said = {wallet: await opened(world, thief, wallet=wallet, signed_by=thief) for wallet in ("friend", "nobody")}
+    assert said == {"friend": "WORK_REQUIRED", "nobody": "WORK_REQUIRED"}
