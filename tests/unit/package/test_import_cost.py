@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,19 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main()
 """
     assert cpu_s(code) - cpu_s("pass") < 0.3
+
+
+def test_type_checkers_are_told_of_the_same_names_at_the_same_homes() -> None:
+    import hostmesh
+
+    stub = ast.parse(Path(hostmesh.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    told = {
+        name.asname: (node.module, name.name)
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert told == {name: (home, name) for name, home in hostmesh._HOMES.items()}
 
 
 def test_every_public_name_resolves_and_an_unknown_one_does_not() -> None:
