@@ -16,10 +16,10 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.authorization import message_from_terms
 from hostmesh.sessions.delegation import HeldDelegation
 from hostmesh.sessions.delegation_table import (
-    DelegationAccount,
     DelegationLimits,
     DelegationTable,
     UnseenRevocation,
+    new_account,
 )
 from hostmesh.sessions.reasons import Reason, RefusedError
 from hostmesh.sessions.record import SessionRecord, SessionState
@@ -87,7 +87,7 @@ class SessionBook:
             RefusedError: TOO_MANY_SESSIONS, DELEGATION_REVOKED, DELEGATION_CAP or TOO_MANY_DELEGATIONS.
         """
         if held is not None:
-            self.delegations.check(held, terms.spending_limit_micros, now)
+            self.delegations.check(held, terms.spending_limit_micros, peer_id, now, network_key)
         self.table.check_room(peer_id, now, network_key)
 
     def open(
@@ -114,10 +114,8 @@ class SessionBook:
             signer = held.struct.delegate
             delegation = message_of_delegation(held.struct, held.signature).SerializeToString()
             expires_at_unix_s = min(expires_at_unix_s, held.struct.expires_at_unix_s)
-            forgotten = self.delegations.check(held, terms.spending_limit_micros, now)
-            account = DelegationAccount(
-                digest=held.digest, owner=held.struct.owner, expires_at_unix_s=held.struct.expires_at_unix_s
-            )
+            forgotten = self.delegations.check(held, terms.spending_limit_micros, peer_id, now, network_key)
+            account = new_account(held, peer_id, network_key)
         evicted = self.table.check_room(peer_id, now, network_key)
         try:
             self._store.open_session(

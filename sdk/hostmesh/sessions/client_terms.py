@@ -168,7 +168,9 @@ def _check_delegated(terms: SessionAuthorization, delegation: pb.Delegation) -> 
         ("so high a spending limit", terms.spending_limit_micros <= caps.get(terms.host_peer_id, 0)),
     ):
         if not is_allowed:
-            raise UsageError(f"the delegation does not allow {what}", remedy="ask its owner for another delegation")
+            raise UsageError(
+                f"the delegation does not allow {what}", remedy="keep to it, or ask its owner for another one"
+            )
 
 
 def owner_of(delegation: pb.Delegation, delegate: bytes) -> bytes:

@@ -1,8 +1,10 @@
 """What was spent on this host under each delegation, and which are revoked. Pure; ``now`` is unix seconds.
 
 The cap of a delegation bounds what all its sessions here may cost together: what was spent under it, and what its open
-sessions may still cost. It is kept until the delegation has expired; an account of which nothing was spent, and that
-has no open session, makes room for another.
+sessions may still cost. It is kept until the delegation has expired; an account of which nothing was spent, that has
+no open session and was not revoked, makes room for another. There are bounds per owner, per peer that opened the first
+session under it, per network of that peer, and in all: a party at its bound gets room from its own accounts
+alone, and where these matter it is refused, and nobody else.
 
 A revocation of a delegation that is in use here is a mark on its account and needs no room. One of a delegation that
 this host never saw (it may come later) is kept in a table with bounds per bringer, per network and in all; a full table
@@ -12,7 +14,7 @@ refuses the newcomer, so that junk pushes nothing out.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from hostmesh.errors import ConfigError
 from hostmesh.identity.structs import DelegationRevocation
@@ -21,6 +23,9 @@ from hostmesh.sessions.delegation import REVOCATION_LIFETIME_S, HeldDelegation
 from hostmesh.sessions.reasons import Reason, RefusedError
 from hostmesh.sessions.record import SessionRecord
 
+_Party = tuple[str, bytes | str]
+"""An owner, a peer or a network."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationLimits:
@@ -28,6 +33,10 @@ class DelegationLimits:
 
     total: int = 8192
     """Delegations in use."""
+    per_owner: int = 512
+    per_network: int = 512
+    """Under which the first session was opened from one /24 (IPv4) or /48 (IPv6)."""
+    per_peer: int = 64
     revocations: int = 8192
     """Of delegations that were never seen here."""
     revocations_per_network: int = 512
@@ -35,7 +44,7 @@ class DelegationLimits:
     revocations_per_peer: int = 64
 
     def __post_init__(self) -> None:
-        if min(self.total, self.revocations, self.revocations_per_network, self.revocations_per_peer) < 1:
+        if any(getattr(self, each.name) < 1 for each in fields(self)):
             raise ConfigError("delegation limits are 1 or more", name="delegation_limits", source="argument")
 
 
@@ -46,12 +55,22 @@ class DelegationAccount:
     digest: bytes
     owner: bytes
     expires_at_unix_s: int
+    opened_by: PeerId
+    """Who opened the first session under it; others may go on."""
+    network_key: str | None
+    """Of that peer's connection."""
     signature: bytes = b""
     """The owner's, which was verified since this host started; empty: none was."""
     spent_micros: int = 0
     is_revoked: bool = False
     sessions: set[SessionRecord] = field(default_factory=set)
     """Those that go on, and some that ended."""
+
+    @property
+    def parties(self) -> tuple[_Party, ...]:
+        """Under whom it counts."""
+        own: tuple[_Party, ...] = (("owner", self.owner), ("peer", self.opened_by))
+        return own if self.network_key is None else (*own, ("network", self.network_key))
 
     @property
     def is_forgettable(self) -> bool:
@@ -78,11 +97,12 @@ class UnseenRevocation:
 class DelegationTable:
     """The delegations of a host."""
 
-    __slots__ = ("_accounts", "_limits", "_next_expiry", "_of_network", "_of_peer", "_unseen")
+    __slots__ = ("_accounts", "_limits", "_next_expiry", "_of_network", "_of_party", "_of_peer", "_unseen")
 
     def __init__(self, limits: DelegationLimits | None = None) -> None:
         self._limits = limits or DelegationLimits()
         self._accounts: dict[bytes, DelegationAccount] = {}
+        self._of_party: dict[_Party, dict[bytes, DelegationAccount]] = {}
         self._unseen: dict[tuple[bytes, bytes], UnseenRevocation] = {}
         self._of_peer: Counter[PeerId] = Counter()
         self._of_network: Counter[str] = Counter()
@@ -97,8 +117,17 @@ class DelegationTable:
         account = self._accounts.get(held.digest)
         return account is not None and account.signature == held.signature
 
-    def check(self, held: HeldDelegation, limit_micros: int, now: float) -> DelegationAccount | None:
+    def check(
+        self, held: HeldDelegation, limit_micros: int, peer_id: PeerId, now: float, network_key: str | None = None
+    ) -> DelegationAccount | None:
         """Check that a session of this limit fits under a delegation.
+
+        Args:
+            held: the delegation.
+            limit_micros: of the session.
+            peer_id: who opens it.
+            now: unix seconds.
+            network_key: of that peer's connection; None = not known.
 
         Returns:
             The account that goes should the session be opened now; None = there is room.
@@ -116,14 +145,26 @@ class DelegationTable:
                 Reason.DELEGATION_CAP,
                 f"the delegation leaves {max(0, left)} micro-{held.struct.currency} on this host for another session",
             )
-        if account is not None or len(self._accounts) < self._limits.total:
+        if account is not None:
             return None
-        idle = next((one for one in self._accounts.values() if one.is_forgettable), None)
-        if idle is None:
-            raise RefusedError(
-                Reason.TOO_MANY_DELEGATIONS, "this host keeps account of too many delegations", retry_after_s=600.0
-            )
-        return idle
+        full = self._full(new_account(held, peer_id, network_key))
+        if not full:
+            return None
+        fewest = min(full, key=len)
+        # It makes room wherever there is none.
+        for digest, one in fewest.items():
+            if one.is_forgettable and all(digest in accounts for accounts in full):
+                return one
+        raise RefusedError(
+            Reason.TOO_MANY_DELEGATIONS, "this host keeps account of too many delegations", retry_after_s=600.0
+        )
+
+    def _full(self, new: DelegationAccount) -> list[dict[bytes, DelegationAccount]]:
+        """Return the groups of accounts to which a new one would belong, and which are at their bound."""
+        limits = self._limits
+        bounds = {"owner": limits.per_owner, "peer": limits.per_peer, "network": limits.per_network}
+        groups = [(self._of_party.get(party, {}), bounds[party[0]]) for party in new.parties]
+        return [group for group, bound in [*groups, (self._accounts, limits.total)] if len(group) >= bound]
 
     def open(self, held: HeldDelegation, record: SessionRecord, now: float) -> DelegationAccount:
         """Count a session that was opened under a delegation.
@@ -131,14 +172,12 @@ class DelegationTable:
         Raises:
             RefusedError: as :meth:`check` says; nothing was changed.
         """
-        victim = self.check(held, record.terms.spending_limit_micros, now)
+        victim = self.check(held, record.terms.spending_limit_micros, record.peer_id, now, record.network_key)
         if victim is not None:
-            del self._accounts[victim.digest]
+            self._forget(victim)
         account = self._accounts.get(held.digest)
         if account is None:
-            account = DelegationAccount(
-                digest=held.digest, owner=held.struct.owner, expires_at_unix_s=held.struct.expires_at_unix_s
-            )
+            account = new_account(held, record.peer_id, record.network_key)
             self.restore(account)
         account.signature = held.signature
         account.sessions = {one for one in account.sessions if one.is_going_on}
@@ -148,7 +187,17 @@ class DelegationTable:
     def restore(self, account: DelegationAccount) -> None:
         """Take an account back that was kept before this host restarted."""
         self._accounts[account.digest] = account
+        for party in account.parties:
+            self._of_party.setdefault(party, {})[account.digest] = account
         self._next_expiry = min(self._next_expiry, account.expires_at_unix_s)
+
+    def _forget(self, account: DelegationAccount) -> None:
+        del self._accounts[account.digest]
+        for party in account.parties:
+            accounts = self._of_party[party]
+            del accounts[account.digest]
+            if not accounts:
+                del self._of_party[party]
 
     def spend(self, digest: bytes, amount_micros: int) -> DelegationAccount | None:
         """Count what a session under a delegation came to cost.
@@ -228,7 +277,8 @@ class DelegationTable:
         if now < self._next_expiry:
             return
         # What runs longer than its delegation still settles with its session.
-        self._accounts = {key: one for key, one in self._accounts.items() if one.expires_at_unix_s > now}
+        for account in [one for one in self._accounts.values() if one.expires_at_unix_s <= now]:
+            self._forget(account)
         kept = [one for one in self._unseen.values() if one.expires_at_unix_s > now]
         self._unseen = {(one.owner, one.digest): one for one in kept}
         self._of_peer = Counter(one.brought_by for one in kept)
@@ -238,3 +288,14 @@ class DelegationTable:
 
     def __len__(self) -> int:
         return len(self._accounts) + len(self._unseen)
+
+
+def new_account(held: HeldDelegation, peer_id: PeerId, network_key: str | None) -> DelegationAccount:
+    """Return the account that a delegation begins with, which nobody keeps yet."""
+    return DelegationAccount(
+        digest=held.digest,
+        owner=held.struct.owner,
+        expires_at_unix_s=held.struct.expires_at_unix_s,
+        opened_by=peer_id,
+        network_key=network_key,
+    )

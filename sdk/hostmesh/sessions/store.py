@@ -63,6 +63,8 @@ _MIGRATIONS = (
             digest BLOB NOT NULL,
             owner BLOB NOT NULL,
             expires_at_unix_s INTEGER NOT NULL,
+            opened_by TEXT NOT NULL,
+            network_key TEXT,
             spent_micros TEXT NOT NULL,
             is_revoked INTEGER NOT NULL,
             UNIQUE (host, network, digest)
@@ -140,7 +142,9 @@ class SessionStore:
             ).fetchall()
             burnt = db.execute("SELECT nonce, expires_at_unix_s " + where.format("burnt_nonces"), over).fetchall()
             accounts = db.execute(
-                "SELECT digest, owner, expires_at_unix_s, spent_micros, is_revoked " + where.format("delegations"), over
+                "SELECT digest, owner, expires_at_unix_s, opened_by, network_key, spent_micros, is_revoked "
+                + where.format("delegations"),
+                over,
             ).fetchall()
             unseen = db.execute(
                 "SELECT owner, digest, expires_at_unix_s, brought_by, network_key "
@@ -156,10 +160,12 @@ class SessionStore:
                         digest=digest,
                         owner=owner,
                         expires_at_unix_s=end,
+                        opened_by=PeerId(peer),
+                        network_key=key,
                         spent_micros=int(spent),
                         is_revoked=bool(is_revoked),
                     )
-                    for digest, owner, end, spent, is_revoked in accounts
+                    for digest, owner, end, peer, key, spent, is_revoked in accounts
                 ),
                 unseen=tuple(
                     UnseenRevocation(
@@ -218,9 +224,16 @@ class SessionStore:
                 )
             if account is not None:
                 db.execute(
-                    "INSERT OR IGNORE INTO delegations (host, network, digest, owner, expires_at_unix_s, spent_micros, "
-                    "is_revoked) VALUES (?, ?, ?, ?, ?, '0', 0)",
-                    (*self._scope, account.digest, account.owner, account.expires_at_unix_s),
+                    "INSERT OR IGNORE INTO delegations (host, network, digest, owner, expires_at_unix_s, opened_by, "
+                    "network_key, spent_micros, is_revoked) VALUES (?, ?, ?, ?, ?, ?, ?, '0', 0)",
+                    (
+                        *self._scope,
+                        account.digest,
+                        account.owner,
+                        account.expires_at_unix_s,
+                        account.opened_by,
+                        account.network_key,
+                    ),
                 )
             db.execute(
                 "INSERT INTO sessions (host, network, session_id, authorization, signer, grant_envelope, "

@@ -216,6 +216,84 @@ async def test_a_full_table_drops_no_account_that_matters(world: World) -> None:
     assert await revoke(world, revocation_of(world, running)) == 1
 
 
+OWNERS = [Wallet.from_private_key(bytes([n]) * 32) for n in range(1, 7)]
+FREE = {"spending_limit_micros": 0, "slice_micros": 0}
+
+
+async def junk(world: World, number: int, peer: PeerId, owner: Wallet) -> str:
+    """Open a free session under a new delegation, and have that revoked: an account that stays for its day."""
+    delegation = world.delegation(KEY, owner=owner, nonce=number.to_bytes(32, "big"))
+    nonce = (await world.server.get_challenge(pb.GetChallengeRequest(), Call(peer))).nonce
+    terms = world.terms(
+        nonce,
+        client=owner.address_bytes,
+        client_peer_id=peer_id_to_bytes(peer),
+        delegation_digest=digest_of_delegation(delegation, NETWORK),
+        **FREE,
+    )
+    request = pb.AuthorizeRequest(
+        authorization=message_from_terms(terms, KEY.sign(terms, NETWORK)), delegation=delegation
+    )
+    try:
+        await world.server.authorize(request, Call(peer))
+    except RpcError as error:
+        assert error.status is StatusCode.RESOURCE_EXHAUSTED  # noqa: PT017
+        assert error.retry_after_ms == 600_000  # noqa: PT017
+        return error.reason
+    await revoke(world, revocation_of(world, delegation, owner=owner), peer)
+    return "taken"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(("party", "most"), [("owner", 5), ("peer", 3), ("network", 4)])
+async def test_one_partys_revoked_delegations_crowd_nobody_else_out(
+    world: World, tmp_path: Any, party: str, most: int, restarts: bool
+) -> None:
+    world.prices[MODEL] = ModelPrice(micros_per_mtok=0, currency="USD")
+    world.limits = SessionServerLimits(delegations=DelegationLimits(total=8, per_owner=5, per_network=4, per_peer=3))
+    world.path = tmp_path / "hosted_sessions.sqlite3"
+    world.restart()
+    peers = [peer_id_from_public_key(bytes([n]) * 32) for n in range(8)]
+    # All of it has one owner, one peer or one network, and is as different as can be otherwise.
+    for number, peer in enumerate(peers):
+        world.networks[peer] = "203.0.113.0/24" if party == "network" else f"203.0.{number}.0/24"
+    outcomes = []
+    for number in range(6):
+        peer = peers[0] if party == "peer" else peers[number]
+        outcomes.append(await junk(world, number, peer, OWNERS[0] if party == "owner" else OWNERS[number]))
+        if restarts:
+            world.restart()
+    assert outcomes == ["taken"] * most + ["TOO_MANY_DELEGATIONS"] * (6 - most)
+    # Somebody else has room, and a delegation that is in use does not need any.
+    mine = world.delegation(KEY)
+    await opened(world, mine, **FREE)
+    await opened(world, mine, **FREE)
+    # A day later the accounts are gone, and the party has its room again.
+    world.clock.advance(DAY_S + 100)
+    peer = peers[0] if party == "peer" else peers[6]
+    assert await junk(world, 7, peer, OWNERS[0]) == "taken"
+
+
+async def test_a_party_at_its_bound_makes_room_by_its_own_idle_delegations_alone(world: World) -> None:
+    world.prices[MODEL] = ModelPrice(micros_per_mtok=0, currency="USD")
+    world.limits = SessionServerLimits(delegations=DelegationLimits(total=9, per_owner=2, per_network=9, per_peer=9))
+    world.restart()
+    others = world.delegation(KEY, owner=OWNERS[0])
+    digest = digest_of_delegation(others, NETWORK)
+    call, _ = await opened(world, others, client=OWNERS[0].address_bytes, **FREE)
+    await world.server.close_session(pb.CloseSessionRequest(session_id=call.session_id), call)
+    one, two, three = (world.delegation(KEY, nonce=bytes([n]) * 32) for n in range(3))
+    calls = [(await opened(world, each, **FREE))[0] for each in (one, two)]
+    # Another owner's idle account is no room for this one.
+    assert await refusal(world, three, **FREE) == "TOO_MANY_DELEGATIONS"
+    await world.server.close_session(pb.CloseSessionRequest(session_id=calls[1].session_id), calls[1])
+    await opened(world, three, **FREE)
+    table = world.server._book.delegations
+    assert table.account(digest) is not None
+    assert table.account(digest_of_delegation(two, NETWORK)) is None
+    assert len(table) == 3
+
+
 # --- revocation ---
 
 

@@ -48,7 +48,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"| work begun at once in a session | {sessions.reservations} |",
         f"| nonces of sessions that had to go | {sessions.burnt} |",
         f"| slice of a session | {server.max_slice_micros} micro-units |",
-        f"| delegations in use | {server.delegations.total} |",
+        f"| {unseen.per_peer} / {unseen.per_network} / {unseen.per_owner} / {unseen.total} | one of the same party",
         f"| {unseen.revocations_per_peer} / {unseen.revocations_per_network} / {unseen.revocations} |",
         f"| {contracts.at_once_per_peer} / {contracts.at_once}, {contracts.timeout_s:.0f} s each |",
         f"| sessions of a client that are not over | {MAX_SESSIONS} |",
