@@ -46,25 +46,35 @@ def fault_schedules(
         raise UsageError("bad luck needs two machines and some time", remedy="name two, and from_s <= until_s")
     times, lengths = _times(from_s, until_s), _times(0.0, _LONGEST_S)
     pairs = st.sampled_from([(one, two) for one in names for two in names if one != two])
-    faults = st.builds(
-        lambda pair, **drawn: StreamFault(source=pair[0], target=pair[1], **drawn),
-        pair=pairs,
-        kind=st.sampled_from(FaultKind),
-        at_s=times,
-        after_bytes=st.integers(0, _MAX_AFTER_BYTES),
-        for_s=lengths,
-        bytes_per_s=st.integers(1, 1000).map(float),
-        byte=st.integers(0, _MAX_SEGMENT_BYTE),
-        bit=st.integers(0, 7),
-    )
-    events = st.builds(
-        NetworkEvent,
-        kind=st.sampled_from(EventKind),
-        machines=st.lists(st.sampled_from(names), min_size=1, max_size=min(len(names), 3), unique=True).map(tuple),
-        at_s=times,
-        for_s=lengths,
-    )
-    return st.lists(faults | events, max_size=max_steps).map(tuple)
+    machine_lists = st.lists(st.sampled_from(names), min_size=1, max_size=min(len(names), 3), unique=True).map(tuple)
+    # Each kind with what it has a use for, and no more: a value that changes nothing is one that shrinking has to try.
+    of_fault: dict[FaultKind, dict[str, SearchStrategy[object]]] = {
+        FaultKind.STALL: {"for_s": lengths},
+        FaultKind.CORRUPT: {"byte": st.integers(0, _MAX_SEGMENT_BYTE), "bit": st.integers(0, 7)},
+        FaultKind.TRICKLE: {"for_s": lengths, "bytes_per_s": st.integers(1, 1000).map(float)},
+    }
+    faults = [
+        st.builds(
+            lambda pair, **drawn: StreamFault(source=pair[0], target=pair[1], **drawn),
+            pair=pairs,
+            kind=st.just(kind),
+            at_s=times,
+            after_bytes=st.integers(0, _MAX_AFTER_BYTES),
+            **of_fault.get(kind, {}),
+        )
+        for kind in FaultKind
+    ]
+    events = [
+        st.builds(
+            NetworkEvent,
+            kind=st.just(kind),
+            machines=machine_lists,
+            at_s=times,
+            **({} if kind is EventKind.KILL else {"for_s": lengths}),
+        )
+        for kind in EventKind
+    ]
+    return st.lists(st.one_of(*faults, *events), max_size=max_steps).map(tuple)
 
 
 def link_profiles() -> SearchStrategy[LinkProfile]:
