@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.support.gate_world import Call, attack, authorize, challenge, done, host, key_of, opened
+from tests.support.gate_world import Call, attack, authorize, challenge, done, host, key_of, opened, wallet_of
 
 from hostmesh.errors import RpcError
 from hostmesh.sessions.admission import AdmissionPolicy
