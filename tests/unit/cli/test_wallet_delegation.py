@@ -27,10 +27,11 @@ from hostmesh.identity.keystore import create_wallet_file, read_wallet_file
 from hostmesh.identity.typed_data import recover_signer
 from hostmesh.identity.wallet import Wallet
 from hostmesh.sessions.client_revocations import RevocationOutcome
-from hostmesh.testing import make_peer_key, make_wallet
+from hostmesh.testing import make_peer_key
 
 A, B = (make_peer_key(name).peer_id for name in ("a", "b"))
-OWNER = make_wallet("owner")
+SOMEBODY = Wallet.from_private_key(bytes(range(2, 34)))
+OWNER = Wallet.from_private_key(bytes(range(1, 33)))
 NETWORK = "delegated-net"
 
 
@@ -217,10 +218,10 @@ def test_a_run_without_the_session_key_is_not_signed_by_another(
 
 
 def test_only_the_owner_takes_a_delegation_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(folder, owner=make_wallet("somebody"))
+    saved(folder, owner=SOMEBODY)
     assert main(("wallet", "revoke", "agent.json")) == 2
     err = capsys.readouterr().err
-    assert make_wallet("somebody").address in err
+    assert SOMEBODY.address in err
     assert OWNER.address in err
 
 
