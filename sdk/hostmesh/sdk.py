@@ -27,7 +27,7 @@ from hostmesh.job_history import JobHistory
 from hostmesh.jobs.client import JobManager
 from hostmesh.net.network import Network
 from hostmesh.node_runner import NodeRunner
-from hostmesh.node_stack import NodeStack, SourceFactory
+from hostmesh.node_stack import SourceFactory
 from hostmesh.nursery import open_own_nursery
 from hostmesh.receipts.counting import TokenCounter
 from hostmesh.reputation.history import HostHistory

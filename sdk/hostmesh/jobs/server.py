@@ -46,6 +46,7 @@ from hostmesh.v1.job_hostmesh import JobServiceBase
 
 logger = logging.getLogger("hostmesh.jobs")
 
+
 class JobServer(JobServiceBase):
     """Handler of ``hostmesh.v1.JobService``.
 

@@ -188,9 +188,9 @@ class ForeignWord:
         """Return what the word of others comes to for a host. Cost: linear in its reviews and their reviewers'."""
         said = self._reviews.of(host)
         cap = foreign_cap_micros(self._own(host))
-        jobs = {"good": sum(review.good for review in said), "bad": sum(review.bad for review in said)}
+        good_jobs, bad_jobs = sum(review.good for review in said), sum(review.bad for review in said)
         if cap == 0 or not said:
-            return ForeignPart(cap_micros=cap, reviewers=len(said), **jobs)
+            return ForeignPart(cap_micros=cap, reviewers=len(said), good=good_jobs, bad=bad_jobs)
         voices: dict[str, tuple[int, str, Review]] = {}
         for review in said:
             strength = min(UNIT_MICROS, self._jobs_micros(review))
@@ -207,7 +207,8 @@ class ForeignWord:
             voice_micros=total,
             reviewers=len(said),
             networks=len(voices),
-            **jobs,
+            good=good_jobs,
+            bad=bad_jobs,
         )
 
     def trust_micros(self, reviewer: str) -> int:

@@ -79,8 +79,8 @@ def chat_messages() -> SearchStrategy[ChatMessage]:
 
 def job_parameters() -> SearchStrategy[dict[str, ParameterValue]]:
     """Draw checked settings of a job, none first; every one that there is, in its whole range."""
-    # Each is there or not by a choice of its own. Of optional keys Hypothesis draws which comes next among those that are
-    # left, so that none can be taken away without another choice turning into another key: shrinking ends early.
+    # Each is there or not by a choice of its own. Of optional keys Hypothesis draws which comes next among those left,
+    # so that none can be taken away without another choice turning into another key: shrinking ends early.
     drawn = st.fixed_dictionaries({name: st.none() | _values(rule) for name, rule in ALLOWED.items()})
     return drawn.map(lambda values: {name: value for name, value in values.items() if value is not None})
 
