@@ -227,7 +227,7 @@ def note(standings: StandingList, host: PeerId, now: float, *, good: bool) -> No
         standings.put_suspension(host, None if suspension is None else suspension.after_success(now))
         return
     cooldown = standings.after_failure(host, now)
-    suspension = standings.suspended_by(cooldown, weight_micros=FAILED.weight_micros, reason="")
+    suspension = standings.suspended_by(cooldown, now, weight_micros=FAILED.weight_micros, reason="")
     standings.put_cooldown(cooldown)
     if suspension is not None:
         standings.put_suspension(host, suspension)

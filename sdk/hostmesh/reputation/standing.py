@@ -5,7 +5,8 @@ no clean-up is needed for it to end. A blacklisting beats a preference, and a pe
 
 A failure that the host caused pauses that host for 15 s, each further one in a row twice as long, up to 900 s; a
 success clears it. After the pause the host is half-open: one trial at a time, until a success closes it or a failure
-pauses it again. Five failures in a row, or one proven lie, blacklist the host by itself: see
+pauses it again. Failures while it is paused are of jobs that were begun before, as when a line is cut on which many
+run: they change nothing. Five failures in a row, or one proven lie, blacklist the host by itself: see
 :mod:`hostmesh.reputation.probation`.
 
 Source: M. Nygard, "Release It!", "Circuit Breaker"; docs/discovery.md.
@@ -261,10 +262,16 @@ class StandingList:
         return self._cooldowns.get(peer_id)
 
     def after_failure(self, peer_id: PeerId, now: float) -> Cooldown:
-        """Return what a failure at ``now`` makes of a host; :meth:`put_cooldown` takes it in."""
+        """Return what a failure at ``now`` makes of a host; :meth:`put_cooldown` takes it in.
+
+        While the host is paused or blacklisted, a failure is of what was begun before, and lengthens no pause.
+        """
         before = self._cooldowns.get(peer_id)
-        failures = 1 if before is None else before.failures + 1
-        return Cooldown(peer_id=peer_id, failures=failures, failed_at_unix_s=now)
+        if before is None:
+            return Cooldown(peer_id=peer_id, failures=1, failed_at_unix_s=now)
+        if before.left_s(now) > 0 or self._is_suspended(peer_id, now):
+            return before
+        return Cooldown(peer_id=peer_id, failures=before.failures + 1, failed_at_unix_s=now)
 
     def put_cooldown(self, cooldown: Cooldown) -> None:
         """Pause a host. Its trial is over."""
@@ -284,15 +291,15 @@ class StandingList:
         """Return why a host is blacklisted by what it did, or on probation, if it is."""
         return self._suspensions.get(peer_id)
 
-    def suspended_by(self, cooldown: Cooldown, *, weight_micros: int, reason: str) -> Suspension | None:
+    def suspended_by(self, cooldown: Cooldown, now: float, *, weight_micros: int, reason: str) -> Suspension | None:
         """Return what a failure makes of a host's suspension; :meth:`put_suspension` takes it in. None = there is none.
 
         Args:
             cooldown: what :meth:`after_failure` made of the failure.
+            now: when that was, in unix seconds.
             weight_micros: how much it weighs, in millionths of a failed job.
             reason: what happened, for people.
         """
-        now = cooldown.failed_at_unix_s
         before = self._suspensions.get(cooldown.peer_id)
         if before is not None:
             return before.after_failure(now, f"on probation: {reason}")
@@ -316,13 +323,16 @@ class StandingList:
         """Use a host; False when it is paused or blacklisted by what it did, or half-open and on trial already."""
         if not self._needs_trial(peer_id):
             return True
-        cooldown, suspension = self._cooldowns.get(peer_id), self._suspensions.get(peer_id)
+        cooldown = self._cooldowns.get(peer_id)
         is_paused = cooldown is not None and cooldown.left_s(now) > 0
-        is_suspended = suspension is not None and suspension.holds(now)
-        if is_paused or is_suspended or self._is_on_trial(peer_id, now):
+        if is_paused or self._is_suspended(peer_id, now) or self._is_on_trial(peer_id, now):
             return False
         self._trials[peer_id] = now
         return True
+
+    def _is_suspended(self, peer_id: PeerId, now: float) -> bool:
+        suspension = self._suspensions.get(peer_id)
+        return suspension is not None and suspension.holds(now)
 
     def _needs_trial(self, peer_id: PeerId) -> bool:
         return peer_id in self._cooldowns or peer_id in self._suspensions

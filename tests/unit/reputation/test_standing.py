@@ -174,6 +174,7 @@ def test_everything_survives_a_process_that_never_closed(tmp_path: Path) -> None
     book.blacklist(A, "slow", ttl_s=60)
     book.prefer(WALLET, 2)
     book.record_outcome(B, good=False)
+    clock.now += FIRST_PAUSE_S
     book.record_outcome(B, good=False)
     again = book_at(clock, path)
     assert again.of(A, OTHER).barred == "blacklisted: slow"
@@ -192,6 +193,7 @@ def test_two_processes_see_what_the_other_wrote(tmp_path: Path) -> None:
     one.blacklist(A)
     assert two.of(A, WALLET).barred == "blacklisted"
     two.record_outcome(B, good=False)
+    clock.now += FIRST_PAUSE_S
     one.record_outcome(B, good=False)
     assert two.of(B, WALLET).barred == "paused after 2 failures, for 30 s more"
     two.unblacklist(A)

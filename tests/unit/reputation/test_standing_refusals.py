@@ -88,12 +88,12 @@ def test_trials_outlast_another_process_writing_and_end_with_their_cooldown() ->
 
 def test_the_host_that_failed_longest_ago_makes_room() -> None:
     kept = StandingList(max_cooldowns=2)
-    for after_s, peer_id in enumerate((A, B, A, C)):
-        kept.put_cooldown(kept.after_failure(peer_id, NOW + after_s))
+    for place, peer_id in enumerate((A, B, A, C)):
+        kept.put_cooldown(kept.after_failure(peer_id, NOW + 15 * place))
     assert [kept.cooldown(each) is not None for each in (A, B, C)] == [True, False, True]
     again = kept.cooldown(A)
     assert again is not None
-    assert (again.failures, again.failed_at_unix_s) == (2, NOW + 2)
+    assert (again.failures, again.failed_at_unix_s) == (2, NOW + 30)
 
 
 @pytest.mark.parametrize(

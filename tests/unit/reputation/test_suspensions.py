@@ -49,17 +49,20 @@ def world(tmp_path: Path) -> Iterator[World]:
         book.close()
 
 
-def fail(book: StandingBook, times: int = 1) -> None:
+def fail(world: World, book: StandingBook, times: int = 1) -> None:
+    """Fail so many jobs, each begun when the pause after the one before had ended."""
     for _ in range(times):
+        while book.of(A, WALLET).barred:
+            world.now += 5
         book.record_outcome(A, good=False)
 
 
 def test_four_failures_pause_and_the_fifth_blacklists(world: World) -> None:
     book = world.open()
-    fail(book, 4)
+    fail(world, book, 4)
     assert book.of(A, WALLET).barred == "paused after 4 failures, for 120 s more"
     assert book.listings() == ()
-    fail(book)
+    fail(world, book)
     assert book.of(A, WALLET).barred == "blacklisted for 600 s more: 5 failures in a row"
     [listed] = book.listings()
     assert (listed.name, listed.priority, listed.reason) == (A, None, "5 failures in a row")
@@ -67,10 +70,45 @@ def test_four_failures_pause_and_the_fifth_blacklists(world: World) -> None:
     assert book.of(B, WALLET).barred == ""
 
 
+def test_a_line_that_is_cut_under_many_jobs_is_one_failure(world: World) -> None:
+    book = world.open()
+    for _ in range(50):
+        book.record_outcome(A, good=False)
+        world.now += 0.25
+    assert book.of(A, WALLET).barred == "paused after a failure, for 3 s more"
+    assert (book.suspension(A), world.open().suspension(A)) == (None, None)
+    world.now += 10
+    for _ in range(50):  # and once more: the second in a row
+        book.record_outcome(A, good=False)
+    assert book.of(A, WALLET).barred == "paused after 2 failures, for 30 s more"
+
+
+def test_a_proof_blacklists_a_host_that_is_paused(world: World) -> None:
+    book = world.open()
+    book.record_outcome(A, good=False)
+    world.now += 5
+    book.record(A, LIE)
+    assert book.of(A, WALLET).barred == "blacklisted for 600 s more: false receipts proven: job 7"
+
+
+def test_parallel_jobs_that_fail_on_probation_are_one_failure(world: World) -> None:
+    book = world.open()
+    book.record(A, LIE)
+    world.now += 600
+    for _ in range(5):
+        book.record_outcome(A, good=False)
+        world.now += 250
+    suspension = book.suspension(A)
+    assert suspension is not None
+    assert suspension.times == 2
+    world.now = suspension.until_unix_s
+    assert book.of(A, WALLET).barred == "", "no pause outlasts it that jobs of before made longer"
+
+
 def test_a_success_between_begins_the_row_anew(world: World) -> None:
     book = world.open()
     for _ in range(20):
-        fail(book, 4)
+        fail(world, book, 4)
         book.record_outcome(A, good=True)
     assert book.suspension(A) is None
 
@@ -131,7 +169,7 @@ def test_a_failure_on_probation_doubles_it_up_to_a_day(world: World) -> None:
         world.now = suspension.until_unix_s
         book.record_outcome(A, good=True)
         book.record_outcome(A, good=True)  # two of three
-        fail(book)
+        fail(world, book)
     assert lasted == [*(600 * 2**doubled for doubled in range(8)), 86_400, 86_400]
     assert "on probation: jobs failed by the host's fault" in book.of(A, WALLET).barred
 
@@ -140,7 +178,8 @@ def test_jobs_that_were_begun_before_change_nothing_while_it_holds(world: World)
     book = world.open()
     book.record(A, LIE)
     before = book.suspension(A)
-    fail(book, 7)
+    for _ in range(7):
+        book.record_outcome(A, good=False)
     book.record(A, LIE)
     for _ in range(5):
         book.record_outcome(A, good=True)
@@ -181,7 +220,7 @@ def test_a_file_of_before_keeps_its_listings_and_pauses(world: World) -> None:
     book = world.open()
     assert book.of(B, WALLET).barred == "blacklisted: slow"
     assert book.of(A, WALLET).barred == "paused after 4 failures, for 120 s more"
-    fail(book)
+    fail(world, book)
     assert book.of(A, WALLET).barred == "blacklisted for 600 s more: 5 failures in a row"
 
 
