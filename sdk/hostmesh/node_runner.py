@@ -22,7 +22,6 @@ from hostmesh.neighbours import NeighbourWatch
 from hostmesh.net.config import NodeConfig
 from hostmesh.net.network import Network
 from hostmesh.node_stack import NodeStack, SourceFactory, default_sources, run_stack
-from hostmesh.reputation.history import HostHistory
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.sessions.client_revocations import RevocationPusher
 from hostmesh.settings import Settings
@@ -88,8 +87,7 @@ class NodeRunner:
         )
         self.records.remember_bans(self.files.bans)
         self.records.revoking.remember(self.files.revocations)
-        history = HostHistory(self.files.reputation, self.files.standings)
-        self.records.lie_watch = DiscoveryHistory(history, self.files.reputation, self.system)
+        self.records.lie_watch = DiscoveryHistory(self.files.reputation, self.system)
         with ExitStack() as held:
             key = self.files.open_peer_key(held)
             async with run_stack(

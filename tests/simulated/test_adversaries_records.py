@@ -156,7 +156,6 @@ async def test_two_records_of_one_sequence_from_the_host_itself_get_it_banned(wo
             (EvidenceKind.EQUIVOCATION, "two records of sequence 7")
         ]
         assert told.reputation.points == 1000 // 20
-        assert world.client._files.standings.of(peer.adversary.peer_id, "").barred
 
 
 @simulated(world_on, network=OPTIONS)

@@ -169,12 +169,12 @@ def test_what_others_share_is_imported_and_what_is_ours_is_not(
 ) -> None:
     file = home / "receipts.jsonl"
     printed(capsys, "export", "--shared", "--out", str(file))
+    assert imported(capsys, file) == {"sessions": 1, "other_network": 1}
+    monkeypatch.setenv("HOSTMESH_NETWORK", NETWORK)
     assert imported(capsys, file) == {"sessions": 1, "own": 1}
     assert foreign_part(capsys)["reviewers"] == 0
     # On somebody else's machine, twice the same.
     monkeypatch.setenv("HOSTMESH_HOME", str(tmp_path_factory.mktemp("other")))
-    assert imported(capsys, file) == {"sessions": 1, "other_network": 1}
-    monkeypatch.setenv("HOSTMESH_NETWORK", NETWORK)
     for _ in range(2):
         assert imported(capsys, file) == {"sessions": 1, "reviews": 1, "good": 1}
         part = foreign_part(capsys)

@@ -58,7 +58,7 @@ def test_a_record_that_holds_tells_nothing() -> None:
 def test_a_record_of_another_network_is_no_forgery() -> None:
     told = Told()
     with pytest.raises(RemoteProtocolError):
-        told.records.accept(make_host_record("host", network="elsewhere"), introducer=CARRIER)
+        told.records.accept(make_host_record("host", network="test-elsewhere"), introducer=CARRIER)
     assert told.peers == []
 
 
