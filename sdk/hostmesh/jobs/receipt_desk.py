@@ -104,8 +104,9 @@ class ReceiptDesk:
             salt=salt, session_id=session.session_id, job_id=terms.job_id, input_sha256=input_sha256(job_input)
         )
         bill = JobBill(account, terms, chain, reservation)
+        # What may fail comes first: a job that has begun is ended by whoever sees it through, and nobody would.
+        self._put_papers(session, account.terms, quote)
         account.begin(terms.job_id, bill)
-        self._store.papers.put_quote(account.terms, terms.job_id, quote.envelope, is_host=True)
         self._running[terms.job_id] = bill
         return bill
 
@@ -168,6 +169,19 @@ class ReceiptDesk:
 
     # --- inside ---
 
+    def _put_papers(self, session: PayingSession, terms: SessionTerms, quote: QuotedTerms) -> None:
+        papers = self._store.papers
+        if papers.put_quote(terms, quote.quote_id, quote.envelope, is_host=True):
+            return
+        signed = SessionPapers(
+            network=self._network,
+            authorization=session.signed_authorization,
+            grant=session.grant,
+            delegation=session.delegation,
+        )
+        papers.put_session(terms, signed, is_host=True)
+        papers.put_quote(terms, quote.quote_id, quote.envelope, is_host=True)
+
     def _account_of(self, session: PayingSession) -> SessionAccount:
         account = self._accounts.get(session.session_id)
         if account is None:
@@ -177,13 +191,6 @@ class ReceiptDesk:
                 authorization=session.authorization,
                 signer=session.signer,
             )
-            papers = SessionPapers(
-                network=self._network,
-                authorization=session.signed_authorization,
-                grant=session.grant,
-                delegation=session.delegation,
-            )
-            self._store.papers.put_session(terms, papers, is_host=True)
             account = SessionAccount(terms, session.peer_id, key=self._key, store=self._store, system=self._system)
             for unpaid in self._store.unpaid(session.session_id):
                 account.ledger.restore(

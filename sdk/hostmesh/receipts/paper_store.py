@@ -6,8 +6,9 @@ which model, when and how much: they are shared with other clients only where th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from hostmesh.errors import ReceiptError, StoreError
 from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, SessionBundle, SessionPapers
@@ -21,8 +22,18 @@ KEPT_S = 90 * 86_400
 """How long papers and receipts are kept. Export them to keep them for longer."""
 MAX_SESSIONS = 65_536
 MAX_QUOTES = 131_072
-"""In the file, as of sessions; beyond, the oldest go."""
+"""In the file, as of sessions, beside those of receipts that are kept; beyond, the oldest go that no receipt needs."""
 _DROPPED_AT_ONCE = 64
+_LOOKED_AT_ONCE = 16
+"""Of papers that may have to go, with each that comes: more than come, so that all are looked at in turn."""
+_UNNEEDED_QUOTES = (
+    "SELECT q.id FROM quotes q LEFT JOIN sessions s ON s.id = q.session WHERE q.id IN ({}) AND NOT EXISTS (SELECT 1 "
+    "FROM receipts r WHERE r.side = s.side AND r.session_id = s.session_id AND r.job_id = q.job_id)"
+)
+_UNNEEDED_SESSIONS = (
+    "SELECT s.id FROM sessions s WHERE s.id IN ({}) AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.side = s.side "
+    "AND r.session_id = s.session_id) AND NOT EXISTS (SELECT 1 FROM quotes q WHERE q.session = s.id)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +84,19 @@ class PaperStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._looked_at = {"sessions": 0, "quotes": 0}
+        """Where the search for papers that no receipt needs goes on, by table."""
 
-    def put_session(self, session: SessionTerms, papers: SessionPapers, *, is_host: bool) -> None:
+    def put_session(self, session: SessionTerms, papers: SessionPapers, *, is_host: bool) -> bool:
         """Keep what was signed to open a session. Idempotent.
 
         Args:
             session: its terms.
             papers: of this session.
             is_host: we are its host; else its client.
+
+        Returns:
+            Whether they were not kept before.
         """
         terms = session.authorization
         with self._store.transaction() as db:
@@ -88,7 +104,7 @@ class PaperStore:
             over = (terms.issued_at_unix_s - KEPT_S, _DROPPED_AT_ONCE)
             db.execute(f"DELETE FROM quotes WHERE session IN ({ended})", over)  # noqa: S608 - a constant
             db.execute(f"DELETE FROM sessions WHERE id IN ({ended})", over)  # noqa: S608 - a constant
-            db.execute(
+            added = db.execute(
                 "INSERT OR IGNORE INTO sessions (side, network, host, session_id, authorization, delegation, "
                 "grant_envelope, expires_at_unix_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -101,11 +117,16 @@ class PaperStore:
                     papers.grant,
                     terms.expires_at_unix_s,
                 ),
-            )
-            db.execute("DELETE FROM sessions WHERE id <= (SELECT max(id) FROM sessions) - ?", (MAX_SESSIONS,))
+            ).rowcount
+            self._drop_unneeded(db.execute, "sessions", MAX_SESSIONS, _UNNEEDED_SESSIONS)
+        return added > 0
 
-    def put_quote(self, session: SessionTerms, job_id: bytes, quote: bytes, *, is_host: bool) -> None:
-        """Keep the quote of a job, after :meth:`put_session` of its session. Idempotent."""
+    def put_quote(self, session: SessionTerms, job_id: bytes, quote: bytes, *, is_host: bool) -> bool:
+        """Keep the quote of a job, after :meth:`put_session` of its session. Idempotent.
+
+        Returns:
+            False: nothing was kept, since the session's papers are not (any more): put them again, and then the quote.
+        """
         with self._store.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO quotes (session, job_id, envelope) SELECT id, ?, ? FROM sessions "
@@ -119,7 +140,17 @@ class PaperStore:
                     session.network,
                 ),
             )
-            db.execute("DELETE FROM quotes WHERE id <= (SELECT max(id) FROM quotes) - ?", (MAX_QUOTES,))
+            known = db.execute(
+                "SELECT 1 FROM sessions WHERE side = ? AND session_id = ? AND host = ? AND network = ?",
+                (
+                    HOST if is_host else CLIENT,
+                    session.session_id,
+                    session.authorization.host_peer_id,
+                    session.network,
+                ),
+            ).fetchone()
+            self._drop_unneeded(db.execute, "quotes", MAX_QUOTES, _UNNEEDED_QUOTES)
+        return known is not None
 
     def set_shared(self, host_peer_id: bytes, session_id: bytes, is_shared: bool) -> bool:
         """Agree, or no longer agree, to show this client's receipts of a session to others. At first it does not.
@@ -202,6 +233,22 @@ class PaperStore:
             last_unix_s=max(times),
             last=_opened(self._store, kept.network, rows[-1][4]),
         )
+
+    def _drop_unneeded(self, run: Callable[..., Any], table: str, most: int, unneeded: str) -> None:
+        """Look at some of the papers that are not among the newest, and drop those that no receipt needs."""
+        after = self._looked_at[table]
+        rows = run(
+            f"SELECT id FROM {table} WHERE id > ? AND id <= (SELECT max(id) FROM {table}) - ? ORDER BY id LIMIT ?",  # noqa: S608 - constants
+            (after, most, _LOOKED_AT_ONCE),
+        ).fetchall()
+        # At the end of what is old, from the start again.
+        self._looked_at[table] = rows[-1][0] if len(rows) == _LOOKED_AT_ONCE else 0
+        if rows:
+            places = ", ".join("?" * len(rows))
+            run(
+                f"DELETE FROM {table} WHERE id IN ({unneeded.format(places)})",  # noqa: S608 - constants
+                tuple(row for (row,) in rows),
+            )
 
     def _bundle(self, side: str, network: str, host: bytes, session_id: bytes, row: int) -> SessionBundle | None:
         with self._store.reading() as db:

@@ -5,7 +5,8 @@ host answers it.
 
 What is kept, and for how long: every receipt for 90 days, at most :data:`MAX_RECEIPTS` in the file. At that
 bound go, the oldest first: receipts that a later countersigned one of their job stands for; receipts of jobs that cost
-nothing; receipts of sessions that must be over. When none of these is left, nothing more is written and no more work is
+nothing; receipts that their clients left without a countersignature when it was overdue, of the session that has most
+of them; receipts of sessions that must be over. When none of these is left, nothing more is written and no more work is
 done. Receipts that were refused are kept for themselves, at most :data:`MAX_REFUSED`.
 
 Several programs may share a file: what a host issued and what a client countersigned are different rows, also where
@@ -22,87 +23,30 @@ from typing import Any
 from hostmesh.errors import ReceiptError, StoreError
 from hostmesh.identity.structs import Receipt
 from hostmesh.receipts.client_ledger import Refuse
+from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
 from hostmesh.receipts.paper_store import CLIENT, HOST, KEPT_S, PaperStore
 from hostmesh.receipts.proof import proof_to_json
 from hostmesh.receipts.receipt import JobState, SignedReceipt, open_sealed
+from hostmesh.receipts.schema import FREE, MIGRATIONS, OWED, PAID, SUPERSEDED
 from hostmesh.store import Store
 
 FILE_NAME = "receipts.sqlite3"
 """In the data directory."""
-MAX_RECEIPTS = 100_000
-"""About 120 MB."""
+MAX_RECEIPTS = 1_000_000
+"""About 1.2 GB. Two days of five paid jobs a second: who would fill it to stop a host pays for it."""
 MAX_REFUSED = 128
 MAX_PROOF_CHARS = 1_048_576
 """A longer proof is not kept beside its refused receipt."""
 _OVER_S = 2 * 86_400
 """A session lives a day at most, and its jobs end within hours of it."""
 _DROPPED_AT_ONCE = 64
+_UNPAID_DROPPED_AT_ONCE = 1024
+"""Finding the session that has most of them costs a look at each."""
+_MAX_INTEGER = 2**63 - 1
+"""That SQLite takes; on the wire a number may be twice as high."""
 _Execute = Callable[..., Any]
 """Runs a statement within the transaction that is open."""
-_SUPERSEDED, _FREE, _OWED = range(3)
-"""What goes first."""
 _KEY = "side = ? AND session_id = ? AND job_id = ?"
-_MIGRATIONS = (
-    (
-        """
-        CREATE TABLE receipts (
-            id INTEGER PRIMARY KEY,
-            side TEXT NOT NULL CHECK (side IN ('host', 'client')),
-            network TEXT NOT NULL,
-            host BLOB NOT NULL,
-            session_id BLOB NOT NULL,
-            job_id BLOB NOT NULL,
-            sequence INTEGER NOT NULL,
-            cost_micros TEXT NOT NULL,
-            state INTEGER NOT NULL,
-            pieces INTEGER NOT NULL,
-            issued_at_unix_s INTEGER NOT NULL,
-            signer BLOB NOT NULL,
-            envelope BLOB NOT NULL,
-            countersignature BLOB NOT NULL,
-            worth INTEGER NOT NULL,
-            UNIQUE (side, session_id, job_id, sequence, host, network)
-        ) STRICT
-        """,
-        "CREATE INDEX receipts_by_worth ON receipts (worth, id)",
-        "CREATE INDEX receipts_by_time ON receipts (issued_at_unix_s)",
-        """
-        CREATE TABLE sessions (
-            id INTEGER PRIMARY KEY,
-            side TEXT NOT NULL CHECK (side IN ('host', 'client')),
-            network TEXT NOT NULL,
-            host BLOB NOT NULL,
-            session_id BLOB NOT NULL,
-            authorization BLOB NOT NULL,
-            delegation BLOB NOT NULL,
-            grant_envelope BLOB NOT NULL,
-            expires_at_unix_s INTEGER NOT NULL,
-            is_shared INTEGER NOT NULL DEFAULT 0,
-            UNIQUE (side, session_id, host, network)
-        ) STRICT
-        """,
-        "CREATE INDEX sessions_by_end ON sessions (expires_at_unix_s)",
-        """
-        CREATE TABLE quotes (
-            id INTEGER PRIMARY KEY,
-            session INTEGER NOT NULL,
-            job_id BLOB NOT NULL,
-            envelope BLOB NOT NULL,
-            UNIQUE (session, job_id)
-        ) STRICT
-        """,
-        """
-        CREATE TABLE refused (
-            id INTEGER PRIMARY KEY,
-            network TEXT NOT NULL,
-            reason TEXT NOT NULL,
-            message TEXT NOT NULL,
-            envelope BLOB NOT NULL,
-            proof TEXT
-        ) STRICT
-        """,
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +106,7 @@ class ReceiptStore:
     """
 
     def __init__(self, path: Path | None, *, max_receipts: int = MAX_RECEIPTS) -> None:
-        self._store = Store(path, what="the store of receipts", migrations=_MIGRATIONS)
+        self._store = Store(path, what="the store of receipts", migrations=MIGRATIONS)
         self._max = max_receipts
         self.papers = PaperStore(self._store)
         """With which others can verify the receipts."""
@@ -192,6 +136,8 @@ class ReceiptStore:
 
     def issued(self, session_id: bytes, job_id: bytes, sequence: int) -> KeptReceipt | None:
         """Return a receipt of this host; None: none like it is kept."""
+        if sequence > _MAX_INTEGER:
+            return None
         return self._find("AND sequence = ?", session_id, job_id, sequence)
 
     def last_issued(self, session_id: bytes, job_id: bytes) -> KeptReceipt | None:
@@ -207,7 +153,20 @@ class ReceiptStore:
                 "AND countersignature = x''",
                 (signature, *key, sequence),
             )
+            db.execute(
+                f"UPDATE receipts SET worth = ? WHERE {_KEY} AND sequence = ? "  # noqa: S608 - constants
+                "AND worth != ? AND cost_micros != '0'",
+                (PAID, *key, sequence, SUPERSEDED),
+            )
             _supersede(db.execute, key, sequence, None)
+
+    def write_off(self, session_id: bytes, job_id: bytes) -> None:
+        """Note that a job of this host failed by its own fault: what was not countersigned of it is not owed."""
+        with self._store.transaction() as db:
+            db.execute(
+                f"UPDATE receipts SET worth = ? WHERE {_KEY} AND worth = ?",  # noqa: S608 - constants
+                (FREE, HOST, session_id, job_id, OWED),
+            )
 
     def unpaid(self, session_id: bytes) -> tuple[UnpaidJob, ...]:
         """Return the jobs of a session of this host that are not fully countersigned.
@@ -216,19 +175,19 @@ class ReceiptStore:
         """
         with self._store.reading() as db:
             rows = db.execute(
-                "SELECT job_id, cost_micros, state, countersignature != x'' FROM receipts "
+                "SELECT job_id, cost_micros, state = ? OR worth = ?, countersignature != x'' FROM receipts "
                 "WHERE side = ? AND session_id = ? AND worth != ? ORDER BY job_id, sequence",
-                (HOST, session_id, _SUPERSEDED),
+                (JobState.FAILED, FREE, HOST, session_id, SUPERSEDED),
             ).fetchall()
         jobs: dict[bytes, tuple[int, int, bool]] = {}
-        for job_id, text, state, is_countersigned in rows:
+        for job_id, text, is_written_off, is_countersigned in rows:
             cost = int(text)
             _, acknowledged, _ = jobs.get(job_id, (0, 0, False))
-            jobs[job_id] = (cost, cost if is_countersigned else acknowledged, state == JobState.FAILED)
+            jobs[job_id] = (cost, cost if is_countersigned else acknowledged, bool(is_written_off))
         return tuple(
             UnpaidJob(job_id=job_id, issued_micros=issued, acknowledged_micros=acknowledged)
-            for job_id, (issued, acknowledged, is_failed) in jobs.items()
-            if acknowledged < issued and not is_failed
+            for job_id, (issued, acknowledged, is_written_off) in jobs.items()
+            if acknowledged < issued and not is_written_off
         )
 
     # --- a client's ---
@@ -307,12 +266,12 @@ class ReceiptStore:
                     str(receipt.cost_micros),
                     int(receipt.state),
                     # Where it is asked for, only whether there are any.
-                    min(receipt.output_pieces, 2**63 - 1),
+                    min(receipt.output_pieces, _MAX_INTEGER),
                     receipt.issued_at_unix_s,
                     signer,
                     envelope,
                     countersignature,
-                    _OWED if receipt.cost_micros else _FREE,
+                    (PAID if countersignature else OWED) if receipt.cost_micros else FREE,
                 ),
             )
             if db.total_changes == before:
@@ -332,8 +291,14 @@ class ReceiptStore:
         # Other programs may have written: before anything goes for lack of room, it is counted.
         if self._count + 1 - dropped <= self._max or _count(run) <= self._max:
             return dropped
-        needed = _drop(run, "SELECT id FROM receipts WHERE worth < ? ORDER BY worth, id LIMIT ?", _OWED) or _drop(
-            run, "SELECT id FROM receipts WHERE issued_at_unix_s <= ? ORDER BY issued_at_unix_s LIMIT ?", now - _OVER_S
+        needed = (
+            _drop(run, "SELECT id FROM receipts WHERE worth < ? ORDER BY worth, id LIMIT ?", OWED)
+            or _drop_overdue(run, now - int(COUNTERSIGN_TIMEOUT_S))
+            or _drop(
+                run,
+                "SELECT id FROM receipts WHERE issued_at_unix_s <= ? ORDER BY issued_at_unix_s LIMIT ?",
+                now - _OVER_S,
+            )
         )
         if not needed:
             raise StoreError(
@@ -372,10 +337,26 @@ def _drop(run: _Execute, chosen: str, bound: int) -> int:
     return int(run(statement, (bound, _DROPPED_AT_ONCE)).rowcount)
 
 
+def _drop_overdue(run: _Execute, issued_until: int) -> int:
+    """Drop what is overdue of the session that has most of it."""
+    most = run(
+        f"SELECT session_id FROM receipts WHERE worth = {OWED} AND issued_at_unix_s <= ? "  # noqa: S608 - a constant
+        "GROUP BY session_id ORDER BY count(*) DESC LIMIT 1",
+        (issued_until,),
+    ).fetchone()
+    if most is None:
+        return 0
+    statement = (
+        f"DELETE FROM receipts WHERE id IN (SELECT id FROM receipts WHERE worth = {OWED} AND session_id = ? "  # noqa: S608 - a constant
+        "AND issued_at_unix_s <= ? ORDER BY issued_at_unix_s LIMIT ?)"
+    )
+    return int(run(statement, (*most, issued_until, _UNPAID_DROPPED_AT_ONCE)).rowcount)
+
+
 def _supersede(run: _Execute, key: tuple[str, bytes, bytes], sequence: int, host: bytes | None) -> None:
     """Note that a countersigned receipt stands for those before it; ``host`` None: of our own, whose ids are unique."""
     run(
         f"UPDATE receipts SET worth = ? WHERE {_KEY} AND sequence < ? "  # noqa: S608 - constants
         "AND host = coalesce(?, host) AND worth != ?",
-        (_SUPERSEDED, *key, sequence, host, _SUPERSEDED),
+        (SUPERSEDED, *key, sequence, host, SUPERSEDED),
     )

@@ -20,6 +20,7 @@ from tests.support.receipts import (
     papers,
     quote,
     seal,
+    session_terms,
     signed,
     write_receipts,
 )
@@ -27,6 +28,7 @@ from tests.support.receipts import (
 from hostmesh.errors import StoreError
 from hostmesh.identity.structs import Receipt
 from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.receipts import paper_store
 from hostmesh.receipts.bundle import verify_bundle
 from hostmesh.receipts.client_ledger import Refuse
 from hostmesh.receipts.paper_store import CLIENT, KEPT_S, KeptFilter
@@ -211,6 +213,49 @@ def test_a_file_full_of_what_is_owed_takes_no_more_and_loses_nothing(tmp_path: P
     assert store.issued(S, jobs[2].job_id, 1) is not None
 
 
+def issue_one(store: ReceiptStore, session_id: bytes, job: int, *, at: int = NOW, price: int = 250_000) -> Receipt:
+    terms = job_terms(job.to_bytes(16, "big"), session_terms(session_id), price_micros_per_mtok=price)
+    receipt = replace(write_receipts(terms)[0], issued_at_unix_s=at)
+    issue(store, receipt)
+    return receipt
+
+
+def test_who_does_not_pay_stops_nobody_elses_work() -> None:
+    store = ReceiptStore(None, max_receipts=10)
+    greedy, modest, paying = b"g" * 16, b"m" * 16, b"p" * 16
+    paid = [issue_one(store, paying, number) for number in range(2)]
+    for receipt in paid:
+        pay(store, receipt)
+    for number in range(6):
+        issue_one(store, greedy, number)
+    kept = [issue_one(store, modest, number) for number in range(2)]
+    # Nothing is overdue yet.
+    with pytest.raises(StoreError, match="receipts of the last two days"):
+        issue_one(store, paying, 9, at=NOW + 29)
+    last = issue_one(store, paying, 9, at=NOW + 30)
+    assert store.unpaid(greedy) == ()
+    assert [job.job_id for job in store.unpaid(modest)] == [receipt.job_id for receipt in kept]
+    for receipt in (*paid, last):
+        assert store.issued(paying, receipt.job_id, 1) is not None
+
+
+def test_a_job_that_was_written_off_is_owed_no_more_also_without_a_last_receipt(tmp_path: Path) -> None:
+    store = ReceiptStore(tmp_path / "receipts.sqlite3")
+    for receipt in RECEIPTS[:3]:
+        issue(store, receipt)
+    pay(store, RECEIPTS[0])
+    store.write_off(S, J)
+    store.close()
+    store = ReceiptStore(tmp_path / "receipts.sqlite3")
+    assert store.unpaid(S) == ()
+    # Its client may still countersign what it has.
+    pay(store, RECEIPTS[2])
+    kept = store.issued(S, J, 3)
+    assert kept is not None
+    assert kept.countersignature
+    store.close()
+
+
 def test_receipts_end_after_ninety_days() -> None:
     store = ReceiptStore(None)
     issue(store, RECEIPTS[0])
@@ -329,6 +374,29 @@ def test_papers_end_ninety_days_after_their_session(tmp_path: Path) -> None:
     store.papers.put_session(session, session_papers, is_host=True)
     assert ask(path, "SELECT session_id FROM sessions") == [(b"t" * 16,)]
     assert ask(path, "SELECT * FROM quotes") == []
+
+
+def test_papers_of_receipts_that_are_kept_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper_store, "MAX_QUOTES", 4)
+    monkeypatch.setattr(paper_store, "MAX_SESSIONS", 2)
+    store = ReceiptStore(None)
+    fill(store)
+    others = []
+    for number in range(40):
+        session, session_papers = papers(session_id=bytes([number]) * 16, nonce=bytes([number]) * 32)
+        store.papers.put_session(session, session_papers, is_host=True)
+        # No receipt of these jobs is kept.
+        for job in range(2):
+            store.papers.put_quote(session, bytes([job]) * 16, quote(bytes([job]) * 16), is_host=True)
+        others.append(session)
+    (kept,) = store.papers.sessions(KeptFilter())
+    assert kept.bundle is not None
+    assert verify_bundle(kept.bundle) == 10
+    assert store.papers.put_quote(session_terms(nonce=S * 2), K, quote(K), is_host=True)
+    # Of the others only the newest are left.
+    is_kept = [store.papers.put_quote(session, J, quote(J), is_host=True) for session in others]
+    assert is_kept[-2:] == [True, True]
+    assert is_kept[:30] == [False] * 30
 
 
 def test_a_damaged_row_is_said_to_be_one(tmp_path: Path) -> None:
