@@ -379,7 +379,7 @@ class SessionTable:
         return None if idle is None or now - idle.last_used_unix_s < self._limits.idle_s else idle
 
     def _evict(self, victim: SessionRecord) -> None:
-        if victim.state is SessionState.ACTIVE:
-            self._forget_active(victim)
+        # Whoever still holds it, such as its delegation's account, must not take it for open, nor end it once more.
+        self.end(victim, Reason.SESSION_CLOSED)
         self._drop(victim)
         self.burn(victim.terms.nonce, victim.terms.expires_at_unix_s)

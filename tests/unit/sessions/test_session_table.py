@@ -295,3 +295,19 @@ def test_checking_for_room_makes_none() -> None:
     table.check_room(BOB, 20.0)
     open_one(table, 2, BOB, now=20.0)
     assert word_of(table.use, id_of(1), ALICE, MODEL, 20.0) is Reason.UNKNOWN_SESSION
+
+
+def test_a_session_that_had_to_go_is_over_for_whoever_holds_it() -> None:
+    """Its delegation's account does, and ends it once more when the delegation is revoked."""
+    table = SessionTable(SessionLimits(total=2, per_peer=2, idle_s=600.0))
+    gone = open_one(table, 1, now=0.0, expires=10_000)
+    open_one(table, 2, now=10.0, expires=10_000)
+    open_one(table, 3, BOB, now=700.0, expires=10_000)
+    assert word_of(table.use, id_of(1), ALICE, MODEL, 700.0) is Reason.UNKNOWN_SESSION
+    assert gone.state is SessionState.CLOSED
+    assert gone.open_micros == 0
+    assert word_of(table.reserve, gone, 1) is Reason.SESSION_CLOSED
+    table.end(gone, Reason.DELEGATION_REVOKED)
+    table.close(id_of(2), ALICE, 700.0)
+    assert not table.knows(ALICE)
+    assert table.active_count() == 1
