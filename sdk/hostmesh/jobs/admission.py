@@ -28,7 +28,8 @@ class JobLimits:
     max_output_tokens: int | None = None
     """The host's own cap on one answer, below the models'; None = the models' limits alone."""
     max_job_s: float = 3600.0
-    """Longest time of a job in the engine, whatever its caller's deadline; a slot is never held for ever."""
+    """Longest time of a job in the engine, whatever its caller's deadline; a slot is never held for ever. Clients hold
+    less than 600 s against the host."""
     engine_silence_s: float = 300.0
     """An engine that makes no event for so long has failed; restarts with each event."""
     retry_after_ms: int = 1000

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,9 +23,9 @@ from hostmesh.errors import (
     StoreError,
     UsageError,
 )
-from hostmesh.identity.structs import NO_DIGEST
+from hostmesh.jobs.client_sessions import ClientSessions, OpenSession
 from hostmesh.jobs.content import MessageLike, WireInput, build_input
-from hostmesh.jobs.countersigning import Countersigner, SigningSession
+from hostmesh.jobs.countersigning import Countersigner
 from hostmesh.jobs.engine import ParameterValue
 from hostmesh.jobs.job import Job
 from hostmesh.jobs.offer import QuoteOffer, open_quote
@@ -35,13 +34,10 @@ from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
 from hostmesh.jobs.transcript import Transcript
 from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.net.peer_id import PeerId
-from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.chain import SALT_BYTES
 from hostmesh.receipts.client_ledger import JobAudit
 from hostmesh.receipts.counting import TokenCounter
-from hostmesh.receipts.spending import SessionSpending
 from hostmesh.receipts.store import ReceiptStore
-from hostmesh.receipts.terms import JobTerms, SessionTerms
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.sessions.client_errors import ended
 from hostmesh.system import System
@@ -52,41 +48,6 @@ logger = logging.getLogger("hostmesh.jobs")
 
 QUOTE_TIMEOUT_S = 30.0
 """For a quote, the dial included; a job itself has only its caller's time limit."""
-MAX_TRACKED_SESSIONS = 1024
-
-
-class OpenSession(SigningSession, Protocol):
-    """What jobs need of a session (:class:`hostmesh.sessions.session.Session`)."""
-
-    @property
-    def model_id(self) -> str:
-        """The one model that it authorises."""
-        ...
-
-    @property
-    def max_price_micros_per_mtok(self) -> int:
-        """The price ceiling."""
-        ...
-
-    @property
-    def currency(self) -> str:
-        """Of the ceiling and the limit."""
-        ...
-
-    @property
-    def spending_limit_micros(self) -> int:
-        """Most that the session can cost."""
-        ...
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it takes no new work."""
-        ...
-
-    @property
-    def end_reason(self) -> str:
-        """A stable word for what ended it, such as BINDING_REVOKED; empty where its own client did."""
-        ...
 
 
 class OutcomeBook(Protocol):
@@ -135,8 +96,7 @@ class JobManager:
         self._counter_of = counter_of
         self._is_leaving = is_leaving
         self._system = system or System()
-        # The sessions used last: one that is pushed out only loses the check of its sum.
-        self._spending: OrderedDict[bytes, SessionSpending] = OrderedDict()
+        self._sessions = ClientSessions(network=network, receipts=receipts)
 
     async def request_quote(
         self,
@@ -254,13 +214,15 @@ class JobManager:
             raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
         salt = self._system.random_bytes(SALT_BYTES)
         request = _run_request(offer, wire, checked, salt)
-        spending = self._spending_of(session)
-        terms = _terms_of(session, offer, self._network)
+        tracked = self._sessions.track(session)
+        spending, conduct = tracked.spending, tracked.conduct
+        terms = tracked.job_terms(offer)
         self._receipts.papers.put_quote(terms.session, terms.job_id, offer.envelope, is_host=False)
         counter = None if self._counter_of is None else self._counter_of(terms.tokenizer_sha256)
-        audit = JobAudit(terms, spending, job_input=wire, salt=salt, counter=counter)
+        audit = JobAudit(terms, spending, job_input=wire, salt=salt, counter=counter, quote=offer.envelope)
         signs = Countersigner(self._caller, session, audit, self._receipts, unix_s=self._system.unix_s)
         job: Job | None = None
+        job_conduct = conduct.begin(terms, now=trio.current_time(), deadline=deadline)
         try:
             async with JobServiceClient(self._caller, session.peer_id).run(
                 request, timeout_s=_left(deadline), session_id=session.session_id
@@ -270,6 +232,7 @@ class JobManager:
                     Transcript(offer, wire),
                     offer,
                     countersigner=signs,
+                    conduct=job_conduct,
                     record=partial(self._record, session.peer_id),
                 )
                 await job.wait_accepted()
@@ -282,6 +245,7 @@ class JobManager:
             if job is not None:
                 await job.settle()
             spending.end(offer.quote_id)
+            conduct.end(offer.quote_id, now=trio.current_time(), is_settled=job is not None and job.is_settled)
 
     async def _offer(
         self,
@@ -309,29 +273,6 @@ class JobManager:
             raise job_refused("PRICE_TOO_LOW", "the quote is above the session's price ceiling")
         return quote
 
-    def _spending_of(self, session: OpenSession) -> SessionSpending:
-        """Return what the session's jobs come to up to now."""
-        spending = self._spending.get(session.session_id)
-        if spending is None:
-            authorization = session.authorization
-            spending = SessionSpending(
-                limit_micros=authorization.spending_limit_micros, slice_micros=authorization.slice_micros
-            )
-            for job in self._receipts.countersigned(authorization.host_peer_id, session.session_id):
-                spending.restore(job.job_id, job.cost_micros, is_answered=job.is_answered)
-            papers = SessionPapers(
-                network=self._network,
-                authorization=session.signed_authorization,
-                grant=session.grant,
-                delegation=session.delegation,
-            )
-            self._receipts.papers.put_session(_session_terms(session, self._network), papers, is_host=False)
-            self._spending[session.session_id] = spending
-        self._spending.move_to_end(session.session_id)
-        while len(self._spending) > MAX_TRACKED_SESSIONS:
-            self._spending.popitem(last=False)
-        return spending
-
     def _record(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> None:
         is_own_doing = self._is_leaving is not None and self._is_leaving()
         if self._outcomes is None or (is_own_doing and not verdict.is_good):
@@ -348,25 +289,6 @@ class JobManager:
 def _refuse_if_closed(session: OpenSession) -> None:
     if session.is_closed:
         raise ended(session.end_reason)
-
-
-def _session_terms(session: OpenSession, network: str) -> SessionTerms:
-    return SessionTerms(
-        network=network, session_id=session.session_id, authorization=session.authorization, signer=session.signer
-    )
-
-
-def _terms_of(session: OpenSession, offer: QuoteOffer, network: str) -> JobTerms:
-    return JobTerms(
-        session=_session_terms(session, network),
-        job_id=offer.quote_id,
-        price_micros_per_mtok=offer.price_micros_per_mtok,
-        max_output_tokens=offer.max_output_tokens,
-        context_tokens=offer.context_tokens,
-        weights_sha256=offer.weights_sha256 or NO_DIGEST,
-        tokenizer_sha256=offer.tokenizer_sha256 or NO_DIGEST,
-        chat_template_sha256=offer.chat_template_sha256 or NO_DIGEST,
-    )
 
 
 def _run_request(

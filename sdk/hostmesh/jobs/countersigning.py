@@ -115,6 +115,11 @@ class Countersigner:
         return self._has_proof
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the last receipt of the job was countersigned, and the host has it."""
+        return self._is_settled and self._undelivered is None
+
+    @property
     def last(self) -> Receipt | None:
         """The receipt that was found right last."""
         signed = self._audit.last

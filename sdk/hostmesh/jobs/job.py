@@ -6,7 +6,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from hostmesh.errors import ConnectionLostError, HostmeshError, RemoteProtocolError, RpcError, UsageError
+import trio
+
+from hostmesh.errors import (
+    ConnectionLostError,
+    DeadlineExceededError,
+    HostmeshError,
+    JobError,
+    RemoteProtocolError,
+    RpcError,
+    UsageError,
+)
+from hostmesh.jobs.conduct import JobConduct
 from hostmesh.jobs.countersigning import Countersigner
 from hostmesh.jobs.engine import FinishReason
 from hostmesh.jobs.offer import QuoteOffer
@@ -42,11 +53,13 @@ class Job:
         offer: QuoteOffer,
         *,
         countersigner: Countersigner,
+        conduct: JobConduct,
         record: Callable[[JobVerdict, str], None],
     ) -> None:
         self._responses = responses
         self._transcript = transcript
         self._countersigner = countersigner
+        self._conduct = conduct
         self._record = record
         self._vectors: list[tuple[float, ...]] = []
         self._accepted: Accepted | None = None
@@ -79,6 +92,12 @@ class Job:
     def is_done(self) -> bool:
         """The job has ended well: usage and finish reason are there."""
         return self._is_done
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing of the job is open: its last receipt was countersigned, or the host refused it."""
+        is_refused = self._accepted is None and isinstance(self._error, JobError)
+        return is_refused or self._countersigner.is_settled
 
     @property
     def usage(self) -> Usage:
@@ -170,6 +189,13 @@ class Job:
 
     async def _next(self) -> Accepted | TextDelta | EmbeddingResult | Completed | None:
         """Return the next event that a caller may see; None = the call ended with OK."""
+        self._conduct.reading(trio.current_time())
+        try:
+            return await self._receive()
+        finally:
+            self._conduct.left(trio.current_time())
+
+    async def _receive(self) -> Accepted | TextDelta | EmbeddingResult | Completed | None:
         try:
             while True:
                 await self._countersigner.deliver()
@@ -182,6 +208,7 @@ class Job:
                 event = self._transcript.event(response)
                 match event:
                     case ReceiptIssued():
+                        self._conduct.receipt_read()
                         await self._countersigner.receipt(event.envelope)
                         continue
                     case TextDelta() | EmbeddingResult():
@@ -190,14 +217,21 @@ class Job:
                         self._countersigner.check_usage(event.usage)
                 return event
         except RpcError as error:
-            refused = from_status(error, accepted=self._transcript.is_accepted, delivered=self._transcript.is_delivered)
-            self._fail(refused, is_bad=refused.reason in HOST_CAUSED, cause=error)
+            accepted = self._transcript.is_accepted
+            refused = from_status(error, accepted=accepted, delivered=self._transcript.is_delivered)
+            is_bad = self._is_failure(refused) if accepted else refused.reason in HOST_CAUSED
+            self._fail(refused, is_bad=is_bad, cause=error)
         except RemoteProtocolError as error:
             self._fail(error, is_bad=True)
         except ConnectionLostError as error:
             self._fail(error, is_bad=self._transcript.is_accepted)
+        except DeadlineExceededError as error:
+            self._fail(error, is_bad=self._transcript.is_accepted and self._is_failure(error))
         except HostmeshError as error:
             self._fail(error, is_bad=False)
+
+    def _is_failure(self, error: HostmeshError) -> bool:
+        return self._conduct.is_hosts_failure(error, trio.current_time())
 
     def _fail(self, error: HostmeshError, *, is_bad: bool, cause: HostmeshError | None = None) -> NoReturn:
         self._error = error

@@ -107,10 +107,16 @@ REASONS: Mapping[str, ReasonRule] = MappingProxyType(
 )
 """Every reason that a host gives. Statuses: gRPC's; reference: docs/protocols/job.md."""
 
-HOST_CAUSED = frozenset({"ENGINE_FAILED", "INTERNAL", "UNKNOWN", "DATA_LOSS"})
-"""Reasons that count against a host. Being busy, draining or refusing does not."""
+MIN_JOB_S = 600.0
+"""Time that every host gives a job, from when it is asked for: ended sooner with JOB_TIME_LIMIT, it was failed."""
 
-UNCHARGED = HOST_CAUSED | {"CONTEXT_EXCEEDED", "MODEL_NOT_READY", "DRAINING"}
+HOST_CAUSED = frozenset({"ENGINE_FAILED", "INTERNAL", "UNKNOWN", "DATA_LOSS"})
+"""Reasons that count against a host before it took the job. Being busy, draining or refusing does not."""
+
+UNCHARGED_EXCUSES = frozenset({"CONTEXT_EXCEEDED", "MODEL_NOT_READY", "DRAINING"})
+"""Reasons for which an honest host ends a job that it took, and charges nothing for it."""
+
+UNCHARGED = HOST_CAUSED | UNCHARGED_EXCUSES
 """Reasons for which an accepted job costs nothing: the host did not do the work."""
 
 
