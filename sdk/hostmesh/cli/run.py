@@ -171,7 +171,9 @@ def open_wallet(loaded: LoadedSettings, password_file: Path | None, password_fd:
         KeyFileError: the file cannot be used.
     """
     from hostmesh.cli.client import fresh_wallet
+    from hostmesh.cli.password import password_source
 
+    password_source(password_file, password_fd)  # two are wrong also where no file needs one
     if loaded.settings.wallet_file is None and not wallet_path(loaded).exists():
         return fresh_wallet()
     return open_wallet_file(loaded, password_file, password_fd)
