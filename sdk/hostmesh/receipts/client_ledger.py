@@ -208,13 +208,17 @@ class JobAudit:
         needs_input = reason in (ReceiptFault.PROMPT_OVER_BYTES, ReceiptFault.PROMPT_OVER_COUNT)
         transcript = self.transcript(with_input=needs_input)
         candidates.append(LieProof(network=network, receipts=(envelope,), transcript=transcript))
+        found: LieProof | None = None
         for proof in candidates:
             try:
-                verify_proof(proof, counter=self._counter)
+                proven = verify_proof(proof, counter=self._counter)
             except ReceiptError:
                 continue
-            return proof
-        return None
+            if proven.reason == reason:
+                return proof
+            # Not what the receipt was refused for, but a lie all the same.
+            found = found or proof
+        return found
 
     def transcript(self, *, with_input: bool) -> OutputTranscript:
         """Return what came up to now.

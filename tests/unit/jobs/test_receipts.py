@@ -6,6 +6,7 @@ A token costs one micro-unit. The prompt ``Hi there`` has four tokens.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.unit.jobs.kit import (
     HOST_KEY,
     NETWORK,
     OTHER_KEY,
+    Book,
     FakeSession,
     Host,
     Liar,
@@ -29,7 +31,7 @@ from tests.unit.jobs.kit import (
     make_host,
 )
 
-from hostmesh.errors import ConnectionLostError, EngineError, JobError, RpcError, StoreError
+from hostmesh.errors import ConnectionLostError, EngineError, JobError, ReceiptError, RpcError, StoreError
 from hostmesh.identity.structs import Receipt
 from hostmesh.jobs import receipt_desk
 from hostmesh.jobs.client import JobManager
@@ -37,8 +39,10 @@ from hostmesh.jobs.engine import TextPiece
 from hostmesh.jobs.job import Job
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobOutcome
+from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.receipts import host_ledger
-from hostmesh.receipts.receipt import JobState, open_sealed
+from hostmesh.receipts.proof import proof_from_json, verify_proof
+from hostmesh.receipts.receipt import JobState, open_sealed, seal_receipt
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.v1 import envelope_pb2, job_pb2
 from hostmesh.v1.job_hostmesh import JobServiceClient
@@ -701,3 +705,65 @@ async def test_only_so_many_accounts_and_cut_jobs_are_remembered(
     assert caught.value.reason == "UNKNOWN_RECEIPT"
     assert (await ask(stub, second, 0)).state == JobState.CANCELLED
     assert [numbers([await ask(stub, each, 1)])[0][2] for each in (fourth, fifth)] == [1, 1]
+
+
+async def test_a_host_that_cannot_keep_a_quote_has_not_begun_its_job(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, manager, _, _ = setting(nursery, 20)
+    host.engine.default = Script(pieces=("x",))
+    stub, request = await begin(manager)
+    monkeypatch.setattr(host.receipts.papers, "put_quote", disk_full)
+    with pytest.raises(RpcError) as caught:
+        async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
+            await anext(responses)
+    assert caught.value.status.name == "INTERNAL"
+    assert host.purses[SESSION_ID].reserved == {}
+    monkeypatch.undo()
+    # The same quote is good once the disk has room again, and nothing of the first attempt is left.
+    async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
+        kinds = [response.WhichOneof("event") async for response in responses]
+    assert kinds == ["accepted", "text", "receipt", "completed"]
+    await sign(stub, receipts_of(host, request.quote_id)[-1])
+    assert host.server._desk._accounts == {}
+
+
+@pytest.mark.parametrize("sequence", [2**63 - 1, 2**63, 2**64 - 1])
+async def test_a_sequence_that_no_receipt_can_have_is_an_unknown_receipt(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, sequence: int
+) -> None:
+    _, manager, session, _ = setting(nursery, 20)
+    async with manager.run(session, prompt=PROMPT) as job:
+        await job.read_text()
+    stub = JobServiceClient(manager._caller, HOST_KEY.peer_id)
+    request = job_pb2.CountersignRequest(job_id=job.job_id, sequence=sequence, signature=bytes(65))
+    with pytest.raises(RpcError) as caught:
+        await stub.countersign(request, timeout_s=10, session_id=SESSION_ID)
+    assert caught.value.reason == "UNKNOWN_RECEIPT"
+
+
+async def test_a_price_that_was_not_quoted_is_proved_with_the_quote(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    book = Book()
+    rate = ModelPrice(micros_per_mtok=1_000_000, currency="USD")
+    host = make_host(purse=Purse(limit=10_000, price_ceiling=10**7), prices={CHAT: rate})
+    liar = Liar(host.server)
+    manager, _ = make_client(host, nursery, book=book, handler=liar)
+
+    def dearer(response: Any) -> list[Any]:
+        if response.WhichOneof("event") == "receipt":
+            receipt = open_sealed(response.receipt, network=NETWORK).receipt
+            receipt = replace(receipt, price_micros_per_mtok=2_000_000, cost_micros=2 * receipt.cost_micros)
+            response.receipt = seal_receipt(HOST_KEY, receipt, network=NETWORK)
+        return [response]
+
+    liar.edit = dearer
+    with pytest.raises(ReceiptError) as caught:
+        await _read(manager, session_of(10_000), PROMPT)
+    assert caught.value.reason == "WRONG_PRICE"
+    (refused,) = manager._receipts.refused()
+    assert refused.proof is not None
+    proven = verify_proof(proof_from_json(refused.proof))
+    assert (proven.host, proven.reason) == (HOST_KEY.peer_id, "WRONG_PRICE")
+    assert book.verdicts == [JobVerdict.FALSE_RECEIPT]
