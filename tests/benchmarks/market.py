@@ -8,8 +8,9 @@ of 50 operators, that say what is true, which earns trust, and praises the bad h
 have. Of the honest one it says the worst (*loud*), the truth, to earn trust by it (*sly*), or nothing (*mute*). No
 reviewer is honest.
 
-The client has used neither of the two. It is *fresh*, without any history, or *experienced*: it has used each of the 50
-hosts five times, so that the reviewers have earned all the trust that they can. It then makes five jobs:
+The client has used neither of the two. It is *fresh*, without any history; *met*: its first five jobs went to one of
+the 50 hosts, so that each reviewer is trusted a little; or *experienced*: it has used each of them five times, so that
+the reviewers have earned all the trust that they can. It then makes five jobs:
 
 - *ranked*: each job goes to the host that ranks first and is not paused or blacklisted, and to the next one when it
   fails, as ``find_host`` leads a client; a minute between jobs;
@@ -44,6 +45,8 @@ from hostmesh.reputation.standing import StandingList
 from hostmesh.reputation.tally import HostEvidence
 
 SEEDS, OWN_JOBS, SYBILS, FARMED = 300, 5, 1000, 50
+CLIENTS = {"fresh": 0, "met": 1, "experienced": FARMED}
+"""Farmed hosts that each has used."""
 HONEST_GOOD_PER_MILLE = 980
 NOW = 1_800_000_000.0
 TODAY = int(NOW // DAY_S)
@@ -116,14 +119,14 @@ class Market:
 
     Args:
         reviews: what others say.
-        is_experienced: whether the client has used the farmed hosts.
+        farmed_used: of how many farmed hosts the client has used each five times.
         bad_good_per_mille: how many of 1000 jobs the bad host brings to a good end.
         is_ranked: jobs go where the ranking leads, else in turn.
         formula: the shipped one, the most that it allows, or the broken one.
     """
 
     reviews: Sequence[Review]
-    is_experienced: bool
+    farmed_used: int
     bad_good_per_mille: int
     is_ranked: bool
     formula: Formula = Formula.SHIPPED
@@ -140,8 +143,7 @@ class Market:
         """Return the points of both hosts after so many own jobs; each state is computed once."""
         if state not in self._known:
             evidence = {HONEST: of_jobs(*state[:2]), BAD: of_jobs(*state[2:])}
-            if self.is_experienced:
-                evidence |= {host: of_jobs(5, 0) for host in FARM}
+            evidence |= {host: of_jobs(5, 0) for host in FARM[: self.farmed_used]}
             if self.formula is Formula.SHIPPED:
                 known = {host: each for host, each in evidence.items() if each.entries}
                 reputations = Reputations(known, self._index, TODAY)
@@ -262,12 +264,12 @@ def market_figures(seeds: int) -> list[dict[str, object]]:
     """Play every setting; percent of the seeds in which the honest host is first."""
     said = {strategy: sybil_reviews(strategy) for strategy in Strategy}
     rows: list[dict[str, object]] = []
-    for is_experienced in (False, True):
+    for client, farmed_used in CLIENTS.items():
         for is_ranked in (True, False):
             for bad_good_per_mille in (0, 50, 100, 200, 300, 500):
                 market = Market(
                     reviews=(),
-                    is_experienced=is_experienced,
+                    farmed_used=farmed_used,
                     bad_good_per_mille=bad_good_per_mille,
                     is_ranked=is_ranked,
                 )
@@ -278,7 +280,7 @@ def market_figures(seeds: int) -> list[dict[str, object]]:
                 }
                 rows.append(
                     {
-                        "client": "experienced" if is_experienced else "fresh",
+                        "client": client,
                         "jobs": "ranked" if is_ranked else "turns",
                         "bad_host_good_percent": bad_good_per_mille / 10,
                         **{name: 100 * each.share_of_wins(seeds) for name, each in played.items()},

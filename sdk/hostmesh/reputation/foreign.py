@@ -6,8 +6,9 @@ what this client can check itself, and never for much:
 - A reviewer's *trust* begins at 0 and grows with each operator of whose hosts its receipts say what we saw; a
   contradiction costs four times what an agreement earns. Many hosts of one operator are one.
 - Each network (/24, /48) has one voice, that of its most trusted reviewer, however many wallets there are in it.
-- All voices together weigh 0.9 jobs at most with a host that we never used, half of that with each job of our own, and
-  nothing from the fifth: less than one job of ours, however many they are.
+- All voices together weigh what the strongest of them allows: its trust of 0.9 jobs with a host that we never used, of
+  half as many with each job of our own, and nothing from the fifth. So it is less than one job of ours, however many
+  they are, and next to nothing as long as nobody has earned trust: a thousand who are hardly trusted are no one who is.
 
 Source: docs/adr/0010-reputation.md; J. Douceur, "The Sybil Attack", 2002: no count of strangers proves anything.
 """
@@ -92,7 +93,7 @@ class ForeignPart:
     weights: Weights = NO_WEIGHT
     """What counts."""
     cap_micros: int
-    """The most that could."""
+    """The most that could, were one of them trusted in full."""
     voice_micros: int = 0
     """How much trust speaks, before the cap."""
     reviewers: int = 0
@@ -199,7 +200,8 @@ class ForeignWord:
                 voices[review.network] = (voice, review.reviewer, review)
         total = sum(voice for voice, _, _ in voices.values())
         good = sum(voice * review.good_per_mille // 1000 for voice, _, review in voices.values())
-        counts = min(cap, total)
+        strongest = max((voice for voice, _, _ in voices.values()), default=0)
+        counts = min(total, cap * strongest // UNIT_MICROS)
         good_micros = counts * good // total if total else 0
         return ForeignPart(
             weights=Weights(good_micros=good_micros, bad_micros=counts - good_micros),

@@ -98,15 +98,31 @@ def test_a_trusted_word_moves_an_unused_host_by_less_than_one_job(good: int, bad
     reviews = [each for number in range(1, 50) for each in agreeing(number, 20)]
     reviews += [said(number, TARGET, good=good, bad=bad) for number in range(1, 50)]
     part = world(*reviews).explain(TARGET).foreign
-    assert part.weights.total_micros == FOREIGN_CAP_MICROS < part.voice_micros
+    assert part.weights.total_micros == FOREIGN_CAP_MICROS * 666_666 // 1_000_000 < part.voice_micros
     assert (part.reviewers, part.networks) == (49, 49)
-    assert part.weights.good_micros == FOREIGN_CAP_MICROS * good // 10
-    assert {10: 174, 5: 133, 0: 91}[good] == world(*reviews).of(TARGET).points
+    assert part.weights.good_micros == part.weights.total_micros * good // 10
+    assert {10: 150, 5: 122, 0: 94}[good] == world(*reviews).of(TARGET).points
+
+
+@pytest.mark.parametrize("hosts", [1, 5, 20])
+def test_a_crowd_that_is_hardly_trusted_counts_for_as_little_as_one_of_them(hosts: int) -> None:
+    reviews = [each for number in range(1, 200) for each in [*agreeing(number, hosts), said(number, TARGET)]]
+    trust = world(*reviews).trust_micros(wallet(1))
+    part = world(*reviews).explain(TARGET).foreign
+    assert (part.networks, part.voice_micros) == (199, 199 * trust)
+    assert part.weights.total_micros == FOREIGN_CAP_MICROS * trust // 1_000_000
+
+
+def test_one_job_with_a_farmed_host_moves_nobody_by_more_than_three_points() -> None:
+    """All agree with the one job that we made."""
+    crowd = range(1, 200)
+    reviews = [each for number in crowd for each in [said(number, KNOWN[0]), said(number, TARGET)]]
+    assert world(*reviews, known=1, jobs=(1, 0)).of(TARGET).points == 102
 
 
 def test_a_few_trusted_reviewers_count_for_what_they_are_trusted() -> None:
     part = world(*agreeing(1, 5), said(1, TARGET)).explain(TARGET).foreign
-    assert (part.weights, part.voice_micros) == (Weights(good_micros=333_333), 333_333)
+    assert (part.weights, part.voice_micros) == (Weights(good_micros=299_999), 333_333)
 
 
 def test_a_network_has_one_voice_that_of_its_most_trusted_reviewer() -> None:
@@ -116,7 +132,7 @@ def test_a_network_has_one_voice_that_of_its_most_trusted_reviewer() -> None:
     best = [*agreeing(500, 5, network=network), said(500, TARGET, network=network, good=0, bad=1)]
     part = world(*crowd, *best).explain(TARGET).foreign
     assert (part.networks, part.reviewers, part.voice_micros) == (1, 200, 333_333)
-    assert part.weights == Weights(bad_micros=333_333)
+    assert part.weights == Weights(bad_micros=299_999)
 
 
 def test_an_operators_word_on_its_own_host_is_none() -> None:
@@ -133,10 +149,13 @@ def test_old_receipts_speak_lower() -> None:
 
 def test_our_own_jobs_halve_it_and_five_end_it() -> None:
     reviews = [each for number in range(1, 9) for each in [*agreeing(number, 20), said(number, TARGET)]]
-    weights = [
-        world(*reviews, target=of_jobs(0, jobs)).explain(TARGET).foreign.weights.total_micros for jobs in range(6)
-    ]
-    assert weights == [900_000, 450_000, 225_000, 112_500, 56_250, 0]
+    worlds = [world(*reviews, target=of_jobs(0, jobs)) for jobs in range(6)]
+    caps = [900_000, 450_000, 225_000, 112_500, 56_250, 0]
+    assert [each.explain(TARGET).foreign.cap_micros for each in worlds] == caps
+    trusts = [each.trust_micros(wallet(1)) for each in worlds]
+    assert trusts[:2] == [666_666, (20_000_000 - 4 * 333_333) * 1_000_000 // 30_333_333], "they praise what failed us"
+    weights = [each.explain(TARGET).foreign.weights.total_micros for each in worlds]
+    assert weights == [cap * trust // 1_000_000 for cap, trust in zip(caps, trusts, strict=True)]
 
 
 def test_own_evidence_is_counted_in_jobs_rounded_to_the_nearest() -> None:

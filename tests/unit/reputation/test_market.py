@@ -12,6 +12,7 @@ import pytest
 from tests.benchmarks.market import (
     BAD,
     FARM,
+    FARMED,
     HONEST,
     OWN_JOBS,
     SYBILS,
@@ -39,10 +40,10 @@ def index_of(strategy: Strategy) -> Reviews:
 
 
 @cache
-def market(*, is_experienced: bool, is_ranked: bool, strategy: Strategy, bad_good_per_mille: int = 100) -> Market:
+def market(*, farmed_used: int, is_ranked: bool, strategy: Strategy, bad_good_per_mille: int = 100) -> Market:
     made = Market(
         reviews=(),
-        is_experienced=is_experienced,
+        farmed_used=farmed_used,
         bad_good_per_mille=bad_good_per_mille,
         is_ranked=is_ranked,
     )
@@ -50,10 +51,17 @@ def market(*, is_experienced: bool, is_ranked: bool, strategy: Strategy, bad_goo
     return made
 
 
+@pytest.mark.parametrize("farmed_used", [0, 1], ids=["fresh", "met"])
 @pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
 @pytest.mark.parametrize("strategy", Strategy)
-def test_a_fresh_client_ranks_the_honest_host_first(*, is_ranked: bool, strategy: Strategy) -> None:
-    assert market(is_experienced=False, is_ranked=is_ranked, strategy=strategy).share_of_wins(SEEDS) >= 0.99
+def test_a_new_client_ranks_the_honest_host_first(*, farmed_used: int, is_ranked: bool, strategy: Strategy) -> None:
+    assert market(farmed_used=farmed_used, is_ranked=is_ranked, strategy=strategy).share_of_wins(SEEDS) >= 0.99
+
+
+def test_a_thousand_sybils_who_farmed_one_host_that_we_used_are_next_to_nobody() -> None:
+    """At half the cap and more they would put the bad host at 147 points, and the other at 95."""
+    points = market(farmed_used=1, is_ranked=True, strategy=Strategy.LOUD).points((0, 0, 0, 0))
+    assert points == (99, 106)
 
 
 def test_sybils_earn_trust_and_are_heard() -> None:
@@ -66,15 +74,15 @@ def test_sybils_earn_trust_and_are_heard() -> None:
 @pytest.mark.parametrize("first", range(0, SEEDS, 100))
 @pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
 def test_nor_do_sybils_win_who_earned_all_the_trust_there_is(*, is_ranked: bool, first: int) -> None:
-    played = market(is_experienced=True, is_ranked=is_ranked, strategy=Strategy.LOUD)
+    played = market(farmed_used=FARMED, is_ranked=is_ranked, strategy=Strategy.LOUD)
     assert sum(played.honest_is_first(seed) for seed in range(first, first + 100)) >= 99
 
 
 @pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
 def test_nor_would_they_with_all_that_the_caps_allow_at_every_moment(*, is_ranked: bool) -> None:
-    bound = Market(reviews=(), is_experienced=False, bad_good_per_mille=100, is_ranked=is_ranked, formula=Formula.BOUND)
+    bound = Market(reviews=(), farmed_used=0, bad_good_per_mille=100, is_ranked=is_ranked, formula=Formula.BOUND)
     assert bound.share_of_wins(5000) >= 0.99
-    shipped = market(is_experienced=True, is_ranked=is_ranked, strategy=Strategy.LOUD)
+    shipped = market(farmed_used=FARMED, is_ranked=is_ranked, strategy=Strategy.LOUD)
     for good_with_honest in range(OWN_JOBS + 1):
         state = (good_with_honest, 0, 0, OWN_JOBS - good_with_honest)
         honest, bad = shipped.points(state)
@@ -84,7 +92,7 @@ def test_nor_would_they_with_all_that_the_caps_allow_at_every_moment(*, is_ranke
 
 @pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
 def test_a_formula_that_counts_foreign_jobs_in_full_fails_the_same_test(*, is_ranked: bool) -> None:
-    played = market(is_experienced=False, is_ranked=is_ranked, strategy=Strategy.LOUD)
+    played = market(farmed_used=0, is_ranked=is_ranked, strategy=Strategy.LOUD)
     assert replace(played, reviews=sybil_reviews(Strategy.LOUD, 10), formula=Formula.FULL_WEIGHT).share_of_wins(20) == 0
 
 
