@@ -10,9 +10,10 @@ What is needed of others stands here as Protocols; who composes the SDK gives th
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -31,6 +32,8 @@ MAX_AT_ONCE = 4
 """Canaries under way. One that falls due meanwhile is dropped: later it would come at a time that tells."""
 MAX_QUORUM = 7
 _ENTROPY_BYTES = 32
+_SOON_S = 0.001
+"""A canary that is due within that is due."""
 
 Messages = Sequence[tuple[str, str]]
 
@@ -91,12 +94,6 @@ class EvidenceBook(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Host:
-    model_id: str
-    observations: list[Observation] = field(default_factory=list)
-
-
 class CanaryChecker:
     """Checks hosts with canaries.
 
@@ -136,14 +133,15 @@ class CanaryChecker:
         self._calibrations = calibrations
         self._book = book
         self._system = system
-        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._windows: OrderedDict[tuple[str, str], list[Observation]] = OrderedDict()
+        """By host and model; the least recently used goes first."""
         self._changed = trio.Event()
         self._under_way = 0
 
     def job_started(
         self, peer_id: str, model_id: str, conversation: bytes, shape: JobShape, *, system_prompt: str | None = None
     ) -> None:
-        """Note that a user's job leaves for a host; a job of another model begins a new window.
+        """Note that a user's job leaves for a host. Each of a host's models has a window of its own.
 
         Args:
             peer_id: the host's.
@@ -154,16 +152,14 @@ class CanaryChecker:
         """
         if model_id not in self._calibrations:
             return
-        host = self._hosts.get(peer_id)
-        if host is None or host.model_id != model_id:
-            self._hosts[peer_id] = _Host(model_id)
-            if len(self._hosts) > MAX_HOSTS:
-                self._hosts.popitem(last=False)
-        self._hosts.move_to_end(peer_id)
+        self._windows.setdefault((peer_id, model_id), [])
+        self._windows.move_to_end((peer_id, model_id))
+        if len(self._windows) > MAX_HOSTS:
+            self._windows.popitem(last=False)
         self._plan.job_started(
             peer_id,
             conversation,
-            shape,
+            replace(shape, model_id=model_id),
             now_s=self._system.monotonic_s(),
             entropy=self._entropy(),
             system_prompt=system_prompt,
@@ -186,68 +182,66 @@ class CanaryChecker:
             while True:
                 due = self._plan.next_due()
                 changed = self._changed = trio.Event()
-                if due is None:
-                    await changed.wait()
-                    continue
-                due_s, peer_id = due
-                with trio.move_on_after(max(due_s - self._system.monotonic_s(), 0.0)):
-                    await changed.wait()
-                    continue
-                canary = self._plan.make(peer_id, entropy=self._entropy())
-                host = self._hosts.get(peer_id)
-                if canary is None:
-                    continue
-                if host is None or self._under_way >= MAX_AT_ONCE:
+                left_s = math.inf if due is None else due[0] - self._system.monotonic_s()
+                if due is None or left_s > _SOON_S:
+                    with trio.move_on_after(left_s):
+                        await changed.wait()
+                    continue  # a job that left in the same moment may have put it off
+                canary = self._plan.make(due[1], entropy=self._entropy())
+                if canary is not None and self._under_way >= MAX_AT_ONCE:
                     self._plan.failed(canary)
-                else:
+                elif canary is not None:
                     self._under_way += 1
-                    nursery.start_soon(self._check, host, canary)
+                    nursery.start_soon(self._check, canary)
+                await trio.lowlevel.checkpoint()
 
-    async def _check(self, host: _Host, canary: Canary) -> None:
+    async def _check(self, canary: Canary) -> None:
         try:
-            observation = await self._observe(host, canary)
+            observation = await self._observe(canary)
         except HostmeshError as error:
             logger.info("a canary at %s gave nothing: %s", canary.peer_id, error)
             self._plan.failed(canary)
             return
         finally:
             self._under_way -= 1
-        if observation is None:
+        model_id = canary.shape.model_id
+        window = self._windows.get((canary.peer_id, model_id))
+        if observation is None or window is None:
             return
-        host.observations.append(observation)
-        if len(host.observations) >= WINDOW:
-            window, host.observations = host.observations, []
+        window.append(observation)
+        if len(window) >= WINDOW:
+            self._windows[canary.peer_id, model_id] = []
             evidence = weigh(
                 window,
                 peer_id=canary.peer_id,
-                calibration=self._calibrations[host.model_id],
+                calibration=self._calibrations[model_id],
                 reference="the reference" if self._quorum is None else "most of a quorum",
             )
             self._book.record_canaries(evidence)
 
-    async def _observe(self, host: _Host, canary: Canary) -> Observation | None:
-        answer = await self._run_job(canary.peer_id, _request(host, canary, canary.messages_for(canary.peer_id)))
+    async def _observe(self, canary: Canary) -> Observation | None:
+        answer = await self._run_job(canary.peer_id, _request(canary, canary.messages_for(canary.peer_id)))
         self._plan.answered(canary, answer, now_s=self._system.monotonic_s(), entropy=self._entropy())
         self._wake()
         warmth = warmth_of(canary.shape.temperature)
         if self._reference is not None:
-            expected = await self._reference(_request(host, canary, canary.messages_for_reference()))
+            expected = await self._reference(_request(canary, canary.messages_for_reference()))
             return Observation(warmth=warmth, agreement=agreement(answer, expected))
-        others = await self._ask_quorum(host, canary)
+        others = await self._ask_quorum(canary)
         if len(others) < MIN_QUORUM:
             return None
         odd = len(others) - (len(others) + 1) % 2
         return Observation(warmth=warmth, agreement=quorum_agreement(answer, others[:odd]))
 
-    async def _ask_quorum(self, host: _Host, canary: Canary) -> list[str]:
+    async def _ask_quorum(self, canary: Canary) -> list[str]:
         """Return the answers of the others, one after the other; who fails is left out."""
         assert self._quorum is not None
         answers: list[str] = []
-        for peer_id in tuple(self._quorum(canary.peer_id, host.model_id))[:MAX_QUORUM]:
+        for peer_id in tuple(self._quorum(canary.peer_id, canary.shape.model_id))[:MAX_QUORUM]:
             if peer_id == canary.peer_id:
                 continue
             try:
-                answers.append(await self._run_job(peer_id, _request(host, canary, canary.messages_for(peer_id))))
+                answers.append(await self._run_job(peer_id, _request(canary, canary.messages_for(peer_id))))
             except HostmeshError as error:
                 logger.info("%s of a quorum gave nothing: %s", peer_id, error)
         return answers
@@ -259,9 +253,9 @@ class CanaryChecker:
         self._changed.set()
 
 
-def _request(host: _Host, canary: Canary, messages: Messages) -> CanaryRequest:
+def _request(canary: Canary, messages: Messages) -> CanaryRequest:
     return CanaryRequest(
-        model_id=host.model_id,
+        model_id=canary.shape.model_id,
         messages=messages,
         max_output_tokens=canary.shape.max_output_tokens,
         parameters=canary.parameters,

@@ -247,6 +247,7 @@ class CanaryPlan:
                 length_bytes=len(text.encode()),
                 max_output_tokens=_tokens_like(copied, host.traffic.shapes, draws),
                 parameters=copied.parameters,
+                model_id=copied.model_id,
             ),
             seed=_seed(copied, draws),
         )

@@ -59,6 +59,8 @@ class JobShape:
     """None = the host's own limit."""
     parameters: tuple[Setting, ...] = ()
     """As the user gave them, ``seed`` only if he gave it."""
+    model_id: str = ""
+    """Empty = there is one model only."""
 
     def __post_init__(self) -> None:
         if self.length_bytes < 0 or (self.max_output_tokens is not None and self.max_output_tokens < 1):

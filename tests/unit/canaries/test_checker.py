@@ -178,16 +178,59 @@ async def test_failed_canaries_are_no_observations_and_end_nothing(autojump_cloc
     assert not world.evidence
 
 
-async def test_another_model_begins_a_new_window(autojump_clock: object) -> None:
+async def test_each_model_of_a_host_has_a_window_of_its_own(autojump_clock: object) -> None:
+    """Also for a user who goes from one to the other with each job: what is known of the one stays."""
+    world = World({"host": "smaller"})
+    checking = checker(world)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        for turn in range(240):
+            await use(checking, "host", 1, seed=turn, model_id=f"model {turn % 2}")
+        nursery.cancel_scope.cancel()
+    asked = [request.model_id for _, request, _ in world.asked]
+    assert min(asked.count(name) for name in ("model 0", "model 1")) > WINDOW
+    assert {one.model_id: (one.n, one.speaks_against) for one in world.evidence} == {
+        "model 0": (WINDOW, True),
+        "model 1": (WINDOW, True),
+    }
+
+
+async def test_a_canary_asks_for_the_model_of_the_jobs_that_it_copies(autojump_clock: object) -> None:
+    """Settings of one model in a job for another would give it away."""
     world = World({"host": "true"})
     checking = checker(world)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checking.run)
-        for turn in range(4):
-            await use(checking, "host", 38, seed=turn, model_id=f"model {turn % 2}")
+        for turn in range(100):
+            key, which = f"{turn}".encode(), turn % 2
+            shape = JobShape(length_bytes=40, max_output_tokens=(64, 256)[which], parameters=(("top_k", which),))
+            for _ in range(2):
+                checking.job_started("host", f"model {which}", key, shape)
+                await trio.sleep(1.0)
+                checking.job_ended("host", f"model {which}", key)
+                await trio.sleep(5.0 + turn % 7)
         nursery.cancel_scope.cancel()
-    assert len(world.asked) > WINDOW
-    assert not world.evidence, "no window of one model was filled"
+    seen = {(request.model_id, request.parameters["top_k"]) for _, request, _ in world.asked}
+    assert seen == {("model 0", 0), ("model 1", 1)}
+    assert any(len(request.messages) > 1 for _, request, _ in world.asked), "conversations stay with their model"
+
+
+async def test_a_job_that_leaves_in_the_moment_in_which_a_canary_is_due_puts_it_off(autojump_clock: object) -> None:
+    """Whichever of the two tasks runs first: the checker goes on."""
+    world = World({"host": "true"})
+    checking = checker(world)
+    met = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        await use(checking, "host", 60)
+        for turn in range(100):
+            due = checking._plan.next_due()
+            await trio.sleep(5.0 if due is None else max(due[0] - trio.current_time(), 0.0))
+            met += due is not None
+            await use(checking, "host", 1, seed=1000 + turn)
+        nursery.cancel_scope.cancel()
+    assert met > 20
+    assert len(world.asked) > met / 4
 
 
 async def test_jobs_of_other_models_are_not_in_the_traffic(autojump_clock: object) -> None:
