@@ -38,6 +38,11 @@ class Pair:
     async def connect(self) -> None:
         await self.client.connect(self.server.peer_id, self.server.listen_addresses(), origin=CONFIGURED)
 
+    async def part(self) -> None:
+        """End the connection, and wait until the server knows."""
+        await self.client.disconnect(self.server.peer_id)
+        await eventually(lambda: not self.server.is_connected(self.client.peer_id))
+
     async def ping(self, timeout_s: float = 5.0) -> str:
         """Ping once; return how it ended, as a class's name."""
         try:
@@ -106,12 +111,13 @@ async def test_who_is_blacklisted_is_not_taken_in_until_its_time_is_over(nodes: 
     world = await pair(nodes, say_nothing)
     while world.is_neighbour:
         await world.ping()
-    await world.client.disconnect(world.server.peer_id)
+    await world.part()
     back = world.client.peer_id, world.client.listen_addresses()
     # A listener refuses when the handshake is done: the dialler learns of it by the connection's end.
     await world.server.connect(*back, origin=CONFIGURED)
-    await eventually(lambda: not world.server.is_connected(world.client.peer_id))
+    assert nodes.dials(world.server) == 1
     assert not world.client.is_connected(world.server.peer_id)
+    await eventually(lambda: not world.server.is_connected(world.client.peer_id), within_s=1)
     other = await nodes.start()
     await other.connect(*back, origin=CONFIGURED)
     await trio.sleep(600)
@@ -126,11 +132,13 @@ async def test_a_wanted_peer_is_taken_in_whatever_is_thought_of_it(nodes: Nodes)
     world = await pair(nodes, say_nothing)
     while world.is_neighbour:
         await world.ping()
-    await world.client.disconnect(world.server.peer_id)
+    await world.part()
     with world.client.want(world.server.peer_id, (), origin=CONFIGURED):
+        # Both dial at once: that of the server comes in.
         await world.server.connect(world.client.peer_id, world.client.listen_addresses(), origin=CONFIGURED)
+        assert nodes.dials(world.server) == 1
         await trio.sleep(1)
-        assert world.client.is_connected(world.server.peer_id)
+        assert [each.peer_id for each in world.client.connections() if not each.is_outbound] == [world.server.peer_id]
 
 
 @simulated(nodes_on)
