@@ -170,16 +170,23 @@ class ForeignWord:
 
     Args:
         reviews: what others say.
-        own: what our own evidence about a host weighs on ``today``.
+        own: what our own evidence about a host counts on ``today``.
+        recent: what decay alone leaves of it: old evidence compares with nobody's word of today.
         known: the hosts about which there is any.
         today: the day.
     """
 
     def __init__(
-        self, reviews: Reviews, own: Callable[[PeerId], Weights], known: Collection[PeerId], today: int
+        self,
+        reviews: Reviews,
+        own: Callable[[PeerId], Weights],
+        recent: Callable[[PeerId], Weights],
+        known: Collection[PeerId],
+        today: int,
     ) -> None:
         self._reviews = reviews
         self._own = own
+        self._recent = recent
         self._known = known
         self._today = today
         self._trust_micros: dict[str, int] = {}
@@ -240,7 +247,7 @@ class ForeignWord:
     def _ours(self, host: PeerId) -> tuple[int, int] | None:
         """Return how sure we are of a host, in millionths, and its share of good jobs; None = too long ago."""
         if host not in self._compared:
-            own = self._own(host)
+            own = self._recent(host)
             total = own.total_micros
             self._compared[host] = (
                 None

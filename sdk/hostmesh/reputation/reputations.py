@@ -102,7 +102,7 @@ class Reputations:
         self._evidence = evidence
         self._today = today
         self._own: dict[PeerId, Weights] = {}
-        self._word = ForeignWord(reviews, self._own_weights, evidence.keys(), today)
+        self._word = ForeignWord(reviews, self._own_weights, self._recent_weights, evidence.keys(), today)
 
     def of(self, peer_id: PeerId) -> Reputation:
         """Return a host's reputation; 100 points with n=0 for one never used and of whom nobody trusted speaks."""
@@ -110,13 +110,14 @@ class Reputations:
 
     def explain(self, peer_id: PeerId, reasons: tuple[Reason, ...] = ()) -> Explanation:
         """Return what a host's reputation is made of."""
-        entries = self._evidence.get(peer_id, NO_EVIDENCE).entries
+        evidence = self._evidence.get(peer_id, NO_EVIDENCE)
+        entries, weights = evidence.entries, evidence.by_kind_on(self._today)
         foreign = self._word.part(peer_id)
         return Explanation(
             peer_id=peer_id,
             reputation=self._reputation(peer_id, foreign),
             parts=tuple(
-                Part(kind=kind, count=entries[kind].count, weight_micros=entries[kind].weight_on(self._today))
+                Part(kind=kind, count=entries[kind].count, weight_micros=weights[kind])
                 for kind in EvidenceKind
                 if kind in entries
             ),
@@ -137,3 +138,6 @@ class Reputations:
         if weights is None:
             weights = self._own[peer_id] = self._evidence.get(peer_id, NO_EVIDENCE).weights_on(self._today)
         return weights
+
+    def _recent_weights(self, peer_id: PeerId) -> Weights:
+        return self._evidence.get(peer_id, NO_EVIDENCE).recent_on(self._today)

@@ -11,8 +11,10 @@ from functools import cache
 import pytest
 from tests.benchmarks.market import (
     BAD,
+    FAILED,
     FARM,
     FARMED,
+    FINISHED,
     HONEST,
     OWN_JOBS,
     SYBILS,
@@ -30,6 +32,7 @@ from hostmesh.reputation.decay import UNIT_MICROS
 from hostmesh.reputation.foreign import FOREIGN_CAP_MICROS, Reviews, foreign_cap_micros
 from hostmesh.reputation.reputations import Reputations
 from hostmesh.reputation.score import Reputation, Weights, points
+from hostmesh.reputation.tally import HostEvidence
 
 SEEDS = 300
 
@@ -106,6 +109,19 @@ def test_a_new_identity_never_beats_an_honest_veteran() -> None:
         assert tenths < 11 or slandered.points > newcomer
     for good in range(1, 200):  # nor without others' word, if one job in twenty failed
         assert Reputation(good=good, bad=good // 20).points > Reputation(good=0, bad=0).points
+
+
+@pytest.mark.parametrize("bad_in", [None, 20])
+@pytest.mark.parametrize("good", [2, 5, 20, 500])
+def test_nor_one_that_was_last_used_years_ago(good: int, bad_in: int | None) -> None:
+    """The sybils praise the newcomer and slander the veteran, and have all the trust that there is."""
+    for days in (0, 31, 64, 150, 640, 10_000):
+        veteran = HostEvidence()
+        for job in range(good):
+            veteran = veteran.after(FAILED if bad_in and job % bad_in == bad_in - 1 else FINISHED, TODAY - days)
+        evidence = {HONEST: veteran} | {host: of_jobs(5, 0) for host in FARM}
+        reputations = Reputations(evidence, index_of(Strategy.LOUD), TODAY)
+        assert reputations.of(HONEST).points > 174 > reputations.of(BAD).points > 145
 
 
 def test_five_own_jobs_decide_whatever_others_say() -> None:

@@ -67,16 +67,16 @@ def test_points_decay_by_the_clock_in_every_book_of_the_file(world: World) -> No
     for _ in range(4):
         seen.append((book.of(A).points, other.snapshot().of(A).points, book.of(A).n))
         world.now += 32 * DAY_S
-    assert seen == [(550, 550, 10), (400, 400, 10), (280, 280, 10), (200, 200, 10)]
+    assert seen == [(550, 550, 10), (400, 400, 10), (280, 280, 10), (250, 250, 10)]
     world.now += 3000 * DAY_S
-    assert (book.of(A).points, book.of(A).n) == (100, 10)
+    assert (book.of(A).points, book.of(A).n) == (250, 10), "two jobs' weight is kept"
 
 
 def test_a_held_snapshot_is_of_its_day(world: World) -> None:
     book = world.open()
-    held = (book.record_outcome(A, good=True), book.snapshot())[1]
+    held = (book.record_outcome(A, good=False), book.snapshot())[1]
     world.now += 640 * DAY_S
-    assert (held.of(A).points, book.snapshot().of(A).points) == (181, 100)
+    assert (held.of(A).points, book.snapshot().of(A).points) == (90, 100)
 
 
 def test_explain_says_what_each_number_is_made_of(world: World) -> None:
