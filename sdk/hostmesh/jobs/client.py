@@ -25,7 +25,7 @@ from hostmesh.errors import (
 )
 from hostmesh.jobs.client_sessions import ClientSessions, OpenSession
 from hostmesh.jobs.content import MessageLike, WireInput, build_input
-from hostmesh.jobs.countersigning import Countersigner
+from hostmesh.jobs.countersigning import Countersigner, send_again
 from hostmesh.jobs.engine import ParameterValue
 from hostmesh.jobs.job import Job
 from hostmesh.jobs.offer import QuoteOffer, open_quote
@@ -202,7 +202,8 @@ class JobManager:
             TransportError: the path failed; ``may_have_executed`` says whether the host may have begun.
             RemoteProtocolError: the host broke the protocol.
 
-        Cost: two round trips on a warm connection before the job is accepted, one with ``quote``.
+        Cost: two round trips on a warm connection before the job is accepted, one with ``quote``; one more for
+        the first job of a session that an earlier run used.
         """
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         wire = build_input(prompt=prompt, messages=messages, texts=texts, system_prompt=system_prompt)
@@ -216,6 +217,9 @@ class JobManager:
         request = _run_request(offer, wire, checked, salt)
         tracked = self._sessions.track(session)
         spending, conduct = tracked.spending, tracked.conduct
+        if tracked.unsure:
+            await send_again(self._caller, session, tracked.unsure)
+            tracked.unsure.clear()
         terms = tracked.job_terms(offer)
         self._receipts.papers.put_quote(terms.session, terms.job_id, offer.envelope, is_host=False)
         counter = None if self._counter_of is None else self._counter_of(terms.tokenizer_sha256)

@@ -12,10 +12,12 @@ from hostmesh.jobs.countersigning import SigningSession
 from hostmesh.jobs.offer import QuoteOffer
 from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.spending import SessionSpending
-from hostmesh.receipts.store import ReceiptStore
+from hostmesh.receipts.store import PaidJob, ReceiptStore
 from hostmesh.receipts.terms import JobTerms, SessionTerms
 
 MAX_TRACKED_SESSIONS = 1024
+MAX_UNSURE = 64
+"""As many jobs as a host takes of one peer at once: no more ran when an earlier run was killed."""
 
 
 class OpenSession(SigningSession, Protocol):
@@ -59,6 +61,8 @@ class TrackedSession:
     terms: SessionTerms
     spending: SessionSpending
     conduct: SessionConduct
+    unsure: list[PaidJob]
+    """Jobs of an earlier run, the latest last: whether the host has what was countersigned of them is not known."""
 
     def job_terms(self, offer: QuoteOffer) -> JobTerms:
         """Return the terms of a job under a quote."""
@@ -107,10 +111,12 @@ class ClientSessions:
             spending = SessionSpending(
                 limit_micros=authorization.spending_limit_micros, slice_micros=authorization.slice_micros
             )
-            for job in self._receipts.countersigned(authorization.host_peer_id, session.session_id):
+            paid = self._receipts.countersigned(authorization.host_peer_id, session.session_id)
+            for job in paid:
                 spending.restore(job.job_id, job.cost_micros, is_answered=job.is_answered)
             conduct = SessionConduct(is_new=self._put_papers(session, terms))
-            tracked = self._tracked[key] = TrackedSession(terms=terms, spending=spending, conduct=conduct)
+            tracked = TrackedSession(terms=terms, spending=spending, conduct=conduct, unsure=list(paid[-MAX_UNSURE:]))
+            self._tracked[key] = tracked
         self._tracked.move_to_end(key)
         while len(self._tracked) > MAX_TRACKED_SESSIONS:
             self._tracked.popitem(last=False)

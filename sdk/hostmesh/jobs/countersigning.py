@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeAlias
 
 import trio
@@ -16,7 +16,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.client_ledger import JobAudit, Refuse
 from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
 from hostmesh.receipts.receipt import JobState
-from hostmesh.receipts.store import ReceiptStore
+from hostmesh.receipts.store import PaidJob, ReceiptStore
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.v1 import job_pb2
 from hostmesh.v1.job_hostmesh import JobServiceClient
@@ -27,6 +27,7 @@ UnixTime: TypeAlias = Callable[[], float]
 
 SETTLE_TIMEOUT_S = 2.0
 """Most time that leaving a job takes for its last receipt."""
+SEND_AGAIN_TIMEOUT_S = 10.0
 MOST_PIECES = 2**64 - 1
 """However many were sent."""
 
@@ -253,3 +254,24 @@ class Countersigner:
             await self.receipt(envelope)
         except HostmeshError as error:
             logger.info("job not settled: %s", error.message, extra={"peer_id": self._session.peer_id})
+
+
+async def send_again(caller: RpcCaller, session: SigningSession, jobs: Iterable[PaidJob]) -> None:
+    """Send countersignatures that are on disk, all at once: a killed client may not have sent them. Never raises.
+
+    To a host that has them it changes nothing; to one that waits for them the session's slice is free again. Takes 10 s
+    at most.
+    """
+
+    async def send(job: PaidJob) -> None:
+        request = job_pb2.CountersignRequest(job_id=job.job_id, sequence=job.sequence, signature=job.countersignature)
+        try:
+            await JobServiceClient(caller, session.peer_id).countersign(
+                request, timeout_s=SEND_AGAIN_TIMEOUT_S, session_id=session.session_id
+            )
+        except HostmeshError as error:
+            logger.info("receipt not delivered again: %s", error.message, extra={"peer_id": session.peer_id})
+
+    async with trio.open_nursery() as nursery:
+        for job in jobs:
+            nursery.start_soon(send, job)

@@ -78,6 +78,9 @@ class PaidJob:
     cost_micros: int
     is_answered: bool
     """A piece of the answer had come."""
+    sequence: int
+    """Of the receipt that was countersigned last."""
+    countersignature: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +193,19 @@ class ReceiptStore:
             if acknowledged < issued and not is_written_off
         )
 
+    def settled_micros(self, session_id: bytes) -> int:
+        """Return what was countersigned of a session of this host, and what it cost and was written off."""
+        with self._store.reading() as db:
+            rows = db.execute(
+                "SELECT job_id, cost_micros FROM receipts WHERE side = ? AND session_id = ? "
+                "AND (countersignature != x'' OR worth = ? OR state = ?)",
+                (HOST, session_id, FREE, JobState.FAILED),
+            ).fetchall()
+        jobs: dict[bytes, int] = {}
+        for job_id, text in rows:
+            jobs[job_id] = max(jobs.get(job_id, 0), int(text))
+        return sum(jobs.values())
+
     # --- a client's ---
 
     def put_countersigned(self, signed: SignedReceipt, signature: bytes, *, signer: bytes) -> None:
@@ -231,18 +247,24 @@ class ReceiptStore:
         )
 
     def countersigned(self, host_peer_id: bytes, session_id: bytes) -> tuple[PaidJob, ...]:
-        """Return what this client countersigned in a session, by job."""
+        """Return what this client countersigned in a session, by job; the job of the latest receipt last."""
         with self._store.reading() as db:
             rows = db.execute(
-                "SELECT job_id, cost_micros, pieces > 0 FROM receipts WHERE side = ? AND session_id = ? AND host = ? "
-                "ORDER BY sequence",
+                "SELECT job_id, cost_micros, pieces > 0, sequence, countersignature FROM receipts "
+                "WHERE side = ? AND session_id = ? AND host = ? ORDER BY id",
                 (CLIENT, session_id, host_peer_id),
             ).fetchall()
-        last = {job_id: (int(cost), bool(is_answered)) for job_id, cost, is_answered in rows}
-        return tuple(
-            PaidJob(job_id=job_id, cost_micros=cost, is_answered=is_answered)
-            for job_id, (cost, is_answered) in last.items()
-        )
+        jobs: dict[bytes, PaidJob] = {}
+        for job_id, cost, is_answered, sequence, countersignature in rows:
+            jobs.pop(job_id, None)
+            jobs[job_id] = PaidJob(
+                job_id=job_id,
+                cost_micros=int(cost),
+                is_answered=bool(is_answered),
+                sequence=sequence,
+                countersignature=countersignature,
+            )
+        return tuple(jobs.values())
 
     # --- inside ---
 

@@ -143,18 +143,31 @@ def test_a_client_restores_what_it_countersigned() -> None:
     store = ReceiptStore(None)
     for receipt in RECEIPTS:
         take(store, receipt)
-    for receipt in write_receipts(job_terms(K))[:1]:
-        take(store, receipt)
+    (unanswered,) = write_receipts(job_terms(K))[:1]
+    take(store, unanswered)
     host = peer_id_to_bytes(HOST.peer_id)
-    both = (
-        PaidJob(job_id=J, cost_micros=10, is_answered=True),
-        PaidJob(job_id=K, cost_micros=8, is_answered=False),
-    )
+
+    def paid(receipt: Receipt, cost_micros: int, *, is_answered: bool) -> PaidJob:
+        return PaidJob(
+            job_id=receipt.job_id,
+            cost_micros=cost_micros,
+            is_answered=is_answered,
+            sequence=receipt.sequence,
+            countersignature=countersign(WALLET, signed(receipt)),
+        )
+
+    both = (paid(RECEIPTS[-1], 10, is_answered=True), paid(unanswered, 8, is_answered=False))
     assert store.countersigned(host, S) == both
     assert store.countersigned(b"x" * 38, S) == ()
     # What a host issued on this machine is another matter.
     issue(store, RECEIPTS[0])
     assert store.countersigned(host, S) == both
+    # The job of the latest receipt is the last.
+    later = write_receipts(job_terms(b"l" * 16))
+    take(store, later[0])
+    take(store, write_receipts(job_terms(K))[1])
+    take(store, later[1])
+    assert [job.job_id for job in store.countersigned(host, S)] == [J, K, b"l" * 16]
 
 
 def test_another_host_that_reuses_ids_takes_nothing_from_a_client() -> None:
