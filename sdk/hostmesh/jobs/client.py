@@ -220,6 +220,12 @@ class JobManager:
         if tracked.unsure:
             await send_again(self._caller, session, tracked.unsure)
             tracked.unsure.clear()
+        if self._sessions.is_used(tracked, offer.quote_id):
+            if quote is not None:
+                raise job_refused("QUOTE_EXPIRED", "a job ran under the quote")
+            broken = RemoteProtocolError("the host gave one quote id for two jobs")
+            self._record(session.peer_id, JobVerdict.PROTOCOL_BROKEN, broken.message)
+            raise broken
         terms = tracked.job_terms(offer)
         self._receipts.papers.put_quote(terms.session, terms.job_id, offer.envelope, is_host=False)
         counter = None if self._counter_of is None else self._counter_of(terms.tokenizer_sha256)

@@ -122,6 +122,17 @@ class ClientSessions:
             self._tracked.popitem(last=False)
         return tracked
 
+    def is_used(self, tracked: TrackedSession, job_id: bytes) -> bool:
+        """Return whether a job of this id runs in a session, or had a receipt. A quote's id is its job's.
+
+        Raises:
+            StoreError: the receipts cannot be read.
+        """
+        host = tracked.terms.authorization.host_peer_id
+        return tracked.conduct.is_running(job_id) or self._receipts.has_countersigned(
+            host, tracked.terms.session_id, job_id
+        )
+
     def _put_papers(self, session: OpenSession, terms: SessionTerms) -> bool:
         papers = SessionPapers(
             network=self._network,

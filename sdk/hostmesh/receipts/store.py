@@ -266,6 +266,15 @@ class ReceiptStore:
             )
         return tuple(jobs.values())
 
+    def has_countersigned(self, host_peer_id: bytes, session_id: bytes, job_id: bytes) -> bool:
+        """Return whether this client countersigned a receipt of a job."""
+        with self._store.reading() as db:
+            row = db.execute(
+                f"SELECT 1 FROM receipts WHERE {_KEY} AND host = ? LIMIT 1",  # noqa: S608 - constants
+                (CLIENT, session_id, job_id, host_peer_id),
+            ).fetchone()
+        return row is not None
+
     # --- inside ---
 
     def _put(

@@ -23,8 +23,9 @@ from tests.unit.jobs.kit import (
     make_host,
 )
 
-from hostmesh.errors import RemoteProtocolError, StoreError
+from hostmesh.errors import JobError, RemoteProtocolError, StoreError
 from hostmesh.jobs.client import JobManager
+from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.net.envelope import seal_envelope
 from hostmesh.receipts.quote import quote_domain
 from hostmesh.v1 import envelope_pb2, job_pb2
@@ -226,3 +227,48 @@ async def test_a_quote_that_the_host_fails_to_make_counts_against_it(nursery: tr
     with pytest.raises(Exception, match="internal error"):
         await manager.request_quote(HOST_KEY.peer_id, CHAT)
     assert book.outcomes == [(HOST_KEY.peer_id, False)]
+
+
+async def test_a_host_that_gives_one_quote_id_for_two_jobs_gets_no_second_prompt(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, liar, manager, book = lying(nursery)
+    session = FakeSession()
+    first: list[bytes] = []
+
+    def again(quote: bytes) -> bytes:
+        first.append(quote)
+        return first[0]
+
+    liar.edit_quote = again
+    async with manager.run(session, prompt="Hi there") as job:
+        await anext(job)
+        # Also while the first one runs, before its receipt.
+        with pytest.raises(RemoteProtocolError, match="one quote id"):
+            await _run(manager, session)
+        await job.read_text()
+    charged = list(session.charged)
+    with pytest.raises(RemoteProtocolError, match="one quote id"):
+        await _run(manager, session)
+    assert session.charged == charged
+    assert len(host.engine.works) == 1
+    assert book.verdicts == [JobVerdict.PROTOCOL_BROKEN, JobVerdict.FINISHED, JobVerdict.PROTOCOL_BROKEN]
+
+
+async def test_a_caller_that_uses_one_quote_for_two_jobs_is_told_so_and_the_host_not_blamed(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, _, manager, book = lying(nursery)
+    session = FakeSession()
+    offer = await manager.request_quote(HOST_KEY.peer_id, CHAT)
+    await _run(manager, session, quote=offer)
+    with pytest.raises(JobError) as caught:
+        await _run(manager, session, quote=offer)
+    assert (caught.value.reason, caught.value.may_have_executed) == ("QUOTE_EXPIRED", False)
+    assert book.verdicts == [JobVerdict.FINISHED]
+    assert host.server.stats().refused == {}, "it was not even asked"
+
+
+async def _run(manager: JobManager, session: FakeSession, **options: Any) -> None:
+    async with manager.run(session, prompt="Hi there", **options) as job:
+        await job.read_text()
