@@ -164,7 +164,9 @@ class Admission:
     # --- after the signature ---
 
     def admit(self, wallet: bytes, peer_id: PeerId, network_key: str | None, now: float) -> bool:
-        """Decide about a wallet whose signature holds, and count the session. Call when all else was checked.
+        """Decide about a wallet whose signature holds, and count the session for it and its peer.
+
+        Call when all but the deposit was checked; :meth:`opened` counts for the network, which is its neighbours', too.
 
         Args:
             wallet: who pays, 20 bytes: a delegation's owner, not its session key.
@@ -194,9 +196,12 @@ class Admission:
         if wait_s > 0.0:
             raise RefusedError(Reason.RATE_LIMITED, "too many sessions of this wallet", retry_after_s=wait_s)
         self._of_peer.take(peer_id, now)
+        return is_listed
+
+    def opened(self, network_key: str | None, now: float) -> None:
+        """Count a session that was opened for its network: who gets none uses up nothing of his neighbours'."""
         if network_key is not None:
             self._of_network.take(network_key, now)
-        return is_listed
 
     def _make_limiters(self) -> None:
         policy = self._policy

@@ -185,9 +185,10 @@ class Gate:
                 )
             )
 
-    def opened(self, nonce: bytes, passage: Passage) -> None:
-        """Note that a session was opened: its challenge is used up."""
+    def opened(self, nonce: bytes, passage: Passage, peer_id: PeerId) -> None:
+        """Note that a session was opened: its challenge is used up, and its network has one more."""
         now = self._system.monotonic_s()
+        self._admission.opened(self._network_of(peer_id), now)
         if nonce in self._challenges:
             self._challenges.burn(nonce)
         else:

@@ -368,7 +368,7 @@ class SessionServer(SessionServiceBase):
             now=now,
             network_key=self._network_of(peer_id),
         )
-        self._gate.opened(terms.nonce, passage)
+        self._gate.opened(terms.nonce, passage, peer_id)
         self._granted += 1
         logger.info("session opened", extra={"peer_id": peer_id, "model_id": terms.model_id})
         return grant

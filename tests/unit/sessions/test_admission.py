@@ -27,6 +27,7 @@ OPEN = AdmissionPolicy(sessions_per_wallet=FAST, sessions_per_peer=FAST, session
 def refusal(admission: Admission, wallet: bytes, peer: PeerId = PEERS[0], network: str | None = "a") -> Reason | None:
     try:
         admission.admit(wallet, peer, network, 0.0)
+        admission.opened(network, 0.0)
     except RefusedError as refused:
         return refused.word
     return None
@@ -217,6 +218,7 @@ def test_nobody_opens_more_than_its_rates_allow(
             words.add(refused.word)
             baseless += not full
         else:
+            admission.opened(network, now)
             taken.append((now, who))
     assert words <= {Reason.RATE_LIMITED}
     assert baseless == 0
@@ -253,5 +255,6 @@ def test_memory_is_bounded_whoever_comes() -> None:
     admission = Admission(AdmissionPolicy())
     for number in range(20_000):
         admission.admit(number.to_bytes(20, "big"), PeerId(f"peer-{number}"), f"network-{number}", 0.0)
+        admission.opened(f"network-{number}", 0.0)
     sizes = [len(getattr(admission, name)) for name in ("_of_wallet", "_of_peer", "_of_network")]
     assert sizes == [8192] * 3

@@ -239,6 +239,14 @@ async def test_a_deposit_is_asked_of_strangers(world: World, desk: Desk) -> None
     assert desk.asked[1].peer_id == key_of("client").peer_id
 
 
+async def test_who_has_no_deposit_uses_up_nothing_of_his_networks_sessions(world: World, desk: Desk) -> None:
+    host(world, AdmissionPolicy(sessions_per_network=Rate(per_second=0.1, burst=2)), deposits=desk)
+    for name in ("client", "poor"):
+        world.networks[key_of(name).peer_id] = "203.0.113.0/24"
+    assert {await opened(world, "poor", proof=b"promised") for _ in range(9)} == {"DEPOSIT_REFUSED"}
+    assert [await opened(world, proof=b"paid") for _ in range(3)] == ["", "", "RATE_LIMITED"]
+
+
 async def test_a_deposit_is_not_looked_at_before_the_signature(world: World, desk: Desk) -> None:
     host(world, deposits=desk)
     assert await opened(world, "thief", wallet="client", signed_by="thief", proof=b"paid") == "BAD_SIGNATURE"
