@@ -43,6 +43,11 @@ class Ban:
     epoch: int = 0
     """The highest revocation epoch of a binding under which it is banned."""
 
+    @property
+    def is_owners_word(self) -> bool:
+        """The key signed both records of each contradiction."""
+        return True
+
     def joined(self, other: Ban) -> Ban:
         """Return this ban with what another one of the same key adds; this one itself where that is nothing.
 

@@ -109,4 +109,11 @@ class RevocationStore:
                     entry.signed,
                 ),
             )
-            delete_beyond_room(db.execute, "revocations", network=network, subnet=entry.subnet, most=MAX_REVOCATIONS)
+            delete_beyond_room(
+                db.execute,
+                "revocations",
+                network=network,
+                subnet=entry.subnet,
+                most=MAX_REVOCATIONS,
+                is_owners_word="signed IS NOT NULL",
+            )

@@ -44,6 +44,11 @@ class RevokedEpoch:
     signed: bytes | None = None
     """A serialised ``BindingRevocation``, of this epoch or a lower one; None = only a binding told of it."""
 
+    @property
+    def is_owners_word(self) -> bool:
+        """Whether the wallet signed a revocation: such go last, since nothing else brings them back."""
+        return self.signed is not None
+
     def joined(self, other: RevokedEpoch) -> RevokedEpoch:
         """Return this entry with what another one of the same wallet and key adds; itself where that is nothing."""
         is_higher = other.least_epoch > self.least_epoch

@@ -2,7 +2,8 @@
 
 Keys and wallets cost nothing, and neither does what their owners sign of each other. So the room is shared by how well
 the key was known here when it was told of: a newcomer pushes out only what is of keys that were known less, or as
-little and came longer ago. Keys that nobody here knew have a quarter of the room. What came from one network (the /24
+little and came longer ago; of equals, first what the key's owner did not sign himself, as that a binding voids those of
+lower epochs: every host with a binding brings such. Keys that nobody here knew have a quarter of the room. What came from one network (the /24
 of IPv4 or /48 of IPv6 that the connection to the teller leads to, which is no claim) takes an eighth of either room, 16
 places at least: a flood pushes out its own like.
 
@@ -46,6 +47,11 @@ class Told(Protocol):
     @property
     def subnet(self) -> str:
         """The network of whoever told it, as the connection showed it."""
+        ...
+
+    @property
+    def is_owners_word(self) -> bool:
+        """Whether the key's owner signed just this; else it follows from something else that he signed."""
         ...
 
 
@@ -102,4 +108,4 @@ def _is_inside(each: Told, room: Room, newcomer: Told) -> bool:
 
 def _least(inside: Mapping[KeyT, ToldT]) -> KeyT:
     # The first of equals: the order is that in which they were put in.
-    return min(inside, key=lambda key: inside[key].familiarity)
+    return min(inside, key=lambda key: (inside[key].familiarity, inside[key].is_owners_word))

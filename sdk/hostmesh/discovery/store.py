@@ -161,7 +161,13 @@ def _to_ban(row: tuple[str, float, int, str | None, bytes | None, str, bytes]) -
 
 
 def delete_beyond_room(
-    execute: Callable[[str, dict[str, object]], object], table: str, *, network: str, subnet: str, most: int
+    execute: Callable[[str, dict[str, object]], object],
+    table: str,
+    *,
+    network: str,
+    subnet: str,
+    most: int,
+    is_owners_word: str = "TRUE",
 ) -> None:
     """Delete what there is no room for, as :func:`hostmesh.discovery.room.make_room` takes it out.
 
@@ -171,6 +177,7 @@ def delete_beyond_room(
         network: whose rows; each network has room of its own.
         subnet: of the row that was put in.
         most: rows.
+        is_owners_word: the condition in SQL.
     """
     for room in rooms_of(most):
         inside = "network = :network"
@@ -180,6 +187,6 @@ def delete_beyond_room(
             inside += " AND subnet = :subnet"
         execute(
             f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {inside} "  # noqa: S608
-            "ORDER BY familiarity DESC, rowid DESC LIMIT -1 OFFSET :most)",
+            f"ORDER BY familiarity DESC, ({is_owners_word}) DESC, rowid DESC LIMIT -1 OFFSET :most)",
             {"network": network, "subnet": subnet, "most": room.most},
         )

@@ -135,6 +135,22 @@ def test_nothing_goes_for_what_was_known_less(coming: list[tuple[int, Familiarit
         assert len(book) <= room
 
 
+def test_a_wallets_word_outlives_the_binding_epochs_of_others_here_and_on_disk() -> None:
+    """Every host with a binding of a later epoch has an entry: honest growth would push signed revocations out."""
+    book, store = RevocationBook(), RevocationStore(None)
+    of_bindings = [
+        entry(f"host {number}", subnet=f"10.0.{number % 9}.0/24", signed=None) for number in range(MAX_REVOCATIONS + 76)
+    ]
+    for each in [entry("stolen", signed=b"the wallet's word"), *of_bindings]:
+        book.put(each)
+        store.put("net", each, now=0.0)
+    for kept in (list(book), store.load("net")):
+        assert len(kept) == MAX_REVOCATIONS
+        assert [each.peer_id for each in kept if each.signed is not None] == ["stolen"]
+        assert kept[-1].peer_id == of_bindings[-1].peer_id, "of those that follow from bindings the oldest went"
+    store.close()
+
+
 def test_only_the_word_of_wallets_whose_hosts_were_known_is_told() -> None:
     book = RevocationBook()
     book.put(entry("seen", signed=b"seen"))
