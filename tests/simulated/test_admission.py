@@ -22,6 +22,7 @@ from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.address import AddressOrigin
 from hostmesh.net.node import Node
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
+from hostmesh.reputation.standing import FIRST_PAUSE_S
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import RpcServer
 from hostmesh.sessions import opening
@@ -330,4 +331,6 @@ async def test_who_does_not_countersign_loses_it(world: whole.World, monkeypatch
     async with world.host.get_host_manager().serve(whole.offer(), world.engine, admission=policy):
         # The first job takes the whole slice; for the second no room comes.
         assert await ask(world, slice_micros=2, runs=2) == "RECEIPT_OVERDUE"
+        # The job had been accepted: the client, who knows of no fault of its own, leaves the host alone for a while.
+        await trio.sleep(FIRST_PAUSE_S)
         assert await ask(world) == "REPUTATION_TOO_LOW"

@@ -152,7 +152,8 @@ def test_a_host_is_named_by_its_id_alone(command: Command, world: World) -> None
     assert called.json["state"] == "HOST_STATE_AVAILABLE"
     described = command(*world.join("proto", "describe", world.hosts["cheap"], "JobService", "--json"))
     (service,) = described.json["services"] if isinstance(described.json["services"], list) else ()
-    assert {each["name"]: each["shape"] for each in service["methods"]} == {"Quote": "unary", "Run": "server stream"}
+    shapes = {each["name"]: each["shape"] for each in service["methods"]}
+    assert shapes == {"Quote": "unary", "Run": "server stream", "Countersign": "unary", "GetReceipt": "unary"}
 
 
 # --- call, with standard input ---

@@ -47,7 +47,7 @@ BREAKING = [
     (
         "job.proto",
         "uint32 queue_position = 12;",
-        "uint32 queue_position = 13;",
+        "uint32 queue_position = 16;",
         "FIELD_RENUMBERED",
         "Quote.queue_position",
     ),
@@ -133,7 +133,7 @@ def test_a_removed_method_breaks_old_clients(command: Command, protos: Path) -> 
 
 def test_a_compatible_change_passes_with_its_warnings(command: Command, protos: Path) -> None:
     since_release = allowed_since_release(command)
-    edit(protos, "job.proto", "uint32 queue_position = 12;", "uint32 queue_position = 12; bool is_priority = 13;")
+    edit(protos, "job.proto", "uint32 queue_position = 12;", "uint32 queue_position = 12; bool is_priority = 16;")
     assert command("proto", "check", str(RELEASED[0]), str(protos)).out.endswith(
         f"compatible: {warnings(since_release)}\n"
     )
