@@ -10,7 +10,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.client_record import ClientRecord, ClientState
 from hostmesh.sessions.client_store import ClientStore
 from hostmesh.sessions.opening import BindingBook
-from hostmesh.sessions.reasons import Reason
+from hostmesh.sessions.reasons import GrantFault, Reason
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
 
@@ -91,13 +91,21 @@ class ClientBook:
         """Note what the host granted.
 
         Raises:
-            SessionError: it was ended meanwhile, since the host's binding was revoked for one.
+            SessionError: it was ended meanwhile, since the host's binding was revoked for one; or GRANT_REPEATED:
+                another session of this client has its id.
             StoreError: it could not be written; the session stays as it was, and can be resumed.
         """
         if record.state is ClientState.CLOSED:
             raise SessionError(
                 "the session was ended while it was opened",
                 reason=record.end_reason or Reason.SESSION_CLOSED.value,
+                remedy="choose another host",
+            )
+        if self.store.has_session(grant.session_id, but=record.digest):
+            self.end(record, ClientState.CLOSED, GrantFault.GRANT_REPEATED.value)
+            raise SessionError(
+                "the host gave the session the id of another one",
+                reason=GrantFault.GRANT_REPEATED.value,
                 remedy="choose another host",
             )
         self.store.activate(

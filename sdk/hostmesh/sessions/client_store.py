@@ -180,6 +180,19 @@ class ClientStore:
                 (ClientState.ACTIVE.value, session_id, grant, expires_at_unix_s, self._network, digest),
             )
 
+    def has_session(self, session_id: bytes, *, but: bytes) -> bool:
+        """Return whether a session has this id, other than the one of the digest ``but``; also one that ended.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with self._store.reading() as db:
+            row = db.execute(
+                "SELECT 1 FROM sessions WHERE network = ? AND session_id = ? AND digest != ? LIMIT 1",
+                (self._network, session_id, but),
+            ).fetchone()
+        return row is not None
+
     def end(self, digest: bytes, state: ClientState, end_reason: str) -> None:
         """Write that a session is CLOSING or CLOSED.
 

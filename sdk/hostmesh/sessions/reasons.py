@@ -146,6 +146,8 @@ class GrantFault(StrEnum):
     GRANT_WRONG_HOST = "GRANT_WRONG_HOST"
     GRANT_CHANGED = "GRANT_CHANGED"
     """A session that is resumed got another session's id: the host opened two on one authorisation."""
+    GRANT_REPEATED = "GRANT_REPEATED"
+    """The id of another session of this client: hosts choose them, and each is one session's."""
     GRANT_WRONG_TIME = "GRANT_WRONG_TIME"
     """Expired, issued in the future, or valid for longer than was authorised."""
 

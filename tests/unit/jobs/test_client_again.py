@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import trio.testing
 from tests.unit.jobs.kit import (
     CHAT,
     CLIENT_KEY,
+    HOST_KEY,
     NETWORK,
+    OTHER_KEY,
     Book,
     FakeSession,
     Host,
@@ -22,7 +25,11 @@ from tests.unit.jobs.kit import (
     make_host,
 )
 
+from hostmesh.errors import ReceiptError
+from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.jobs.client import JobManager
+from hostmesh.jobs.client_sessions import ClientSessions
+from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.client import RpcClient
 from hostmesh.sessions.authorization import ModelPrice
@@ -133,3 +140,23 @@ async def test_a_host_that_does_not_answer_what_is_sent_again_holds_no_job_up_fo
         assert trio.current_time() - started == pytest.approx(10.0, abs=0.1)
         front.is_mute = False
         await job.read_text()
+
+
+def test_two_hosts_that_agree_on_an_id_have_each_its_own_limit_and_slice() -> None:
+    @dataclass(frozen=True)
+    class AtHost(FakeSession):
+        host: bytes = b""
+
+        @property
+        def authorization(self) -> SessionAuthorization:
+            return replace(super().authorization, host_peer_id=self.host)
+
+    sessions = ClientSessions(network=NETWORK, receipts=ReceiptStore(None))
+    hosts = [peer_id_to_bytes(key.peer_id) for key in (HOST_KEY, OTHER_KEY)]
+    rich = sessions.track(AtHost(host=hosts[0], spending_limit_micros=100, slice_micros=100))
+    poor = sessions.track(AtHost(host=hosts[1], spending_limit_micros=10, slice_micros=10))
+    rich.spending.owe(b"a" * 16, 100, is_answered=True)
+    with pytest.raises(ReceiptError, match="the slice is 10"):
+        poor.spending.owe(b"a" * 16, 11, is_answered=True)
+    poor.spending.owe(b"a" * 16, 10, is_answered=True)
+    assert sessions.track(AtHost(host=hosts[0], spending_limit_micros=100, slice_micros=100)) is rich
