@@ -74,6 +74,11 @@ class PayingSession(Protocol):
         ...
 
     @property
+    def spent_micros(self) -> int:
+        """What its jobs came to up to now, also before this host was restarted."""
+        ...
+
+    @property
     def max_price_micros_per_mtok(self) -> int:
         """The price ceiling."""
         ...

@@ -6,6 +6,7 @@ A fixed number of slots, one bounded queue in order of arrival, and a share of b
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hostmesh.errors import ConfigError
@@ -56,6 +57,14 @@ class JobLimits:
                 raise ConfigError(f"{name} is {seconds}", name=name, remedy="Give more than 0 seconds.")
 
 
+MayStart = Callable[[bytes], bool]
+"""Whether a job may start as far as others than the engine say; it starts then."""
+
+
+def _always(job_id: bytes) -> bool:
+    return True
+
+
 class Admission:
     """Slots and queue. Job ids are any unique bytes."""
 
@@ -94,15 +103,19 @@ class Admission:
         """
         if self._draining:
             raise job_refused("DRAINING", "the host takes no new jobs")
-        full = (
-            len(self._active) >= self._limits.max_concurrent_jobs and len(self._queue) >= self._limits.max_queued_jobs
-        )
+        places = self._limits.max_concurrent_jobs + self._limits.max_queued_jobs
+        full = len(self._active) + len(self._queue) >= places
         if full or self._per_peer[peer_id] >= self._limits.max_jobs_per_peer:
             message = "every slot and queue place is taken" if full else "this peer has as many jobs here as it may"
             raise job_refused("BUSY", message, retry_after_ms=self._limits.retry_after_ms)
 
-    def submit(self, job_id: bytes, peer_id: PeerId) -> int:
+    def submit(self, job_id: bytes, peer_id: PeerId, may_start: MayStart = _always) -> int:
         """Give the job a slot or a place in the queue.
+
+        Args:
+            job_id: unique.
+            peer_id: its client.
+            may_start: asked once a slot is free for the job; takes what it needs beside it. Without it, the job waits.
 
         Returns:
             0 = it has a slot; n >= 1 = it is the n-th in the queue.
@@ -112,14 +125,18 @@ class Admission:
         """
         self.check(peer_id)
         self._per_peer[peer_id] += 1
-        if len(self._active) < self._limits.max_concurrent_jobs:
+        if len(self._active) < self._limits.max_concurrent_jobs and may_start(job_id):
             self._active[job_id] = peer_id
             return 0
         self._queue[job_id] = peer_id
         return len(self._queue)
 
-    def leave(self, job_id: bytes) -> bytes | None:
+    def leave(self, job_id: bytes, may_start: MayStart = _always) -> bytes | None:
         """Take the job out, wherever it stands.
+
+        Args:
+            job_id: of :meth:`submit`.
+            may_start: asked of those who wait, in order.
 
         Returns:
             The job that now has the slot, if one was waiting for it.
@@ -128,10 +145,19 @@ class Admission:
             self._forget(self._queue.pop(job_id))
             return None
         self._forget(self._active.pop(job_id))
-        if not self._queue:
+        return self.promote(may_start)
+
+    def promote(self, may_start: MayStart = _always) -> bytes | None:
+        """Give a free slot to the first job in the queue that may start.
+
+        Returns:
+            That job; None = no slot is free, or nobody may start.
+        """
+        if len(self._active) >= self._limits.max_concurrent_jobs:
             return None
-        promoted = next(iter(self._queue))
-        self._active[promoted] = self._queue.pop(promoted)
+        promoted = next((job_id for job_id in self._queue if may_start(job_id)), None)
+        if promoted is not None:
+            self._active[promoted] = self._queue.pop(promoted)
         return promoted
 
     def drain(self) -> None:

@@ -38,10 +38,23 @@ class JobBill:
         terms: as quoted.
         chain: begun, without a piece.
         reservation: what the session set aside for it.
+        most_micros: how much that is.
+        prompt_tokens: counted beforehand; None = not known, so that they are billed at the end.
+        most_prompt_tokens: what they can be at most.
+        is_answered_in_text: its answer has tokens, which need room beside a prompt that is not counted yet.
     """
 
     def __init__(
-        self, account: SessionAccount, terms: JobTerms, chain: OutputChain, reservation: JobReservation
+        self,
+        account: SessionAccount,
+        terms: JobTerms,
+        chain: OutputChain,
+        reservation: JobReservation,
+        *,
+        most_micros: int,
+        prompt_tokens: int | None,
+        most_prompt_tokens: int,
+        is_answered_in_text: bool,
     ) -> None:
         self.account = account
         """Of its session."""
@@ -49,7 +62,14 @@ class JobBill:
         self._reservation = reservation
         self._chain = chain
         self._writer = ReceiptWriter(terms, chain)
-        self._prompt_tokens = 0
+        self._most_micros = most_micros
+        self._prompt_tokens = prompt_tokens or 0
+        self._held_micros = 0
+        if prompt_tokens is None:
+            # Half a slice is left to the answer, or it could never come; a dearer prompt is the host's risk.
+            most = account.ledger.slice_micros // (2 if is_answered_in_text else 1)
+            self._held_micros = min(self._cost(most_prompt_tokens, 0), most)
+        self._is_counted = prompt_tokens is not None
         self._began_s: float | None = None
         self._first_piece_ms = 0
         self._room = trio.Event()
@@ -73,29 +93,38 @@ class JobBill:
         return self._cut_state is not None
 
     @property
+    def marks(self) -> int:
+        """Pieces since the last receipt, which a job that is cut may go back to."""
+        return len(self._marks)
+
+    @property
     def prompt_tokens(self) -> int:
         """Of the work that began; 0 while the job waits, or as long as they are not known."""
-        return self._prompt_tokens
+        return 0 if self._began_s is None else self._prompt_tokens
 
     @property
     def completion_tokens(self) -> int:
         """Of the pieces that were sent."""
         return self._chain.completion_tokens
 
-    async def begin(self, prompt_tokens: int | None, send: SendResponse) -> None:
-        """Take room for the prompt; the engine starts when this returns.
+    def may_start(self) -> bool:
+        """Take room for the prompt, now or not at all: a job without it takes no place in the engine."""
+        cost = self._held_micros + self._cost(self._prompt_tokens, 0)
+        now = self.account.monotonic_s()
+        return self.account.ledger.may_start(self.job_id, cost, now, is_counted=self._is_counted)
 
-        Args:
-            prompt_tokens: counted beforehand; None = not known, so that they are billed at the end.
-            send: to the client.
+    async def wait_for(self, turn: trio.Event) -> None:
+        """Wait for the job's turn.
 
         Raises:
-            JobError: RECEIPT_OVERDUE.
+            JobError: RECEIPT_OVERDUE: there is no room for it, and the client makes none.
 
         Cancellation: safe.
         """
-        await self._take_room(prompt_tokens or 0, 0, send)
-        self._prompt_tokens = prompt_tokens or 0
+        await self._wait_for(turn)
+
+    def start(self) -> None:
+        """Note that the engine starts."""
         self._began_s = self.account.monotonic_s()
 
     async def take_text(self, text: str, completion_tokens: int, send: SendResponse) -> None:
@@ -136,9 +165,12 @@ class JobBill:
         Raises:
             JobError: RECEIPT_OVERDUE.
         """
-        if self._prompt_tokens == 0:
+        if not self._is_counted:
             # Too late to refuse a prompt that is dearer than the slice; the host bears the rest.
             billed = min(prompt_tokens, self.account.tokens_of_a_slice(self._terms.price_micros_per_mtok))
+            self._held_micros, self._is_counted = 0, True
+            cost = self._cost(billed, self._chain.completion_tokens)
+            self.account.wake(self.account.ledger.count(self.job_id, cost))
             await self._take_room(billed, self._chain.completion_tokens, send)
             self._prompt_tokens = billed
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -171,11 +203,15 @@ class JobBill:
             self.account.wake(ledger.end(self.job_id))
         elif state is JobState.FAILED:
             self.account.wake(ledger.write_off(self.job_id))
+            self.account.write_off(self.job_id)
             self._reservation.release()
             self._cut_state = state
         else:
-            cost_micros = self._cost(self._prompt_tokens, self._chain.completion_tokens)
-            self._reservation.settle(cost_micros)
+            # Of what never began there is nothing to pay; of a prompt that was not counted, what it can come to.
+            cost_micros = 0
+            if self._began_s is not None:
+                cost_micros = self._held_micros + self._cost(self._prompt_tokens, self._chain.completion_tokens)
+            self._reservation.settle(min(cost_micros, self._most_micros))
             self.account.wake(ledger.cut(self.job_id, cost_micros))
             self._cut_state = state
         self.ended.set()
@@ -208,7 +244,9 @@ class JobBill:
         ledger = self.account.ledger
         try:
             has_room = ledger.may_serve(
-                self.job_id, self._cost(prompt_tokens, completion_tokens), self.account.monotonic_s()
+                self.job_id,
+                self._held_micros + self._cost(prompt_tokens, completion_tokens),
+                self.account.monotonic_s(),
             )
         except ReceiptError as error:
             raise job_refused("SLICE_TOO_SMALL", error.message, remedy=error.remedy) from error
@@ -217,14 +255,17 @@ class JobBill:
         self._room = trio.Event()
         if ledger.wants_receipt(self.job_id):
             await self._send_receipt(send)
-        while not self._room.is_set():
-            left_s = ledger.overdue_at(self.job_id) - self.account.monotonic_s()
+        await self._wait_for(self._room)
+
+    async def _wait_for(self, event: trio.Event) -> None:
+        while not event.is_set():
+            left_s = self.account.ledger.overdue_at(self.job_id) - self.account.monotonic_s()
             if left_s <= 0:
                 self.is_overdue = True
                 raise job_refused("RECEIPT_OVERDUE", "the client countersigned no receipt in time")
             # What another job does may move the time: look again before it.
             with trio.move_on_after(min(left_s, COUNTERSIGN_TIMEOUT_S)):
-                await self._room.wait()
+                await event.wait()
 
     def _cost(self, prompt_tokens: int, completion_tokens: int) -> int:
         return cost_micros(prompt_tokens + completion_tokens, self._terms.price_micros_per_mtok)

@@ -69,7 +69,7 @@ class Delivery:
 
         Cancellation: safe; the engine stops.
         """
-        await self._bill.begin(self._meter.prompt_tokens, self._send)
+        self._bill.start()
         # One scope around the whole block, whose deadline moves: an engine's block may not outlive a scope inside it.
         with trio.CancelScope() as silence:
             silence.deadline = trio.current_time() + silence_s

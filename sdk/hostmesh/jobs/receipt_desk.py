@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Protocol
 
 import trio
@@ -12,11 +12,13 @@ from hostmesh.identity.structs import NO_DIGEST
 from hostmesh.jobs.account import JobReservation, PayingSession
 from hostmesh.jobs.bill import JobBill
 from hostmesh.jobs.quotes import QuotedTerms
+from hostmesh.jobs.reasons import job_refused
 from hostmesh.jobs.session_account import SessionAccount
-from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.chain import JobInput, OutputChain, input_sha256
+from hostmesh.receipts.counting import most_prompt_tokens
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import JobState, verify_countersignature
 from hostmesh.receipts.store import ReceiptStore
@@ -26,7 +28,10 @@ from hostmesh.system import System
 from hostmesh.v1 import job_pb2
 
 MAX_CUT_JOBS = 1024
-"""Jobs whose last receipt may still be asked for; beyond, the one that was cut first goes, and stays unacknowledged."""
+"""Jobs whose last receipt may still be asked for; beyond, one goes that was cut first, and stays unacknowledged: of the
+peer that has most of them."""
+MAX_CUT_MARKS = 65_536
+"""Pieces that these jobs may go back to, of all together: about 12 MB."""
 MAX_ACCOUNTS = 8192
 """As many as a host has sessions. Beyond, the one that is idle longest is read from the store when it is next used."""
 END_WAIT_S = 2.0
@@ -82,14 +87,28 @@ class ReceiptDesk:
         job_input: JobInput,
         salt: bytes,
         reservation: JobReservation,
+        most_micros: int,
+        prompt_tokens: int | None,
     ) -> JobBill:
         """Return the bill of a job that begins. Its quote names it: a quote is good for one job.
 
+        Args:
+            session: pays.
+            quote: what was agreed.
+            job_input: the prompt.
+            salt: of the output chain.
+            reservation: what the session set aside.
+            most_micros: how much that is.
+            prompt_tokens: counted beforehand; None = not known.
+
         Raises:
+            JobError: RECEIPT_OVERDUE of an earlier job, and the client countersigned nothing since.
             ReceiptError: TOO_MANY_JOBS of the session are unpaid.
             StoreError: what is unpaid of before cannot be read.
         """
         account = self._account_of(session)
+        if account.is_overdue:
+            raise job_refused("RECEIPT_OVERDUE", "the session ended, since no receipt was countersigned in time")
         terms = JobTerms(
             session=account.terms,
             job_id=quote.quote_id,
@@ -103,7 +122,17 @@ class ReceiptDesk:
         chain = OutputChain(
             salt=salt, session_id=session.session_id, job_id=terms.job_id, input_sha256=input_sha256(job_input)
         )
-        bill = JobBill(account, terms, chain, reservation)
+        texts = 1 if isinstance(job_input, job_pb2.ChatInput) else len(job_input.texts)
+        bill = JobBill(
+            account,
+            terms,
+            chain,
+            reservation,
+            most_micros=most_micros,
+            prompt_tokens=prompt_tokens,
+            most_prompt_tokens=min(most_prompt_tokens(job_input), texts * quote.context_tokens),
+            is_answered_in_text=isinstance(job_input, job_pb2.ChatInput),
+        )
         # What may fail comes first: a job that has begun is ended by whoever sees it through, and nobody would.
         self._put_papers(session, account.terms, quote)
         account.begin(terms.job_id, bill)
@@ -114,13 +143,14 @@ class ReceiptDesk:
         """Note that the job of a bill ended, after :meth:`JobBill.close`."""
         self._running.pop(bill.job_id, None)
         bill.account.end(bill.job_id)
-        if bill.is_overdue and self._clients is not None:
-            self._clients.overdue(bill.account.terms.authorization.client)
+        if bill.is_overdue:
+            bill.account.is_overdue = True
+            if self._clients is not None:
+                self._clients.overdue(bill.account.terms.authorization.client)
         if bill.was_cut:
             self._cut[bill.job_id] = bill
-            while len(self._cut) > MAX_CUT_JOBS:
-                self._cut.popitem(last=False)
-        self._forget_if_even(bill.account)
+            while len(self._cut) > MAX_CUT_JOBS or sum(each.marks for each in self._cut.values()) > MAX_CUT_MARKS:
+                self._forget_cut()
 
     def countersign(self, request: job_pb2.CountersignRequest, context: CallContext) -> None:
         """Take a client's signature of a receipt; on disk when this returns. Twice is once.
@@ -141,7 +171,8 @@ class ReceiptDesk:
         account = self._accounts.get(context.session_id)
         if account is not None:
             account.wake(account.ledger.acknowledged(request.job_id, receipt.cost_micros, self._system.monotonic_s()))
-            self._forget_if_even(account)
+            if not issued.countersignature:
+                account.is_overdue = False
 
     async def last_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> bytes:
         """Return the last receipt of a job of the caller's session that ended.
@@ -196,6 +227,9 @@ class ReceiptDesk:
                 account.ledger.restore(
                     unpaid.job_id, issued_micros=unpaid.issued_micros, acknowledged_micros=unpaid.acknowledged_micros
                 )
+            # What jobs came to that were cut without a receipt over it: the session remembers the sum.
+            owed_micros = session.spent_micros - self._store.settled_micros(session.session_id)
+            account.ledger.carry(max(0, owed_micros - account.ledger.unacknowledged_micros))
         self._accounts[session.session_id] = account
         self._accounts.move_to_end(session.session_id)
         if len(self._accounts) > MAX_ACCOUNTS:
@@ -211,7 +245,11 @@ class ReceiptDesk:
         """Whether a bill is of the session and the peer that make a call."""
         return bill.account.terms.session_id == context.session_id and bill.account.peer_id == context.peer_id
 
-    def _forget_if_even(self, account: SessionAccount) -> None:
-        """Forget an account that owes nothing; the session's next job makes it anew."""
-        if account.ledger.jobs == 0:
-            self._accounts.pop(account.terms.session_id, None)
+    def _forget_cut(self) -> None:
+        """Forget the job that was cut first of the peer whose jobs take most."""
+        taken: Counter[PeerId] = Counter()
+        for bill in self._cut.values():
+            taken[bill.account.peer_id] += 1 + bill.marks
+        greediest, _ = taken.most_common(1)[0]
+        first = next(bill for bill in self._cut.values() if bill.account.peer_id == greediest)
+        del self._cut[first.job_id]

@@ -219,12 +219,12 @@ class JobServer(JobServiceBase):
             self._desk.countersign(request, context)
         except ReceiptError as error:
             raise self._receipt_refusal(error, context) from error
+        self._start_more()
         return job_pb2.CountersignResponse()
 
     async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
         """Serve GetReceipt. Who asks for the last receipt of a job that runs leaves it."""
-        job = self._jobs.get(request.job_id)
-        if job is not None and self._desk.is_of(job.bill, context):
+        if (job := self._jobs.get(request.job_id)) is not None and self._desk.is_of(job.bill, context):
             job.stop(JobOutcome.CANCELLED)
         try:
             return job_pb2.GetReceiptResponse(receipt=await self._desk.last_receipt(request, context))
@@ -266,6 +266,8 @@ class JobServer(JobServiceBase):
                 job_input=request.chat if isinstance(work, ChatWork) else request.embedding,
                 salt=request.salt,
                 reservation=reservation,
+                most_micros=cost_micros(most, terms.price_micros_per_mtok),
+                prompt_tokens=prompt_tokens,
             )
         except BaseException:
             reservation.release()
@@ -281,7 +283,7 @@ class JobServer(JobServiceBase):
                 prompt_tokens=prompt_tokens,
             ),
             bill=bill,
-            queue_position=self._admission.submit(bill.job_id, context.peer_id),
+            queue_position=self._admission.submit(bill.job_id, context.peer_id, lambda _: bill.may_start()),
         )
         if job.queue_position == 0:
             job.turn.set()
@@ -299,8 +301,7 @@ class JobServer(JobServiceBase):
         self, job: AcceptedJob, context: CallContext, send: SendResponse[job_pb2.RunResponse]
     ) -> None:
         async def send_whole(response: job_pb2.RunResponse) -> None:
-            # A response that is begun goes out whole, or takes the stream with it.
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await trio.lowlevel.checkpoint_if_cancelled()  # what is begun goes out whole, or takes the stream with it
             job.is_sending = True
             await send(response)
             job.is_sending = False
@@ -314,7 +315,7 @@ class JobServer(JobServiceBase):
                         accepted=job_pb2.JobAccepted(job_id=job.job_id, queue_position=job.queue_position)
                     )
                 )
-                await job.turn.wait()
+                await job.bill.wait_for(job.turn)
                 job.scope.deadline = trio.current_time() + self._limits.max_job_s
                 with self._throughput.time_job(job.work.model_id) as pace:
                     delivery = Delivery(job.work, job.meter, job.bill, send_whole, pace)
@@ -349,9 +350,9 @@ class JobServer(JobServiceBase):
             self._prompt_tokens += job.bill.prompt_tokens
             self._completion_tokens += job.bill.completion_tokens
         del self._jobs[job.job_id]
-        promoted = self._admission.leave(job.job_id)
-        if promoted is not None:
+        if (promoted := self._admission.leave(job.job_id, self._may_start)) is not None:
             self._jobs[promoted].turn.set()
+        self._start_more()
         self._outcomes[job.outcome] += 1
         self._job_ended.set()
         self._job_ended = trio.Event()
@@ -365,6 +366,14 @@ class JobServer(JobServiceBase):
             },
         )
         self._changed()
+
+    def _may_start(self, job_id: bytes) -> bool:
+        return self._jobs[job_id].bill.may_start()
+
+    def _start_more(self) -> None:
+        """Start jobs that waited for room in their sessions."""
+        while (job_id := self._admission.promote(self._may_start)) is not None:
+            self._jobs[job_id].turn.set()
 
     def _engine_failed(self, error: EngineError, *, executed: bool) -> JobError:
         refusal = engine_refused(error, may_have_executed=executed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Protocol
 
+from hostmesh.errors import StoreError
 from hostmesh.identity.structs import Receipt
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
@@ -14,6 +16,8 @@ from hostmesh.receipts.receipt import seal_receipt
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.receipts.terms import SessionTerms
 from hostmesh.system import System
+
+logger = logging.getLogger("hostmesh.jobs")
 
 
 class WaitingJob(Protocol):
@@ -45,6 +49,8 @@ class SessionAccount:
         self._store = store
         self._system = system
         self._jobs: dict[bytes, WaitingJob] = {}
+        self.is_overdue = False
+        """A job ended because its client did not countersign in time, and nothing was countersigned since."""
 
     @property
     def is_idle(self) -> bool:
@@ -82,6 +88,13 @@ class SessionAccount:
         """Let jobs go on that the ledger gave room to."""
         for job_id in job_ids:
             self._jobs[job_id].wake()
+
+    def write_off(self, job_id: bytes) -> None:
+        """Note on disk that a job failed by the host's fault. What cannot be written is owed again after a restart."""
+        try:
+            self._store.write_off(self.terms.session_id, job_id)
+        except StoreError as error:
+            logger.warning("what a failed job cost is not written off on disk: %s", error.message)
 
     def issue(self, receipt: Receipt) -> bytes:
         """Sign a receipt and keep it.

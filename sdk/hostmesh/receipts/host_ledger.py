@@ -7,7 +7,10 @@ it waits, in order, until a countersignature makes some.
 When a receipt is due: as soon as the steps that no receipt covers yet come to half a slice, in all jobs of the session
 together, or while a job waits. So a client that answers at once never stops its host: half a slice of it is always
 free. And no job waits for ever for another: who waits has a receipt out for everything, who runs writes one with its
-next step or its end.
+next step or its end; one that has not started takes nothing before there is room for its prompt, and is overtaken.
+
+A prompt that nobody can count beforehand is *held*: it takes room for the most that it can come to, and no receipt is
+over it until the engine has counted. Held prompts leave half a slice to the answers.
 
 ``now`` is monotonic seconds. Spec: docs/protocols/receipt.md.
 """
@@ -35,6 +38,8 @@ class _Job:
     asked_at: float = 0.0
     """Since when a countersignature is awaited, or room."""
     is_open: bool = True
+    held: int = 0
+    """Part of what was served that no receipt can be over yet."""
 
     @property
     def unacknowledged(self) -> int:
@@ -81,6 +86,8 @@ class HostLedger:
         self._jobs: dict[bytes, _Job] = {}
         self._waiting: dict[bytes, None] = {}
         """In order of asking; dict as an ordered set."""
+        self._without_room: set[bytes] = set()
+        """Jobs that could not start."""
         # Kept as sums: they are asked for with every piece.
         self._unacknowledged = 0
         self._unissued = 0
@@ -121,6 +128,64 @@ class HostLedger:
             self._jobs[job_id] = _Job(issued_micros, issued_micros, acknowledged_micros, is_open=False)
             self._unacknowledged += issued_micros - acknowledged_micros
 
+    def carry(self, micros: int) -> None:
+        """Note what the session came to before a restart that no receipt claims: it is not acknowledged, ever.
+
+        Raises:
+            UsageError: less than nothing.
+        """
+        if micros < 0:
+            raise UsageError("nobody owes less than nothing")
+        self._unacknowledged += micros
+
+    def may_start(self, job_id: bytes, cost_micros: int, now: float, *, is_counted: bool = True) -> bool:
+        """Ask for room for the prompt of a job, before it takes anything of the engine.
+
+        Args:
+            job_id: a job that has begun and was served nothing.
+            cost_micros: of the prompt.
+            now: monotonic seconds.
+            is_counted: False: the cost is the most that the prompt can come to, held until :meth:`count`.
+
+        Returns:
+            True: it is noted as served. False: ask again when something of the session changed.
+
+        Raises:
+            ReceiptError: SLICE_TOO_SMALL.
+        """
+        job = self._open(job_id)
+        check_slice(self.slice_micros, cost_micros)
+        others = 0 if is_counted else sum(each.held for each in self._jobs.values() if each.is_open)
+        is_apart = others == 0 or others + cost_micros <= self.slice_micros // 2
+        has_room = not self._waiting and is_apart and self._unacknowledged + cost_micros <= self.slice_micros
+        if cost_micros == 0 or has_room:
+            self._without_room.discard(job_id)
+            self._serve(job, cost_micros)
+            if not is_counted:
+                job.held = cost_micros
+                self._unissued -= cost_micros
+        elif job_id not in self._without_room:
+            job.asked_at = now
+            self._without_room.add(job_id)
+        return job_id not in self._without_room
+
+    def count(self, job_id: bytes, cost_micros: int) -> tuple[bytes, ...]:
+        """Note that a held prompt was counted. What was held beyond it goes back; for more ask :meth:`may_serve` next.
+
+        Args:
+            job_id: a job that runs.
+            cost_micros: what the whole job comes to.
+
+        Returns:
+            The jobs that go on now.
+        """
+        job = self._open(job_id)
+        self._unissued += job.held
+        job.held = 0
+        if cost_micros < job.served:
+            self._take_back(job, max(cost_micros, job.issued))
+        return self._wake()
+
     def may_serve(self, job_id: bytes, cost_micros: int, now: float) -> bool:
         """Ask for room for the next step of a job, before it is done or delivered.
 
@@ -153,7 +218,8 @@ class HostLedger:
     def wants_receipt(self, job_id: bytes) -> bool:
         """Whether the job's next receipt is due; ask after every step, and when the job is told to wait."""
         job = self._open(job_id)
-        return job.served > job.issued and (2 * self._unissued >= self.slice_micros or bool(self._waiting))
+        is_due = 2 * self._unissued >= self.slice_micros or bool(self._waiting) or bool(self._without_room)
+        return is_due and job.served - job.held > job.issued
 
     def issued(self, job_id: bytes, cost_micros: int, now: float) -> None:
         """Note a receipt, before it leaves; it must be on disk by then.
@@ -169,7 +235,7 @@ class HostLedger:
         job = self._jobs.get(job_id)
         if job is None:
             return  # it was cut, and all that it was served is countersigned
-        if not job.issued <= cost_micros <= job.served:
+        if not job.issued <= cost_micros <= job.served - job.held:
             raise UsageError("a receipt is over what was served, and never below the one before")
         if not self._is_owed():
             # Up to now the client had nothing to countersign: nobody has waited for it.
@@ -242,7 +308,7 @@ class HostLedger:
             raise UsageError("what was sent is no more than was served, and no less than was claimed")
         self._take_back(job, cost_micros)
         # It writes no receipt by itself any more.
-        self._unissued -= job.served - job.issued
+        self._unissued -= job.served - job.held - job.issued
         return self._leave(job_id, job)
 
     def write_off(self, job_id: bytes) -> tuple[bytes, ...]:
@@ -252,8 +318,9 @@ class HostLedger:
             The jobs that go on now.
         """
         job = self._open(job_id)
-        self._unissued -= job.served - job.issued
+        self._unissued -= job.served - job.held - job.issued
         self._unacknowledged -= job.unacknowledged
+        job.held = 0
         job.served = job.issued = job.acknowledged
         return self._leave(job_id, job)
 
@@ -266,7 +333,7 @@ class HostLedger:
         """
         job = self._open(job_id)
         awaits_client = job.issued > job.acknowledged
-        if job.waits_for is not None:
+        if job.waits_for is not None or job_id in self._without_room:
             awaits_client |= self._is_owed() or not any(
                 each.is_open and each.waits_for is None and each.served > each.issued for each in self._jobs.values()
             )
@@ -307,6 +374,7 @@ class HostLedger:
     def _leave(self, job_id: bytes, job: _Job) -> tuple[bytes, ...]:
         job.is_open, job.waits_for = False, None
         self._waiting.pop(job_id, None)
+        self._without_room.discard(job_id)
         self._drop_if_paid(job_id, job)
         return self._wake()
 

@@ -213,6 +213,10 @@ class Purse:
     delegation: bytes = b""
 
     @property
+    def spent_micros(self) -> int:
+        return self.spent
+
+    @property
     def max_price_micros_per_mtok(self) -> int:
         return self.price_ceiling
 

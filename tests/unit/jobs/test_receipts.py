@@ -192,12 +192,12 @@ async def test_a_client_that_countersigns_nothing_gets_a_slice_and_30_seconds(
     assert host.server.stats().outcomes == {JobOutcome.UNPAID: 1}
     assert host.purses[SESSION_ID].spent == 20
     assert job._transcript.delivered_pieces == 16, "4 of the 20 were the prompt"
-    # The slice stays taken: the next job does not even start.
+    # The session takes no more: the next job is not even accepted.
     with pytest.raises(JobError) as caught:
         async with manager.run(session, prompt=PROMPT) as job:
             await job.read_text()
     assert caught.value.reason == "RECEIPT_OVERDUE"
-    assert trio.current_time() == 60.0
+    assert (caught.value.may_have_executed, trio.current_time()) == (False, 30.0)
     assert len(host.engine.works) == 1
 
 
@@ -725,7 +725,7 @@ async def test_a_host_that_cannot_keep_a_quote_has_not_begun_its_job(
         kinds = [response.WhichOneof("event") async for response in responses]
     assert kinds == ["accepted", "text", "receipt", "completed"]
     await sign(stub, receipts_of(host, request.quote_id)[-1])
-    assert host.server._desk._accounts == {}
+    assert [account.ledger.jobs for account in host.server._desk._accounts.values()] == [0]
 
 
 @pytest.mark.parametrize("sequence", [2**63 - 1, 2**63, 2**64 - 1])

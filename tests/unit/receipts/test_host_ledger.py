@@ -226,3 +226,72 @@ def test_wrong_use() -> None:
         with pytest.raises(UsageError):
             wrong()
     assert ledger.unacknowledged_micros == 50
+
+
+def test_a_job_that_cannot_start_takes_nothing_and_is_overtaken() -> None:
+    ledger = HostLedger(slice_micros=10)
+    for job_id in (b"a", b"b", b"c"):
+        ledger.begin(job_id)
+    assert ledger.may_start(b"a", 6, 0.0)
+    assert not ledger.may_start(b"b", 5, 1.0)
+    assert ledger.unacknowledged_micros == 6
+    # Whoever runs writes a receipt with its next step, and is not held up.
+    assert ledger.wants_receipt(b"a")
+    assert ledger.may_serve(b"a", 7, 2.0)
+    # The first one writes its receipt when it comes so far: that is no fault of the client.
+    assert ledger.overdue_at(b"b") == float("inf")
+    ledger.issued(b"a", 7, 3.0)
+    assert ledger.overdue_at(b"b") == 33.0
+    assert ledger.may_start(b"c", 3, 4.0)
+    ledger.acknowledged(b"a", 7, 5.0)
+    assert ledger.may_start(b"b", 5, 5.0)
+    assert ledger.unacknowledged_micros == 8
+
+
+def test_a_held_prompt_is_on_no_receipt_until_it_is_counted() -> None:
+    ledger = HostLedger(slice_micros=20)
+    ledger.begin(b"a")
+    ledger.begin(b"b")
+    assert ledger.may_start(b"a", 10, 0.0, is_counted=False)
+    assert not ledger.wants_receipt(b"a")
+    # Answers would have no room beside two of them.
+    assert not ledger.may_start(b"b", 1, 0.0, is_counted=False)
+    assert ledger.may_serve(b"a", 20, 1.0)
+    with pytest.raises(UsageError):
+        ledger.issued(b"a", 11, 1.0)
+    ledger.issued(b"a", 10, 1.0)
+    assert ledger.acknowledged(b"a", 10, 1.0) == ()
+    ledger.count(b"a", 14)
+    assert (ledger.unacknowledged_micros, ledger.wants_receipt(b"a")) == (4, True)
+    ledger.issued(b"a", 14, 2.0)
+    ledger.acknowledged(b"a", 14, 2.0)
+    ledger.end(b"a")
+    assert (ledger.unacknowledged_micros, ledger.jobs) == (0, 1)
+    assert ledger.may_start(b"b", 1, 3.0, is_counted=False)
+    ledger.cut(b"b", 1)
+    assert ledger.unacknowledged_micros == 1
+
+
+def test_a_held_prompt_that_its_host_failed_is_written_off() -> None:
+    ledger = HostLedger(slice_micros=20)
+    ledger.begin(b"a")
+    assert ledger.may_start(b"a", 10, 0.0, is_counted=False)
+    assert ledger.may_serve(b"a", 15, 0.0)
+    ledger.write_off(b"a")
+    assert (ledger.unacknowledged_micros, ledger.jobs) == (0, 0)
+    # Half a slice is due as ever.
+    ledger.begin(b"b")
+    assert ledger.may_serve(b"b", 9, 1.0)
+    assert not ledger.wants_receipt(b"b")
+    assert ledger.may_serve(b"b", 10, 1.0)
+    assert ledger.wants_receipt(b"b")
+
+
+def test_what_no_receipt_claims_is_carried_over() -> None:
+    ledger = HostLedger(slice_micros=20)
+    ledger.carry(15)
+    ledger.begin(b"a")
+    assert not ledger.may_start(b"a", 6, 0.0)
+    assert ledger.may_start(b"a", 5, 0.0)
+    with pytest.raises(UsageError):
+        ledger.carry(-1)

@@ -1,0 +1,197 @@
+"""What a client gets that pays for nothing: no slot, no second slice, and nothing of what others have.
+
+A token costs one micro-unit. The prompt ``Hi there`` has four tokens.
+"""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from tests.unit.jobs.kit import (
+    CHAT,
+    EMBED,
+    HOST_KEY,
+    OTHER_KEY,
+    Purse,
+    Script,
+    ScriptedEngine,
+    make_client,
+    make_host,
+)
+from tests.unit.jobs.test_receipts import (
+    EVERYTHING,
+    PROMPT,
+    SESSION_ID,
+    _read,
+    ask,
+    begin,
+    cut,
+    session_of,
+    setting,
+    sign,
+)
+
+from hostmesh.errors import JobError, RpcError
+from hostmesh.jobs import receipt_desk
+from hostmesh.jobs.admission import JobLimits
+from hostmesh.jobs.client import JobManager
+from hostmesh.jobs.stats import JobOutcome
+from hostmesh.receipts.receipt import JobState
+from hostmesh.sessions.authorization import ModelPrice
+from hostmesh.v1 import envelope_pb2, job_pb2
+from hostmesh.v1.job_hostmesh import JobServiceClient
+
+RATE = ModelPrice(micros_per_mtok=1_000_000, currency="USD")
+OTHER_SESSION = b"o" * 16
+
+
+async def leave_texts(manager: JobManager, texts: list[str]) -> None:
+    """Have texts embedded, and hang up when the last vector has come."""
+    stub = JobServiceClient(manager._caller, HOST_KEY.peer_id)
+    answer = await stub.quote(job_pb2.QuoteRequest(model_id=EMBED), timeout_s=5)
+    quote = job_pb2.Quote.FromString(envelope_pb2.SignedEnvelope.FromString(answer.quote).payload)
+    request = job_pb2.RunRequest(quote_id=quote.quote_id, salt=bytes(16))
+    request.embedding.texts.extend(texts)
+    async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
+        async for response in responses:
+            if response.WhichOneof("event") == "vector" and response.vector.index == len(texts) - 1:
+                break
+
+
+async def test_vectors_of_texts_that_nobody_counted_are_not_free(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, _, _ = setting(nursery, 200, engine=ScriptedEngine(counts_prompts=False))
+    host.engine.default = Script(hang_after=2)
+    # Two texts of at most 32 tokens each.
+    for _ in range(3):
+        await leave_texts(manager, ["a b", "c"])
+        await host.until_idle()
+    with pytest.raises(RpcError) as caught:
+        await leave_texts(manager, ["a b", "c"])
+    assert caught.value.reason == "RECEIPT_OVERDUE"
+    assert len(host.engine.works) == 3
+    assert host.purses[SESSION_ID].spent == 3 * 64
+
+
+async def test_a_prompt_that_nobody_counted_leaves_room_for_its_answer_and_is_billed_as_it_was(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, session, _ = setting(nursery, 20, engine=ScriptedEngine(counts_prompts=False))
+    host.engine.default = Script(pieces=("x",) * 30, delay_s=0.1)
+    async with trio.open_nursery() as jobs:
+        for _ in range(3):
+            jobs.start_soon(_read, manager, session, PROMPT)
+    assert host.server.stats().outcomes == {JobOutcome.SUCCEEDED: 3}
+    assert host.purses[SESSION_ID].settled == [34, 34, 34]
+    assert host.receipts.unpaid(SESSION_ID) == ()
+
+
+async def test_a_job_without_room_takes_no_slot_and_starts_when_there_is_room(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, session, _ = setting(nursery, 14, limits=JobLimits(max_concurrent_jobs=1))
+    host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
+    stub, first = await cut(manager, host, after=9)
+    host.engine.default = Script(pieces=("x",))
+    host.purses[OTHER_SESSION] = Purse(limit=10_000, slice_micros=20, price_ceiling=10**7, session_id=OTHER_SESSION)
+    async with trio.open_nursery() as jobs:
+        jobs.start_soon(_read, manager, session, PROMPT)
+        await host.until_accepted(2)
+        started = trio.current_time()
+        await _read(manager, session_of(20, session_id=OTHER_SESSION), PROMPT)
+        assert trio.current_time() == started
+        assert host.server.stats().queued_jobs == 1
+        await trio.sleep(29)
+        await sign(stub, await ask(stub, first, EVERYTHING))
+    assert trio.current_time() == started + 29
+    assert host.server.stats().outcomes == {JobOutcome.SUCCEEDED: 2, JobOutcome.CANCELLED: 1}
+
+
+async def test_a_restart_forgets_nothing_of_what_jobs_came_to_that_were_cut_without_a_receipt(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, session, _ = setting(nursery, 100)
+    host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
+    for _ in range(2):
+        await cut(manager, host, after=9)
+    # 26 micro-units of work, less than half a slice: no receipt was due.
+    assert host.receipts.unpaid(SESSION_ID) == ()
+    purse = host.purses[SESSION_ID]
+    again = make_host(purse=purse, prices={CHAT: RATE}, receipts=host.receipts)
+    again.engine.default = Script(pieces=("x",))
+    manager, _ = make_client(again, nursery)
+    with pytest.raises(JobError) as caught:
+        await _read(manager, session, "x " * 73)
+    assert caught.value.reason == "RECEIPT_OVERDUE"
+    assert again.engine.works == []
+    # What fits beside the debt is served, and once it is countersigned it takes nothing away.
+    for _ in range(3):
+        await _read(manager, session, "x " * 71)
+
+
+async def test_whose_cut_jobs_are_most_loses_the_first_of_them(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipt_desk, "MAX_CUT_JOBS", 2)
+    host, manager, _, _ = setting(nursery, 100)
+    host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
+    host.purses[OTHER_SESSION] = Purse(
+        limit=100, slice_micros=100, price_ceiling=10**7, session_id=OTHER_SESSION, peer_id=OTHER_KEY.peer_id
+    )
+    other, _ = make_client(host, nursery, key=OTHER_KEY)
+    theirs, request = await begin(other)
+    async with theirs.run(request, timeout_s=None, session_id=OTHER_SESSION) as responses:
+        async for response in responses:
+            if response.WhichOneof("event") == "text":
+                break
+    await host.until_idle()
+    stub, first = await cut(manager, host, after=1)
+    _, second = await cut(manager, host, after=1)
+    with pytest.raises(RpcError) as caught:
+        await ask(stub, first, 1)
+    assert caught.value.reason == "UNKNOWN_RECEIPT"
+    assert (await ask(stub, second, 1)).state == JobState.CANCELLED
+    response = await theirs.get_receipt(
+        job_pb2.GetReceiptRequest(job_id=request.quote_id, delivered_pieces=1), timeout_s=10, session_id=OTHER_SESSION
+    )
+    assert response.receipt
+
+
+async def test_what_cut_jobs_may_go_back_to_is_bounded(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipt_desk, "MAX_CUT_MARKS", 8)
+    host, manager, _, _ = setting(nursery, 0, price=0)
+    host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
+    stub, first = await cut(manager, host, after=5)
+    _, second = await cut(manager, host, after=5)
+    with pytest.raises(RpcError):
+        await ask(stub, first, 5)
+    assert (await ask(stub, second, 5)).output_pieces == 5
+
+
+async def read_all(stub: JobServiceClient, request: job_pb2.RunRequest) -> None:
+    async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
+        async for _ in responses:
+            pass
+
+
+async def test_a_session_that_is_overdue_takes_no_job_until_something_is_countersigned(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, _, _ = setting(nursery, 20)
+    host.engine.default = Script(pieces=("x",) * 30)
+    stub, request = await begin(manager)
+    with pytest.raises(RpcError) as caught:
+        await read_all(stub, request)
+    assert caught.value.reason == "RECEIPT_OVERDUE"
+    _, second = await begin(manager)
+    accepted = host.server.stats().accepted
+    with pytest.raises(RpcError) as caught:
+        await read_all(stub, second)
+    assert (caught.value.reason, host.server.stats().accepted) == ("RECEIPT_OVERDUE", accepted)
+    await sign(stub, await ask(stub, request.quote_id, EVERYTHING))
+    async with stub.run(second, timeout_s=None, session_id=SESSION_ID) as responses:
+        assert (await anext(responses)).WhichOneof("event") == "accepted"
