@@ -3,9 +3,9 @@
 Keys and wallets cost nothing, and neither does what their owners sign of each other. So the room is shared by how well
 the key was known here when it was told of: a newcomer pushes out only what is of keys that were known less, or as
 little and came longer ago; of equals, first what the key's owner did not sign himself, as that a binding voids those of
-lower epochs: every host with a binding brings such. Keys that nobody here knew have a quarter of the room. What came from one network (the /24
-of IPv4 or /48 of IPv6 that the connection to the teller leads to, which is no claim) takes an eighth of either room, 16
-places at least: a flood pushes out its own like.
+lower epochs: every host with a binding brings such. Keys that nobody here knew have a quarter of the room. What came
+from one network (the /24 of IPv4 or /48 of IPv6 that the connection to the teller leads to, which is no claim) takes an
+eighth of either room, 16 places at least: a flood pushes out its own like.
 
 No clock decides what goes first, only the order of coming: a clock that steps makes nothing older or younger.
 """
