@@ -80,7 +80,10 @@ def test_the_word_of_others_is_shown_with_its_bound(book: ReputationBook) -> Non
         book.record_review(review(number, B))
     book.record_review(review(3, B))
     assert text_of(book, B)[2:4] == [
-        "others' receipts: 3 reviewers, 12 jobs finished, 0 failed; 2 networks trusted; for 0.0818, against 0, together at most 0.9",
+        (
+            "others' receipts: 3 reviewers, 12 jobs finished, 0 failed; "
+            "2 networks trusted; for 0.0818, against 0, together at most 0.9"
+        ),
         "points = 1000 * (1 + 0.0818) / (10 + 0.0818 + 0), rounded down; 100 without others' word",
     ]
 
