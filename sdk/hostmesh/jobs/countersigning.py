@@ -15,7 +15,7 @@ from hostmesh.jobs.usage import Usage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.client_ledger import JobAudit, Refuse
 from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
-from hostmesh.receipts.receipt import JobState
+from hostmesh.receipts.receipt import JobState, open_sealed
 from hostmesh.receipts.store import PaidJob, ReceiptStore
 from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.v1 import job_pb2
@@ -109,6 +109,7 @@ class Countersigner:
         self._is_refused = False
         self._has_proof = False
         self._is_settled = False
+        self._is_left = False
 
     @property
     def has_proof(self) -> bool:
@@ -210,6 +211,7 @@ class Countersigner:
         Args:
             read_out: reads the job's stream to its end, noting its pieces and receipts here; raises nothing.
         """
+        self._is_left = True
         with trio.CancelScope(shield=True), trio.move_on_after(SETTLE_TIMEOUT_S):
             await self._deliver()
             async with trio.open_nursery() as nursery:
@@ -250,10 +252,21 @@ class Countersigner:
         if self._is_refused or (last is not None and last.envelope == envelope):
             self._is_settled = True
             return
+        if self._is_left and self._is_over_more(envelope):
+            # We asked for all pieces, and could not read all that were under way: no fault of the host.
+            logger.info("job not settled: not all of it was read", extra={"peer_id": self._session.peer_id})
+            return
         try:
             await self.receipt(envelope)
         except HostmeshError as error:
             logger.info("job not settled: %s", error.message, extra={"peer_id": self._session.peer_id})
+
+    def _is_over_more(self, envelope: bytes) -> bool:
+        """Return whether a last receipt is over more pieces than came."""
+        try:
+            return open_sealed(envelope, network=self._audit.network).receipt.output_pieces > self._pieces
+        except ReceiptError:
+            return False  # the audit says what is wrong with it
 
 
 async def send_again(caller: RpcCaller, session: SigningSession, jobs: Iterable[PaidJob]) -> None:

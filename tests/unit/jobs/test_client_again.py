@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,44 @@ def test_two_hosts_that_agree_on_an_id_have_each_its_own_limit_and_slice() -> No
         poor.spending.owe(b"a" * 16, 11, is_answered=True)
     poor.spending.owe(b"a" * 16, 10, is_answered=True)
     assert sessions.track(AtHost(host=hosts[0], spending_limit_micros=100, slice_micros=100)) is rich
+
+
+async def test_a_stream_that_cannot_be_read_out_in_time_is_no_lie_of_the_host(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    class Slow(Liar):
+        """What it sends after the second piece arrives late; the host knows that it sent it."""
+
+        async def run(self, request: Any, context: Any, send: Any) -> None:
+            numbers = count()
+            arrives, late = trio.open_memory_channel[Any](100)
+
+            async def bring() -> None:
+                async for number, response in late:
+                    if number > 2:
+                        await trio.sleep(3)
+                    await send(response)
+
+            async def tell(response: Any) -> None:
+                arrives.send_nowait((next(numbers), response))
+
+            async with trio.open_nursery() as pipe:
+                pipe.start_soon(bring)
+                try:
+                    await self.honest.run(request, context, tell)
+                finally:
+                    arrives.close()
+
+    host = dear_host(100)
+    host.engine.default = Script(pieces=("x",) * 8, hang_after=8)
+    book, receipts = Book(), ReceiptStore(None)
+    manager = manager_of(host, nursery, Slow(host.server), receipts, book)
+    session = session_of(100)
+    async with manager.run(session, prompt="Hi there") as job:
+        await anext(job)
+        await trio.sleep(0.1)
+    (unpaid,) = host.receipts.unpaid(SESSION_ID)
+    assert unpaid.issued_micros > 5, "the host's last receipt is over pieces that did not come"
+    assert receipts.refused() == ()
+    assert session.charged == []
+    assert book.verdicts == []
