@@ -141,6 +141,7 @@ class JobAudit:
             signed = open_receipt(
                 envelope, self._terms, previous=None if previous is None else previous.receipt, now=now
             )
+            self._check_new(signed.receipt)
             self._check_delivered(signed.receipt)
             self._check_tokens(signed.receipt)
             self._spending.owe(self._terms.job_id, signed.receipt.cost_micros, is_answered=self._chain.pieces > 0)
@@ -165,6 +166,16 @@ class JobAudit:
         self._answer += piece
         self._ends.append(len(self._answer))
         self._tokens.append(completion_tokens)
+
+    def _check_new(self, receipt: Receipt) -> None:
+        """Check that a receipt is over something: each costs a look at the whole answer."""
+        last = self._last
+        if (
+            last is not None
+            and receipt.state == JobState.RUNNING
+            and receipt.output_pieces == last.receipt.output_pieces
+        ):
+            raise fault(ReceiptFault.WRONG_PIECES, "nothing came since the receipt before, and another one follows")
 
     def _check_delivered(self, receipt: Receipt) -> None:
         chain = self._chain
