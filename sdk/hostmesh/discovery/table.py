@@ -222,12 +222,14 @@ class HostTable:
     def revoke(self, entry: RevokedEpoch) -> RevokedEpoch | None:
         """Note that bindings of a key by a wallet are void; a host that is known by one of them goes at once.
 
+        Also where there is no room to remember it: then the host may come back with a record that others hand over.
+
         Returns:
             What is known now; None = nothing changed, or there is no room for it.
         """
         known = self.revocations.put(entry)
         row = self._rows.get(entry.peer_id)
-        if known is not None and row is not None and row.is_of(entry.operator, below=known.least_epoch):
+        if row is not None and row.is_of(entry.operator, below=entry.least_epoch):
             self._drop(row)
         return known
 

@@ -30,8 +30,9 @@ from hostmesh.discovery.equivocation import make_proof
 from hostmesh.discovery.events import HostRevoked, RecordDecided, RecordDecision
 from hostmesh.discovery.records import ProofTaken, RecordBook
 from hostmesh.discovery.revocation_store import RevocationStore
-from hostmesh.discovery.revocations import LIFE_S
+from hostmesh.discovery.revocations import LIFE_S, RevocationBook, RevokedEpoch
 from hostmesh.discovery.revoking import RevocationTaken
+from hostmesh.discovery.room import Familiarity
 from hostmesh.discovery.service import MAX_TOLD_WITH_PAGE, MAX_TOLD_WITH_RECORD, DiscoveryServer
 from hostmesh.discovery.store import BanStore
 from hostmesh.discovery.table import Merge
@@ -72,6 +73,24 @@ def test_a_revoked_host_goes_at_once_and_comes_back_by_a_higher_epoch() -> None:
     # Its numbers may begin anew: what it had signed before is another book.
     assert records.accept(record(sequence=1, epoch=2))[1] is Merge.ADDED
     assert [host.info.binding_epoch for host in records.live()] == [2]
+
+
+def test_a_revoked_host_goes_also_where_there_is_no_room_to_remember_it() -> None:
+    records = book()
+    records.accept(record(sequence=9))
+    full = records._table.revocations = RevocationBook(1)
+    used = RevokedEpoch(
+        operator=b"o" * 20,
+        peer_id=GOSSIP,
+        least_epoch=1,
+        told_at_unix_s=EPOCH,
+        expires_at_unix_s=EPOCH + LIFE_S,
+        familiarity=Familiarity.USED,
+        signed=b"signed",
+    )
+    full.put(used)
+    assert records.accept_revocation(make_revocation(least_epoch=2), introducer=GOSSIP) is RevocationTaken.REFUSED
+    assert (list(full), records.live()) == ([used], [])
 
 
 def test_a_higher_epoch_wins_whatever_the_sequence() -> None:
