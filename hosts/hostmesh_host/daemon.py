@@ -123,7 +123,12 @@ class HostDaemon:
         seen = None if self._host.allow_list is None else stamp(self._host.allow_list)
         admission = admission_policy(self._host)
         async with sdk.get_host_manager().serve(
-            description, engine, limits=self._limits(), admission=admission, deposits=plan.deposits
+            description,
+            engine,
+            limits=self._limits(),
+            admission=admission,
+            deposits=plan.deposits,
+            max_slice_tokens=self._host.max_slice_tokens,
         ) as serving:
             self._serving, self._description = serving, description
             with open_control_socket(plan.host_dir) as listener:

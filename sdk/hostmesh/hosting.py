@@ -31,6 +31,7 @@ from hostmesh.sessions.challenge import network_key_of
 from hostmesh.sessions.client_standing_book import ClientStandingBook
 from hostmesh.sessions.deposits import DepositVerifier
 from hostmesh.sessions.server import SessionServer
+from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.sessions.signatures import ContractVerifier
 from hostmesh.sessions.store import SessionStore
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
@@ -280,6 +281,7 @@ class HostManager:
         admission: AdmissionPolicy | None = None,
         deposits: DepositVerifier | None = None,
         contracts: ContractVerifier | None = None,
+        max_slice_tokens: int | None = None,
     ) -> AsyncIterator[Serving]:
         """Serve jobs on this engine and be findable, for the life of the block.
 
@@ -291,6 +293,8 @@ class HostManager:
             admission: who may open sessions, and how often; None = everybody.
             deposits: checks deposits, which are then demanded; None = none are.
             contracts: asks contract wallets (EIP-1271) about delegations that they signed; None = these are refused.
+            max_slice_tokens: most that is done in a session without a countersignature, in tokens at the price of its
+                model, which is what a client can make this host lose; None = 65,536, or the longest context if more.
 
         Yields:
             The host at work. Leaving the block withdraws the record (a signed tombstone goes to connected peers), ends
@@ -307,7 +311,7 @@ class HostManager:
         limits = limits or JobLimits(
             max_concurrent_jobs=description.max_concurrent_jobs, max_queued_jobs=description.max_queued_jobs
         )
-        jobs, sessions = self._servers(stack, engine, limits, admission, deposits, contracts)
+        jobs, sessions = self._servers(stack, engine, limits, admission, deposits, contracts, max_slice_tokens)
         serving, started_s = Serving(stack, engine, jobs, sessions), self._system.monotonic_s()
         scopes = trio.CancelScope(), trio.CancelScope()
         stack.serve(sessions)
@@ -354,10 +358,14 @@ class HostManager:
         admission: AdmissionPolicy | None,
         deposits: DepositVerifier | None,
         contracts: ContractVerifier | None,
+        max_slice_tokens: int | None,
     ) -> tuple[JobServer, SessionServer]:
         def network_of(peer_id: PeerId) -> str | None:
             return None if (ip := stack.node.remote_ip(peer_id)) is None else network_key_of(ip)
 
+        if max_slice_tokens is None:
+            longest = max((model.context_tokens for model in engine.models()), default=0)
+            max_slice_tokens = max(SessionServerLimits().max_slice_tokens, longest)
         # Each needs the other: a session the price of a model, a job its session.
         sessions = SessionServer(
             key=stack.key,
@@ -365,6 +373,7 @@ class HostManager:
             network=self._network,
             price_of=lambda model_id, peer_id: jobs.price_of(model_id, peer_id),
             system=self._system,
+            limits=SessionServerLimits(max_slice_tokens=max_slice_tokens),
             network_of=network_of,
             store=self._session_store(stack.key.peer_id),
             admission=admission,

@@ -296,7 +296,7 @@ class SessionServer(SessionServiceBase):
         price = self._price_of(terms.model_id, peer_id)
         check_price(terms, price)
         assert price is not None  # check_price saw to it
-        check_slice(terms, price, max_slice_micros=self._limits.max_slice_micros)
+        check_slice(terms, price, max_slice_micros=self._limits.max_slice_micros(price))
         held = check_delegation(
             terms, delegation, host_peer_id=self._peer_id_bytes, network=self._network, now=self._system.unix_s()
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hostmesh.errors import ConfigError
-from hostmesh.sessions.authorization import MAX_LIFETIME_S
+from hostmesh.sessions.authorization import MAX_LIFETIME_S, ModelPrice
 from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.contract_limits import ContractLimits
 from hostmesh.sessions.delegation_table import DelegationLimits
@@ -25,11 +25,24 @@ class SessionServerLimits:
     """Signature checks of all peers without a session together."""
     tracked_peers: int = 4096
     max_lifetime_s: int = MAX_LIFETIME_S
-    max_slice_micros: int = 1_000_000
-    """Most that this host works for in a session without a countersignature: what a client can make it lose."""
+    max_slice_tokens: int = 65_536
+    """Most that this host works for in a session without a countersignature, in tokens at its own price: what a client
+    can make it lose."""
+    max_free_slice_micros: int = 1_000_000
+    """The same of a model that is free, in case that it has a price later."""
     delegations: DelegationLimits = field(default_factory=DelegationLimits)
     contracts: ContractLimits = field(default_factory=ContractLimits)
 
     def __post_init__(self) -> None:
-        if min(self.tracked_peers, self.max_lifetime_s, self.max_slice_micros) < 1:
+        if min(self.tracked_peers, self.max_lifetime_s, self.max_slice_tokens) < 1:
             raise ConfigError("session server limits are 1 or more", name="session_limits")
+
+    def max_slice_micros(self, price: ModelPrice) -> int:
+        """Return the largest slice that this host takes for a model.
+
+        >>> SessionServerLimits().max_slice_micros(ModelPrice(micros_per_mtok=150_000, currency="USD"))
+        9831
+        """
+        if price.micros_per_mtok == 0:
+            return self.max_free_slice_micros
+        return -(-self.max_slice_tokens * price.micros_per_mtok // 1_000_000)

@@ -144,11 +144,13 @@ def test_the_environment_says_the_same(file: Path) -> None:
         "HOSTMESH_HOST_MIN_CLIENT_REPUTATION": "5",
         "HOSTMESH_HOST_DEPOSIT_VERIFIER": "shop.desk:Desk",
         "HOSTMESH_HOST_MAX_WORK_BITS": "0",
+        "HOSTMESH_HOST_MAX_SLICE_TOKENS": "4096",
     }
     settings = load_host_settings({}, config_dir=file.parent, stored={}, env=env).settings
     assert settings.only_allowed
     assert (settings.allow_list, settings.min_client_reputation) == (file, 5)
     assert (settings.deposit_verifier, settings.max_work_bits) == ("shop.desk:Desk", 0)
+    assert settings.max_slice_tokens == 4096
 
 
 # --- the plug-in ---

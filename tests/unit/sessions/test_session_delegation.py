@@ -454,7 +454,7 @@ def test_limits_are_above_nothing() -> None:
     with pytest.raises(ConfigError):
         DelegationLimits(total=0)
     with pytest.raises(ConfigError):
-        SessionServerLimits(max_slice_micros=0)
+        SessionServerLimits(max_slice_tokens=0)
 
 
 def test_the_worlds_host_is_capped(world: World) -> None:

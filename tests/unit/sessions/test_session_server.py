@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, StatusCode]] = {
     "slice above the limit": ({"slice_micros": 10_001}, "SLICE_OVER_LIMIT", StatusCode.FAILED_PRECONDITION),
     "no slice": ({"slice_micros": 0}, "SLICE_MISSING", StatusCode.FAILED_PRECONDITION),
     "slice above the host's": (
-        {"slice_micros": 1_000_001, "spending_limit_micros": 2_000_000}, "SLICE_TOO_LARGE",
+        {"slice_micros": 9_832, "spending_limit_micros": 2_000_000}, "SLICE_TOO_LARGE",
         StatusCode.FAILED_PRECONDITION,
     ),
     "delegation": ({"delegation_digest": bytes([1]) * 32}, "DELEGATION_MISSING", StatusCode.UNAUTHENTICATED),
@@ -153,7 +153,7 @@ FLIPPED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("changes", FLIPPED.values(), ids=FLIPPED.keys())
 async def test_terms_that_were_changed_after_signing_are_refused(changes: dict[str, Any], world: World) -> None:
-    world.prices["all-minilm-l6-v2"] = ModelPrice(micros_per_mtok=1, currency="USD")
+    world.prices["all-minilm-l6-v2"] = ModelPrice(micros_per_mtok=100_000, currency="USD")
     world.prices["free"] = ModelPrice(micros_per_mtok=0, currency="EUR")
     terms = world.terms(await world.nonce())
     signature = world.wallet.sign(terms, NETWORK)
