@@ -7,6 +7,10 @@ bytes that were signed. Bodies are compared, not envelopes: nobody but the holde
 It convicts the key under its bindings up to the epoch that the two records name. Two wallets are no excuse: a key
 numbers its records, not those of each wallet. Two epochs of one wallet are: the operator bound the key anew because
 what it had signed before was lost, or was somebody else's.
+
+No wallet's word is in a proof, so that who holds a copy of the key may name any epoch. But no binding is of an epoch
+above the time when it was issued: a proof that names a later one than there can be is for no use, and the operator's
+next binding, of the time in seconds, is above every proof of before.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.v1 import discovery_pb2 as pb
 from hostmesh.wire.bounds import parse
 
+SKEW_TOLERANCE_S = 30
 MAX_PROOF_BYTES = 21_520
 """Two envelopes of the longest."""
 
@@ -34,6 +39,10 @@ class EquivocationProof:
     second: bytes
     epoch: int
     """The key is convicted under its bindings up to this one: that of both records; of two wallets' the higher."""
+
+    def can_be(self, now: float) -> bool:
+        """Tell whether there can be a binding of the epoch that it names, at ``now`` in unix seconds."""
+        return self.epoch <= now + SKEW_TOLERANCE_S
 
     def to_wire(self) -> pb.EquivocationProof:
         """Return the message to hand on."""

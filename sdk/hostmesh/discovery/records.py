@@ -198,15 +198,18 @@ class RecordBook:
             self._counts["proof:invalid"] += 1
             self.forgeries.note(error, introducer, proof.first_envelope, proof.second_envelope)
             raise
+        now = self._system.unix_s()
         is_known = self._table.bans.covers(read.peer_id, read.epoch)
-        ban = self._table.ban(
-            read.peer_id,
-            epoch=read.epoch,
-            now=self._system.unix_s(),
-            introducer=introducer,
-            subnet=self._subnet_of(introducer),
-            proof=read.to_bytes(),
-        )
+        ban = None
+        if read.can_be(now):
+            ban = self._table.ban(
+                read.peer_id,
+                epoch=read.epoch,
+                now=now,
+                introducer=introducer,
+                subnet=self._subnet_of(introducer),
+                proof=read.to_bytes(),
+            )
         if ban is not None:
             self._save(ban)
             self._news.put(ban)

@@ -55,7 +55,8 @@ def sign_binding(
         now: unix seconds.
         lifetime_s: 1 s to 7 days.
         revocation_epoch: of several bindings of one key by one wallet, those with the highest epoch known hold; see
-            :func:`hostmesh.identity.revocation.sign_revocation`.
+            :func:`hostmesh.identity.revocation.sign_revocation`. At most ``now``: so each epoch that there is can be
+            outdone, by a revocation as by a new binding.
 
     Raises:
         UsageError: a lifetime or epoch out of range.
@@ -63,6 +64,11 @@ def sign_binding(
     if not 1 <= lifetime_s <= MAX_LIFETIME_S:
         raise UsageError("a binding lives between 1 s and 7 days")
     issued = int(now)
+    if revocation_epoch > issued:
+        raise UsageError(
+            "an epoch is not above the time in seconds",
+            remedy="count epochs up by one, or give the time in seconds: date +%s",
+        )
     struct = PeerBinding(
         operator=wallet.address_bytes,
         peer_id=peer_id_to_bytes(peer_id),
@@ -96,8 +102,8 @@ def verify_binding(
         The operator's address, 20 bytes.
 
     Raises:
-        RecordInvalidError: of another peer, issued in the future, living over 7 days, or a field out of bounds;
-            ``field`` names it.
+        RecordInvalidError: of another peer, issued in the future, living over 7 days, of an epoch above the time when
+            it was issued, or a field out of bounds; ``field`` names it.
         BindingRevokedError: its epoch is below ``least_epoch``.
         RecordExpiredError: expired more than 30 s ago.
         BadSignatureError: not signed by the operator it names, or for another network.
@@ -115,6 +121,8 @@ def verify_binding(
         )
     if not 1 <= struct.expires_at_unix_s - struct.issued_at_unix_s <= MAX_LIFETIME_S:
         raise RecordInvalidError("a binding lives between 1 s and 7 days", field="binding.expires_at_unix_s")
+    if struct.revocation_epoch > struct.issued_at_unix_s:
+        raise RecordInvalidError("the binding's epoch is above its time", field="binding.revocation_epoch")
     if struct.expires_at_unix_s + SKEW_TOLERANCE_S < now:
         raise RecordExpiredError(
             "the binding has expired",

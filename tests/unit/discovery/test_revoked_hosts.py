@@ -264,6 +264,21 @@ def test_a_key_that_nobody_knew_gains_no_ever_higher_bans() -> None:
     assert records.accept_proof(proof_of(epoch=5), introducer=GOSSIP) is ProofTaken.BANNED
 
 
+def test_no_proof_bans_epochs_that_no_binding_can_have_yet() -> None:
+    """Who holds a copy of the key names what he likes; the operator's next binding, of the time, is above it."""
+    records = book()
+    for epoch in (EPOCH + 31, 2**64 - 1):
+        assert records.accept_proof(proof_of(epoch=epoch), introducer=GOSSIP) is ProofTaken.REFUSED
+    assert records.accept(record())[1] is Merge.ADDED
+    assert records.accept_proof(proof_of(epoch=EPOCH), introducer=GOSSIP) is ProofTaken.BANNED
+    assert records.live() == []
+    later = book(now=EPOCH + 60)
+    for _ in range(2):
+        later.accept_proof(proof_of(epoch=EPOCH), introducer=GOSSIP)
+    assert later.accept(record(sequence=8))[1] is Merge.BANNED
+    assert later.accept(record(sequence=8, epoch=EPOCH + 60, issued=EPOCH + 60))[1] is Merge.ADDED
+
+
 # --- telling ---
 
 

@@ -84,12 +84,24 @@ RULES: dict[str, tuple[pb.PeerBinding, float, int, type[HostmeshError], str]] = 
     ),
     "no life": (resigned(expires_at_unix_s=NOW), NOW, 0, RecordInvalidError, "binding.expires_at_unix_s"),
     "backwards": (resigned(expires_at_unix_s=NOW - 1), NOW, 0, RecordInvalidError, "binding.expires_at_unix_s"),
+    "epoch above its time": (
+        resigned(revocation_epoch=NOW + 1), NOW, 0, RecordInvalidError, "binding.revocation_epoch",
+    ),
     "expired": (bind(), NOW + 3600 + SKEW_TOLERANCE_S + 0.1, 0, RecordExpiredError, "binding.expires_at_unix_s"),
     "revoked": (bind(), NOW, 3, BindingRevokedError, "binding.revocation_epoch"),
     "other operator": (
         resigned(operator=OTHER_WALLET.address_bytes), NOW, 0, BadSignatureError, "",
     ),
 }  # fmt: skip
+
+
+def test_the_highest_epoch_is_the_time_and_the_next_one_is_always_above_it() -> None:
+    highest = bind(revocation_epoch=NOW)
+    assert verify(highest) == WALLET.address_bytes
+    with pytest.raises(UsageError, match="not above the time"):
+        bind(revocation_epoch=NOW + 1)
+    later = bind(now=NOW + 1, revocation_epoch=NOW + 1)
+    assert verify(later, now=NOW + 1, least_epoch=NOW + 1) == WALLET.address_bytes
 
 
 @pytest.mark.parametrize(("binding", "now", "epoch", "error", "field"), RULES.values(), ids=RULES.keys())
