@@ -56,6 +56,7 @@ class DataFiles:
         self._stores = stores
         self._ephemeral_key = ephemeral_key
         self._system = system
+        self._hosted: dict[PeerId, SessionStore] = {}
 
     @cached_property
     def reputation(self) -> ReputationBook:
@@ -105,9 +106,11 @@ class DataFiles:
 
     def hosted_sessions(self, peer_id: PeerId) -> SessionStore:
         """Return the sessions of others on this host; of a key that does not last, in memory."""
-        path = None if self._ephemeral_key else self._dir / "hosted_sessions.sqlite3"
-        store = SessionStore(path, host=peer_id_to_bytes(peer_id), network=self._settings.network)
-        return self._closed_later(store)
+        if peer_id not in self._hosted:
+            path = None if self._ephemeral_key else self._dir / "hosted_sessions.sqlite3"
+            store = SessionStore(path, host=peer_id_to_bytes(peer_id), network=self._settings.network)
+            self._hosted[peer_id] = self._closed_later(store)
+        return self._hosted[peer_id]
 
     @cached_property
     def cache(self) -> tuple[PeerCache, PeerCacheStore]:
