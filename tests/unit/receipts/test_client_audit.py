@@ -315,20 +315,13 @@ def test_never_more_than_the_limit_in_all_jobs() -> None:
     assert refusal.reason == "OVER_LIMIT"
 
 
-def test_a_receipt_over_nothing_new_is_refused_unless_it_is_the_last() -> None:
+def test_of_receipts_over_the_same_pieces_four_are_taken_and_the_last_one() -> None:
     class Counting(Words):
         counted = 0
 
         def count_text(self, text: str) -> int:
             self.counted += 1
             return super().count_text(text)
-
-    def receipts(state: JobState) -> tuple[Receipt, Receipt]:
-        writer = ReceiptWriter(TERMS, chain_of(TERMS))
-        for text, tokens in PIECES:
-            writer.chain.add_text(text, tokens)
-        first = writer.write(JobState.RUNNING, prompt_tokens=5, time_to_first_token_ms=9, now=NOW)
-        return first, writer.write(state, prompt_tokens=5, time_to_first_token_ms=9, now=NOW)
 
     for state, verdict in (
         (JobState.RUNNING, Refuse),
@@ -337,16 +330,33 @@ def test_a_receipt_over_nothing_new_is_refused_unless_it_is_the_last() -> None:
     ):
         counter = Counting()
         audit = audit_of(counter=counter)
-        first, second = receipts(state)
-        assert isinstance(audit.receipt(seal(first), now=NOW), Countersign)
-        said = audit.receipt(seal(second), now=NOW)
+        writer = ReceiptWriter(TERMS, chain_of(TERMS))
+        for text, tokens in PIECES:
+            writer.chain.add_text(text, tokens)
+        for each in [JobState.RUNNING] * 4 + [state]:
+            receipt = writer.write(each, prompt_tokens=5, time_to_first_token_ms=9, now=NOW)
+            said = audit.receipt(seal(receipt), now=NOW)
+            if receipt.sequence <= 4:
+                assert isinstance(said, Countersign)
         assert isinstance(said, verdict)
         if isinstance(said, Refuse):
             assert said.reason == "WRONG_PIECES"
             counted = counter.counted
             for _ in range(5):
-                audit.receipt(seal(second), now=NOW)
+                audit.receipt(seal(receipt), now=NOW)
             assert counter.counted == counted
+
+
+def test_pieces_between_receipts_begin_the_count_anew() -> None:
+    audit = audit_of(())
+    writer = ReceiptWriter(TERMS, chain_of(TERMS))
+    for index, (text, tokens) in enumerate((("", 0), *PIECES)):
+        if text:
+            writer.chain.add_text(text, tokens)
+            audit.text(index - 1, text, tokens)
+        for _ in range(4):
+            receipt = writer.write(JobState.RUNNING, prompt_tokens=5, time_to_first_token_ms=9, now=NOW)
+            assert isinstance(audit.receipt(seal(receipt), now=NOW), Countersign)
 
 
 def test_a_failed_job_is_countersigned_for_what_was_said_before() -> None:
