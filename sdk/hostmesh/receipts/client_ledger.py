@@ -30,7 +30,7 @@ MAX_TRANSCRIPT_BYTES = 16 * 1024 * 1024
 """Most bytes of an answer: 256 vectors of 16,384 numbers, and far more text than a context holds."""
 MAX_PIECES = 1_048_576
 MAX_RECEIPTS_OVER_SAME = 4
-"""Most receipts over the same pieces, a job's last one not counted: a host may write one with each step and each wait."""
+"""Most receipts over the same pieces, a last one not counted: a host may write one with each step and each wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
