@@ -294,7 +294,7 @@ class JobBill:
         before = self._writer.last
         receipt = self._writer.write(
             state,
-            prompt_tokens=self._prompt_tokens,
+            prompt_tokens=self.prompt_tokens,
             time_to_first_token_ms=self._first_piece_ms,
             now=self.account.unix_s(),
         )

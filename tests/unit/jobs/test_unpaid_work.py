@@ -109,6 +109,22 @@ async def test_a_job_without_room_takes_no_slot_and_starts_when_there_is_room(
     assert host.server.stats().outcomes == {JobOutcome.SUCCEEDED: 2, JobOutcome.CANCELLED: 1}
 
 
+async def test_a_job_that_never_started_claims_nothing_of_its_prompt(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, session, _ = setting(nursery, 100, limits=JobLimits(max_concurrent_jobs=1))
+    host.engine.default = Script(pieces=("x",), delay_s=5.0)
+    async with trio.open_nursery() as jobs:
+        jobs.start_soon(_read, manager, session, PROMPT)
+        await host.until_accepted(1)
+        stub, request = await begin(manager)
+        async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
+            await anext(responses)
+        await host.until(lambda stats: stats.queued_jobs == 0)
+        receipt = await ask(stub, request.quote_id, EVERYTHING)
+        assert (receipt.prompt_tokens, receipt.cost_micros) == (0, 0)
+
+
 async def test_a_restart_forgets_nothing_of_what_jobs_came_to_that_were_cut_without_a_receipt(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
