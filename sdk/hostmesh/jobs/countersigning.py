@@ -109,6 +109,7 @@ class Countersigner:
         self._is_refused = False
         self._has_proof = False
         self._is_settled = False
+        self._until_s: float | None = None
         self._is_left = False
 
     @property
@@ -206,13 +207,14 @@ class Countersigner:
     async def leave(self, read_out: Callable[[], Awaitable[None]]) -> None:
         """Leave a job that runs: the host stops it, and what it had sent by then is paid for. Never raises.
 
-        So nothing is under way that neither side can settle. Takes 2 s at most, also when cancelled.
+        So nothing is under way that neither side can settle. Takes 2 s at most, also when cancelled, and what it takes
+        :meth:`settle` has no more.
 
         Args:
             read_out: reads the job's stream to its end, noting its pieces and receipts here; raises nothing.
         """
         self._is_left = True
-        with trio.CancelScope(shield=True), trio.move_on_after(SETTLE_TIMEOUT_S):
+        with trio.CancelScope(shield=True), trio.move_on_at(self._settles_until()):
             await self._deliver()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read_out)
@@ -228,13 +230,19 @@ class Countersigner:
         So the host is paid for what arrived, and the session's slice is free again. Takes 2 s at most, also when
         cancelled.
         """
-        with trio.CancelScope(shield=True), trio.move_on_after(SETTLE_TIMEOUT_S):
+        with trio.CancelScope(shield=True), trio.move_on_at(self._settles_until()):
             await self._deliver()
             if self._is_refused or self._is_settled:
                 return
             envelope = await self._ask(self._pieces)
             if envelope is not None:
                 await self._take_last(envelope)
+
+    def _settles_until(self) -> float:
+        """Return until when this job may be settled: leaving it and what follows share one limit."""
+        if self._until_s is None:
+            self._until_s = trio.current_time() + SETTLE_TIMEOUT_S
+        return self._until_s
 
     async def _ask(self, delivered_pieces: int) -> bytes | None:
         request = job_pb2.GetReceiptRequest(job_id=self._audit.job_id, delivered_pieces=delivered_pieces)

@@ -1,0 +1,37 @@
+"""How long a client stays with a host that answers nothing any more."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from tests.unit.jobs.kit import FakeSession, Liar, Script, make_client, make_host
+
+from hostmesh.jobs.countersigning import SETTLE_TIMEOUT_S
+from hostmesh.rpc.context import CallContext
+from hostmesh.v1 import job_pb2
+
+
+class Silent(Liar):
+    """Runs jobs, and answers no question about them."""
+
+    async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_leaving_a_job_at_a_silent_host_takes_one_limit_and_not_two(
+    is_cancelled: bool, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host = make_host()
+    host.engine.default = Script(hang_after=1)
+    manager, _ = make_client(host, nursery, handler=Silent(host.server))
+    with trio.CancelScope() as scope:
+        async with manager.run(FakeSession(), prompt="Hi") as job:
+            await anext(job)
+            left_s = trio.current_time()
+            if is_cancelled:
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+    assert trio.current_time() - left_s == pytest.approx(SETTLE_TIMEOUT_S, abs=0.1)
