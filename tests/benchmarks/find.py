@@ -179,11 +179,15 @@ async def measure(
 
 
 async def _gather(sdk: SDK, hosts: int) -> None:
-    """Find all hosts, however long what they published takes to be everywhere; then the next finds are warm."""
+    """Find all hosts, however long what they published takes to be everywhere; then the next finds are warm.
+
+    Paced like the finds that are measured: the first host found would be asked too often while the last is awaited.
+    """
     discovery = sdk.get_discovery_manager()
     with trio.fail_after(_GATHER_S):
         while len(await discovery.find_all_hosts(CRITERIA)) < hosts:
-            pass
+            await trio.sleep(PAUSE_S)
+    await trio.sleep(PAUSE_S)
     await discovery.find_host(CRITERIA)
 
 
