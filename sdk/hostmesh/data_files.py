@@ -26,7 +26,7 @@ from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.peer_score_book import PeerScoreBook
 from hostmesh.reputation.standing_book import StandingBook
 from hostmesh.rpc.key_store import KeyStore
-from hostmesh.sessions.client_standing_book import ClientStandingBook
+from hostmesh.sessions.admission.client_standing_book import ClientStandingBook
 from hostmesh.sessions.client_store import ClientStore
 from hostmesh.sessions.store import SessionStore
 from hostmesh.settings import LoadedSettings

@@ -25,11 +25,11 @@ from hostmesh.jobs.stats import JobStats
 from hostmesh.net.peer_id import PeerId
 from hostmesh.node_stack import NodeStack
 from hostmesh.receipts.store import ReceiptStore
-from hostmesh.sessions.admission import AdmissionPolicy
+from hostmesh.sessions.admission.challenge_table import network_key_of
+from hostmesh.sessions.admission.client_standing_book import ClientStandingBook
+from hostmesh.sessions.admission.deposits import DepositVerifier
+from hostmesh.sessions.admission.policy import AdmissionPolicy
 from hostmesh.sessions.authorization import ModelPrice
-from hostmesh.sessions.challenge import network_key_of
-from hostmesh.sessions.client_standing_book import ClientStandingBook
-from hostmesh.sessions.deposits import DepositVerifier
 from hostmesh.sessions.server import SessionServer
 from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.sessions.signatures import ContractVerifier

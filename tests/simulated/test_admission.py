@@ -26,13 +26,13 @@ from hostmesh.reputation.standing import FIRST_PAUSE_S
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import RpcServer
 from hostmesh.sessions import opening
-from hostmesh.sessions.admission import AdmissionPolicy
+from hostmesh.sessions.admission.challenge_table import network_key_of
+from hostmesh.sessions.admission.policy import AdmissionPolicy
+from hostmesh.sessions.admission.work import WorkLimit
 from hostmesh.sessions.authorization import ModelPrice, message_from_terms
-from hostmesh.sessions.challenge import network_key_of
 from hostmesh.sessions.client import SessionManager
 from hostmesh.sessions.client_terms import ChosenHost
 from hostmesh.sessions.server import SessionServer
-from hostmesh.sessions.work import WorkLimit
 from hostmesh.testing import SimNetwork, make_peer_key, make_wallet
 from hostmesh.v1 import job_pb2
 from hostmesh.v1 import session_pb2 as pb

@@ -22,8 +22,8 @@ from hostmesh.net.node import Node
 from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.server import CallContext, RpcServer
+from hostmesh.sessions.admission.challenge_table import ChallengeLimits
 from hostmesh.sessions.authorization import ModelPrice, message_from_terms
-from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.client import SessionManager
 from hostmesh.sessions.client_terms import ChosenHost
 from hostmesh.sessions.server import SessionServer

@@ -12,10 +12,10 @@ from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
-from hostmesh.sessions.admission import AdmissionPolicy
+from hostmesh.sessions.admission.policy import AdmissionPolicy
+from hostmesh.sessions.admission.work import find_work
 from hostmesh.sessions.authorization import message_from_terms
 from hostmesh.sessions.server import SessionServer
-from hostmesh.sessions.work import find_work
 from hostmesh.v1 import session_pb2 as pb
 
 World = Any

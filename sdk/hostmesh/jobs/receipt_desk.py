@@ -39,7 +39,7 @@ END_WAIT_S = 2.0
 
 
 class ClientStandings(Protocol):
-    """Remembers how clients pay: ``hostmesh.sessions.client_standing_book.ClientStandingBook``."""
+    """Remembers how clients pay: ``hostmesh.sessions.admission.client_standing_book.ClientStandingBook``."""
 
     def paid(self, wallet: bytes, *, cost_micros: int) -> None:
         """Note a job whose last receipt the client countersigned."""

@@ -30,6 +30,7 @@ from hostmesh.identity.typed_data import typed_digest
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
+from hostmesh.sessions.admission.work import WorkLimit
 from hostmesh.sessions.budget import Budget
 from hostmesh.sessions.client_book import ClientBook
 from hostmesh.sessions.client_errors import GONE, over, session_error
@@ -40,7 +41,6 @@ from hostmesh.sessions.client_terms import ChoiceLike, SessionWish, draft_terms,
 from hostmesh.sessions.opening import BindingBook, Entry, SessionOpener
 from hostmesh.sessions.reasons import Reason
 from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Session
-from hostmesh.sessions.work import WorkLimit
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
 

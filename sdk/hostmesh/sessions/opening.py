@@ -20,14 +20,14 @@ from hostmesh.errors import (
 from hostmesh.identity.binding import verify_binding
 from hostmesh.net.peer_id import PeerId
 from hostmesh.rpc.shapes import RpcCaller
+from hostmesh.sessions.admission.deposits import MAX_PROOF_BYTES
+from hostmesh.sessions.admission.work import WorkLimit
+from hostmesh.sessions.admission.work_search import do_work
 from hostmesh.sessions.authorization import message_from_terms
 from hostmesh.sessions.client_record import ClientRecord
 from hostmesh.sessions.client_terms import ChoiceLike
-from hostmesh.sessions.deposits import MAX_PROOF_BYTES
 from hostmesh.sessions.grant import open_grant
 from hostmesh.sessions.reasons import GrantFault, Reason
-from hostmesh.sessions.work import WorkLimit
-from hostmesh.sessions.work_search import do_work
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2 as pb
 from hostmesh.v1.session_hostmesh import SessionServiceClient

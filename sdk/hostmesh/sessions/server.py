@@ -18,7 +18,10 @@ from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.active import ActiveSession
-from hostmesh.sessions.admission import AdmissionPolicy, work_required
+from hostmesh.sessions.admission.deposits import DepositVerifier
+from hostmesh.sessions.admission.gate import Gate, Passage
+from hostmesh.sessions.admission.policy import AdmissionPolicy, work_required
+from hostmesh.sessions.admission.rate import RateLimiter
 from hostmesh.sessions.authorization import (
     ModelPrice,
     check_parties,
@@ -30,10 +33,7 @@ from hostmesh.sessions.authorization import (
 from hostmesh.sessions.book import SessionBook
 from hostmesh.sessions.calls import SessionCall
 from hostmesh.sessions.delegation import HeldDelegation, check_delegation
-from hostmesh.sessions.deposits import DepositVerifier
-from hostmesh.sessions.gate import Gate, Passage
 from hostmesh.sessions.grant import SESSION_ID_BYTES, seal_grant
-from hostmesh.sessions.rate import RateLimiter
 from hostmesh.sessions.reasons import Reason, RefusedError
 from hostmesh.sessions.refusals import Refusals
 from hostmesh.sessions.revocations import RevocationIntake
@@ -76,7 +76,7 @@ class SessionServer(SessionServiceBase):
         price_of: see :data:`PriceSource`.
         system: clocks and random bytes.
         limits: bounds.
-        network_of: the network a peer's connection counts under (:func:`hostmesh.sessions.challenge.network_key_of`);
+        network_of: the network a peer's connection counts under (:func:`hostmesh.sessions.admission.challenge_table.network_key_of`);
             None where it is not known.
         store: keeps the sessions, for this host and network; None = in memory. The caller closes it.
         contracts: asks contract wallets (EIP-1271) about delegations that they signed; None = these are refused.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hostmesh.errors import ConfigError
+from hostmesh.sessions.admission.challenge_table import ChallengeLimits
+from hostmesh.sessions.admission.rate import Rate
 from hostmesh.sessions.authorization import MAX_LIFETIME_S, ModelPrice
-from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.contract_limits import ContractLimits
 from hostmesh.sessions.delegation_table import DelegationLimits
-from hostmesh.sessions.rate import Rate
 from hostmesh.sessions.table import SessionLimits
 
 

@@ -146,7 +146,7 @@ class SessionTable:
             peer_id: the only one that may use it.
             grant: as it is sent.
             now: unix seconds.
-            network_key: see :func:`hostmesh.sessions.challenge.network_key_of`.
+            network_key: see :func:`hostmesh.sessions.admission.challenge_table.network_key_of`.
             expires_at_unix_s: where it ends before its authorisation does; None = it does not.
             signer: who countersigns; None = the client's wallet.
             delegation: what lets it, serialised.

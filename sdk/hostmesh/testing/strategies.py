@@ -119,14 +119,14 @@ from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall
 from hostmesh.rpc.limits import CallLimits
 from hostmesh.rpc.method import Cardinality, Method
 from hostmesh.rpc.retry import RetryPolicy
-from hostmesh.sessions.admission import AdmissionPolicy
-from hostmesh.sessions.attack import AttackLimits
+from hostmesh.sessions.admission.attack import AttackLimits
+from hostmesh.sessions.admission.deposits import DepositClaim, DepositVerdict
+from hostmesh.sessions.admission.policy import AdmissionPolicy
+from hostmesh.sessions.admission.rate import Rate
+from hostmesh.sessions.admission.work import WorkLimit
 from hostmesh.sessions.budget import Budget
 from hostmesh.sessions.client_record import ClientState
 from hostmesh.sessions.client_revocations import RevocationOutcome
-from hostmesh.sessions.deposits import DepositClaim, DepositVerdict
-from hostmesh.sessions.rate import Rate
-from hostmesh.sessions.work import WorkLimit
 from hostmesh.settings import LoadedSettings, Paths, Settings
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
 from hostmesh.system import System

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from hostmesh.discovery.terms import MAX_UINT64
 from hostmesh.identity.address import ADDRESS_BYTES
-from hostmesh.sessions.admission import AdmissionPolicy
-from hostmesh.sessions.attack import AttackLimits
-from hostmesh.sessions.client_standing import MAX_REPUTATION
-from hostmesh.sessions.deposits import MAX_PROOF_BYTES, DepositClaim, DepositVerdict
-from hostmesh.sessions.rate import Rate
-from hostmesh.sessions.work import MAX_BITS, WorkLimit
+from hostmesh.sessions.admission.attack import AttackLimits
+from hostmesh.sessions.admission.client_standing import MAX_REPUTATION
+from hostmesh.sessions.admission.deposits import MAX_PROOF_BYTES, DepositClaim, DepositVerdict
+from hostmesh.sessions.admission.policy import AdmissionPolicy
+from hostmesh.sessions.admission.rate import Rate
+from hostmesh.sessions.admission.work import MAX_BITS, WorkLimit
 from hostmesh.testing.lazy_hypothesis import st
 from hostmesh.testing.strategies_basic import counts, currencies, model_ids, peer_ids, texts
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from hostmesh.net.peer_id import PeerId
-from hostmesh.sessions.challenge import ChallengeLimits, ChallengeTable
+from hostmesh.sessions.admission.challenge_table import ChallengeLimits, ChallengeTable
 from hostmesh.sessions.reasons import Reason, RefusedError
 
 LIMITS = ChallengeLimits(per_peer=2, per_network=3, total=6, lifetime_s=60.0)

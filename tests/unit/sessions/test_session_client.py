@@ -21,8 +21,8 @@ from hostmesh.errors import (
 from hostmesh.identity.binding import sign_binding
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_key import PeerKey
+from hostmesh.sessions.admission.challenge_table import ChallengeLimits
 from hostmesh.sessions.authorization import ModelPrice
-from hostmesh.sessions.challenge import ChallengeLimits
 from hostmesh.sessions.server_limits import SessionServerLimits
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 from hostmesh.errors import BudgetExceededError
 from hostmesh.identity.structs import Delegation, DelegationRevocation, PeerBinding, SessionAuthorization
 from hostmesh.identity.typed_data import type_string
-from hostmesh.sessions.challenge import ChallengeLimits
+from hostmesh.sessions.admission.challenge_table import ChallengeLimits
 from hostmesh.sessions.client_store import MAX_SESSIONS
 from hostmesh.sessions.reasons import STATUS_OF, GrantFault, Reason
 from hostmesh.sessions.server_limits import SessionServerLimits

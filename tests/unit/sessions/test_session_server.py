@@ -12,9 +12,9 @@ from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.typed_data import SECP256K1_ORDER, typed_digest
 from hostmesh.net.envelope import open_envelope
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
+from hostmesh.sessions.admission.challenge_table import ChallengeLimits
+from hostmesh.sessions.admission.rate import Rate
 from hostmesh.sessions.authorization import ModelPrice, message_from_terms
-from hostmesh.sessions.challenge import ChallengeLimits
-from hostmesh.sessions.rate import Rate
 from hostmesh.sessions.record import SessionState
 from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.sessions.signatures import SignatureChecker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostmesh.errors import UsageError
 from hostmesh.identity.address import parse_address
-from hostmesh.sessions.admission import MAX_ALLOWED
+from hostmesh.sessions.admission.policy import MAX_ALLOWED
 
 
 def parse_allow_list(text: str) -> frozenset[bytes]:

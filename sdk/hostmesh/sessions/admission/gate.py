@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.typed_data import NONCE_BYTES
 from hostmesh.net.peer_id import PeerId
-from hostmesh.sessions.admission import Admission, AdmissionPolicy, everybody_is_new
-from hostmesh.sessions.challenge import ChallengeLimits, ChallengeTable
-from hostmesh.sessions.challenge_cookies import RANDOM_BYTES, SECRET_BYTES, ChallengeCookies
-from hostmesh.sessions.deposits import DepositClaim, DepositDesk, DepositVerifier
+from hostmesh.sessions.admission.challenge_cookies import RANDOM_BYTES, SECRET_BYTES, ChallengeCookies
+from hostmesh.sessions.admission.challenge_table import ChallengeLimits, ChallengeTable
+from hostmesh.sessions.admission.deposits import DepositClaim, DepositDesk, DepositVerifier
+from hostmesh.sessions.admission.policy import Admission, AdmissionPolicy, everybody_is_new
 from hostmesh.system import System
 
 _CALLS = 2

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 from hostmesh.errors import ConfigError
-from hostmesh.sessions.work import MAX_BITS
+from hostmesh.sessions.admission.work import MAX_BITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

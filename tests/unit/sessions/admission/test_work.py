@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.errors import ConfigError, SessionError, UsageError
-from hostmesh.sessions import work_search
-from hostmesh.sessions.work import WorkLimit, find_work, is_enough, zero_bits
-from hostmesh.sessions.work_search import do_work
+from hostmesh.sessions.admission import work_search
+from hostmesh.sessions.admission.work import WorkLimit, find_work, is_enough, zero_bits
+from hostmesh.sessions.admission.work_search import do_work
 
 NONCES = st.binary(min_size=32, max_size=32)
 

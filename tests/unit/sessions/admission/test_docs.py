@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostmesh.sessions.admission import AdmissionPolicy
-from hostmesh.sessions.attack import AttackLimits
-from hostmesh.sessions.challenge_cookies import MAX_BURNT
-from hostmesh.sessions.client_standing import MAX_WALLETS
-from hostmesh.sessions.deposits import MAX_PROOF_BYTES, DepositLimits
-from hostmesh.sessions.work import WorkLimit
+from hostmesh.sessions.admission.attack import AttackLimits
+from hostmesh.sessions.admission.challenge_cookies import MAX_BURNT
+from hostmesh.sessions.admission.client_standing import MAX_WALLETS
+from hostmesh.sessions.admission.deposits import MAX_PROOF_BYTES, DepositLimits
+from hostmesh.sessions.admission.policy import AdmissionPolicy
+from hostmesh.sessions.admission.work import WorkLimit
 
-PAGE = " ".join((Path(__file__).parents[3] / "docs" / "protocols" / "session.md").read_text().split())
+PAGE = " ".join((Path(__file__).parents[4] / "docs" / "protocols" / "session.md").read_text().split())
 
 
 def test_the_numbers_are_those_of_the_code() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from hostmesh.errors import ConfigError, UsageError
 from hostmesh.net.peer_id import PeerId
-from hostmesh.sessions.challenge import ChallengeLimits, ChallengeTable, network_key_of
+from hostmesh.sessions.admission.challenge_table import ChallengeLimits, ChallengeTable, network_key_of
 from hostmesh.sessions.reasons import Reason, RefusedError
 
 ALICE, BOB = PeerId("alice"), PeerId("bob")

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.errors import ConfigError, StoreTooNewError, UsageError
-from hostmesh.sessions.client_standing import HALF_LIFE_S, ClientStanding, ClientStandings
-from hostmesh.sessions.client_standing_book import ClientStandingBook
-from hostmesh.sessions.client_standing_store import ClientStandingStore
+from hostmesh.sessions.admission.client_standing import HALF_LIFE_S, ClientStanding, ClientStandings
+from hostmesh.sessions.admission.client_standing_book import ClientStandingBook
+from hostmesh.sessions.admission.client_standing_store import ClientStandingStore
 from hostmesh.system import System
 
 NOW = 1_700_000_000.0
@@ -121,7 +121,7 @@ def test_what_is_dropped_is_dropped_on_disk(tmp_path: Path, monkeypatch: pytest.
     store.write(ClientStanding(wallet=wallet(99), paid=1.0, at_unix_s=NOW + 99), dropped=[wallet(n) for n in range(5)])
     assert {standing.wallet for standing in store.load()} == {wallet(n) for n in (*range(5, 20), 99)}
     # Of more than there is room for, those seen last.
-    monkeypatch.setattr("hostmesh.sessions.client_standing_store.MAX_WALLETS", 2)
+    monkeypatch.setattr("hostmesh.sessions.admission.client_standing_store.MAX_WALLETS", 2)
     assert {standing.wallet for standing in store.load()} == {wallet(99), wallet(19)}
     store.close()
     book = ClientStandingBook(tmp_path / "clients.sqlite3", system=clock.system)

@@ -11,7 +11,7 @@ import trio.testing
 
 from hostmesh.errors import ConfigError
 from hostmesh.net.peer_id import peer_id_from_public_key
-from hostmesh.sessions.deposits import DepositClaim, DepositDesk, DepositLimits, DepositVerdict
+from hostmesh.sessions.admission.deposits import DepositClaim, DepositDesk, DepositLimits, DepositVerdict
 from hostmesh.sessions.reasons import Reason, RefusedError
 
 PEER = peer_id_from_public_key(bytes(range(32)))

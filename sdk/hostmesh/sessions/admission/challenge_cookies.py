@@ -19,7 +19,7 @@ import hmac
 from hostmesh.errors import UsageError
 from hostmesh.identity.typed_data import NONCE_BYTES
 from hostmesh.net.peer_id import PeerId
-from hostmesh.sessions.challenge import MAX_LIFETIME_S
+from hostmesh.sessions.admission.challenge_table import MAX_LIFETIME_S
 from hostmesh.sessions.reasons import Reason, RefusedError
 
 SECRET_BYTES = 32

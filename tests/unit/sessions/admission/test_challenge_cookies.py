@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hostmesh.errors import UsageError
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key
-from hostmesh.sessions.challenge_cookies import ChallengeCookies
+from hostmesh.sessions.admission.challenge_cookies import ChallengeCookies
 from hostmesh.sessions.reasons import Reason, RefusedError
 
 PEER = peer_id_from_public_key(bytes(range(32)))

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from hostmesh.errors import ConfigError
 from hostmesh.identity.address import ADDRESS_BYTES
 from hostmesh.net.peer_id import PeerId
-from hostmesh.sessions.attack import AttackDetector, AttackLimits
-from hostmesh.sessions.client_standing import MAX_REPUTATION, NEWCOMER
-from hostmesh.sessions.rate import Rate, RateLimiter
+from hostmesh.sessions.admission.attack import AttackDetector, AttackLimits
+from hostmesh.sessions.admission.client_standing import MAX_REPUTATION, NEWCOMER
+from hostmesh.sessions.admission.rate import Rate, RateLimiter
+from hostmesh.sessions.admission.work import is_enough
 from hostmesh.sessions.reasons import Reason, RefusedError
-from hostmesh.sessions.work import is_enough
 
 MAX_ALLOWED = 65_536
 MAX_KEYS = 8192

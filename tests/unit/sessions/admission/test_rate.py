@@ -3,7 +3,7 @@
 import pytest
 
 from hostmesh.errors import ConfigError
-from hostmesh.sessions.rate import Rate, RateLimiter
+from hostmesh.sessions.admission.rate import Rate, RateLimiter
 
 
 def test_a_burst_then_a_steady_rate() -> None:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from hostmesh.errors import ConfigError
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key
-from hostmesh.sessions.admission import MAX_ALLOWED, Admission, AdmissionPolicy
-from hostmesh.sessions.attack import AttackLimits
-from hostmesh.sessions.rate import Rate
+from hostmesh.sessions.admission.attack import AttackLimits
+from hostmesh.sessions.admission.policy import MAX_ALLOWED, Admission, AdmissionPolicy
+from hostmesh.sessions.admission.rate import Rate
+from hostmesh.sessions.admission.work import find_work
 from hostmesh.sessions.reasons import Reason, RefusedError
-from hostmesh.sessions.work import find_work
 
 PEERS = [peer_id_from_public_key(bytes([number]) * 32) for number in range(8)]
 WALLETS = [bytes([number]) * 20 for number in range(8)]

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 
 from hostmesh.errors import StoreError
-from hostmesh.sessions.client_standing import ClientStanding, ClientStandings
-from hostmesh.sessions.client_standing_store import ClientStandingStore
+from hostmesh.sessions.admission.client_standing import ClientStanding, ClientStandings
+from hostmesh.sessions.admission.client_standing_store import ClientStandingStore
 from hostmesh.system import System
 
 logger = logging.getLogger("hostmesh.sessions")

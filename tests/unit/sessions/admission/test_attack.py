@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.errors import ConfigError
-from hostmesh.sessions.attack import AttackDetector, AttackLimits, Gauge
+from hostmesh.sessions.admission.attack import AttackDetector, AttackLimits, Gauge
 
 
 def flood(detector: AttackDetector, *, per_s: float, since: float, for_s: float) -> float:

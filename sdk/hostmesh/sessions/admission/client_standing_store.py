@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hostmesh.sessions.client_standing import MAX_WALLETS, ClientStanding
+from hostmesh.sessions.admission.client_standing import MAX_WALLETS, ClientStanding
 from hostmesh.store import Store
 
 _MIGRATIONS = (

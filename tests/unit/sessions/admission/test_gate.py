@@ -23,10 +23,10 @@ from tests.support.gate_world import (
 )
 
 from hostmesh.errors import RpcError, StatusCode
-from hostmesh.sessions.admission import AdmissionPolicy
+from hostmesh.sessions.admission.deposits import DepositClaim, DepositVerdict
+from hostmesh.sessions.admission.policy import AdmissionPolicy
+from hostmesh.sessions.admission.rate import Rate
 from hostmesh.sessions.authorization import message_from_terms
-from hostmesh.sessions.deposits import DepositClaim, DepositVerdict
-from hostmesh.sessions.rate import Rate
 from hostmesh.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:

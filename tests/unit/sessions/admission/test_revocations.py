@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support.gate_world import Call, attack, authorize, challenge, done, host, key_of, opened, wallet_of
 
 from hostmesh.errors import RpcError
-from hostmesh.sessions.admission import AdmissionPolicy
+from hostmesh.sessions.admission.policy import AdmissionPolicy
 from hostmesh.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:

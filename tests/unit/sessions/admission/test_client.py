@@ -11,10 +11,10 @@ import trio
 from hostmesh.errors import SessionError, UsageError
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions import opening
-from hostmesh.sessions.admission import AdmissionPolicy
-from hostmesh.sessions.deposits import DepositClaim, DepositVerdict
+from hostmesh.sessions.admission.deposits import DepositClaim, DepositVerdict
+from hostmesh.sessions.admission.policy import AdmissionPolicy
+from hostmesh.sessions.admission.work import WorkLimit, find_work
 from hostmesh.sessions.server import SessionServer
-from hostmesh.sessions.work import WorkLimit, find_work
 from hostmesh.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import trio
 
 from hostmesh.errors import SessionError
+from hostmesh.sessions.admission.work import WorkLimit, find_work
 from hostmesh.sessions.reasons import Reason
-from hostmesh.sessions.work import WorkLimit, find_work
 
 _SLICE_TRIES = 32
 """0.4 ms: how long other tasks wait."""
