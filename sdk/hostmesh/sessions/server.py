@@ -76,8 +76,8 @@ class SessionServer(SessionServiceBase):
         price_of: see :data:`PriceSource`.
         system: clocks and random bytes.
         limits: bounds.
-        network_of: the network a peer's connection counts under (:func:`hostmesh.sessions.admission.challenge_table.network_key_of`);
-            None where it is not known.
+        network_of: the network a peer's connection counts under, None where it is not known
+            (:func:`hostmesh.sessions.admission.challenge_table.network_key_of`).
         store: keeps the sessions, for this host and network; None = in memory. The caller closes it.
         contracts: asks contract wallets (EIP-1271) about delegations that they signed; None = these are refused.
         admission: who may open sessions; None = everybody.
