@@ -148,26 +148,32 @@ def api_page() -> str:
     return NOTE + "\n".join(out).rstrip() + "\n"
 
 
+def error_row(kind: type[errors.HostmeshError]) -> str:
+    """Return an error's line of its table."""
+    name, parent = kind.__name__, kind.__bases__[0].__name__
+    flags = (kind.retry_safe, kind.may_have_executed)
+    words = VARIES.get(name) or tuple("yes" if flag else "no" for flag in flags)
+    summary = (inspect.getdoc(kind) or "").splitlines()[0].replace("``", "`")
+    return f"| `{name}` | `{kind.code}` | `{parent}` | {words[0]} | {words[1]} | {summary} |"
+
+
 def errors_page() -> str:
-    """Return docs/reference/errors.md."""
+    """Return docs/reference/errors.md: a table for each module of hostmesh.errors, in the order of its text."""
     out = [
         "# Errors",
         "",
         "Each has a stable `code`. *Retry* says whether the same call may be made again without harm, *executed*",
         "whether the other side may already have done what was asked; *varies*: the instance decides. After several",
         "attempts, `may_have_executed` of whichever error comes last speaks of all of them.",
-        "",
-        "| error | code | parent | retry | executed | meaning |",
-        "|---|---|---|---|---|---|",
     ]
-    for name, thing in vars(errors).items():
-        if not (inspect.isclass(thing) and issubclass(thing, errors.HostmeshError)):
-            continue
-        parent = thing.__bases__[0].__name__
-        flags = (thing.retry_safe, thing.may_have_executed)
-        words = VARIES.get(name) or tuple("yes" if flag else "no" for flag in flags)
-        summary = (inspect.getdoc(thing) or "").splitlines()[0].replace("``", "`")
-        out.append(f"| `{name}` | `{thing.code}` | `{parent}` | {words[0]} | {words[1]} | {summary} |")
+    homes = {getattr(errors, name).__module__ for name in errors.__all__}
+    for home in sorted(homes, key=lambda home: (home != errors.HostmeshError.__module__, home)):
+        title = home.rpartition(".")[2]
+        out += ["", f"## {title}", ""]
+        out += ["| error | code | parent | retry | executed | meaning |", "|---|---|---|---|---|---|"]
+        for kind in vars(sys.modules[home]).values():
+            if inspect.isclass(kind) and issubclass(kind, errors.HostmeshError) and kind.__module__ == home:
+                out.append(error_row(kind))
     return NOTE + "\n".join(out) + "\n"
 
 
