@@ -28,6 +28,7 @@ from hostmesh.receipts.paper_store import CLIENT, HOST, KEPT_S, PaperStore
 from hostmesh.receipts.proof import proof_to_json
 from hostmesh.receipts.receipt import JobState, SignedReceipt, open_sealed
 from hostmesh.receipts.schema import FREE, MIGRATIONS, OWED, PAID, SUPERSEDED
+from hostmesh.receipts.shared_store import SharedStore
 from hostmesh.store import Store
 
 FILE_NAME = "receipts.sqlite3"
@@ -113,6 +114,8 @@ class ReceiptStore:
         self._max = max_receipts
         self.papers = PaperStore(self._store)
         """With which others can verify the receipts."""
+        self.shared = SharedStore(self._store)
+        """What of them peers may be told."""
         try:
             with self._store.reading() as db:
                 self._count = _count(db.execute)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from hostmesh.v1 import options_pb2 as hostmesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19hostmesh/v1/receipt.proto\x12\x0bhostmesh.v1\x1a\x19hostmesh/v1/options.proto\"\xa5\x05\n\x07Receipt\x12\x19\n\x07network\x18\x01 \x01(\tB\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12&\n\x14\x61uthorization_digest\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x1c\n\nsession_id\x18\x03 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\x12\x18\n\x06job_id\x18\x04 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x18\n\x06\x63lient\x18\x06 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12\x1a\n\x08operator\x18\x07 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12 \n\x0e\x63lient_peer_id\x18\x08 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1e\n\x0chost_peer_id\x18\t \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1b\n\x08model_id\x18\n \x01(\tB\t\xc8\xf3\x18\x80\x01\xd0\xf3\x18\x01\x12\x1c\n\x0eweights_sha256\x18\x0b \x01(\x0c\x42\x04\xc8\xf3\x18 \x12\x1e\n\x10tokenizer_sha256\x18\x0c \x01(\x0c\x42\x04\xc8\xf3\x18 \x12\"\n\x14\x63hat_template_sha256\x18\r \x01(\x0c\x42\x04\xc8\xf3\x18 \x12\x1d\n\x15price_micros_per_mtok\x18\x0e \x01(\x04\x12\x1a\n\x08\x63urrency\x18\x0f \x01(\tB\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x01\x12\x15\n\rprompt_tokens\x18\x10 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x11 \x01(\x04\x12\x13\n\x0b\x63ost_micros\x18\x12 \x01(\x04\x12\x1d\n\x0boutput_hash\x18\x13 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x15\n\routput_pieces\x18\x14 \x01(\x04\x12\x1e\n\x16time_to_first_token_ms\x18\x15 \x01(\x04\x12$\n\x05state\x18\x16 \x01(\x0e\x32\x15.hostmesh.v1.JobState\x12\x18\n\x10issued_at_unix_s\x18\x17 \x01(\x04*\x9b\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_RUNNING\x10\x01\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x02\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x15\n\x11JOB_STATE_EXPIRED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19hostmesh/v1/receipt.proto\x12\x0bhostmesh.v1\x1a\x19hostmesh/v1/options.proto\"\xa5\x05\n\x07Receipt\x12\x19\n\x07network\x18\x01 \x01(\tB\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12&\n\x14\x61uthorization_digest\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x1c\n\nsession_id\x18\x03 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\x12\x18\n\x06job_id\x18\x04 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x18\n\x06\x63lient\x18\x06 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12\x1a\n\x08operator\x18\x07 \x01(\x0c\x42\x08\xc8\xf3\x18\x14\xd0\xf3\x18\x14\x12 \n\x0e\x63lient_peer_id\x18\x08 \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1e\n\x0chost_peer_id\x18\t \x01(\x0c\x42\x08\xc8\xf3\x18@\xd0\xf3\x18\x01\x12\x1b\n\x08model_id\x18\n \x01(\tB\t\xc8\xf3\x18\x80\x01\xd0\xf3\x18\x01\x12\x1c\n\x0eweights_sha256\x18\x0b \x01(\x0c\x42\x04\xc8\xf3\x18 \x12\x1e\n\x10tokenizer_sha256\x18\x0c \x01(\x0c\x42\x04\xc8\xf3\x18 \x12\"\n\x14\x63hat_template_sha256\x18\r \x01(\x0c\x42\x04\xc8\xf3\x18 \x12\x1d\n\x15price_micros_per_mtok\x18\x0e \x01(\x04\x12\x1a\n\x08\x63urrency\x18\x0f \x01(\tB\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x01\x12\x15\n\rprompt_tokens\x18\x10 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x11 \x01(\x04\x12\x13\n\x0b\x63ost_micros\x18\x12 \x01(\x04\x12\x1d\n\x0boutput_hash\x18\x13 \x01(\x0c\x42\x08\xc8\xf3\x18 \xd0\xf3\x18 \x12\x15\n\routput_pieces\x18\x14 \x01(\x04\x12\x1e\n\x16time_to_first_token_ms\x18\x15 \x01(\x04\x12$\n\x05state\x18\x16 \x01(\x0e\x32\x15.hostmesh.v1.JobState\x12\x18\n\x10issued_at_unix_s\x18\x17 \x01(\x04\"\x7f\n\tSharedJob\x12\x18\n\x06job_id\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x10\xd0\xf3\x18\x10\x12\x18\n\x05quote\x18\x02 \x01(\x0c\x42\t\xc8\xf3\x18\x80\x10\xd0\xf3\x18\x01\x12\x1a\n\x07receipt\x18\x03 \x01(\x0c\x42\t\xc8\xf3\x18\x80\x10\xd0\xf3\x18\x01\x12\"\n\x10\x63ountersignature\x18\x04 \x01(\x0c\x42\x08\xc8\xf3\x18\x41\xd0\xf3\x18\x41\"\x93\x01\n\rSharedSession\x12 \n\rauthorization\x18\x01 \x01(\x0c\x42\t\xc8\xf3\x18\x80 \xd0\xf3\x18\x01\x12\x1a\n\ndelegation\x18\x02 \x01(\x0c\x42\x06\xc8\xf3\x18\x80\x80\x01\x12\x18\n\x05grant\x18\x03 \x01(\x0c\x42\t\xc8\xf3\x18\x80\x10\xd0\xf3\x18\x01\x12*\n\x04jobs\x18\x04 \x03(\x0b\x32\x16.hostmesh.v1.SharedJobB\x04\xd8\xf3\x18@\"R\n\x11ListSharedRequest\x12#\n\rhost_peer_ids\x18\x01 \x03(\x0c\x42\x0c\xc8\xf3\x18@\xd0\xf3\x18\x01\xd8\xf3\x18\x10\x12\x18\n\npage_token\x18\x02 \x01(\x0c\x42\x04\xc8\xf3\x18P\"g\n\x12ListSharedResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.hostmesh.v1.SharedSessionB\x04\xd8\xf3\x18 \x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\x0c\x42\x04\xc8\xf3\x18P*\x9b\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_RUNNING\x10\x01\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x02\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x15\n\x11JOB_STATE_EXPIRED\x10\x05\x32\xa9\x01\n\x0eReceiptService\x12_\n\nListShared\x12\x1e.hostmesh.v1.ListSharedRequest\x1a\x1f.hostmesh.v1.ListSharedResponse\"\x10\x98\xf4\x18\x80\x10\xa0\xf4\x18\x80\xc0\x0c\xa8\xf4\x18\x90N\x1a\x36\xea\xf4\x18\x07receipt\xf2\xf4\x18\x05\x31.0.0\x82\xf5\x18\r\x08\x02\x11\x00\x00\x00\x00\x00\x00\x00@\x18 \x8a\xf5\x18\r\x08\x08\x11\x00\x00\x00\x00\x00\x00\x34@\x18@b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,8 +60,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIPT'].fields_by_name['currency']._serialized_options = b'\310\363\030\020\320\363\030\001'
   _globals['_RECEIPT'].fields_by_name['output_hash']._loaded_options = None
   _globals['_RECEIPT'].fields_by_name['output_hash']._serialized_options = b'\310\363\030 \320\363\030 '
-  _globals['_JOBSTATE']._serialized_start=750
-  _globals['_JOBSTATE']._serialized_end=905
+  _globals['_SHAREDJOB'].fields_by_name['job_id']._loaded_options = None
+  _globals['_SHAREDJOB'].fields_by_name['job_id']._serialized_options = b'\310\363\030\020\320\363\030\020'
+  _globals['_SHAREDJOB'].fields_by_name['quote']._loaded_options = None
+  _globals['_SHAREDJOB'].fields_by_name['quote']._serialized_options = b'\310\363\030\200\020\320\363\030\001'
+  _globals['_SHAREDJOB'].fields_by_name['receipt']._loaded_options = None
+  _globals['_SHAREDJOB'].fields_by_name['receipt']._serialized_options = b'\310\363\030\200\020\320\363\030\001'
+  _globals['_SHAREDJOB'].fields_by_name['countersignature']._loaded_options = None
+  _globals['_SHAREDJOB'].fields_by_name['countersignature']._serialized_options = b'\310\363\030A\320\363\030A'
+  _globals['_SHAREDSESSION'].fields_by_name['authorization']._loaded_options = None
+  _globals['_SHAREDSESSION'].fields_by_name['authorization']._serialized_options = b'\310\363\030\200 \320\363\030\001'
+  _globals['_SHAREDSESSION'].fields_by_name['delegation']._loaded_options = None
+  _globals['_SHAREDSESSION'].fields_by_name['delegation']._serialized_options = b'\310\363\030\200\200\001'
+  _globals['_SHAREDSESSION'].fields_by_name['grant']._loaded_options = None
+  _globals['_SHAREDSESSION'].fields_by_name['grant']._serialized_options = b'\310\363\030\200\020\320\363\030\001'
+  _globals['_SHAREDSESSION'].fields_by_name['jobs']._loaded_options = None
+  _globals['_SHAREDSESSION'].fields_by_name['jobs']._serialized_options = b'\330\363\030@'
+  _globals['_LISTSHAREDREQUEST'].fields_by_name['host_peer_ids']._loaded_options = None
+  _globals['_LISTSHAREDREQUEST'].fields_by_name['host_peer_ids']._serialized_options = b'\310\363\030@\320\363\030\001\330\363\030\020'
+  _globals['_LISTSHAREDREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTSHAREDREQUEST'].fields_by_name['page_token']._serialized_options = b'\310\363\030P'
+  _globals['_LISTSHAREDRESPONSE'].fields_by_name['sessions']._loaded_options = None
+  _globals['_LISTSHAREDRESPONSE'].fields_by_name['sessions']._serialized_options = b'\330\363\030 '
+  _globals['_LISTSHAREDRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
+  _globals['_LISTSHAREDRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\310\363\030P'
+  _globals['_RECEIPTSERVICE']._loaded_options = None
+  _globals['_RECEIPTSERVICE']._serialized_options = b'\352\364\030\007receipt\362\364\030\0051.0.0\202\365\030\r\010\002\021\000\000\000\000\000\000\000@\030 \212\365\030\r\010\010\021\000\000\000\000\000\0004@\030@'
+  _globals['_RECEIPTSERVICE'].methods_by_name['ListShared']._loaded_options = None
+  _globals['_RECEIPTSERVICE'].methods_by_name['ListShared']._serialized_options = b'\230\364\030\200\020\240\364\030\200\300\014\250\364\030\220N'
+  _globals['_JOBSTATE']._serialized_start=1218
+  _globals['_JOBSTATE']._serialized_end=1373
   _globals['_RECEIPT']._serialized_start=70
   _globals['_RECEIPT']._serialized_end=747
+  _globals['_SHAREDJOB']._serialized_start=749
+  _globals['_SHAREDJOB']._serialized_end=876
+  _globals['_SHAREDSESSION']._serialized_start=879
+  _globals['_SHAREDSESSION']._serialized_end=1026
+  _globals['_LISTSHAREDREQUEST']._serialized_start=1028
+  _globals['_LISTSHAREDREQUEST']._serialized_end=1110
+  _globals['_LISTSHAREDRESPONSE']._serialized_start=1112
+  _globals['_LISTSHAREDRESPONSE']._serialized_end=1215
+  _globals['_RECEIPTSERVICE']._serialized_start=1376
+  _globals['_RECEIPTSERVICE']._serialized_end=1545
 # @@protoc_insertion_point(module_scope)

@@ -1,7 +1,9 @@
 from hostmesh.v1 import options_pb2 as _options_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -70,3 +72,43 @@ class Receipt(_message.Message):
     state: JobState
     issued_at_unix_s: int
     def __init__(self, network: _Optional[str] = ..., authorization_digest: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., job_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., client: _Optional[bytes] = ..., operator: _Optional[bytes] = ..., client_peer_id: _Optional[bytes] = ..., host_peer_id: _Optional[bytes] = ..., model_id: _Optional[str] = ..., weights_sha256: _Optional[bytes] = ..., tokenizer_sha256: _Optional[bytes] = ..., chat_template_sha256: _Optional[bytes] = ..., price_micros_per_mtok: _Optional[int] = ..., currency: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cost_micros: _Optional[int] = ..., output_hash: _Optional[bytes] = ..., output_pieces: _Optional[int] = ..., time_to_first_token_ms: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., issued_at_unix_s: _Optional[int] = ...) -> None: ...
+
+class SharedJob(_message.Message):
+    __slots__ = ("job_id", "quote", "receipt", "countersignature")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    COUNTERSIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    job_id: bytes
+    quote: bytes
+    receipt: bytes
+    countersignature: bytes
+    def __init__(self, job_id: _Optional[bytes] = ..., quote: _Optional[bytes] = ..., receipt: _Optional[bytes] = ..., countersignature: _Optional[bytes] = ...) -> None: ...
+
+class SharedSession(_message.Message):
+    __slots__ = ("authorization", "delegation", "grant", "jobs")
+    AUTHORIZATION_FIELD_NUMBER: _ClassVar[int]
+    DELEGATION_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    authorization: bytes
+    delegation: bytes
+    grant: bytes
+    jobs: _containers.RepeatedCompositeFieldContainer[SharedJob]
+    def __init__(self, authorization: _Optional[bytes] = ..., delegation: _Optional[bytes] = ..., grant: _Optional[bytes] = ..., jobs: _Optional[_Iterable[_Union[SharedJob, _Mapping]]] = ...) -> None: ...
+
+class ListSharedRequest(_message.Message):
+    __slots__ = ("host_peer_ids", "page_token")
+    HOST_PEER_IDS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    host_peer_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    page_token: bytes
+    def __init__(self, host_peer_ids: _Optional[_Iterable[bytes]] = ..., page_token: _Optional[bytes] = ...) -> None: ...
+
+class ListSharedResponse(_message.Message):
+    __slots__ = ("sessions", "next_page_token")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[SharedSession]
+    next_page_token: bytes
+    def __init__(self, sessions: _Optional[_Iterable[_Union[SharedSession, _Mapping]]] = ..., next_page_token: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,94 @@
+"""What of the receipts that are kept may be told to peers: of sessions that this client agreed to share, and no others.
+
+Consent is read with each page, in the same look at the file, so that it ends for all pages to come when it is taken
+back. A place in the order is that of a shared session, so that nothing can be read from it about any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, SessionBundle, SessionPapers
+from hostmesh.receipts.paper_store import CLIENT
+from hostmesh.receipts.receipt import JobState
+from hostmesh.store import Store
+
+_TELLS = (
+    f"r.side = '{CLIENT}' AND r.session_id = s.session_id AND r.host = s.host AND r.network = s.network "
+    f"AND r.state IN ({JobState.SUCCEEDED:d}, {JobState.FAILED:d}) AND r.countersignature != x''"
+)
+"""A last receipt, signed by both sides, that says how the host did; r is a receipt of the session s."""
+_SHARED = (
+    "SELECT s.id, s.session_id, s.host, s.authorization, s.delegation, s.grant_envelope FROM sessions s "  # noqa: S608 - our own words
+    f"WHERE s.is_shared = 1 AND s.side = '{CLIENT}' AND s.network = ? AND (s.session_id, s.host) > (?, ?) {{}}"
+    "AND EXISTS (SELECT 1 FROM receipts r JOIN quotes q ON q.session = s.id AND q.job_id = r.job_id "
+    f"WHERE {_TELLS}) ORDER BY s.session_id, s.host LIMIT ?"
+)
+_JOBS = (
+    "SELECT r.job_id, q.envelope, r.envelope, r.countersignature FROM sessions s JOIN receipts r JOIN quotes q "  # noqa: S608 - our own words
+    f"ON q.session = s.id AND q.job_id = r.job_id WHERE s.id = ? AND {_TELLS} ORDER BY r.id DESC LIMIT ?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPlace:
+    """A shared session's place in the order in which they are told."""
+
+    session_id: bytes
+    host_peer_id: bytes
+    """Raw multihash."""
+
+
+FIRST = SharedPlace(session_id=b"", host_peer_id=b"")
+"""Before all of them."""
+
+
+class SharedStore:
+    """Consented sessions in the file of a :class:`hostmesh.receipts.store.ReceiptStore`. Raises StoreError like it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def is_any(self, network: str) -> bool:
+        """Return whether this client shares a session of a network."""
+        with self._store.reading() as db:
+            row = db.execute(
+                "SELECT 1 FROM sessions WHERE is_shared = 1 AND side = ? AND network = ? LIMIT 1", (CLIENT, network)
+            ).fetchone()
+        return row is not None
+
+    def after(
+        self, place: SharedPlace, *, network: str, hosts: Sequence[bytes], max_sessions: int, max_jobs: int
+    ) -> list[tuple[SharedPlace, SessionBundle]]:
+        """Return the shared sessions that follow, each with its latest jobs that tell how the host did.
+
+        Args:
+            place: where the last page ended; any bytes are a place.
+            network: its name.
+            hosts: raw multihashes; none = all of them.
+            max_sessions: most of them.
+            max_jobs: most of each.
+
+        Cost: O(shared sessions that precede, of other hosts) looks at an index; ``max_sessions * max_jobs`` receipts.
+        """
+        named = f"AND s.host IN ({', '.join('?' * len(hosts))}) " if hosts else ""
+        told: list[tuple[SharedPlace, SessionBundle]] = []
+        with self._store.reading() as db:
+            rows = db.execute(
+                _SHARED.format(named), (network, place.session_id, place.host_peer_id, *hosts, max_sessions)
+            ).fetchall()
+            for row, session_id, host, authorization, delegation, grant in rows:
+                jobs = tuple(
+                    JobPapers(
+                        job_id=job_id,
+                        quote=quote,
+                        receipts=(ReceiptPapers(envelope=envelope, countersignature=countersignature),),
+                    )
+                    for job_id, quote, envelope, countersignature in db.execute(_JOBS, (row, max_jobs))
+                )
+                papers = SessionPapers(network=network, authorization=authorization, grant=grant, delegation=delegation)
+                told.append(
+                    (SharedPlace(session_id=session_id, host_peer_id=host), SessionBundle(session=papers, jobs=jobs))
+                )
+        return told
