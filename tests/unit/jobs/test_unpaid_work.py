@@ -19,14 +19,14 @@ from tests.unit.jobs.kit import (
     make_client,
     make_host,
 )
-from tests.unit.jobs.test_receipts import (
+from tests.unit.jobs.receipt_kit import (
     EVERYTHING,
     PROMPT,
     SESSION_ID,
-    _read,
     ask,
     begin,
     cut,
+    run_to_end,
     session_of,
     setting,
     sign,
@@ -82,7 +82,7 @@ async def test_a_prompt_that_nobody_counted_leaves_room_for_its_answer_and_is_bi
     host.engine.default = Script(pieces=("x",) * 30, delay_s=0.1)
     async with trio.open_nursery() as jobs:
         for _ in range(3):
-            jobs.start_soon(_read, manager, session, PROMPT)
+            jobs.start_soon(run_to_end, manager, session, PROMPT)
     assert host.server.stats().outcomes == {JobOutcome.SUCCEEDED: 3}
     assert host.purses[SESSION_ID].settled == [34, 34, 34]
     assert host.receipts.unpaid(SESSION_ID) == ()
@@ -97,10 +97,10 @@ async def test_a_job_without_room_takes_no_slot_and_starts_when_there_is_room(
     host.engine.default = Script(pieces=("x",))
     host.purses[OTHER_SESSION] = Purse(limit=10_000, slice_micros=20, price_ceiling=10**7, session_id=OTHER_SESSION)
     async with trio.open_nursery() as jobs:
-        jobs.start_soon(_read, manager, session, PROMPT)
+        jobs.start_soon(run_to_end, manager, session, PROMPT)
         await host.until_accepted(2)
         started = trio.current_time()
-        await _read(manager, session_of(20, session_id=OTHER_SESSION), PROMPT)
+        await run_to_end(manager, session_of(20, session_id=OTHER_SESSION), PROMPT)
         assert trio.current_time() == started
         assert host.server.stats().queued_jobs == 1
         await trio.sleep(29)
@@ -115,7 +115,7 @@ async def test_a_job_that_never_started_claims_nothing_of_its_prompt(
     host, manager, session, _ = setting(nursery, 100, limits=JobLimits(max_concurrent_jobs=1))
     host.engine.default = Script(pieces=("x",), delay_s=5.0)
     async with trio.open_nursery() as jobs:
-        jobs.start_soon(_read, manager, session, PROMPT)
+        jobs.start_soon(run_to_end, manager, session, PROMPT)
         await host.until_accepted(1)
         stub, request = await begin(manager)
         async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
@@ -139,12 +139,12 @@ async def test_a_restart_forgets_nothing_of_what_jobs_came_to_that_were_cut_with
     again.engine.default = Script(pieces=("x",))
     manager, _ = make_client(again, nursery)
     with pytest.raises(JobError) as caught:
-        await _read(manager, session, "x " * 73)
+        await run_to_end(manager, session, "x " * 73)
     assert caught.value.reason == "RECEIPT_OVERDUE"
     assert again.engine.works == []
     # What fits beside the debt is served, and once it is countersigned it takes nothing away.
     for _ in range(3):
-        await _read(manager, session, "x " * 71)
+        await run_to_end(manager, session, "x " * 71)
 
 
 async def test_whose_cut_jobs_are_most_loses_the_first_of_them(
