@@ -239,3 +239,8 @@ def cause_of(error: HostmeshError) -> str:
     """Return the word of a refusal, wherever it stands."""
     assert isinstance(error, RpcError)
     return error.details.get("cause", error.reason)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.sqlite3"
