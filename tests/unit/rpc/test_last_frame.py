@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from tests.unit.rpc.test_calls import PING, PROTOCOL, WATCH, Pair
+from tests.unit.rpc.call_kit import PING, PROTOCOL, WATCH, Pair
 from trio.testing import MockClock
 
 from hostmesh.errors import ConnectionLostError, RpcError, StatusCode

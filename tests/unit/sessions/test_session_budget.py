@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.sessions.client_kit import NETWORK, on_disk, start
 
 from hostmesh.errors import (
     BudgetExceededError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 else:
     World = Any
 
-from tests.unit.sessions.client_kit import NETWORK, on_disk, start
 
 MODEL = "smollm2-135m-instruct"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.unit.sessions.client_kit import NETWORK, start
 
 from hostmesh.errors import (
     DialError,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 else:
     World = Any
 
-from tests.unit.sessions.client_kit import NETWORK, start
 
 KEY = Wallet.from_private_key("7a" * 32)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.unit.sessions.client_kit import NETWORK, on_disk, start
 
 from hostmesh.errors import (
     ConnectionLostError,
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from conftest import World
 else:
     World = Any
-
-from tests.unit.sessions.client_kit import NETWORK, on_disk, start
 
 
 @pytest.fixture
