@@ -29,7 +29,7 @@ from hostmesh.canaries.canary import (
 )
 from hostmesh.canaries.corpus import Corpus
 from hostmesh.canaries.draws import Draws
-from hostmesh.canaries.traffic import LENGTH_JITTER, JobShape, Traffic, blurred
+from hostmesh.canaries.traffic import LENGTH_JITTER, JobShape, PastJob, Traffic, blurred
 from hostmesh.errors import UsageError
 
 DEFAULT_RATE = 0.1
@@ -40,7 +40,7 @@ MAX_SENT = 65_536
 MAX_OPTED_IN = 4096
 MAX_SYSTEM_PROMPT_BYTES = 16_384
 MAX_SYSTEM_PROMPTS = 4
-"""Of a host. Those used least recently, and longer ones, are not kept: canaries that copy their jobs go without."""
+"""Of a host. Those used least recently, and longer ones, are not kept: their jobs are not copied."""
 MAX_CONVERSATION_BYTES = 32_768
 """A canary conversation that has grown longer is not gone on with."""
 _DIGEST_BYTES = 16
@@ -124,7 +124,7 @@ class CanaryPlan:
         self._rate = rate
         self.open_words_only = open_words_only
         self._sent = set(sent)
-        self._opted_in = [prompt.text for prompt in opted_in if _digest(prompt.text) not in self._sent]
+        self._opted_in = [prompt.text for prompt in opted_in if text_digest(prompt.text) not in self._sent]
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
         self._ages: dict[str, int] = {}
         self._made = 0
@@ -149,15 +149,10 @@ class CanaryPlan:
             entropy: 32 random bytes.
             system_prompt: the job's, which its copies take back to this host alone; None = it has none.
         """
-        host = self._hosts.get(peer_id)
-        if host is None:
-            host = self._hosts[peer_id] = _Host(Traffic(rate=self._rate))
-            if len(self._hosts) > MAX_HOSTS:
-                self._hosts.popitem(last=False)
+        host = self._hosts.get(peer_id) or self._add(peer_id)
         self._hosts.move_to_end(peer_id)
-        digest = None
-        if system_prompt is not None and len(system_prompt.encode()) <= MAX_SYSTEM_PROMPT_BYTES:
-            digest = _digest(system_prompt)
+        digest = None if system_prompt is None else text_digest(system_prompt)
+        if digest is not None and system_prompt is not None and len(system_prompt.encode()) <= MAX_SYSTEM_PROMPT_BYTES:
             host.system_prompts[digest] = system_prompt
             host.system_prompts.move_to_end(digest)
             if len(host.system_prompts) > MAX_SYSTEM_PROMPTS:
@@ -169,6 +164,26 @@ class CanaryPlan:
         host = self._hosts.get(peer_id)
         if host is not None:
             host.traffic.job_ended(conversation[:32], now_s=now_s, draws=Draws(entropy))
+
+    def knows(self, peer_id: str) -> bool:
+        """Whether traffic of a host is remembered."""
+        return peer_id in self._hosts
+
+    def restore(self, peer_id: str, jobs: Iterable[PastJob]) -> None:
+        """Take in a host's jobs of an earlier run, where nothing is remembered of it.
+
+        Args:
+            peer_id: the host's.
+            jobs: the oldest first. Of their system prompts the texts are missing: they are copied when a job of this
+                run has shown them again.
+        """
+        if peer_id not in self._hosts:
+            self._add(peer_id).traffic.restore(jobs)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """As many prompts were sent as are remembered: no canary is made any more."""
+        return len(self._sent) >= MAX_SENT
 
     def next_due(self) -> tuple[float, str] | None:
         """Return when the next canary is due, and for which host; None = none is until another real job.
@@ -186,8 +201,8 @@ class CanaryPlan:
             entropy: 32 random bytes.
 
         Returns:
-            None when the host's last canary conversation is not over, or when no text that was not sent before could
-            be made; the user may opt in prompts of his own.
+            None when the host's last canary conversation is not over, when no real one can be copied, or when no text
+            that was not sent before could be made; the user may opt in prompts of his own.
 
         Raises:
             UsageError: nothing is due for the host.
@@ -203,7 +218,9 @@ class CanaryPlan:
         host.traffic.canary_began(draws)
         if host.begun is not None:
             return None
-        copied = host.traffic.conversation(draws)
+        copied = host.traffic.conversation(draws, system_prompts=None if self.open_words_only else host.system_prompts)
+        if copied is None:
+            return None
         before: tuple[Turn, ...] = ()
         system_prompt = host.system_prompts.get(copied.system_prompt or b"")
         if system_prompt is not None and not self.open_words_only:
@@ -232,6 +249,12 @@ class CanaryPlan:
         """Return what a plan after a restart must know so as to send nothing again: digests, 16 bytes each."""
         return sorted(self._sent)
 
+    def _add(self, peer_id: str) -> _Host:
+        host = self._hosts[peer_id] = _Host(Traffic(rate=self._rate))
+        if len(self._hosts) > MAX_HOSTS:
+            self._hosts.popitem(last=False)
+        return host
+
     def _next_turn(self, peer_id: str, host: _Host, begun: _Begun, draws: Draws) -> Canary | None:
         copied = begun.shapes.pop(0)
         length = max(1, round(copied.length_bytes * (1 + LENGTH_JITTER * (2 * draws.unit() - 1))))
@@ -248,6 +271,7 @@ class CanaryPlan:
                 max_output_tokens=_tokens_like(copied, host.traffic.shapes, draws),
                 parameters=copied.parameters,
                 model_id=copied.model_id,
+                timeout_s=copied.timeout_s,
             ),
             seed=_seed(copied, draws),
         )
@@ -258,11 +282,11 @@ class CanaryPlan:
         return canary
 
     def _new_text(self, host: _Host, draws: Draws, length: int, *, follows: bool) -> str | None:
-        if len(self._sent) >= MAX_SENT:
+        if self.is_exhausted:
             return None
         opted_in = None if follows else self._fitting_prompt(length)
         if opted_in is not None:
-            self._sent.add(_digest(opted_in))
+            self._sent.add(text_digest(opted_in))
             return opted_in
 
         def age(part: str) -> int:
@@ -272,8 +296,8 @@ class CanaryPlan:
         for _ in range(_TRIES):
             prompt = compose(draws, length_bytes=length, age=age)
             # A further message may be as short as "Why is that?": what is new is the conversation.
-            if follows or _digest(prompt.text) not in self._sent:
-                self._sent.add(_digest(prompt.text))
+            if follows or text_digest(prompt.text) not in self._sent:
+                self._sent.add(text_digest(prompt.text))
                 self._ages.update(dict.fromkeys(prompt.parts, self._made + 1))
                 host.parts.update(prompt.parts)
                 return prompt.text
@@ -301,5 +325,6 @@ def _seed(copied: JobShape, draws: Draws) -> int:
     return given if isinstance(given, int) else draws.below(2**31)
 
 
-def _digest(text: str) -> bytes:
+def text_digest(text: str) -> bytes:
+    """Return what a plan remembers of a text: 16 bytes of its SHA-256."""
     return hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES]

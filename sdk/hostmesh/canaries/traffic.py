@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hostmesh.canaries.draws import Draws
@@ -61,6 +61,8 @@ class JobShape:
     """As the user gave them, ``seed`` only if he gave it."""
     model_id: str = ""
     """Empty = there is one model only."""
+    timeout_s: float | None = None
+    """The deadline that the job had, which its host is told; None = it had none."""
 
     def __post_init__(self) -> None:
         if self.length_bytes < 0 or (self.max_output_tokens is not None and self.max_output_tokens < 1):
@@ -71,6 +73,19 @@ class JobShape:
         """None = the engine's default."""
         value = dict(self.parameters).get("temperature")
         return float(value) if isinstance(value, (int, float)) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastJob:
+    """A real job of an earlier run. Times are monotonic seconds of this one, so that they may be below 0."""
+
+    conversation: bytes
+    shape: JobShape
+    system_prompt: bytes | None
+    """Its digest; None = it had none."""
+    started_s: float
+    ended_s: float | None
+    """None = its end was not noted."""
 
 
 @dataclass(slots=True)
@@ -120,6 +135,33 @@ class Traffic:
             now_s: monotonic seconds.
             draws: for when the next canary is due.
         """
+        self._note_start(conversation, shape, now_s, system_prompt)
+        self._begin_gap(draws)
+
+    def job_ended(self, conversation: bytes, *, now_s: float, draws: Draws) -> None:
+        """Note that a real job is over, however it ended."""
+        self._note_end(conversation, now_s)
+        if self._is_sequential:
+            self._begin_gap(draws)
+
+    def restore(self, jobs: Iterable[PastJob]) -> None:
+        """Take in the jobs of an earlier run, before any of this one. None is due before the first of this run.
+
+        Cost: O(n log n).
+        """
+        events: list[tuple[float, int, int, PastJob]] = []
+        for place, job in enumerate(jobs):
+            ended_s = job.started_s if job.ended_s is None else max(job.ended_s, job.started_s)
+            events.append((job.started_s, 1, place, job))
+            # At one moment the end of one comes before the start of the next, and after its own start.
+            events.append((ended_s, 0 if ended_s > job.started_s else 2, place, job))
+        for at_s, kind, _, job in sorted(events, key=lambda event: event[:3]):
+            if kind == 1:
+                self._note_start(job.conversation, job.shape, at_s, job.system_prompt)
+            else:
+                self._note_end(job.conversation, at_s)
+
+    def _note_start(self, conversation: bytes, shape: JobShape, now_s: float, system_prompt: bytes | None) -> None:
         known = self._conversations.get(conversation)
         if self._last_start_s is not None:
             self._from_start.append((max(now_s - self._last_start_s, 0.0), known is None))
@@ -139,17 +181,13 @@ class Traffic:
         self.shapes.append(shape)
         self._running += 1
         self._last_start_s = now_s
-        self._begin_gap(draws)
 
-    def job_ended(self, conversation: bytes, *, now_s: float, draws: Draws) -> None:
-        """Note that a real job is over, however it ended."""
+    def _note_end(self, conversation: bytes, now_s: float) -> None:
         known = self._conversations.get(conversation)
         if known is not None:
             known.ended_s = now_s
         self._running = max(self._running - 1, 0)
         self._last_end_s = now_s
-        if self._is_sequential:
-            self._begin_gap(draws)
 
     def canary_began(self, draws: Draws) -> None:
         """Note that the canary that was due has left: the next one is due later in the same gap, or not at all."""
@@ -161,11 +199,24 @@ class Traffic:
         """When the next canary conversation begins, in the time of ``now_s``; None = not before the next real job."""
         return self._due_s
 
-    def conversation(self, draws: Draws) -> Conversation:
-        """Return a real conversation to be copied; there has been one."""
+    def conversation(self, draws: Draws, *, system_prompts: Collection[bytes] | None = None) -> Conversation | None:
+        """Return a real conversation to be copied; there has been one.
+
+        Args:
+            draws: for the choice.
+            system_prompts: the digests of those that a copy can be given; None = copies go without one.
+
+        Returns:
+            None: each has a system prompt that a copy cannot be given, and would be known by that.
+        """
         known = list(self._conversations.values())
         # The latest one may go on yet.
-        return draws.choice(known[:-1] or known)
+        fit = [
+            each
+            for each in known[:-1] or known
+            if system_prompts is None or each.system_prompt is None or each.system_prompt in system_prompts
+        ]
+        return draws.choice(fit) if fit else None
 
     def pause_s(self, draws: Draws) -> float:
         """Return a pause like those between an answer and the next turn; 0.0 where there were none."""
