@@ -19,11 +19,12 @@ from typing import Protocol
 import trio
 
 from hostmesh.canaries.canary import Canary
+from hostmesh.canaries.canary_store import CanaryStore
 from hostmesh.canaries.comparison import MIN_QUORUM, agreement, quorum_agreement
 from hostmesh.canaries.evidence import WINDOW, Calibration, CanaryEvidence, Observation, warmth_of, weigh
-from hostmesh.canaries.plan import MAX_HOSTS, CanaryPlan
+from hostmesh.canaries.plan import MAX_HOSTS, CanaryPlan, text_digest
 from hostmesh.canaries.traffic import JobShape
-from hostmesh.errors import HostmeshError, UsageError
+from hostmesh.errors import HostmeshError, StoreError, UsageError
 from hostmesh.system import System
 
 logger = logging.getLogger("hostmesh.canaries")
@@ -46,14 +47,26 @@ class CanaryRequest:
     messages: Messages
     """Pairs of role and text."""
     max_output_tokens: int | None
+    """Of the reference and a quorum what the host quoted; None = the host is to say."""
     parameters: dict[str, object]
     """With ``seed``."""
+    timeout_s: float | None = None
+    """The deadline of the job that was copied; None = it had none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryAnswer:
+    """A host's whole answer."""
+
+    text: str
+    max_output_tokens: int
+    """As it was quoted: where the answer was cut at the latest."""
 
 
 class JobRunner(Protocol):
     """Runs a job at a host as the user's jobs are run: in his session, with its streaming and its payment."""
 
-    async def __call__(self, peer_id: str, request: CanaryRequest) -> str:
+    async def __call__(self, peer_id: str, request: CanaryRequest) -> CanaryAnswer:
         """Return the whole answer.
 
         Raises:
@@ -106,6 +119,7 @@ class CanaryChecker:
             canaries.
         book: gets the evidence.
         system: clock and random bytes.
+        store: what is known over a restart; None = in memory. The caller closes it.
 
     Raises:
         UsageError: neither or both of reference and quorum.
@@ -121,6 +135,7 @@ class CanaryChecker:
         calibrations: Mapping[str, Calibration],
         book: EvidenceBook,
         system: System,
+        store: CanaryStore | None = None,
     ) -> None:
         if (reference is None) == (quorum is None):
             raise UsageError("canaries are compared with a reference or with a quorum, exactly one of them")
@@ -133,6 +148,8 @@ class CanaryChecker:
         self._calibrations = calibrations
         self._book = book
         self._system = system
+        self._store = store or CanaryStore()
+        self._is_stopped = False
         self._windows: OrderedDict[tuple[str, str], list[Observation]] = OrderedDict()
         """By host and model; the least recently used goes first."""
         self._changed = trio.Event()
@@ -152,17 +169,17 @@ class CanaryChecker:
         """
         if model_id not in self._calibrations:
             return
-        self._windows.setdefault((peer_id, model_id), [])
-        self._windows.move_to_end((peer_id, model_id))
-        if len(self._windows) > MAX_HOSTS:
-            self._windows.popitem(last=False)
+        shape = replace(shape, model_id=model_id)
+        now_s, unix_s = self._system.monotonic_s(), self._system.unix_s()
+        try:
+            self._recall(peer_id, model_id, now_s, unix_s)
+            digest = None if system_prompt is None else text_digest(system_prompt)
+            self._store.job_started(peer_id, conversation, shape, digest, unix_s=unix_s)
+        except StoreError as error:
+            # The user's job is not to fail by it.
+            logger.warning("traffic is not on disk: %s", error.message)
         self._plan.job_started(
-            peer_id,
-            conversation,
-            replace(shape, model_id=model_id),
-            now_s=self._system.monotonic_s(),
-            entropy=self._entropy(),
-            system_prompt=system_prompt,
+            peer_id, conversation, shape, now_s=now_s, entropy=self._entropy(), system_prompt=system_prompt
         )
         self._wake()
 
@@ -171,15 +188,32 @@ class CanaryChecker:
         if model_id not in self._calibrations:
             return
         self._plan.job_ended(peer_id, conversation, now_s=self._system.monotonic_s(), entropy=self._entropy())
+        try:
+            self._store.job_ended(peer_id, conversation, unix_s=self._system.unix_s())
+        except StoreError as error:
+            logger.warning("traffic is not on disk: %s", error.message)
+        self._wake()
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Every prompt that is remembered as sent has its place taken: no canary leaves any more."""
+        return self._plan.is_exhausted
+
+    def stop(self) -> None:
+        """Send no more; :meth:`run` returns when those under way are answered."""
+        self._is_stopped = True
         self._wake()
 
     async def run(self) -> None:
-        """Send canaries when they are due, for ever.
+        """Send canaries when they are due, until :meth:`stop` or until all prompts that may be are sent.
 
         Cancellation: safe; canaries under way are cancelled, as jobs are.
         """
         async with trio.open_nursery() as nursery:
-            while True:
+            while not self._is_stopped:
+                if self.is_exhausted:
+                    logger.warning("no canary is sent any more: as many prompts were as are remembered")
+                    break
                 due = self._plan.next_due()
                 changed = self._changed = trio.Event()
                 left_s = math.inf if due is None else due[0] - self._system.monotonic_s()
@@ -197,43 +231,76 @@ class CanaryChecker:
 
     async def _check(self, canary: Canary) -> None:
         try:
-            observation = await self._observe(canary)
+            if self._may_leave(canary) and (observation := await self._observe(canary)) is not None:
+                self._note(canary.peer_id, canary.shape.model_id, observation)
         except HostmeshError as error:
             logger.info("a canary at %s gave nothing: %s", canary.peer_id, error)
             self._plan.failed(canary)
-            return
         finally:
             self._under_way -= 1
-        model_id = canary.shape.model_id
-        window = self._windows.get((canary.peer_id, model_id))
-        if observation is None or window is None:
+
+    def _may_leave(self, canary: Canary) -> bool:
+        """Note a first prompt on disk before it leaves: another run, or program of the user's, may have sent it."""
+        if any(turn.role == "assistant" for turn in canary.turns):
+            return True
+        if self._store.add_sent(text_digest(canary.turns[-1].words.text)):
+            return True
+        self._plan.failed(canary)
+        return False
+
+    def _note(self, peer_id: str, model_id: str, observation: Observation) -> None:
+        """Take in an observation; make evidence of a full window.
+
+        Raises:
+            StoreError: it, or the evidence, could not be written.
+        """
+        window = self._windows.get((peer_id, model_id))
+        if window is None:
             return
         window.append(observation)
-        if len(window) >= WINDOW:
-            self._windows[canary.peer_id, model_id] = []
-            evidence = weigh(
-                window,
-                peer_id=canary.peer_id,
-                calibration=self._calibrations[model_id],
-                reference="the reference" if self._quorum is None else "most of a quorum",
-            )
-            self._book.record_canaries(evidence)
+        self._store.add_observation(peer_id, model_id, observation)
+        if len(window) < WINDOW:
+            return
+        # Forgotten first: no window is to be evidence twice.
+        self._windows[peer_id, model_id] = []
+        self._store.end_window(peer_id, model_id)
+        evidence = weigh(
+            window,
+            peer_id=peer_id,
+            calibration=self._calibrations[model_id],
+            reference="the reference" if self._quorum is None else "most of a quorum",
+        )
+        self._book.record_canaries(evidence)
+
+    def _recall(self, peer_id: str, model_id: str, now_s: float, unix_s: float) -> None:
+        """Take what is on disk of a host, where nothing is in memory. Raises StoreError."""
+        key = (peer_id, model_id)
+        if key not in self._windows:
+            self._windows[key] = []
+            self._windows[key] = self._store.window(peer_id, model_id)
+        self._windows.move_to_end(key)
+        if len(self._windows) > MAX_HOSTS:
+            self._windows.popitem(last=False)
+        if not self._plan.knows(peer_id):
+            self._plan.restore(peer_id, self._store.jobs(peer_id, unix_s=unix_s, now_s=now_s))
 
     async def _observe(self, canary: Canary) -> Observation | None:
         answer = await self._run_job(canary.peer_id, _request(canary, canary.messages_for(canary.peer_id)))
-        self._plan.answered(canary, answer, now_s=self._system.monotonic_s(), entropy=self._entropy())
+        self._plan.answered(canary, answer.text, now_s=self._system.monotonic_s(), entropy=self._entropy())
         self._wake()
         warmth = warmth_of(canary.shape.temperature)
         if self._reference is not None:
-            expected = await self._reference(_request(canary, canary.messages_for_reference()))
-            return Observation(warmth=warmth, agreement=agreement(answer, expected))
-        others = await self._ask_quorum(canary)
+            expected = await self._reference(
+                _request(canary, canary.messages_for_reference(), answer.max_output_tokens)
+            )
+            return Observation(warmth=warmth, agreement=agreement(answer.text, expected))
+        others = await self._ask_quorum(canary, answer.max_output_tokens)
         if len(others) < MIN_QUORUM:
             return None
         odd = len(others) - (len(others) + 1) % 2
-        return Observation(warmth=warmth, agreement=quorum_agreement(answer, others[:odd]))
+        return Observation(warmth=warmth, agreement=quorum_agreement(answer.text, others[:odd]))
 
-    async def _ask_quorum(self, canary: Canary) -> list[str]:
+    async def _ask_quorum(self, canary: Canary, max_output_tokens: int) -> list[str]:
         """Return the answers of the others, one after the other; who fails is left out."""
         assert self._quorum is not None
         answers: list[str] = []
@@ -241,7 +308,8 @@ class CanaryChecker:
             if peer_id == canary.peer_id:
                 continue
             try:
-                answers.append(await self._run_job(peer_id, _request(canary, canary.messages_for(peer_id))))
+                request = _request(canary, canary.messages_for(peer_id), max_output_tokens)
+                answers.append((await self._run_job(peer_id, request)).text)
             except HostmeshError as error:
                 logger.info("%s of a quorum gave nothing: %s", peer_id, error)
         return answers
@@ -253,10 +321,11 @@ class CanaryChecker:
         self._changed.set()
 
 
-def _request(canary: Canary, messages: Messages) -> CanaryRequest:
+def _request(canary: Canary, messages: Messages, max_output_tokens: int | None = None) -> CanaryRequest:
     return CanaryRequest(
         model_id=canary.shape.model_id,
         messages=messages,
-        max_output_tokens=canary.shape.max_output_tokens,
+        max_output_tokens=max_output_tokens or canary.shape.max_output_tokens,
+        timeout_s=canary.shape.timeout_s,
         parameters=canary.parameters,
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import trio
 
-from hostmesh.canaries.checker import MAX_AT_ONCE, CanaryChecker, CanaryRequest
+from hostmesh.canaries.checker import MAX_AT_ONCE, CanaryAnswer, CanaryChecker, CanaryRequest
 from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import WINDOW, Calibration, CanaryEvidence, Warmth
 from hostmesh.canaries.plan import CanaryPlan
@@ -42,7 +42,7 @@ class World:
         seen = [Agreement(characters=80, parted=False)] * 50 + [Agreement(characters=30, parted=True)] * 10
         self.calibration = Calibration(model_id=MODEL, engines={"another": dict.fromkeys(Warmth, seen)})
 
-    async def run_job(self, peer_id: str, request: CanaryRequest) -> str:
+    async def run_job(self, peer_id: str, request: CanaryRequest) -> CanaryAnswer:
         self.asked.append((peer_id, request, trio.current_time()))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -52,7 +52,7 @@ class World:
             self.under_way -= 1
         if peer_id in self.failing:
             raise JobError("the host failed", reason="ENGINE_FAILED")
-        return answer_of(self.models[peer_id], request)
+        return CanaryAnswer(text=answer_of(self.models[peer_id], request), max_output_tokens=64)
 
     async def __call__(self, request: CanaryRequest) -> Sequence[str]:
         """The reference, in two settings."""
