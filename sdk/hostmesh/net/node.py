@@ -184,10 +184,6 @@ class Node:
         """See :meth:`hostmesh.net.pool.ConnectionPool.retain`."""
         return self._pool.retain(peers)
 
-    async def wait_connections_changed(self) -> None:
-        """Return after the next peer that came or went."""
-        await self._pool.wait_changed()
-
     def watch_events(self, max_waiting: int = MAX_WAITING_EVENTS) -> AbstractContextManager[EventWatch[NodeEvent]]:
         """Return a block that yields an async iterator of every :data:`hostmesh.net.events.NodeEvent` from then on.
 
@@ -250,10 +246,6 @@ class Node:
         Cancellation: safe.
         """
         await self._peering.connect(peer_id, addresses, origin=origin, timeout_s=timeout_s)
-
-    async def connect_configured(self, peer_id: PeerId, address: str, *, timeout_s: float) -> None:
-        """Make sure that there is a connection to a peer, dialling a configured address and no other."""
-        await self._peering.connect_configured(peer_id, address, timeout_s=timeout_s)
 
     async def adopt(self, stream: trio.abc.Stream, peer_id: PeerId | None, *, timeout_s: float) -> PeerId:
         """Make a connection of a byte stream; see :meth:`hostmesh.net.connector.Connector.adopt_stream`."""
