@@ -178,8 +178,8 @@ class Job:
             await self._countersigner.leave(self._read_out)
 
     async def settle(self) -> None:
-        """See to the last receipt of a job that did not end well. Only the manager calls this. Never raises."""
-        if self._accepted is not None and not self._is_done:
+        """See to the last receipt of a job, and that the host has it. Only the manager calls this. Never raises."""
+        if self._accepted is not None:
             await self._countersigner.settle()
 
     async def _read_out(self) -> None:

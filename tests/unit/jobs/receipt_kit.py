@@ -123,10 +123,10 @@ async def sign(stub: JobServiceClient, receipt: Receipt) -> None:
 
 
 async def assert_free(manager: JobManager, host: Host, slice_micros: int) -> None:
-    """The slice is free: a job that takes all of it at once runs."""
-    host.engine.scripts.insert(0, Script(pieces=("x",)))
+    """The slice is free: a prompt that takes all of it at once runs."""
+    host.engine.scripts.insert(0, Script(pieces=()))
     started = trio.current_time()
-    async with manager.run(session_of(slice_micros), prompt="x " * (slice_micros - 3)) as job:
+    async with manager.run(session_of(slice_micros), prompt="x " * (slice_micros - 2)) as job:
         await job.read_text()
     assert job.usage.cost_micros == slice_micros
     assert trio.current_time() == started

@@ -1,6 +1,8 @@
-"""How long a client stays with a host that answers nothing any more."""
+"""How a client leaves a job: what it still delivers, and how long it stays with a host that answers nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -35,3 +37,33 @@ async def test_leaving_a_job_at_a_silent_host_takes_one_limit_and_not_two(
                 scope.cancel()
                 await trio.lowlevel.checkpoint()
     assert trio.current_time() - left_s == pytest.approx(SETTLE_TIMEOUT_S, abs=0.1)
+
+
+class Unheard(Liar):
+    """The first countersignature does not arrive: ``lose`` it."""
+
+    lose: Callable[[], Awaitable[None]] | None = None
+
+    async def countersign(
+        self, request: job_pb2.CountersignRequest, context: CallContext
+    ) -> job_pb2.CountersignResponse:
+        if self.lose is not None:
+            lose, self.lose = self.lose, None
+            await lose()
+            await trio.sleep_forever()
+        return await super().countersign(request, context)
+
+
+@pytest.mark.parametrize("is_read_to_its_end", [False, True])
+async def test_a_countersignature_whose_stream_broke_is_delivered_before_a_job_is_left(
+    is_read_to_its_end: bool, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host = make_host()
+    host.engine.default = Script(delay_s=1.0)
+    front = Unheard(host.server)
+    manager, wire = make_client(host, nursery, handler=front)
+    front.lose = lambda: wire.ours[-1].reset()
+    async with manager.run(FakeSession(), prompt="Hi") as job:
+        await (job.read_text() if is_read_to_its_end else anext(job))
+    assert front.lose is None, "this test breaks a stream"
+    assert host.receipts.unpaid(FakeSession().session_id) == ()
