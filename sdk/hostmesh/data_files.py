@@ -4,7 +4,8 @@
 peers were like to be connected with; ``sequence.sqlite3``, the numbers of our own records; ``bans.sqlite3`` and
 ``revocations.sqlite3``, what proofs and operators void; ``peers.sqlite3``, the peer cache; ``calls.sqlite3``, calls
 with idempotency keys; ``sessions.sqlite3``, the sessions and budgets of this client; ``hosted_sessions.sqlite3``, those
-of others on this host; ``clients.sqlite3``, what this host saw of their wallets.
+of others on this host; ``clients.sqlite3``, what this host saw of their wallets; ``canaries.sqlite3``, what canaries copied, and
+which were sent.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import ExitStack, closing
 from functools import cached_property
 from typing import Protocol, TypeVar
 
+from hostmesh.canaries.canary_store import CanaryStore
 from hostmesh.discovery.peer_cache import PeerCache
 from hostmesh.discovery.peer_cache_store import PeerCacheStore
 from hostmesh.discovery.revocation_store import RevocationStore
@@ -74,6 +76,11 @@ class DataFiles:
         return self._closed_later(PeerScoreBook(self._dir / "neighbours.sqlite3", system=self._system))
 
     @cached_property
+    def canaries(self) -> CanaryStore:
+        """The shapes of jobs that canaries copy, and which canaries were sent."""
+        return self._closed_later(CanaryStore(self._dir / "canaries.sqlite3"))
+
+    @cached_property
     def clients(self) -> ClientStandingBook:
         """What this host saw of its clients' wallets; of a key that does not last, in memory."""
         path = None if self._ephemeral_key else self._dir / "clients.sqlite3"
@@ -103,6 +110,14 @@ class DataFiles:
     def receipts(self) -> ReceiptStore:
         """Receipts of both sides."""
         return self._closed_later(ReceiptStore(self._dir / RECEIPTS_FILE))
+
+    def shares_receipts(self) -> bool:
+        """Tell whether this user agreed to share receipts of this network; makes no file.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return (self._dir / RECEIPTS_FILE).exists() and self.receipts.shared.is_any(self._settings.network)
 
     def hosted_sessions(self, peer_id: PeerId) -> SessionStore:
         """Return the sessions of others on this host; of a key that does not last, in memory."""

@@ -42,7 +42,7 @@ from hostmesh.errors.node import (
     ReadyTimeoutError,
     StartFailedError,
 )
-from hostmesh.errors.receipts import ReceiptError
+from hostmesh.errors.receipts import NobodyAnsweredError, ReceiptError
 from hostmesh.errors.root import HostmeshError, RemoteProtocolError, UsageError
 from hostmesh.errors.rpc import RpcError, StatusCode
 from hostmesh.errors.schema import SchemaError
@@ -74,6 +74,7 @@ __all__ = [
     "MalformedMessageError",
     "ModelNotReadyError",
     "NoHostFoundError",
+    "NobodyAnsweredError",
     "NodeNotRunningError",
     "NotAuthenticatedError",
     "ParameterError",

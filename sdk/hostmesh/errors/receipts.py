@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from hostmesh.errors.net import TransportError
 from hostmesh.errors.root import RemoteProtocolError
 
 
@@ -17,3 +20,18 @@ class ReceiptError(RemoteProtocolError):
     def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.reason = reason
+
+
+class NobodyAnsweredError(TransportError):
+    """No peer told of receipts that it shares.
+
+    Args:
+        outcomes: by peer id, the code of what came instead; ``PROTOCOL_NOT_SUPPORTED``: it shares none.
+    """
+
+    code = "NOBODY_ANSWERED"
+    retry_safe = True
+
+    def __init__(self, message: str, *, outcomes: Mapping[str, str], remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.outcomes = dict(outcomes)

@@ -7,11 +7,11 @@ back. A place in the order is that of a shared session, so that nothing can be r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, SessionBundle, SessionPapers
 from hostmesh.receipts.paper_store import CLIENT
 from hostmesh.receipts.receipt import JobState
+from hostmesh.receipts.sharing import SharedPlace
 from hostmesh.store import Store
 
 _TELLS = (
@@ -29,19 +29,6 @@ _JOBS = (
     "SELECT r.job_id, q.envelope, r.envelope, r.countersignature FROM sessions s JOIN receipts r JOIN quotes q "  # noqa: S608 - our own words
     f"ON q.session = s.id AND q.job_id = r.job_id WHERE s.id = ? AND {_TELLS} ORDER BY r.id DESC LIMIT ?"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedPlace:
-    """A shared session's place in the order in which they are told."""
-
-    session_id: bytes
-    host_peer_id: bytes
-    """Raw multihash."""
-
-
-FIRST = SharedPlace(session_id=b"", host_peer_id=b"")
-"""Before all of them."""
 
 
 class SharedStore:
