@@ -3,10 +3,10 @@
 A listing speaks of a peer id, or of a wallet and so of all its peers. It ends at its time, judged whenever it is read:
 no clean-up is needed for it to end. A blacklisting beats a preference, and a peer's own preference beats its wallet's.
 
-A failure that the host caused pauses that host for 15 s, each further one in a row twice as long, up to 900 s; a
-success clears it. After the pause the host is half-open: one trial at a time, until a success closes it or a failure
-pauses it again. Failures while it is paused are of jobs that were begun before, as when a line is cut on which many
-run: they change nothing. Five failures in a row, or one proven lie, blacklist the host by itself: see
+A failure that the host caused pauses that host for 15 s, each further one in a row twice as long; a success clears it.
+After the pause the host is half-open: one trial at a time, until a success closes it or a failure pauses it again.
+Failures while it is paused are of jobs that were begun before, as when a line is cut on which many run: they change
+nothing. Five failures in a row, or one proven lie, blacklist the host by itself, for longer than any pause: see
 :mod:`hostmesh.reputation.probation`.
 
 Source: M. Nygard, "Release It!", "Circuit Breaker"; docs/discovery.md.
@@ -26,7 +26,6 @@ from hostmesh.reputation.decay import UNIT_MICROS
 from hostmesh.reputation.probation import Suspension
 
 FIRST_PAUSE_S = 15.0
-LAST_PAUSE_S = 900.0
 TRIAL_S = 15.0
 """How long a trial keeps others away when nothing is heard of it."""
 MAX_LISTINGS = 1024
@@ -42,7 +41,6 @@ MAX_PRIORITY = 1000
 MAX_REASON_BYTES = 200
 
 _WALLET = re.compile(r"0[xX][0-9a-fA-F]{40}")
-_DOUBLINGS = math.ceil(math.log2(LAST_PAUSE_S / FIRST_PAUSE_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +76,10 @@ class Cooldown:
     def pause_s(self) -> float:
         """How long the host is paused.
 
-        >>> [Cooldown(peer_id=PeerId("p"), failures=n, failed_at_unix_s=0.0).pause_s for n in (1, 2, 6, 7, 10_000)]
-        [15.0, 30.0, 480.0, 900.0, 900.0]
+        >>> [Cooldown(peer_id=PeerId("p"), failures=n, failed_at_unix_s=0.0).pause_s for n in (1, 2, 4, 5, 10_000)]
+        [15.0, 30.0, 120.0, 240.0, 240.0]
         """
-        return min(LAST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self.failures - 1, _DOUBLINGS))
+        return FIRST_PAUSE_S * 2.0 ** (min(self.failures, SUSPENDING_FAILURES) - 1)
 
     def left_s(self, now: float) -> float:
         """Return how much of the pause is left; a clock that was set back lengthens it to twice its time at most."""
