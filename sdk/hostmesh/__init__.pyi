@@ -1,5 +1,12 @@
 # The public names, for type checkers: where each is at home. __init__.py imports one when it is first used.
 
+from hostmesh.canaries.canary import OptedInPrompt as OptedInPrompt
+from hostmesh.canaries.checker import CanaryRequest as CanaryRequest
+from hostmesh.canaries.comparison import Agreement as Agreement
+from hostmesh.canaries.evidence import Calibration as Calibration
+from hostmesh.canaries.evidence import CanaryEvidence as CanaryEvidence
+from hostmesh.canaries.evidence import Warmth as Warmth
+from hostmesh.canaries.shipped import shipped_calibrations as shipped_calibrations
 from hostmesh.discovery.choice import Explanation as Explanation
 from hostmesh.discovery.choice import HostChoice as HostChoice
 from hostmesh.discovery.criteria import HostCriteria as HostCriteria
@@ -70,6 +77,7 @@ from hostmesh.errors import KeyFileError as KeyFileError
 from hostmesh.errors import KeyInUseError as KeyInUseError
 from hostmesh.errors import MalformedMessageError as MalformedMessageError
 from hostmesh.errors import ModelNotReadyError as ModelNotReadyError
+from hostmesh.errors import NobodyAnsweredError as NobodyAnsweredError
 from hostmesh.errors import NodeNotRunningError as NodeNotRunningError
 from hostmesh.errors import NoHostFoundError as NoHostFoundError
 from hostmesh.errors import NotAuthenticatedError as NotAuthenticatedError
@@ -122,6 +130,7 @@ from hostmesh.jobs.engine import TextPiece as TextPiece
 from hostmesh.jobs.engine import Vector as Vector
 from hostmesh.jobs.engine import Work as Work
 from hostmesh.jobs.job import Job as Job
+from hostmesh.model_checks import ModelChecks as ModelChecks
 from hostmesh.model_kind import ModelKind as ModelKind
 from hostmesh.net.event_feed import EventWatch as EventWatch
 from hostmesh.net.events import CloseCause as CloseCause
@@ -137,6 +146,11 @@ from hostmesh.net.network import Network as Network
 from hostmesh.net.peer_id import PeerId as PeerId
 from hostmesh.net.peer_id import parse_peer_id as parse_peer_id
 from hostmesh.net.peer_key import open_peer_key as open_peer_key
+from hostmesh.receipt_exchange import AskedPeers as AskedPeers
+from hostmesh.receipt_exchange import PeerAnswer as PeerAnswer
+from hostmesh.receipt_exchange import PointsChange as PointsChange
+from hostmesh.receipt_exchange import ReceiptExchange as ReceiptExchange
+from hostmesh.receipt_reviews import ImportedReviews as ImportedReviews
 from hostmesh.receipts.counting import TokenCounter as TokenCounter
 from hostmesh.receipts.gguf_tokenizer import GgufTokenizer as GgufTokenizer
 from hostmesh.rpc.client import ResponseStream as ResponseStream
@@ -166,21 +180,21 @@ from hostmesh.rpc.tracing import ClientTracing as ClientTracing
 from hostmesh.rpc.tracing import ServerTracing as ServerTracing
 from hostmesh.sdk import SDK as SDK
 from hostmesh.sdk import open_sdk as open_sdk
-from hostmesh.sessions.admission.policy import AdmissionPolicy as AdmissionPolicy
-from hostmesh.sessions.admission.policy import per_minute as per_minute
 from hostmesh.sessions.admission.allow_list import parse_allow_list as parse_allow_list
 from hostmesh.sessions.admission.attack import AttackLimits as AttackLimits
+from hostmesh.sessions.admission.deposits import DepositClaim as DepositClaim
+from hostmesh.sessions.admission.deposits import DepositVerdict as DepositVerdict
+from hostmesh.sessions.admission.deposits import DepositVerifier as DepositVerifier
+from hostmesh.sessions.admission.policy import AdmissionPolicy as AdmissionPolicy
+from hostmesh.sessions.admission.policy import per_minute as per_minute
+from hostmesh.sessions.admission.rate import Rate as Rate
+from hostmesh.sessions.admission.work import WorkLimit as WorkLimit
 from hostmesh.sessions.budget import Budget as Budget
 from hostmesh.sessions.client import SessionManager as SessionManager
 from hostmesh.sessions.client_record import ClientState as ClientState
 from hostmesh.sessions.client_revocations import RevocationOutcome as RevocationOutcome
-from hostmesh.sessions.admission.deposits import DepositClaim as DepositClaim
-from hostmesh.sessions.admission.deposits import DepositVerdict as DepositVerdict
-from hostmesh.sessions.admission.deposits import DepositVerifier as DepositVerifier
-from hostmesh.sessions.admission.rate import Rate as Rate
 from hostmesh.sessions.session import Session as Session
 from hostmesh.sessions.signatures import ContractVerifier as ContractVerifier
-from hostmesh.sessions.admission.work import WorkLimit as WorkLimit
 from hostmesh.settings import Settings as Settings
 from hostmesh.settings import load_settings as load_settings
 from hostmesh.status.client import StatusClient as StatusClient

@@ -4,8 +4,8 @@
 peers were like to be connected with; ``sequence.sqlite3``, the numbers of our own records; ``bans.sqlite3`` and
 ``revocations.sqlite3``, what proofs and operators void; ``peers.sqlite3``, the peer cache; ``calls.sqlite3``, calls
 with idempotency keys; ``sessions.sqlite3``, the sessions and budgets of this client; ``hosted_sessions.sqlite3``, those
-of others on this host; ``clients.sqlite3``, what this host saw of their wallets; ``canaries.sqlite3``, what canaries copied, and
-which were sent.
+of others on this host; ``clients.sqlite3``, what this host saw of their wallets; ``canaries.sqlite3``, what canaries
+copied, and which were sent.
 """
 
 from __future__ import annotations

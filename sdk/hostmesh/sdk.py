@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
 
-from hostmesh.application import ApplicationDoor
 from hostmesh.data_files import DataFiles
 from hostmesh.discovery.collaborators import NodeOptions, RunningNode
 from hostmesh.discovery.events import HostRevoked
 from hostmesh.discovery.manager import DiscoveryManager
 from hostmesh.discovery.records import RecordBook
-from hostmesh.errors import NotAuthenticatedError, UsageError
+from hostmesh.errors import NotAuthenticatedError, StoreError, UsageError
 from hostmesh.hosting import HostManager
 from hostmesh.identity.binding import verify_binding
 from hostmesh.identity.delegation import load_delegation
@@ -25,11 +25,14 @@ from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.identity.wallet_source import open_wallet
 from hostmesh.job_history import JobHistory
 from hostmesh.jobs.client import JobManager
+from hostmesh.model_check_door import ModelCheckDoor
 from hostmesh.net.network import Network
 from hostmesh.node_runner import NodeRunner
 from hostmesh.node_stack import SourceFactory
 from hostmesh.nursery import open_own_nursery
+from hostmesh.receipt_exchange import ReceiptExchange
 from hostmesh.receipts.counting import TokenCounter
+from hostmesh.receipts.service import ReceiptServer
 from hostmesh.reputation.history import HostHistory
 from hostmesh.rpc.interceptors import ClientInterceptor, ServerInterceptor
 from hostmesh.sessions.client import SessionManager
@@ -38,8 +41,10 @@ from hostmesh.status.client import StatusClient
 from hostmesh.system import System
 from hostmesh.v1 import session_pb2
 
+_log = logging.getLogger("hostmesh.sdk")
 
-class SDK(ApplicationDoor):
+
+class SDK(ModelCheckDoor):
     """One hostmesh: a wallet, a node and what they do. :func:`open_sdk` makes it."""
 
     def __init__(
@@ -57,13 +62,11 @@ class SDK(ApplicationDoor):
         server_interceptors: Sequence[ServerInterceptor],
         tokenizers: Sequence[TokenCounter],
     ) -> None:
-        super().__init__()
+        super().__init__(DataFiles(loaded, stores, ephemeral_key=ephemeral_key, system=system), system)
         self.settings = loaded.settings
         """The settings as they were read."""
         self._nursery = nursery
-        self._files = DataFiles(loaded, stores, ephemeral_key=ephemeral_key, system=system)
         self._stores = stores
-        self._system = system
         self._tokenizers = {each.tokenizer_sha256: each for each in tokenizers}
         self._wallet: Wallet | None = None
         self._delegation: session_pb2.Delegation | None = None
@@ -72,6 +75,7 @@ class SDK(ApplicationDoor):
         self._sessions: SessionManager | None = None
         self._stop_hearing: Callable[[], None] = lambda: None
         self._jobs: JobManager | None = None
+        self._receipts: ReceiptExchange | None = None
         self._hosts: HostManager | None = None
         self._records = RecordBook(
             network=self.settings.network,
@@ -206,11 +210,35 @@ class SDK(ApplicationDoor):
                 outcomes=JobHistory(
                     HostHistory(self._files.reputation, self._files.standings), self.get_discovery_manager()
                 ),
+                watch=lambda: self._checks,
                 is_leaving=lambda: self._stack is not stack,
                 counter_of=self._tokenizers.get,
                 system=self._system,
             )
         return self._jobs
+
+    def get_receipt_exchange(self) -> ReceiptExchange:
+        """Return what shares receipts with peers, and asks them for theirs; the same object as long as the node runs.
+
+        Raises:
+            NotAuthenticatedError: call :meth:`authenticate` first.
+            NodeNotRunningError: ``create_node`` comes first.
+        """
+        self._require_authentication()
+        stack = self._running()
+        if self._receipts is None:
+            self._receipts = ReceiptExchange(
+                node=stack.node,
+                caller=stack.rpc,
+                receipts=self._files.receipts,
+                reputation=self._files.reputation,
+                network=self.settings.network,
+                own_wallets=() if self._wallet is None else (self._wallet.address_bytes,),
+                serve=self._share_receipts,
+                note_neighbour=self._files.neighbours.record,
+                system=self._system,
+            )
+        return self._receipts
 
     def get_status_client(self) -> StatusClient:
         """Return what pings peers and watches their load.
@@ -268,10 +296,25 @@ class SDK(ApplicationDoor):
     async def _open_node(self, options: NodeOptions) -> AsyncIterator[RunningNode]:
         async with self._runner.run(options, self._require_authentication()) as (self._stack, node):
             try:
+                self._share_receipts()
                 yield node
             finally:
                 self._stop_hearing()
-                self._stack = self._sessions = self._jobs = None
+                self._stack = self._sessions = self._jobs = self._receipts = None
+
+    def _share_receipts(self) -> None:
+        """Answer peers that ask for receipts, if there is any that they may be told. Idempotent."""
+        stack = self._running()
+        try:
+            if not self._files.shares_receipts():
+                return
+        except StoreError as error:
+            # A node finds hosts and peers without it.
+            _log.warning("no receipts are shared: %s", error.message)
+            return
+        server = ReceiptServer(self._files.receipts.shared, network=self.settings.network)
+        if server.SERVICE not in stack.server.services():
+            stack.serve(server, limits=None)
 
 
 @asynccontextmanager

@@ -11,13 +11,13 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Protocol
 
 import trio
 
 from hostmesh.errors import (
     DeadlineExceededError,
+    ParameterError,
     RemoteProtocolError,
     RpcError,
     StoreError,
@@ -33,6 +33,7 @@ from hostmesh.jobs.parameters import check_parameters, encode_parameters
 from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
 from hostmesh.jobs.transcript import Transcript
 from hostmesh.jobs.verdict import JobVerdict
+from hostmesh.jobs.watch import JobWatch, Parameters, Watching
 from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.chain import SALT_BYTES
 from hostmesh.receipts.client_ledger import JobAudit
@@ -53,8 +54,14 @@ QUOTE_TIMEOUT_S = 30.0
 class OutcomeBook(Protocol):
     """Where outcomes of hosts go."""
 
-    def record_job(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> object:
-        """Take in what a job says of its host; ``detail`` is for people.
+    def record_job(self, peer_id: PeerId, operator: bytes, verdict: JobVerdict, detail: str) -> object:
+        """Take in what a job says of its host.
+
+        Args:
+            peer_id: the host.
+            operator: the wallet that answers for it, 20 bytes; empty = not known, and then the verdict is bad.
+            verdict: what it says.
+            detail: for people.
 
         Raises:
             StoreError: it could not be written.
@@ -72,6 +79,7 @@ class JobManager:
         receipts: keeps what was countersigned.
         outcomes: told of every job that a host brought to a good end or failed by its own fault; None = nobody.
         counter_of: returns the tokenizer of a digest, which recounts what a host claims; None = bytes alone bound that.
+        watch: returns who sees jobs leave and end, if somebody does now; None = nobody.
         is_leaving: whether this node is stopping: the connections it ends itself count against nobody; None = never.
         system: the wall clock judges quotes.
     """
@@ -85,6 +93,7 @@ class JobManager:
         receipts: ReceiptStore,
         outcomes: OutcomeBook | None = None,
         counter_of: Callable[[bytes], TokenCounter | None] | None = None,
+        watch: Callable[[], JobWatch | None] | None = None,
         is_leaving: Callable[[], bool] | None = None,
         system: System | None = None,
     ) -> None:
@@ -94,6 +103,7 @@ class JobManager:
         self._receipts = receipts
         self._outcomes = outcomes
         self._counter_of = counter_of
+        self._watch = watch
         self._is_leaving = is_leaving
         self._system = system or System()
         self._sessions = ClientSessions(network=network, receipts=receipts)
@@ -109,6 +119,7 @@ class JobManager:
         max_price_micros_per_mtok: int | None = None,
         currency: str | None = None,
         timeout_s: float = QUOTE_TIMEOUT_S,
+        operator: bytes = b"",
     ) -> QuoteOffer:
         """Ask a host what a job would cost. The prompt is no part of it.
 
@@ -121,6 +132,8 @@ class JobManager:
             max_price_micros_per_mtok: ceiling, inclusive; None = any price.
             currency: of the ceiling; None = any.
             timeout_s: seconds for everything, the dial included.
+            operator: the wallet that answers for the host, 20 bytes, under which its quote is held against it; empty =
+                not known: held against its peer key under whatever wallet.
 
         Returns:
             The verified quote, good for one job within about a minute.
@@ -155,10 +168,10 @@ class JobManager:
         except RpcError as error:
             refused = from_status(error, accepted=False, delivered=False)
             if refused.reason in HOST_CAUSED:
-                self._record(peer_id, JobVerdict.FAILED, refused.reason)
+                self._record(peer_id, operator, JobVerdict.FAILED, refused.reason)
             raise refused from error
         except RemoteProtocolError as error:
-            self._record(peer_id, JobVerdict.PROTOCOL_BROKEN, error.message)
+            self._record(peer_id, operator, JobVerdict.PROTOCOL_BROKEN, error.message)
             raise
 
     @asynccontextmanager
@@ -209,22 +222,55 @@ class JobManager:
         wire = build_input(prompt=prompt, messages=messages, texts=texts, system_prompt=system_prompt)
         checked = check_parameters(parameters or {})
         _refuse_if_closed(session)
-        offer = await self._offer(session, quote, checked, max_output_tokens, deadline)
+        # One under a quote that was asked for apart is like no other, and is not watched.
+        watching = Watching(
+            self._watch() if self._watch is not None and quote is None else None,
+            session=session,
+            wire=wire,
+            parameters=checked,
+            max_output_tokens=max_output_tokens,
+            timeout_s=timeout_s,
+        )
+        with watching:
+            try:
+                offer = await self._offer(session, quote, watching.parameters, max_output_tokens, deadline)
+            except ParameterError as error:
+                if not watching.may_go_without_seed(error):
+                    raise
+                offer = await self._offer(session, quote, watching.parameters, max_output_tokens, deadline)
+            async with self._run(session, wire, watching, offer, deadline, is_quote_given=quote is not None) as job:
+                yield job
+
+    @asynccontextmanager
+    async def _run(
+        self,
+        session: OpenSession,
+        wire: WireInput,
+        watching: Watching,
+        offer: QuoteOffer,
+        deadline: float,
+        *,
+        is_quote_given: bool,
+    ) -> AsyncIterator[Job]:
+        def record(verdict: JobVerdict, detail: str) -> None:
+            watching.ended()
+            self._record(session.peer_id, session.authorization.operator, verdict, detail)
+
         _refuse_if_closed(session)  # a revocation may have come while the host thought of a price
         if session.spending_limit_micros == 0 and offer.price_micros_per_mtok > 0:
             raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
         salt = self._system.random_bytes(SALT_BYTES)
-        request = _run_request(offer, wire, checked, salt)
+        request = _run_request(offer, wire, watching.parameters, salt)
         tracked = self._sessions.track(session)
         spending, conduct = tracked.spending, tracked.conduct
         if tracked.unsure:
             await send_again(self._caller, session, tracked.unsure)
             tracked.unsure.clear()
         if self._sessions.is_used(tracked, offer.quote_id):
-            if quote is not None:
+            if is_quote_given:
                 raise job_refused("QUOTE_EXPIRED", "a job ran under the quote")
             broken = RemoteProtocolError("the host gave one quote id for two jobs")
-            self._record(session.peer_id, JobVerdict.PROTOCOL_BROKEN, broken.message)
+            record(JobVerdict.PROTOCOL_BROKEN, broken.message)
             raise broken
         terms = tracked.job_terms(offer)
         self._receipts.papers.put_quote(terms.session, terms.job_id, offer.envelope, is_host=False)
@@ -243,7 +289,7 @@ class JobManager:
                     offer,
                     countersigner=signs,
                     conduct=job_conduct,
-                    record=partial(self._record, session.peer_id),
+                    record=record,
                 )
                 await job.wait_accepted()
                 try:
@@ -261,7 +307,7 @@ class JobManager:
         self,
         session: OpenSession,
         quote: QuoteOffer | None,
-        parameters: Mapping[str, ParameterValue],
+        parameters: Parameters,
         max_output_tokens: int | None,
         deadline: float,
     ) -> QuoteOffer:
@@ -274,6 +320,7 @@ class JobManager:
                 max_price_micros_per_mtok=session.max_price_micros_per_mtok,
                 currency=session.currency,
                 timeout_s=min(QUOTE_TIMEOUT_S, _left(deadline) or QUOTE_TIMEOUT_S),
+                operator=session.authorization.operator,
             )
         if quote.peer_id != session.peer_id or quote.model_id != session.model_id:
             raise UsageError("the quote is of another host or model than the session")
@@ -283,12 +330,12 @@ class JobManager:
             raise job_refused("PRICE_TOO_LOW", "the quote is above the session's price ceiling")
         return quote
 
-    def _record(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> None:
+    def _record(self, peer_id: PeerId, operator: bytes, verdict: JobVerdict, detail: str) -> None:
         is_own_doing = self._is_leaving is not None and self._is_leaving()
         if self._outcomes is None or (is_own_doing and not verdict.is_good):
             return
         try:
-            self._outcomes.record_job(peer_id, verdict, detail)
+            self._outcomes.record_job(peer_id, operator, verdict, detail)
         except StoreError as error:
             # The job's own end matters more than its entry in the book.
             logger.warning(
