@@ -8,23 +8,19 @@ Signing and verifying are pure; :func:`save_binding` and :func:`load_binding` to
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from hostmesh.errors import (
     BadSignatureError,
     BindingRevokedError,
-    InvalidAddressError,
-    KeyFileError,
     MalformedMessageError,
     RecordExpiredError,
     RecordInvalidError,
     UsageError,
 )
 from hostmesh.identity.address import address_to_text, parse_address
-from hostmesh.identity.files import read_owner_file, replace_owner_file
-from hostmesh.identity.secret import Secret
+from hostmesh.identity.signed_file import load_signed, save_signed, signature_from_text, signature_to_text
 from hostmesh.identity.structs import PeerBinding
 from hostmesh.identity.typed_data import recover_signer
 from hostmesh.identity.wallet import Wallet
@@ -34,7 +30,6 @@ from hostmesh.wire.bounds import check_bounds
 
 MAX_LIFETIME_S = 7 * 86_400
 SKEW_TOLERANCE_S = 30
-_FILE_VERSION = 1
 
 
 def sign_binding(
@@ -169,15 +164,14 @@ def save_binding(path: Path, binding: pb.PeerBinding) -> None:
         KeyFileError: the file cannot be written. An older one is untouched.
     """
     document = {
-        "version": _FILE_VERSION,
         "operator": address_to_text(binding.operator),
         "peer_id": peer_id_from_bytes(binding.peer_id),
         "issued_at_unix_s": binding.issued_at_unix_s,
         "expires_at_unix_s": binding.expires_at_unix_s,
         "revocation_epoch": binding.revocation_epoch,
-        "signature": "0x" + binding.signature.hex(),
+        "signature": signature_to_text(binding.signature),
     }
-    replace_owner_file(path, Secret(json.dumps(document, indent=2) + "\n"))
+    save_signed(path, document)
 
 
 def load_binding(path: Path) -> pb.PeerBinding:
@@ -186,36 +180,19 @@ def load_binding(path: Path) -> pb.PeerBinding:
     Raises:
         KeyFileError: missing, unsafe, or no binding of a version that this program knows.
     """
-    content = read_owner_file(path, private=False)
-    try:
-        binding = _decode(json.loads(content.reveal()))
-        check_bounds(binding)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        UsageError,
-        InvalidAddressError,
-        MalformedMessageError,
-    ) as error:
-        raise KeyFileError(
-            f"{path} holds no binding",
-            path=str(path),
-            remedy="sign a new one with the operator's wallet: hostmesh-host bind",
-        ) from error
-    return binding
+    return load_signed(
+        path, _decode, what="no binding", remedy="sign a new one with the operator's wallet: hostmesh-host bind"
+    )
 
 
 def _decode(document: Any) -> pb.PeerBinding:
-    if document["version"] != _FILE_VERSION:
-        raise ValueError("a binding of another version")
-    return pb.PeerBinding(
+    binding = pb.PeerBinding(
         operator=parse_address(document["operator"]),
         peer_id=peer_id_to_bytes(parse_peer_id(document["peer_id"])),
         issued_at_unix_s=document["issued_at_unix_s"],
         expires_at_unix_s=document["expires_at_unix_s"],
         revocation_epoch=document["revocation_epoch"],
-        signature=bytes.fromhex(document["signature"].removeprefix("0x")),
+        signature=signature_from_text(document["signature"]),
     )
+    check_bounds(binding)
+    return binding

@@ -7,20 +7,16 @@ binds and how a host checks it: docs/protocols/session.md. Everything but :func:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hostmesh.errors import (
-    InvalidAddressError,
-    KeyFileError,
     MalformedMessageError,
     UsageError,
 )
 from hostmesh.identity.address import address_to_text, parse_address
-from hostmesh.identity.files import read_owner_file, replace_owner_file
-from hostmesh.identity.secret import Secret
+from hostmesh.identity.signed_file import load_signed, save_signed, signature_from_text, signature_to_text
 from hostmesh.identity.structs import Delegation, DelegationRevocation, HostCap
 from hostmesh.identity.typed_data import typed_digest
 from hostmesh.identity.wallet import Wallet
@@ -30,7 +26,6 @@ from hostmesh.wire.bounds import check_bounds
 
 MAX_LIFETIME_S = 86_400
 SKEW_TOLERANCE_S = 30
-_FILE_VERSION = 1
 
 
 def sign_delegation(
@@ -191,7 +186,6 @@ def save_delegation(path: Path, message: pb.Delegation) -> None:
         KeyFileError: the file cannot be written. An older one is untouched.
     """
     document = {
-        "version": _FILE_VERSION,
         "owner": address_to_text(message.owner),
         "delegate": address_to_text(message.delegate),
         "model_ids": list(message.model_ids),
@@ -200,9 +194,9 @@ def save_delegation(path: Path, message: pb.Delegation) -> None:
         "issued_at_unix_s": message.issued_at_unix_s,
         "expires_at_unix_s": message.expires_at_unix_s,
         "nonce": message.nonce.hex(),
-        "signature": "0x" + message.signature.hex(),
+        "signature": signature_to_text(message.signature),
     }
-    replace_owner_file(path, Secret(json.dumps(document, indent=2) + "\n"))
+    save_signed(path, document)
 
 
 def load_delegation(path: Path) -> pb.Delegation:
@@ -211,34 +205,15 @@ def load_delegation(path: Path) -> pb.Delegation:
     Raises:
         KeyFileError: missing, unsafe, or no delegation of a version that this program knows.
     """
-    content = read_owner_file(path, private=False)
-    try:
-        message = _decode(json.loads(content.reveal()))
-        delegation_of_message(message)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        UsageError,
-        InvalidAddressError,
-        MalformedMessageError,
-    ) as error:
-        raise KeyFileError(
-            f"{path} holds no delegation",
-            path=str(path),
-            remedy="sign a new one with the owner's wallet: hostmesh wallet delegate",
-        ) from error
-    return message
+    return load_signed(
+        path, _decode, what="no delegation", remedy="sign a new one with the owner's wallet: hostmesh wallet delegate"
+    )
 
 
 def _decode(document: Any) -> pb.Delegation:
-    if document["version"] != _FILE_VERSION:
-        raise ValueError("a delegation of another version")
     if not isinstance(document["model_ids"], list):
         raise TypeError("one text is no list of models")  # its letters would be
-    return pb.Delegation(
+    message = pb.Delegation(
         owner=parse_address(document["owner"]),
         delegate=parse_address(document["delegate"]),
         model_ids=document["model_ids"],
@@ -250,5 +225,7 @@ def _decode(document: Any) -> pb.Delegation:
         issued_at_unix_s=document["issued_at_unix_s"],
         expires_at_unix_s=document["expires_at_unix_s"],
         nonce=bytes.fromhex(document["nonce"]),
-        signature=bytes.fromhex(document["signature"].removeprefix("0x")),
+        signature=signature_from_text(document["signature"]),
     )
+    delegation_of_message(message)
+    return message

@@ -15,14 +15,12 @@ Example::
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from hostmesh.errors import (
     BadSignatureError,
     InvalidAddressError,
-    KeyFileError,
     MalformedMessageError,
     RecordExpiredError,
     RecordInvalidError,
@@ -30,8 +28,7 @@ from hostmesh.errors import (
 )
 from hostmesh.identity.address import address_to_text, parse_address
 from hostmesh.identity.binding import MAX_LIFETIME_S, SKEW_TOLERANCE_S
-from hostmesh.identity.files import read_owner_file, replace_owner_file
-from hostmesh.identity.secret import Secret
+from hostmesh.identity.signed_file import load_signed, save_signed, signature_from_text, signature_to_text
 from hostmesh.identity.structs import BindingRevocation
 from hostmesh.identity.typed_data import recover_signer
 from hostmesh.identity.wallet import Wallet
@@ -42,7 +39,6 @@ from hostmesh.wire.bounds import check_bounds
 REVOCATION_LIFE_S = MAX_LIFETIME_S + 2 * SKEW_TOLERANCE_S
 """After so long no binding that it concerns is accepted anywhere: one may be issued 30 s ahead of the revocation, and
 is taken for 30 s more than it lives."""
-_FILE_VERSION = 1
 
 
 def sign_revocation(
@@ -135,16 +131,15 @@ def save_revocation(path: Path, revocation: pb.BindingRevocation) -> None:
         KeyFileError: the file cannot be written. An older one is untouched.
     """
     document = {
-        "version": _FILE_VERSION,
         "revokes": {
             "operator": address_to_text(revocation.operator),
             "peer_id": peer_id_from_bytes(revocation.peer_id),
             "least_epoch": revocation.least_epoch,
         },
         "issued_at_unix_s": revocation.issued_at_unix_s,
-        "signature": "0x" + revocation.signature.hex(),
+        "signature": signature_to_text(revocation.signature),
     }
-    replace_owner_file(path, Secret(json.dumps(document, indent=2) + "\n"))
+    save_signed(path, document)
 
 
 def load_revocation(path: Path) -> pb.BindingRevocation:
@@ -153,36 +148,19 @@ def load_revocation(path: Path) -> pb.BindingRevocation:
     Raises:
         KeyFileError: missing, unsafe, or no revocation of a version that this program knows.
     """
-    content = read_owner_file(path, private=False)
-    try:
-        revocation = _decode(json.loads(content.reveal()))
-        check_bounds(revocation)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        UsageError,
-        InvalidAddressError,
-        MalformedMessageError,
-    ) as error:
-        raise KeyFileError(
-            f"{path} holds no revocation",
-            path=str(path),
-            remedy="sign a new one with the operator's wallet: hostmesh-host revoke",
-        ) from error
-    return revocation
+    return load_signed(
+        path, _decode, what="no revocation", remedy="sign a new one with the operator's wallet: hostmesh-host revoke"
+    )
 
 
 def _decode(document: Any) -> pb.BindingRevocation:
-    if document["version"] != _FILE_VERSION:
-        raise ValueError("a revocation of another version")
     revokes = document["revokes"]
-    return pb.BindingRevocation(
+    revocation = pb.BindingRevocation(
         operator=parse_address(revokes["operator"]),
         peer_id=peer_id_to_bytes(parse_peer_id(revokes["peer_id"])),
         least_epoch=revokes["least_epoch"],
         issued_at_unix_s=document["issued_at_unix_s"],
-        signature=bytes.fromhex(document["signature"].removeprefix("0x")),
+        signature=signature_from_text(document["signature"]),
     )
+    check_bounds(revocation)
+    return revocation
