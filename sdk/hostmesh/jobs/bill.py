@@ -10,13 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from hostmesh.errors import HostmeshError, ReceiptError
+from hostmesh.errors import HostmeshError, JobError, ReceiptError
 from hostmesh.jobs.account import JobReservation
 from hostmesh.jobs.reasons import job_refused
 from hostmesh.jobs.session_account import SessionAccount
 from hostmesh.jobs.usage import Usage
 from hostmesh.receipts.chain import OutputChain
-from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
 from hostmesh.receipts.pricing import cost_micros
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import JobState
@@ -26,6 +25,9 @@ from hostmesh.v1 import job_pb2
 
 MAX_PIECES_WITHOUT_RECEIPT = 1024
 """So far a job that is cut can be gone back to what its client received; also of a free model."""
+LEAST_READ_BYTES_PER_S = 16_384
+"""A client that reads slower keeps its host waiting; a line of 128 kbit/s does not."""
+_LOOK_AGAIN_S = 1.0
 
 SendResponse = Callable[[job_pb2.RunResponse], Awaitable[None]]
 
@@ -127,6 +129,28 @@ class JobBill:
         """Note that the engine starts."""
         self._began_s = self.account.monotonic_s()
 
+    async def send_in_time(self, response: job_pb2.RunResponse, send: SendResponse) -> None:
+        """Send a response. A client that is slow to read it uses up the session's patience, unless the model is free.
+
+        Raises:
+            JobError: RECEIPT_OVERDUE: it is over. The stream is broken then, if a part of the response was sent.
+
+        Cancellation: a response that was begun is broken off.
+        """
+        if self._terms.price_micros_per_mtok == 0:
+            await send(response)
+            return
+        patience, now = self.account.ledger.patience, self.account.monotonic_s()
+        since = now + response.ByteSize() / LEAST_READ_BYTES_PER_S
+        patience.begin(since, now)
+        try:
+            with trio.move_on_after(since - now + patience.left_s(now)) as in_time:
+                await send(response)
+        finally:
+            patience.end(since, self.account.monotonic_s())
+        if in_time.cancelled_caught:
+            raise self._overdue("the client does not read")
+
     async def take_text(self, text: str, completion_tokens: int, send: SendResponse) -> None:
         """Wait for room for the next piece of an answer, and add it. Send it next.
 
@@ -170,7 +194,7 @@ class JobBill:
             billed = min(prompt_tokens, self.account.tokens_of_a_slice(self._terms.price_micros_per_mtok))
             self._held_micros, self._is_counted = 0, True
             cost = self._cost(billed, self._chain.completion_tokens)
-            self.account.wake(self.account.ledger.count(self.job_id, cost))
+            self.account.wake(self.account.ledger.count(self.job_id, cost, self.account.monotonic_s()))
             await self._take_room(billed, self._chain.completion_tokens, send)
             self._prompt_tokens = billed
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -197,12 +221,12 @@ class JobBill:
         Args:
             state: how the job ended; of one that :meth:`finish` saw through, SUCCEEDED.
         """
-        ledger = self.account.ledger
+        ledger, now = self.account.ledger, self.account.monotonic_s()
         if self._final is not None:
             self._reservation.settle(self.usage().cost_micros)
-            self.account.wake(ledger.end(self.job_id))
+            self.account.wake(ledger.end(self.job_id, now))
         elif state is JobState.FAILED:
-            self.account.wake(ledger.write_off(self.job_id))
+            self.account.wake(ledger.write_off(self.job_id, now))
             self.account.write_off(self.job_id)
             self._reservation.release()
             self._cut_state = state
@@ -212,7 +236,7 @@ class JobBill:
             if self._began_s is not None:
                 cost_micros = self._held_micros + self._cost(self._prompt_tokens, self._chain.completion_tokens)
             self._reservation.settle(min(cost_micros, self._most_micros))
-            self.account.wake(ledger.cut(self.job_id, cost_micros))
+            self.account.wake(ledger.cut(self.job_id, cost_micros, now))
             self._cut_state = state
         self.ended.set()
 
@@ -258,14 +282,20 @@ class JobBill:
         await self._wait_for(self._room)
 
     async def _wait_for(self, event: trio.Event) -> None:
+        ledger = self.account.ledger
         while not event.is_set():
-            left_s = self.account.ledger.overdue_at(self.job_id) - self.account.monotonic_s()
-            if left_s <= 0:
-                self.is_overdue = True
-                raise job_refused("RECEIPT_OVERDUE", "the client countersigned no receipt in time")
-            # What another job does may move the time: look again before it.
-            with trio.move_on_after(min(left_s, COUNTERSIGN_TIMEOUT_S)):
+            left_s = ledger.patience.left_s(self.account.monotonic_s())
+            if not ledger.awaits_client(self.job_id):
+                # What another job does may change that: look again before the patience can be over.
+                left_s = max(left_s, _LOOK_AGAIN_S)
+            elif left_s == 0:
+                raise self._overdue("the client countersigned no receipt in time")
+            with trio.move_on_after(left_s):
                 await event.wait()
+
+    def _overdue(self, message: str) -> JobError:
+        self.is_overdue = True
+        return job_refused("RECEIPT_OVERDUE", message)
 
     def _cost(self, prompt_tokens: int, completion_tokens: int) -> int:
         return cost_micros(prompt_tokens + completion_tokens, self._terms.price_micros_per_mtok)

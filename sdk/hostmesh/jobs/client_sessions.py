@@ -114,7 +114,7 @@ class ClientSessions:
             paid = self._receipts.countersigned(authorization.host_peer_id, session.session_id)
             for job in paid:
                 spending.restore(job.job_id, job.cost_micros, is_answered=job.is_answered)
-            conduct = SessionConduct(is_new=self._put_papers(session, terms))
+            conduct = SessionConduct(is_new=self._put_papers(session, terms), slice_micros=authorization.slice_micros)
             tracked = TrackedSession(terms=terms, spending=spending, conduct=conduct, unsure=list(paid[-MAX_UNSURE:]))
             self._tracked[key] = tracked
         self._tracked.move_to_end(key)

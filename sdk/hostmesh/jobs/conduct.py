@@ -6,14 +6,15 @@ and a client can tell whether they can be true: it knows when it asked, and whet
 
 from __future__ import annotations
 
-from hostmesh.errors import DeadlineExceededError, HostmeshError, JobError
+from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, JobError
 from hostmesh.jobs.reasons import MIN_JOB_S, UNCHARGED_EXCUSES
 from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
+from hostmesh.receipts.patience import Patience
 from hostmesh.receipts.pricing import cost_micros
 from hostmesh.receipts.terms import JobTerms
 
 MAX_AWAY_S = 15.0
-"""How long a job's reader may be away, all in all, before a receipt is read: half of what a host waits for it."""
+"""How long a session's readers may be away, counted as the host counts the time that it waits: half as long."""
 CLOCK_DIFFERENCE_S = 1.0
 """How much sooner than here a deadline may be over at the host."""
 
@@ -23,11 +24,15 @@ class SessionConduct:
 
     Args:
         is_new: this client was never in it before: nothing of an earlier run can be unpaid.
+        slice_micros: of the session.
     """
 
-    def __init__(self, *, is_new: bool) -> None:
+    def __init__(self, *, is_new: bool, slice_micros: int) -> None:
+        self._is_new = is_new
         self._may_owe = not is_new
+        self._patience = Patience(slice_micros=slice_micros, timeout_s=MAX_AWAY_S)
         self._jobs: dict[bytes, JobConduct] = {}
+        self._began_at = float("inf")
 
     def is_running(self, job_id: bytes) -> bool:
         """Whether a job of this id runs."""
@@ -41,7 +46,8 @@ class SessionConduct:
             now: when.
             deadline: when its caller wants it to end; infinity: never.
         """
-        job = self._jobs[terms.job_id] = JobConduct(self, terms, sent_at=now, deadline=deadline)
+        self._began_at = min(self._began_at, now)
+        job = self._jobs[terms.job_id] = JobConduct(self, self._patience, terms, sent_at=now, deadline=deadline)
         return job
 
     def end(self, job_id: bytes, *, now: float, is_settled: bool) -> None:
@@ -52,47 +58,53 @@ class SessionConduct:
             now: when.
             is_settled: its last receipt is countersigned, or the host never took it.
         """
-        job = self._jobs.pop(job_id)
-        self._may_owe |= not is_settled or job.away_s(now) >= MAX_AWAY_S
+        self._jobs.pop(job_id).reading(now)
+        self._may_owe |= not is_settled
 
-    def was_late(self) -> None:
-        """Note that a receipt may have waited for its reader."""
-        self._may_owe = True
+    def is_late(self, now: float) -> bool:
+        """Whether readers were away for so long since they last read enough receipts."""
+        is_late = self._patience.left_s(now) == 0
+        self._may_owe |= is_late
+        return is_late
 
     def may_owe(self, now: float) -> bool:
-        """Whether the host can have waited for this client: a job's end is open, or somebody did not read."""
-        return self._may_owe or any(job.away_s(now) >= MAX_AWAY_S for job in self._jobs.values())
+        """Whether the host can have waited for this client in vain: somebody did not read, or a job's end is open."""
+        is_late = self.is_late(now)
+        had_time = not self._is_new or now - self._began_at >= COUNTERSIGN_TIMEOUT_S
+        return had_time and (self._may_owe or is_late)
 
 
 class JobConduct:
     """One job that runs. :meth:`SessionConduct.begin` makes it."""
 
-    def __init__(self, session: SessionConduct, terms: JobTerms, *, sent_at: float, deadline: float) -> None:
+    def __init__(
+        self, session: SessionConduct, patience: Patience, terms: JobTerms, *, sent_at: float, deadline: float
+    ) -> None:
         self._session = session
+        self._patience = patience
         self._terms = terms
         self._sent_at = sent_at
         self._deadline = deadline
-        self._away_s = 0.0
+        self._paid_micros = 0
         self._left_at: float | None = None
 
     def reading(self, now: float) -> None:
-        """Note that the reader waits for the next event."""
-        self._away_s = self.away_s(now)
-        self._left_at = None
-        if self._away_s >= MAX_AWAY_S:
-            self._session.was_late()
+        """Note that the reader waits for the next event, or needs no more."""
+        self._session.is_late(now)
+        if self._left_at is not None:
+            self._patience.end(self._left_at, now)
+            self._left_at = None
 
     def left(self, now: float) -> None:
-        """Note that the reader went away with an event, or without."""
+        """Note that the reader went away with an event, or without; :meth:`reading` comes before it."""
         self._left_at = now
+        self._patience.begin(now, now)
 
-    def receipt_read(self) -> None:
-        """Note that a receipt was read: what was behind the reader is."""
-        self._away_s = 0.0
-
-    def away_s(self, now: float) -> float:
-        """Return for how long nobody read since the last receipt, seconds."""
-        return self._away_s + (0.0 if self._left_at is None else max(0.0, now - self._left_at))
+    def countersigned(self, cost_micros: int, now: float) -> None:
+        """Note that a receipt was read and countersigned, which is over so much."""
+        self._session.is_late(now)
+        self._patience.paid(cost_micros - self._paid_micros, now)
+        self._paid_micros = cost_micros
 
     def is_hosts_failure(self, error: HostmeshError, now: float) -> bool:
         """Whether a job that the host had taken ended by the host's fault.
@@ -100,6 +112,7 @@ class JobConduct:
         Whatever an honest host does not end jobs with is its fault, and so is what cannot be true:
 
         - ``RECEIPT_OVERDUE`` before the host can have waited its time, or although it cannot have waited for us;
+        - a connection that is lost, unless the host may have broken off what nobody read;
         - ``JOB_TIME_LIMIT`` before ``MIN_JOB_S``;
         - ``SLICE_TOO_SMALL`` of a slice that holds the whole answer;
         - a deadline that is not over.
@@ -110,12 +123,15 @@ class JobConduct:
         """
         if isinstance(error, DeadlineExceededError):
             return now < self._deadline - CLOCK_DIFFERENCE_S
+        is_priced = self._terms.price_micros_per_mtok > 0
+        if isinstance(error, ConnectionLostError):
+            return not (is_priced and self._session.is_late(now))
         if not isinstance(error, JobError):
             return False
         since_s = now - self._sent_at
         match error.reason:
             case "RECEIPT_OVERDUE":
-                return since_s < COUNTERSIGN_TIMEOUT_S or not self._session.may_owe(now)
+                return not (is_priced and self._session.may_owe(now))
             case "JOB_TIME_LIMIT":
                 return since_s < MIN_JOB_S
             case "SLICE_TOO_SMALL":

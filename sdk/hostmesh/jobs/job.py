@@ -65,6 +65,7 @@ class Job:
         self._accepted: Accepted | None = None
         self._completed: Completed | None = None
         self._error: HostmeshError | None = None
+        self._is_read = False
         self._is_done = False
         self._is_left = False
         self._text: str | None = None
@@ -193,7 +194,8 @@ class Job:
         try:
             return await self._receive()
         finally:
-            self._conduct.left(trio.current_time())
+            if self._error is None and not self._is_read:
+                self._conduct.left(trio.current_time())
 
     async def _receive(self) -> Accepted | TextDelta | EmbeddingResult | Completed | None:
         try:
@@ -204,12 +206,14 @@ class Job:
                 except StopAsyncIteration:
                     if self._accepted is not None:
                         self._transcript.end()
+                    self._is_read = True
                     return None
                 event = self._transcript.event(response)
                 match event:
                     case ReceiptIssued():
-                        self._conduct.receipt_read()
                         await self._countersigner.receipt(event.envelope)
+                        if self._countersigner.last is not None:
+                            self._conduct.countersigned(self._countersigner.last.cost_micros, trio.current_time())
                         continue
                     case TextDelta() | EmbeddingResult():
                         self._countersigner.piece(event)
@@ -224,7 +228,7 @@ class Job:
         except RemoteProtocolError as error:
             self._fail(error, is_bad=True)
         except ConnectionLostError as error:
-            self._fail(error, is_bad=self._transcript.is_accepted)
+            self._fail(error, is_bad=self._transcript.is_accepted and self._is_failure(error))
         except DeadlineExceededError as error:
             self._fail(error, is_bad=self._transcript.is_accepted and self._is_failure(error))
         except HostmeshError as error:

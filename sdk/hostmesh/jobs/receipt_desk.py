@@ -143,10 +143,8 @@ class ReceiptDesk:
         """Note that the job of a bill ended, after :meth:`JobBill.close`."""
         self._running.pop(bill.job_id, None)
         bill.account.end(bill.job_id)
-        if bill.is_overdue:
-            bill.account.is_overdue = True
-            if self._clients is not None:
-                self._clients.overdue(bill.account.terms.authorization.client)
+        if bill.is_overdue and self._clients is not None:
+            self._clients.overdue(bill.account.terms.authorization.client)
         if bill.was_cut:
             self._cut[bill.job_id] = bill
             while len(self._cut) > MAX_CUT_JOBS or sum(each.marks for each in self._cut.values()) > MAX_CUT_MARKS:
@@ -171,8 +169,6 @@ class ReceiptDesk:
         account = self._accounts.get(context.session_id)
         if account is not None:
             account.wake(account.ledger.acknowledged(request.job_id, receipt.cost_micros, self._system.monotonic_s()))
-            if not issued.countersignature:
-                account.is_overdue = False
 
     async def last_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> bytes:
         """Return the last receipt of a job of the caller's session that ended.

@@ -303,7 +303,7 @@ class JobServer(JobServiceBase):
         async def send_whole(response: job_pb2.RunResponse) -> None:
             await trio.lowlevel.checkpoint_if_cancelled()  # what is begun goes out whole, or takes the stream with it
             job.is_sending = True
-            await send(response)
+            await job.bill.send_in_time(response, send)
             job.is_sending = False
             if job.stopped_as is not None:
                 job.scope.cancel()

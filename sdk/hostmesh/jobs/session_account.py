@@ -49,13 +49,16 @@ class SessionAccount:
         self._store = store
         self._system = system
         self._jobs: dict[bytes, WaitingJob] = {}
-        self.is_overdue = False
-        """A job ended because its client did not countersign in time, and nothing was countersigned since."""
 
     @property
     def is_idle(self) -> bool:
         """Whether no job of the session runs."""
         return not self._jobs
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the client used up the host's patience, and countersigned nothing since."""
+        return self.ledger.patience.left_s(self.monotonic_s()) == 0
 
     def unix_s(self) -> float:
         """Return the wall clock's time."""

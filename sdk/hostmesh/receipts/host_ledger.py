@@ -9,6 +9,8 @@ together, or while a job waits. So a client that answers at once never stops its
 free. And no job waits for ever for another: who waits has a receipt out for everything, who runs writes one with its
 next step or its end; one that has not started takes nothing before there is room for its prompt, and is overtaken.
 
+A session has :class:`~hostmesh.receipts.patience.Patience`: so long its client may keep jobs waiting, in all.
+
 A prompt that nobody can count beforehand is *held*: it takes room for the most that it can come to, and no receipt is
 over it until the engine has counted. Held prompts leave half a slice to the answers.
 
@@ -20,12 +22,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hostmesh.errors import UsageError
+from hostmesh.receipts.patience import Patience
 from hostmesh.receipts.reasons import ReceiptFault, fault
 
 MAX_JOBS = 1024
 """Jobs of a session that run or are not paid for; chosen here, far above the jobs that one peer may run at once."""
 COUNTERSIGN_TIMEOUT_S = 30.0
-"""How long a host waits for a countersignature: a round trip, a signature and a write to disk, with much to spare."""
+"""How long a session's client may keep its host waiting until it countersigned half a slice: many round trips,
+signatures and writes to disk, with much to spare."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +39,6 @@ class _Job:
     acknowledged: int = 0
     waits_for: int | None = None
     """The cost that it wants to come to."""
-    asked_at: float = 0.0
-    """Since when a countersignature is awaited, or room."""
     is_open: bool = True
     held: int = 0
     """Part of what was served that no receipt can be over yet."""
@@ -67,7 +69,7 @@ class HostLedger:
 
     Args:
         slice_micros: the authorisation's.
-        timeout_s: how long a countersignature is waited for.
+        timeout_s: the session's patience.
 
     >>> ledger = HostLedger(slice_micros=10)
     >>> ledger.begin(b"a")
@@ -82,7 +84,8 @@ class HostLedger:
 
     def __init__(self, *, slice_micros: int, timeout_s: float = COUNTERSIGN_TIMEOUT_S) -> None:
         self.slice_micros = slice_micros
-        self._timeout_s = timeout_s
+        self.patience = Patience(slice_micros=slice_micros, timeout_s=timeout_s)
+        """How long the client may still keep this host waiting."""
         self._jobs: dict[bytes, _Job] = {}
         self._waiting: dict[bytes, None] = {}
         """In order of asking; dict as an ordered set."""
@@ -164,17 +167,18 @@ class HostLedger:
             if not is_counted:
                 job.held = cost_micros
                 self._unissued -= cost_micros
-        elif job_id not in self._without_room:
-            job.asked_at = now
+        else:
             self._without_room.add(job_id)
+        self._look(now)
         return job_id not in self._without_room
 
-    def count(self, job_id: bytes, cost_micros: int) -> tuple[bytes, ...]:
+    def count(self, job_id: bytes, cost_micros: int, now: float) -> tuple[bytes, ...]:
         """Note that a held prompt was counted. What was held beyond it goes back; for more ask :meth:`may_serve` next.
 
         Args:
             job_id: a job that runs.
             cost_micros: what the whole job comes to.
+            now: monotonic seconds.
 
         Returns:
             The jobs that go on now.
@@ -184,7 +188,7 @@ class HostLedger:
         job.held = 0
         if cost_micros < job.served:
             self._take_back(job, max(cost_micros, job.issued))
-        return self._wake()
+        return self._wake(now)
 
     def may_serve(self, job_id: bytes, cost_micros: int, now: float) -> bool:
         """Ask for room for the next step of a job, before it is done or delivered.
@@ -210,9 +214,11 @@ class HostLedger:
         # Nobody overtakes those who wait; but what costs nothing takes nothing of theirs.
         if step == 0 or (not self._waiting and self._unacknowledged + step <= self.slice_micros):
             self._serve(job, cost_micros)
+            self._look(now)
             return True
-        job.waits_for, job.asked_at = cost_micros, now
+        job.waits_for = cost_micros
         self._waiting[job_id] = None
+        self._look(now)
         return False
 
     def wants_receipt(self, job_id: bytes) -> bool:
@@ -237,15 +243,10 @@ class HostLedger:
             return  # it was cut, and all that it was served is countersigned
         if not job.issued <= cost_micros <= job.served - job.held:
             raise UsageError("a receipt is over what was served, and never below the one before")
-        if not self._is_owed():
-            # Up to now the client had nothing to countersign: nobody has waited for it.
-            for each in self._jobs.values():
-                each.asked_at = now
-        elif job.issued == job.acknowledged and job.waits_for is None:
-            job.asked_at = now
         if job.is_open:
             self._unissued -= cost_micros - job.issued
         job.issued = cost_micros
+        self._look(now)
 
     def acknowledged(self, job_id: bytes, cost_micros: int, now: float) -> tuple[bytes, ...]:
         """Note a countersignature that was verified and is on disk.
@@ -268,15 +269,12 @@ class HostLedger:
             raise UsageError("no more can be acknowledged than was issued")
         if cost_micros > job.acknowledged:
             self._unacknowledged -= cost_micros - job.acknowledged
+            self.patience.paid(cost_micros - job.acknowledged, now)
             job.acknowledged = cost_micros
-            # The client is there: whoever waits for it has its whole patience again.
-            for each in self._jobs.values():
-                if each.is_open:
-                    each.asked_at = now
         self._drop_if_paid(job_id, job)
-        return self._wake()
+        return self._wake(now)
 
-    def end(self, job_id: bytes) -> tuple[bytes, ...]:
+    def end(self, job_id: bytes, now: float) -> tuple[bytes, ...]:
         """Note that a job ended, after its last receipt was issued. What no receipt covers is not owed.
 
         Returns:
@@ -284,9 +282,9 @@ class HostLedger:
         """
         job = self._open(job_id)
         self._take_back(job, job.issued)
-        return self._leave(job_id, job)
+        return self._leave(job_id, job, now)
 
-    def cut(self, job_id: bytes, cost_micros: int) -> tuple[bytes, ...]:
+    def cut(self, job_id: bytes, cost_micros: int, now: float) -> tuple[bytes, ...]:
         """Note that a job ended without its last receipt: its client left, or its time was over.
 
         What was sent stays unacknowledged, since nobody knows what of it arrived. A receipt over what did may still be
@@ -296,6 +294,7 @@ class HostLedger:
         Args:
             job_id: a job that has begun.
             cost_micros: of what was sent; room that was given for more goes back.
+            now: monotonic seconds.
 
         Returns:
             The jobs that go on now.
@@ -309,9 +308,9 @@ class HostLedger:
         self._take_back(job, cost_micros)
         # It writes no receipt by itself any more.
         self._unissued -= job.served - job.held - job.issued
-        return self._leave(job_id, job)
+        return self._leave(job_id, job, now)
 
-    def write_off(self, job_id: bytes) -> tuple[bytes, ...]:
+    def write_off(self, job_id: bytes, now: float) -> tuple[bytes, ...]:
         """Note that a job failed by the host's fault: nothing is owed for it but what was countersigned.
 
         Returns:
@@ -322,22 +321,24 @@ class HostLedger:
         self._unacknowledged -= job.unacknowledged
         job.held = 0
         job.served = job.issued = job.acknowledged
-        return self._leave(job_id, job)
+        return self._leave(job_id, job, now)
 
-    def overdue_at(self, job_id: bytes) -> float:
-        """Return when a running job ends because its client is silent, if nothing happens until then; infinity: never.
+    def awaits_client(self, job_id: bytes) -> bool:
+        """Whether a running job waits for room that only the client can make, which uses up its patience.
 
-        Such a job has a receipt out that nobody countersigned, or waits for room, and the client countersigned nothing
-        in this session for ``timeout_s``. A job that waits for another one to write its receipt waits for the host: it
-        is not overdue.
+        A job that waits for another one to write its receipt waits for the host.
         """
-        job = self._open(job_id)
-        awaits_client = job.issued > job.acknowledged
-        if job.waits_for is not None or job_id in self._without_room:
-            awaits_client |= self._is_owed() or not any(
-                each.is_open and each.waits_for is None and each.served > each.issued for each in self._jobs.values()
-            )
-        return job.asked_at + self._timeout_s if awaits_client else float("inf")
+        self._open(job_id)
+        return (job_id in self._waiting or job_id in self._without_room) and self._can_client_make_room()
+
+    def _can_client_make_room(self) -> bool:
+        return self._is_owed() or not any(
+            each.is_open and each.waits_for is None and each.served > each.issued for each in self._jobs.values()
+        )
+
+    def _look(self, now: float) -> None:
+        """Look whether the client keeps a job waiting."""
+        self.patience.wait(bool(self._waiting or self._without_room) and self._can_client_make_room(), now)
 
     def _is_owed(self) -> bool:
         """Whether a running job has a receipt out that is not countersigned."""
@@ -371,18 +372,18 @@ class HostLedger:
         self._unacknowledged -= step
         self._unissued -= step
 
-    def _leave(self, job_id: bytes, job: _Job) -> tuple[bytes, ...]:
+    def _leave(self, job_id: bytes, job: _Job, now: float) -> tuple[bytes, ...]:
         job.is_open, job.waits_for = False, None
         self._waiting.pop(job_id, None)
         self._without_room.discard(job_id)
         self._drop_if_paid(job_id, job)
-        return self._wake()
+        return self._wake(now)
 
     def _drop_if_paid(self, job_id: bytes, job: _Job) -> None:
         if not job.is_open and job.unacknowledged == 0:
             del self._jobs[job_id]
 
-    def _wake(self) -> tuple[bytes, ...]:
+    def _wake(self, now: float) -> tuple[bytes, ...]:
         woken = []
         for job_id in list(self._waiting):
             job = self._jobs[job_id]
@@ -393,4 +394,5 @@ class HostLedger:
             job.waits_for = None
             del self._waiting[job_id]
             woken.append(job_id)
+        self._look(now)
         return tuple(woken)

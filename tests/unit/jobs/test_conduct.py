@@ -24,7 +24,12 @@ EXCUSES = {"CONTEXT_EXCEEDED", "MODEL_NOT_READY", "DRAINING"}
 
 def job_of(session: SessionConduct | None = None, *, deadline: float = float("inf"), **terms: Any) -> JobConduct:
     """A job that was asked for at 100 s."""
-    return (session or SessionConduct(is_new=True)).begin(job_terms(**terms), now=100.0, deadline=deadline)
+    return (session or conduct_of()).begin(job_terms(**terms), now=100.0, deadline=deadline)
+
+
+def conduct_of(*, is_new: bool = True) -> SessionConduct:
+    """A session with a slice of 100 micro-units."""
+    return SessionConduct(is_new=is_new, slice_micros=100)
 
 
 def ended(reason: str) -> JobError:
@@ -99,7 +104,7 @@ def _another_job_unsettled(session: SessionConduct, job: JobConduct) -> None:
 def test_an_overdue_receipt_is_believed_of_a_client_that_was_late_but_not_within_half_a_minute(
     late: Callable[[SessionConduct, JobConduct], None],
 ) -> None:
-    session = SessionConduct(is_new=True)
+    session = conduct_of()
     job = job_of(session)
     late(session, job)
     assert not job.is_hosts_failure(ended("RECEIPT_OVERDUE"), 150.0)
@@ -107,19 +112,48 @@ def test_an_overdue_receipt_is_believed_of_a_client_that_was_late_but_not_within
 
 
 def test_an_overdue_receipt_is_believed_in_a_session_of_an_earlier_run() -> None:
-    job = job_of(SessionConduct(is_new=False))
+    job = job_of(conduct_of(is_new=False))
     assert not job.is_hosts_failure(ended("RECEIPT_OVERDUE"), 130.0)
 
 
 def test_a_reader_that_takes_its_time_and_reads_each_receipt_is_not_late() -> None:
-    session = SessionConduct(is_new=True)
+    session = conduct_of()
     job = job_of(session)
-    for second in range(100, 160, 10):
+    for number, second in enumerate(range(100, 160, 10), start=1):
         job.left(float(second))
         job.reading(second + 10.0)
-        job.receipt_read()
+        job.countersigned(50 * number, second + 10.0)
     session.end(job_terms().job_id, now=160.0, is_settled=True)
     assert not session.may_owe(1000.0)
+
+
+def test_a_reader_that_is_away_longer_than_what_it_pays_for_is_late() -> None:
+    session = conduct_of()
+    job = job_of(session)
+    for number, second in enumerate(range(100, 160, 10), start=1):
+        job.left(float(second))
+        job.reading(second + 10.0)
+        # A fiftieth of the slice gives 0.6 s back.
+        job.countersigned(2 * number, second + 10.0)
+    session.end(job_terms().job_id, now=160.0, is_settled=True)
+    assert session.may_owe(1000.0)
+
+
+def test_a_line_that_is_lost_is_the_hosts_unless_nobody_read_what_it_sent() -> None:
+    lost = ConnectionLostError("gone")
+    assert job_of().is_hosts_failure(lost, 110.0)
+    late = job_of()
+    late.left(100.0)
+    assert late.is_hosts_failure(lost, 114.0)
+    assert not late.is_hosts_failure(lost, 116.0)
+    free = job_of(price_micros_per_mtok=0)
+    free.left(100.0)
+    assert free.is_hosts_failure(lost, 1000.0), "of a free model nobody is hurried"
+
+
+def test_who_pays_nothing_owes_nothing() -> None:
+    job = job_of(conduct_of(is_new=False), price_micros_per_mtok=0)
+    assert job.is_hosts_failure(ended("RECEIPT_OVERDUE"), 1000.0)
 
 
 # --- over the wire ---
@@ -280,6 +314,8 @@ async def test_two_parallel_jobs_of_one_slice_are_nobodys_failure(
                 await job.read_text()
         except JobError as error:
             reasons.append(error.reason)
+        except ConnectionLostError:
+            reasons.append("LOST")  # what nobody read was broken off
 
     async with trio.open_nursery() as jobs:
         jobs.start_soon(read, "Hi there", 100.0)

@@ -11,6 +11,7 @@ from tests.unit.jobs.kit import (
     CHAT,
     CHAT_PRICE,
     EMBED,
+    EMBED_PRICE,
     HOST_KEY,
     OTHER_KEY,
     Book,
@@ -167,8 +168,10 @@ async def test_ten_minutes_of_slow_tokens_complete(
     assert_idle(host, succeeded=1)
 
 
-async def test_a_slow_reader_is_waited_for(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
-    host = make_host(limits=JobLimits(engine_silence_s=5.0))
+async def test_a_slow_reader_of_a_free_model_is_waited_for(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host = make_host(limits=JobLimits(engine_silence_s=5.0), prices={CHAT: EMBED_PRICE})
     host.engine.default = Script(pieces=("x",) * 60)
     manager, _ = make_client(host, nursery)
     async with manager.run(SESSION, prompt=PROMPT) as job:

@@ -12,6 +12,7 @@ from tests.unit.jobs.kit import (
     CHAT,
     EMBED,
     HOST_KEY,
+    NETWORK,
     OTHER_KEY,
     Purse,
     Script,
@@ -37,7 +38,7 @@ from hostmesh.jobs import receipt_desk
 from hostmesh.jobs.admission import JobLimits
 from hostmesh.jobs.client import JobManager
 from hostmesh.jobs.stats import JobOutcome
-from hostmesh.receipts.receipt import JobState
+from hostmesh.receipts.receipt import JobState, open_sealed
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.v1 import envelope_pb2, job_pb2
 from hostmesh.v1.job_hostmesh import JobServiceClient
@@ -138,13 +139,13 @@ async def test_a_restart_forgets_nothing_of_what_jobs_came_to_that_were_cut_with
     again = make_host(purse=purse, prices={CHAT: RATE}, receipts=host.receipts)
     again.engine.default = Script(pieces=("x",))
     manager, _ = make_client(again, nursery)
-    with pytest.raises(JobError) as caught:
-        await run_to_end(manager, session, "x " * 73)
-    assert caught.value.reason == "RECEIPT_OVERDUE"
-    assert again.engine.works == []
     # What fits beside the debt is served, and once it is countersigned it takes nothing away.
     for _ in range(3):
         await run_to_end(manager, session, "x " * 71)
+    with pytest.raises(JobError) as caught:
+        await run_to_end(manager, session, "x " * 73)
+    assert caught.value.reason == "RECEIPT_OVERDUE"
+    assert len(again.engine.works) == 3
 
 
 async def test_whose_cut_jobs_are_most_loses_the_first_of_them(
@@ -211,3 +212,80 @@ async def test_a_session_that_is_overdue_takes_no_job_until_something_is_counter
     await sign(stub, await ask(stub, request.quote_id, EVERYTHING))
     async with stub.run(second, timeout_s=None, session_id=SESSION_ID) as responses:
         assert (await anext(responses)).WhichOneof("event") == "accepted"
+
+
+async def test_a_little_countersigned_now_and_then_holds_no_slot_for_long(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, _, _ = setting(nursery, 70, limits=JobLimits(max_concurrent_jobs=1))
+    host.engine.default = Script(pieces=("x",) * 60, delay_s=0.1)
+    # All but six of the slice is lost, so that receipts are over little.
+    await cut(manager, host, after=60)
+    started = trio.current_time()
+    stub, request = await begin(manager)
+    paid = 0
+
+    async def pay_late() -> None:
+        nonlocal paid
+        async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
+            async for response in responses:
+                if response.WhichOneof("event") == "receipt":
+                    await trio.sleep(20.0)
+                    receipt = open_sealed(response.receipt, network=NETWORK).receipt
+                    await sign(stub, receipt)
+                    paid = receipt.cost_micros
+
+    with pytest.raises(RpcError) as caught:
+        await pay_late()
+    assert caught.value.reason == "RECEIPT_OVERDUE"
+    assert 0 < paid <= 20
+    assert trio.current_time() - started <= 30 * (1 + 2 * paid / 70) + 1
+
+
+async def test_a_session_keeps_all_its_slots_waiting_for_half_a_minute_together(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, _, _ = setting(nursery, 40, limits=JobLimits(max_concurrent_jobs=2))
+    host.engine.default = Script(pieces=("x",) * 50, delay_s=0.01)
+    reasons: list[str | None] = []
+
+    async def run() -> None:
+        stub, request = await begin(manager)
+        with pytest.raises(RpcError) as caught:
+            await read_all(stub, request)
+        reasons.append(caught.value.reason)
+
+    async with trio.open_nursery() as jobs:
+        for _ in range(6):
+            jobs.start_soon(run)
+    assert reasons == ["RECEIPT_OVERDUE"] * 6
+    assert trio.current_time() <= 31.0
+
+
+@pytest.mark.parametrize("wait_s", [29.0, 31.0])
+async def test_who_does_not_read_holds_a_slot_for_half_a_minute(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, wait_s: float
+) -> None:
+    host, manager, _, _ = setting(nursery, 100_000)
+    host.engine.default = Script(pieces=("x",) * 50)
+    stub, request = await begin(manager)
+    async with stub.run(request, timeout_s=None, session_id=SESSION_ID):
+        # The stream holds sixteen responses; then the host waits.
+        await trio.sleep(wait_s)
+        assert host.server.stats().active_jobs == (1 if wait_s < 30 else 0)
+    await host.until_idle()
+    outcome = JobOutcome.CANCELLED if wait_s < 30 else JobOutcome.UNPAID
+    assert host.server.stats().outcomes == {outcome: 1}
+
+
+async def test_a_line_that_is_slow_and_not_too_slow_is_waited_for(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, session, _ = setting(nursery, 100_000)
+    # 60 times 20 KB, a second each.
+    host.engine.default = Script(pieces=("x" * 20_000,) * 60)
+    async with manager.run(session, prompt=PROMPT) as job:
+        async for _ in job:
+            await trio.sleep(1.0)
+    assert trio.current_time() >= 60.0
+    assert job.usage.completion_tokens == 60

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from hostmesh.errors import ReceiptError, UsageError
@@ -91,7 +89,7 @@ def test_only_what_a_receipt_covers_is_owed_at_the_end() -> None:
     ledger = ledger_of(A)
     assert ledger.may_serve(A, 30, 0.0)
     ledger.issued(A, 25, 0.0)
-    ledger.end(A)
+    ledger.end(A, 0.0)
     assert ledger.unacknowledged_micros == 25
     assert ledger.jobs == 1
     ledger.acknowledged(A, 25, 0.0)
@@ -106,7 +104,7 @@ def test_a_job_that_failed_here_is_written_off_and_makes_room() -> None:
     ledger.issued(A, 60, 0.0)
     ledger.acknowledged(A, 10, 0.0)
     assert not ledger.may_serve(B, 50, 0.0)
-    assert ledger.write_off(A) == (B,)
+    assert ledger.write_off(A, 0.0) == (B,)
     assert (ledger.unacknowledged_micros, ledger.jobs) == (50, 1)
 
 
@@ -116,37 +114,61 @@ def test_the_end_of_one_that_waits_lets_the_next_one_go() -> None:
     ledger.issued(A, 60, 0.0)
     assert not ledger.may_serve(B, 50, 0.0)
     assert not ledger.may_serve(C, 40, 0.0)
-    assert ledger.end(B) == (C,)
+    assert ledger.end(B, 0.0) == (C,)
 
 
-def test_a_silent_client_is_overdue() -> None:
+def test_a_client_that_keeps_jobs_waiting_uses_up_the_sessions_patience() -> None:
     ledger = ledger_of(A, B, C)
     assert ledger.may_serve(A, 60, 0.0)
-    assert ledger.overdue_at(A) == math.inf
     ledger.issued(A, 60, 5.0)
+    # A receipt is out, but nobody waits for it.
+    assert ledger.patience.left_s(9.0) == 30.0
     assert not ledger.may_serve(B, 50, 10.0)
     assert ledger.may_serve(C, 0, 10.0)
-    assert [ledger.overdue_at(each) for each in (A, B, C)] == [35.0, 40.0, math.inf]
-    # A sign of life gives everybody new patience.
-    ledger.acknowledged(A, 1, 39.0)
-    assert [ledger.overdue_at(each) for each in (A, B, C)] == [69.0, 69.0, math.inf]
+    assert [ledger.awaits_client(each) for each in (A, B, C)] == [False, True, False]
+    # Several that wait at once use up no more than one.
+    assert not ledger.may_serve(C, 50, 15.0)
+    assert ledger.patience.left_s(20.0) == 20.0
+    # Ten of a slice of a hundred give a fifth back.
+    assert ledger.acknowledged(A, 10, 25.0) == (B,)
+    assert ledger.patience.left_s(25.0) == 21.0
+    assert ledger.awaits_client(C)
+    assert ledger.acknowledged(A, 60, 45.0) == (C,)
+    # Nobody waits any more, and the whole patience is there again.
+    assert ledger.patience.left_s(1000.0) == 30.0
 
 
-def test_who_waits_for_another_jobs_receipt_waits_for_the_host_and_is_not_overdue() -> None:
+def test_little_countersignatures_renew_little_patience() -> None:
+    ledger = ledger_of(A)
+    assert ledger.may_serve(A, 100, 0.0)
+    ledger.issued(A, 100, 0.0)
+    assert not ledger.may_serve(A, 101, 0.0)
+    now = 0.0
+    for paid in range(1, 50):
+        # As late as it may be each time.
+        now += ledger.patience.left_s(now)
+        assert ledger.acknowledged(A, paid, now) == (A,)
+        ledger.issued(A, 100 + paid, now)
+        assert not ledger.may_serve(A, 101 + paid, now)
+        assert now == pytest.approx(30 + 0.6 * (paid - 1))
+
+
+def test_who_waits_for_another_jobs_receipt_waits_for_the_host() -> None:
     ledger = ledger_of(A, B)
     assert ledger.may_serve(A, 40, 0.0)
     assert not ledger.may_serve(B, 70, 0.0)
-    assert ledger.overdue_at(B) == math.inf, "the client has nothing that it could countersign"
+    assert not ledger.awaits_client(B), "the client has nothing that it could countersign"
     ledger.issued(A, 40, 100.0)
-    assert (ledger.overdue_at(A), ledger.overdue_at(B)) == (130.0, 130.0), "its time begins with the receipt"
+    assert ledger.awaits_client(B)
+    assert ledger.patience.left_s(110.0) == 20.0, "its time begins with the receipt"
 
 
-def test_who_waits_for_what_nobody_can_countersign_any_more_is_overdue() -> None:
+def test_who_waits_for_what_nobody_can_countersign_any_more_uses_up_patience() -> None:
     ledger = ledger_of(A, B)
     assert ledger.may_serve(A, 40, 0.0)
     assert not ledger.may_serve(B, 70, 7.0)
-    ledger.cut(A, 40)
-    assert ledger.overdue_at(B) == 37.0
+    ledger.cut(A, 40, 10.0)
+    assert ledger.patience.left_s(37.0) == 3.0
 
 
 def test_what_was_not_sent_of_a_job_that_is_cut_is_nobodys_debt() -> None:
@@ -156,8 +178,8 @@ def test_what_was_not_sent_of_a_job_that_is_cut_is_nobodys_debt() -> None:
     assert not ledger.may_serve(B, 50, 0.0)
     for wrong in (49, 61):
         with pytest.raises(UsageError):
-            ledger.cut(A, wrong)
-    assert ledger.cut(A, 50) == (B,)
+            ledger.cut(A, wrong, 0.0)
+    assert ledger.cut(A, 50, 0.0) == (B,)
     assert ledger.unacknowledged_micros == 100
     assert ledger.wants_receipt(B)
     ledger.issued(B, 50, 0.0)
@@ -170,7 +192,7 @@ def test_what_was_not_sent_of_a_job_that_is_cut_is_nobodys_debt() -> None:
 def test_what_a_cut_job_was_sent_makes_no_other_job_write() -> None:
     ledger = ledger_of(A, B)
     assert ledger.may_serve(A, 60, 0.0)
-    ledger.cut(A, 60)
+    ledger.cut(A, 60, 0.0)
     assert ledger.may_serve(B, 10, 0.0)
     assert not ledger.wants_receipt(B)
     ledger.issued(A, 30, 0.0)
@@ -178,14 +200,15 @@ def test_what_a_cut_job_was_sent_makes_no_other_job_write() -> None:
     assert not ledger.wants_receipt(B), "40 of 100"
 
 
-def test_an_old_countersignature_is_no_sign_of_life() -> None:
+def test_an_old_countersignature_gives_no_patience_back() -> None:
     ledger = ledger_of(A)
-    assert ledger.may_serve(A, 60, 0.0)
+    assert ledger.may_serve(A, 100, 0.0)
     ledger.issued(A, 30, 0.0)
     ledger.acknowledged(A, 30, 1.0)
-    ledger.issued(A, 60, 2.0)
+    ledger.issued(A, 100, 2.0)
+    assert not ledger.may_serve(A, 150, 2.0)
     ledger.acknowledged(A, 30, 31.0)
-    assert ledger.overdue_at(A) == 32.0
+    assert ledger.patience.left_s(31.0) == 1.0
 
 
 def test_what_was_not_acknowledged_before_a_restart_still_is_not() -> None:
@@ -221,7 +244,7 @@ def test_wrong_use() -> None:
         lambda: ledger.issued(A, 49, 0.0),
         lambda: ledger.acknowledged(A, 51, 0.0),
         lambda: ledger.restore(C, issued_micros=1, acknowledged_micros=2),
-        lambda: ledger.end(C),
+        lambda: ledger.end(C, 0.0),
     ):
         with pytest.raises(UsageError):
             wrong()
@@ -239,9 +262,9 @@ def test_a_job_that_cannot_start_takes_nothing_and_is_overtaken() -> None:
     assert ledger.wants_receipt(b"a")
     assert ledger.may_serve(b"a", 7, 2.0)
     # The first one writes its receipt when it comes so far: that is no fault of the client.
-    assert ledger.overdue_at(b"b") == float("inf")
+    assert not ledger.awaits_client(b"b")
     ledger.issued(b"a", 7, 3.0)
-    assert ledger.overdue_at(b"b") == 33.0
+    assert ledger.awaits_client(b"b")
     assert ledger.may_start(b"c", 3, 4.0)
     ledger.acknowledged(b"a", 7, 5.0)
     assert ledger.may_start(b"b", 5, 5.0)
@@ -261,14 +284,14 @@ def test_a_held_prompt_is_on_no_receipt_until_it_is_counted() -> None:
         ledger.issued(b"a", 11, 1.0)
     ledger.issued(b"a", 10, 1.0)
     assert ledger.acknowledged(b"a", 10, 1.0) == ()
-    ledger.count(b"a", 14)
+    ledger.count(b"a", 14, 0.0)
     assert (ledger.unacknowledged_micros, ledger.wants_receipt(b"a")) == (4, True)
     ledger.issued(b"a", 14, 2.0)
     ledger.acknowledged(b"a", 14, 2.0)
-    ledger.end(b"a")
+    ledger.end(b"a", 0.0)
     assert (ledger.unacknowledged_micros, ledger.jobs) == (0, 1)
     assert ledger.may_start(b"b", 1, 3.0, is_counted=False)
-    ledger.cut(b"b", 1)
+    ledger.cut(b"b", 1, 0.0)
     assert ledger.unacknowledged_micros == 1
 
 
@@ -277,7 +300,7 @@ def test_a_held_prompt_that_its_host_failed_is_written_off() -> None:
     ledger.begin(b"a")
     assert ledger.may_start(b"a", 10, 0.0, is_counted=False)
     assert ledger.may_serve(b"a", 15, 0.0)
-    ledger.write_off(b"a")
+    ledger.write_off(b"a", 0.0)
     assert (ledger.unacknowledged_micros, ledger.jobs) == (0, 0)
     # Half a slice is due as ever.
     ledger.begin(b"b")
