@@ -33,23 +33,24 @@ class DiscoveryHistory:
         self._reputations = reputations
         self._system = system
 
-    def note_false_claim(self, peer_id: PeerId, claim: str) -> None:
+    def note_false_claim(self, peer_id: PeerId, operator_address: str, claim: str) -> None:
         """Take in a claim that is not so."""
-        self._note(peer_id, Evidence(kind=EvidenceKind.FALSE_MEASUREMENT, detail=claim))
+        self._note(peer_id, operator_address, Evidence(kind=EvidenceKind.FALSE_MEASUREMENT, detail=claim))
 
-    def note_equivocation(self, peer_id: PeerId, sequence: int) -> None:
+    def note_equivocation(self, peer_id: PeerId, operator_address: str, sequence: int) -> None:
         """Take in two records of one sequence."""
-        self._note(peer_id, Evidence(kind=EvidenceKind.EQUIVOCATION, detail=f"two records of sequence {sequence}"))
+        evidence = Evidence(kind=EvidenceKind.EQUIVOCATION, detail=f"two records of sequence {sequence}")
+        self._note(peer_id, operator_address, evidence)
 
-    def _note(self, peer_id: PeerId, evidence: Evidence) -> None:
+    def _note(self, peer_id: PeerId, operator_address: str, evidence: Evidence) -> None:
         now = self._system.unix_s()
         try:
-            for reason in self._reputations.explain(peer_id).reasons:
+            for reason in self._reputations.explain(peer_id, operator_address).reasons:
                 is_same = (reason.kind, reason.detail) == (evidence.kind, evidence.detail)
                 # Both ways: a clock that steps back makes no lie a new one.
                 if is_same and abs(now - reason.at_unix_s) < AGAIN_S:
                     return
-            self._reputations.record(peer_id, evidence)
+            self._reputations.record(peer_id, operator_address, evidence)
         except StoreError as error:
             # The search in which it was met goes on.
             logger.warning("a lie was not recorded: %s", error.message, extra={"peer_id": peer_id})

@@ -7,6 +7,7 @@ from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
 from hostmesh.reputation.history import HostHistory
+from hostmesh.reputation.names import NO_OPERATOR
 
 _KINDS = {
     JobVerdict.FINISHED: EvidenceKind.JOB_FINISHED,
@@ -28,11 +29,12 @@ class JobHistory:
         self._history = history
         self._discovery = discovery
 
-    def record_job(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> None:
-        """Take in what a job says of its host.
+    def record_job(self, peer_id: PeerId, operator: bytes, verdict: JobVerdict, detail: str) -> None:
+        """Take in what a job says of its host; ``operator`` is its wallet, empty where it is not known.
 
         Raises:
             StoreError: it could not be written.
         """
-        self._history.record(peer_id, Evidence(kind=_KINDS[verdict], detail=detail))
+        operator_address = "0x" + operator.hex() if operator else NO_OPERATOR
+        self._history.record(peer_id, operator_address, Evidence(kind=_KINDS[verdict], detail=detail))
         self._discovery.note_outcome(peer_id, good=verdict.is_good)

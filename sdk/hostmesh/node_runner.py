@@ -83,7 +83,7 @@ class NodeRunner:
             gossip_prefix=settings.protocol_prefix if settings.enable_gossip else None,
             static_hosts=settings.static_hosts,
             cache=self.files.cache,
-            ran_jobs=lambda peer_id: self.files.reputation.of(peer_id).n > 0,
+            ran_jobs=self.files.reputation.knows,
         )
         self.records.remember_bans(self.files.bans)
         self.records.revoking.remember(self.files.revocations)

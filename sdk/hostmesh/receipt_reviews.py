@@ -114,7 +114,7 @@ def import_reviews(
     of_own_host = not_newer = 0
     for (client, host, operator), total in sums.items():
         review = _review(client, host, operator, total, met_in)
-        before = book.review_of(review.reviewer, review.host)
+        before = book.review_of(review.reviewer, review.host, review.operator)
         if before is not None and before.good + before.bad > review.good + review.bad:
             not_newer += 1
         elif book.record_review(review):

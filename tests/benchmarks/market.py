@@ -39,6 +39,7 @@ from hostmesh.net.peer_id import PeerId, peer_id_from_public_key
 from hostmesh.reputation.decay import DAY_S, UNIT_MICROS, decayed
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
 from hostmesh.reputation.foreign import MAX_JOBS, Review, Reviews, foreign_cap_micros
+from hostmesh.reputation.names import HostName
 from hostmesh.reputation.reputations import Reputations
 from hostmesh.reputation.score import Weights, points
 from hostmesh.reputation.standing import StandingList
@@ -65,6 +66,12 @@ def wallet(number: int) -> str:
 
 HONEST, BAD = peer(1), peer(2)
 FARM = tuple(peer(100 + number) for number in range(FARMED))
+_OPERATORS = {HONEST: wallet(1), BAD: wallet(2)} | {host: wallet(100 + index) for index, host in enumerate(FARM)}
+
+
+def named(host: PeerId) -> HostName:
+    """Return the name of a host; each has an operator of its own."""
+    return HostName(host, _OPERATORS[host])
 
 
 def review(number: int, host: PeerId, operator: int, *, good: int, bad: int) -> Review:
@@ -145,9 +152,9 @@ class Market:
             evidence = {HONEST: of_jobs(*state[:2]), BAD: of_jobs(*state[2:])}
             evidence |= {host: of_jobs(5, 0) for host in FARM[: self.farmed_used]}
             if self.formula is Formula.SHIPPED:
-                known = {host: each for host, each in evidence.items() if each.entries}
+                known = {named(host): each for host, each in evidence.items() if each.entries}
                 reputations = Reputations(known, self._index, TODAY)
-                honest, bad = (reputations.of(host).points for host in (HONEST, BAD))
+                honest, bad = (reputations.of(*named(host)).points for host in (HONEST, BAD))
             else:
                 honest, bad = (self._points_with_foreign(host, evidence[host]) for host in (HONEST, BAD))
             self._known[state] = honest, bad
@@ -197,7 +204,7 @@ class Market:
             most = foreign_cap_micros(own)
             foreign = Weights(bad_micros=most) if host == HONEST else Weights(good_micros=most)
         else:
-            said = self._index.of(host)
+            said = self._index.of(named(host))
             foreign = Weights(
                 good_micros=sum(each.good for each in said) * UNIT_MICROS,
                 bad_micros=sum(each.bad for each in said) * UNIT_MICROS,

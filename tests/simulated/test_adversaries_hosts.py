@@ -11,7 +11,7 @@ from tests.support.simulated import simulated
 
 from hostmesh import DeadlineExceededError, HostChoice, HostCriteria, JobError, NoHostFoundError, RemoteProtocolError
 from hostmesh.discovery.measurement import Origin
-from hostmesh.testing import FakeEngine, make_description
+from hostmesh.testing import FakeEngine, make_description, make_wallet
 from hostmesh.testing.adversary_host import HostLies, JobLie, LyingHost, PingLie, run_lying_host
 
 RTT_MS = 2000 * LATENCY_S
@@ -53,7 +53,7 @@ async def test_without_a_lie_it_is_a_host_like_any_other(world: World) -> None:
         text, tokens = await run_job(world, choice)
         assert text
         assert tokens == liar.jobs.stats().prompt_tokens + liar.jobs.stats().completion_tokens
-        assert world.discovery.reputation(choice.peer_id).points > 100
+        assert world.discovery.reputation(choice.peer_id, choice.operator_address).points > 100
 
 
 @simulated(world_on, network=OPTIONS)
@@ -204,7 +204,8 @@ async def test_jobs_run_badly_cost_the_host_its_reputation_and_then_its_rank(wor
         text, _ = await run_job(world, choice)
         assert text == "It is a law of nature."
         assert failures >= 1
-        reputation = world.discovery.reputation(liar.adversary.peer_id)
+        wallet = make_wallet(liar.adversary.machine.name)
+        reputation = world.discovery.reputation(liar.adversary.peer_id, wallet.address)
         assert (reputation.n, reputation.points < 100) == (failures, True)
 
 
@@ -232,7 +233,8 @@ async def test_a_host_that_says_free_and_refuses_every_job_is_seen_at_the_quote_
             await world.client.get_job_manager().request_quote(liar.adversary.peer_id, MODEL, timeout_s=5.0)
         assert refused.value.reason == "BUSY"
         assert refused.value.retry_safe
-        assert world.discovery.reputation(liar.adversary.peer_id).n == 0
+        wallet = make_wallet(liar.adversary.machine.name)
+        assert world.discovery.reputation(liar.adversary.peer_id, wallet.address).n == 0
 
 
 @pytest.mark.parametrize(("extra_tokens", "is_believed"), [(20, True), (3000, False)])

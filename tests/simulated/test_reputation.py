@@ -9,8 +9,9 @@ from tests.support.simulated import simulated
 
 from hostmesh import HostCriteria, HostmeshError, NoHostFoundError
 from hostmesh.reputation.standing_book import StandingBook
-from hostmesh.testing import FailsAfter, LinkProfile, SimOptions
+from hostmesh.testing import FailsAfter, LinkProfile, SimOptions, make_wallet
 
+OPERATOR = make_wallet("host").address
 SLOW = SimOptions(link=LinkProfile(latency_s=0.9))
 """One way: a round trip takes 1.8 s, which no neighbour's latency is worse than."""
 
@@ -33,8 +34,8 @@ async def test_a_slow_but_honest_host_is_not_blacklisted(world: World) -> None:
             began_s = trio.current_time()
             assert await _run_job(world) == "first last"
             assert trio.current_time() - began_s > 10, "it is slow"
-            assert discovery.reputation(world.host_id).n == jobs
-        assert discovery.reputation(world.host_id).points == 1000 * 7 // 16
+            assert discovery.reputation(world.host_id, OPERATOR).n == jobs
+        assert discovery.reputation(world.host_id, OPERATOR).points == 1000 * 7 // 16
         assert discovery.listings() == ()
         await discovery.disconnect_peer(world.host_id)
         neighbours = world.client._files.neighbours
@@ -55,7 +56,7 @@ async def test_a_host_whose_jobs_fail_in_a_row_blacklists_itself_and_returns_on_
                     await trio.sleep(30)  # it is paused
                 except HostmeshError:
                     break
-            assert discovery.reputation(world.host_id).n == failures
+            assert discovery.reputation(world.host_id, OPERATOR).n == failures
         [listed] = discovery.listings()
         assert (listed.name, listed.reason) == (world.host_id, "5 failures in a row")
         with pytest.raises(NoHostFoundError):

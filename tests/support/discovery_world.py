@@ -178,6 +178,8 @@ class FakePeer:
     got: list[pb.SignedHostRecord] = field(default_factory=list)
     tells: list[pb.BindingRevocation] = field(default_factory=list)
     """Revocations that stand beside its record."""
+    operator_address: str = ""
+    """Of a host: its wallet's."""
 
 
 @dataclass
@@ -196,7 +198,8 @@ class FakeNetwork:
             now = int(system.unix_s())
             return make_record(name, offered, **{"sequence": now * 1000, "issued": now, **options})
 
-        peer = FakePeer(make_key(name).peer_id, record=record, **peer_options)
+        wallet = make_operator(options.get("operator") or name).hex()
+        peer = FakePeer(make_key(name).peer_id, record=record, operator_address=f"0x{wallet}", **peer_options)
         if peer.ready_models is None:
             peer.ready_models = offered.model_ids
         self.peers[peer.peer_id] = peer
@@ -414,16 +417,16 @@ class FakeBook:
     known: dict[PeerId, int] = field(default_factory=dict)
     outcomes: list[tuple[PeerId, bool]] = field(default_factory=list)
 
-    def of(self, peer_id: PeerId) -> FakeReputation:
+    def of(self, peer_id: PeerId, operator_address: str) -> FakeReputation:
         points = self.known.get(peer_id)
         return FakeReputation() if points is None else FakeReputation(points=points, n=10)
 
     def snapshot(self) -> FakeBook:
         return FakeBook(dict(self.known))
 
-    def record_outcome(self, peer_id: PeerId, *, good: bool) -> FakeReputation:
+    def record_outcome(self, peer_id: PeerId, operator_address: str, *, good: bool) -> FakeReputation:
         self.outcomes.append((peer_id, good))
-        return self.of(peer_id)
+        return self.of(peer_id, operator_address)
 
 
 class FakeFactory:

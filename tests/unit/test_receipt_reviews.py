@@ -54,7 +54,7 @@ def with_ends(*states: JobState) -> SessionBundle:
 def test_finished_jobs_speak_for_a_host_and_failed_ones_against_it(book: ReputationBook) -> None:
     made = taken(book, with_ends(JobState.SUCCEEDED, JobState.FAILED, JobState.SUCCEEDED))
     assert made == replace(NOTHING, sessions=1, reviews=1, good=2, bad=1)
-    review = book.review_of(REVIEWER, HOST.peer_id)
+    review = book.review_of(REVIEWER, HOST.peer_id, OWNER)
     assert review is not None
     assert (review.operator, review.network, review.good, review.bad) == (OWNER, UNMET, 2, 1)
     assert NOW <= review.at_unix_s < NOW + 60
@@ -63,7 +63,7 @@ def test_finished_jobs_speak_for_a_host_and_failed_ones_against_it(book: Reputat
 def test_what_was_cancelled_or_ran_out_of_time_says_nothing(book: ReputationBook) -> None:
     made = taken(book, with_ends(JobState.CANCELLED, JobState.EXPIRED))
     assert made == replace(NOTHING, sessions=1, unfinished=2)
-    assert book.review_of(REVIEWER, HOST.peer_id) is None
+    assert book.review_of(REVIEWER, HOST.peer_id, OWNER) is None
 
 
 @pytest.mark.parametrize("kept", [-1, 3, 1, 0])
@@ -81,13 +81,13 @@ def test_only_a_last_receipt_that_both_signed_counts(book: ReputationBook, kept:
 
 def test_the_reviewer_of_a_delegated_session_is_its_owner(book: ReputationBook) -> None:
     assert taken(book, bundle(delegated=True)).reviews == 1
-    assert book.review_of(REVIEWER, HOST.peer_id) is not None
+    assert book.review_of(REVIEWER, HOST.peer_id, OWNER) is not None
 
 
 def test_our_own_receipts_are_no_word_of_others(book: ReputationBook) -> None:
     made = taken(book, bundle(), own_wallets=[WALLET.address_bytes])
     assert made == replace(NOTHING, sessions=1, own=1)
-    assert book.review_of(REVIEWER, HOST.peer_id) is None
+    assert book.review_of(REVIEWER, HOST.peer_id, OWNER) is None
 
 
 def test_an_operator_that_reviews_itself_is_left_out(book: ReputationBook) -> None:
@@ -108,9 +108,9 @@ def test_an_operator_that_reviews_itself_is_left_out(book: ReputationBook) -> No
 def test_fewer_jobs_do_not_replace_more_and_as_many_do(book: ReputationBook) -> None:
     taken(book, with_ends(JobState.SUCCEEDED, JobState.SUCCEEDED))
     assert taken(book, with_ends(JobState.FAILED)) == replace(NOTHING, sessions=1, not_newer=1)
-    assert book.explain(HOST.peer_id).foreign.good == 2
+    assert book.explain(HOST.peer_id, OWNER).foreign.good == 2
     assert taken(book, with_ends(JobState.SUCCEEDED, JobState.FAILED)).reviews == 1
-    foreign = book.explain(HOST.peer_id).foreign
+    foreign = book.explain(HOST.peer_id, OWNER).foreign
     assert (foreign.reviewers, foreign.good, foreign.bad) == (1, 1, 1)
 
 
@@ -118,7 +118,7 @@ def test_a_fault_anywhere_and_nothing_is_taken_in(book: ReputationBook) -> None:
     """The first session holds; the second came before."""
     with pytest.raises(ReceiptError, match="line 8"):
         taken(book, bundle(), bundle())
-    assert book.review_of(REVIEWER, HOST.peer_id) is None
+    assert book.review_of(REVIEWER, HOST.peer_id, OWNER) is None
 
 
 def test_there_is_room_for_so_many_reviews(book: ReputationBook) -> None:
@@ -131,9 +131,9 @@ def test_however_many_wallets_a_file_names_they_are_one_voice(book: ReputationBo
     """Each has earned trust by the truth about twelve hosts of twelve operators, and praises another one."""
     praised, praising = make_peer_key("praised").peer_id, [f"0x{number:040x}" for number in range(20)]
     used = [(make_peer_key(f"used {number}").peer_id, f"0x{'a' * 20}{number:020x}") for number in range(12)]
-    for host, _ in used:
+    for host, operator in used:
         for _ in range(3):
-            book.record_outcome(host, good=True)
+            book.record_outcome(host, operator, good=True)
     for host, operator in [*used, (praised, OWNER)]:
         for reviewer in praising:
             book.record_review(
@@ -141,6 +141,6 @@ def test_however_many_wallets_a_file_names_they_are_one_voice(book: ReputationBo
                     reviewer=reviewer, host=host, operator=operator, network=UNMET, good=50, bad=0, at_unix_s=float(NOW)
                 )
             )
-    foreign = book.explain(praised).foreign
+    foreign = book.explain(praised, OWNER).foreign
     assert (foreign.reviewers, foreign.networks, foreign.good) == (20, 1, 1000)
     assert foreign.voice_micros == book.snapshot().trust_micros(praising[0]) > 500_000

@@ -1,4 +1,4 @@
-"""``hostmesh reputation show`` and ``hostmesh reputation list``: what this user's programs know of hosts, offline."""
+"""``hostmesh reputation show`` and ``list``: what this user's programs know of hosts, offline; ``ask`` is beside."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from hostmesh.cli.boundary import print_json
 from hostmesh.cli.options import AsJson, Verbose, invocation
+from hostmesh.cli.reputation_ask import ask_reputation
 from hostmesh.cli.terminal import field
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what hosts have earned with you.")
 
+app.command("ask")(ask_reputation)
 _UNIT_MICROS = 1_000_000
-_COLUMNS = ("HOST", "POINTS", "GOOD", "BAD", "STANDING")
+_COLUMNS = ("HOST", "OPERATOR", "POINTS", "GOOD", "BAD", "STANDING")
 
 
 @app.command("show")
@@ -35,28 +37,33 @@ def show_reputation(
 ) -> None:
     """Explain a host's reputation: evidence, its decay, others' receipts, why it is paused or blacklisted, until when.
 
-    Asks nobody: a host's reputation is this user's own.
+    A peer key under two wallets is two hosts, and each is shown. Asks nobody: a reputation is this user's own.
     """
     from hostmesh.cli.peer import parse_peer
+    from hostmesh.reputation.names import NO_OPERATOR, HostName
 
     peer_id = parse_peer(host).peer_id
     with _files(context, verbose) as (files, now):
-        told = files.reputation.explain(peer_id)
-        barred = files.standings.of(peer_id, "").barred
+        names = files.reputation.names(peer_id) or (HostName(peer_id, NO_OPERATOR),)
+        told = [(files.reputation.explain(*name), files.standings.of(peer_id, name.operator).barred) for name in names]
         suspension = files.standings.suspension(peer_id)
-        listings = [each for each in files.standings.listings() if each.name == peer_id]
+        said_of = {peer_id, *(name.operator for name in names)}
+        listings = [each for each in files.standings.listings() if each.name in said_of]
     if as_json:
         print_json(
             {
-                **told.to_dict(),
-                "barred": barred,
+                "peer_id": peer_id,
+                "names": [{**each.to_dict(), "barred": barred} for each, barred in told],
                 "suspension": None if suspension is None else suspension_object(suspension, now),
                 "listings": [listing_object(each) for each in listings],
             }
         )
         return
-    for line in explanation_lines(told, barred=barred, suspension=suspension, now=now):
-        print(line)
+    for number, (each, barred) in enumerate(told):
+        if number:
+            print()
+        for line in explanation_lines(each, barred=barred, suspension=suspension, now=now):
+            print(line)
 
 
 @app.command("list")
@@ -66,24 +73,27 @@ def list_reputations(
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """List the hosts that you have used, the best first, and the blacklist with preferences."""
+    """List the hosts that you have used, the best first, and the blacklist with preferences.
+
+    A peer key under two wallets is two hosts.
+    """
     with _files(context, verbose) as (files, _):
         reputations, hosts = files.reputation.snapshot(), files.reputation.hosts()
-        by_points = sorted(hosts, key=lambda peer_id: (-reputations.of(peer_id).points, peer_id))[:limit]
-        rows = [(peer_id, reputations.of(peer_id), files.standings.of(peer_id, "").barred) for peer_id in by_points]
+        by_points = sorted(hosts, key=lambda name: (-reputations.of(*name).points, name))[:limit]
+        rows = [(name, reputations.of(*name), files.standings.of(*name).barred) for name in by_points]
         listings = files.standings.listings()
     if as_json:
         print_json(
             {
-                "hosts": [{"peer_id": peer_id, **each.to_dict(), "barred": barred} for peer_id, each, barred in rows],
+                "hosts": [{**name._asdict(), **each.to_dict(), "barred": barred} for name, each, barred in rows],
                 "known": len(hosts),
                 "listings": [listing_object(each) for each in listings],
             }
         )
         return
     cells = [_COLUMNS] + [
-        (peer_id, str(each.points), str(each.good), str(each.bad), field(barred) or "-")
-        for peer_id, each, barred in rows
+        (name.peer_id, name.operator or "-", str(each.points), str(each.good), str(each.bad), field(barred) or "-")
+        for name, each, barred in rows
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(len(_COLUMNS))]
     for row in cells:
@@ -115,11 +125,15 @@ def explanation_lines(told: Explanation, *, barred: str, suspension: Suspension 
     """
     from hostmesh.reputation.decay import HALF_LIFE_DAYS
 
-    yield f"{told.peer_id}: {told.reputation.points} of 1000 points (a host that you never used has 100)"
+    whose = f"of {told.name.operator}" if told.name.operator else "of any wallet that you do not know it by"
+    yield f"{told.name.peer_id} {whose}: {told.reputation.points} of 1000 points (a host that you never used has 100)"
     yield f"your own evidence: {told.reputation.n}; its weight, in jobs, halves every {HALF_LIFE_DAYS} days"
     for part in told.parts:
         side = "for" if part.kind.is_good else "against"
         yield f"  {side:<7}  {part.kind.text:<31}  {part.count:>7} x  weight {_jobs(part.weight_micros)}"
+    if told.elsewhere.count:
+        weight = _jobs(told.elsewhere.weight_micros)
+        yield f"  against  {'its key, not under this wallet':<31}  {told.elsewhere.count:>7} x  weight {weight}"
     yield _foreign_line(told.foreign)
     weights = told.reputation.weights
     good, bad = _jobs(weights.good_micros), _jobs(weights.bad_micros)
@@ -166,7 +180,7 @@ def suspension_object(suspension: Suspension, now: float) -> dict[str, object]:
 def _foreign_line(foreign: ForeignPart) -> str:
     told = f"others' receipts: {foreign.reviewers} reviewers, {foreign.good} jobs finished, {foreign.bad} failed"
     if not foreign.cap_micros:
-        return f"{told}; none counts beside so much evidence of your own"
+        return f"{told}; none counts beside your own evidence"
     return (
         f"{told}; {foreign.networks} networks trusted; "
         f"for {_jobs(foreign.weights.good_micros)}, against {_jobs(foreign.weights.bad_micros)}, "

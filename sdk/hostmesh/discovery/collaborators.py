@@ -105,8 +105,11 @@ class DiscoveryNode(Protocol):
 class Reputations(Protocol):
     """Tells hosts' reputation with this client."""
 
-    def of(self, peer_id: PeerId) -> ReputationLike:
-        """Return a host's reputation; 100 points with n=0 for one never used."""
+    def of(self, peer_id: PeerId, operator_address: str) -> ReputationLike:
+        """Return a host's reputation; 100 points with n=0 for one never used. The address is ``0x`` and lower case.
+
+        The key under another wallet is another host.
+        """
         ...
 
 
@@ -117,7 +120,7 @@ class ReputationSource(Reputations, Protocol):
         """Return what tells the reputations as they are now, of any number of hosts at the cost of one look."""
         ...
 
-    def record_outcome(self, peer_id: PeerId, *, good: bool) -> ReputationLike:
+    def record_outcome(self, peer_id: PeerId, operator_address: str, *, good: bool) -> ReputationLike:
         """Count one outcome that the host caused; return the reputation that follows. Raises StoreError."""
         ...
 

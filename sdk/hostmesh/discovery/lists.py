@@ -9,8 +9,9 @@ import trio
 from hostmesh.discovery.collaborators import ListingLike, ReputationSource, Standings
 from hostmesh.discovery.events import DiscoveryEvent, ListingChange, ListingChanged, OutcomeRecorded
 from hostmesh.discovery.view import ReputationLike
+from hostmesh.identity.address import parse_address
 from hostmesh.net.event_feed import EventFeed
-from hostmesh.net.peer_id import PeerId
+from hostmesh.net.peer_id import PeerId, parse_peer_id
 
 
 class HostLists:
@@ -36,11 +37,16 @@ class HostLists:
         self._events = events
         self._forget = forget
 
-    def record_outcome(self, peer_id: PeerId, *, good: bool) -> ReputationLike:
+    def reputation(self, peer_id: str, operator_address: str) -> ReputationLike:
+        """See :meth:`hostmesh.discovery.manager.DiscoveryManager.reputation`."""
+        return self._reputation.of(parse_peer_id(peer_id), _lower_case(operator_address))
+
+    def record_outcome(self, peer_id: str, operator_address: str, *, good: bool) -> ReputationLike:
         """Count an outcome that the host caused; pause the host, or end the row of its failures. Raises StoreError."""
-        reputation = self._reputation.record_outcome(peer_id, good=good)
-        self._standings.record_outcome(peer_id, good=good)
-        self.note_outcome(peer_id, good=good)
+        host = parse_peer_id(peer_id)
+        reputation = self._reputation.record_outcome(host, _lower_case(operator_address), good=good)
+        self._standings.record_outcome(host, good=good)
+        self.note_outcome(host, good=good)
         return reputation
 
     def note_outcome(self, peer_id: PeerId, *, good: bool) -> None:
@@ -81,3 +87,7 @@ class HostLists:
     def _tell(self, change: ListingChange, name: str) -> None:
         if self._events:
             self._events.tell(ListingChanged(at_s=trio.current_time(), change=change, name=name))
+
+
+def _lower_case(operator_address: str) -> str:
+    return "0x" + parse_address(operator_address).hex()

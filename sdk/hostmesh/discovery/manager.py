@@ -72,7 +72,6 @@ class DiscoveryManager(NodeDoor):
         config: DiscoveryConfig | None = None,
     ) -> None:
         self._records = records
-        self._reputation = reputation
         self._system = system or System()
         super().__init__(
             NodeLife(nursery, open_node, purge=records.purge, on_start=self._on_start, on_end=self._on_end)
@@ -277,18 +276,20 @@ class DiscoveryManager(NodeDoor):
 
     # --- knowledge ---
 
-    def reputation(self, peer_id: str) -> ReputationLike:
-        """Return a host's reputation with this client; 100 points with n=0 for one never used."""
-        return self._reputation.of(parse_peer_id(peer_id))
+    def reputation(self, peer_id: str, operator_address: str) -> ReputationLike:
+        """Return a host's reputation with this client; 100 points with n=0 for one never used.
 
-    def record_outcome(self, peer_id: str, *, good: bool) -> ReputationLike:
+        The wallet is the one that answers for it, as in a choice: a key under another wallet is another host.
+        """
+        return self._lists.reputation(peer_id, operator_address)
+
+    def record_outcome(self, peer_id: str, operator_address: str, *, good: bool) -> ReputationLike:
         """Count an outcome that a host caused, as jobs do by themselves. A bad one pauses the host for a while.
 
-        Raises:
-            InvalidAddressError: not a peer id.
-            StoreError: it could not be written.
+        Example: ``discovery.record_outcome(choice.peer_id, choice.operator_address, good=False)``. Raises
+        InvalidAddressError and UsageError for what is no peer id or wallet, StoreError.
         """
-        return self._lists.record_outcome(parse_peer_id(peer_id), good=good)
+        return self._lists.record_outcome(peer_id, operator_address, good=good)
 
     def note_outcome(self, peer_id: PeerId, *, good: bool) -> None:
         """Act on an outcome that is in the books already: what :meth:`record_outcome` does besides counting."""

@@ -14,6 +14,7 @@ from hostmesh.discovery.doubts import Doubts, broken_claim
 from hostmesh.discovery.measurement import Measurement, Origin, Path
 from hostmesh.discovery.offers import chosen_offer
 from hostmesh.discovery.probe import Prober
+from hostmesh.discovery.record import HostInfo
 from hostmesh.discovery.records import RecordBook
 from hostmesh.discovery.sightings import Sightings
 from hostmesh.discovery.strikes import Strikes
@@ -128,7 +129,7 @@ class Observer:
             info=info,
             uptime=uptime,
             claimed_uptime=claimed,
-            reputation=opinions.reputations.of(info.peer_id),
+            reputation=opinions.reputations.of(info.peer_id, info.operator_address),
             probe=probe,
             sources=self._records.sources_of(info.peer_id),
             standing=(
@@ -155,13 +156,13 @@ class Observer:
         known = self._records.known(peer_id)
         if known is None:
             return await self._probe(peer_id, None, None, since_s)
-        place = known.info.place
+        info = known.info
         offer = chosen_offer(self.view(known, None, opinions), criteria)
-        result = await self._probe(peer_id, offer, place, since_s)
+        result = await self._probe(peer_id, offer, info, since_s)
         # Where the one that its record makes the choice is not loaded, a job would use another.
         loaded = chosen_offer(self.view(known, result, opinions), criteria)
         if result.is_answer and result.throttling is None and loaded != offer:
-            result = await self._probe(peer_id, loaded, place, since_s)
+            result = await self._probe(peer_id, loaded, info, since_s)
         if result.is_answer and result.throttling is None:
             has_failed = bool(broken_claim(self.view(known, result, opinions), criteria))
             self._doubts.note(peer_id, has_failed=has_failed, now_s=self._system.monotonic_s())
@@ -188,8 +189,9 @@ class Observer:
         return result if loaded == offer else self._prober.recall(peer_id, offer=loaded, place=place)
 
     async def _probe(
-        self, peer_id: PeerId, offer: ModelOffer | None, place: Place | None, since_s: float | None
+        self, peer_id: PeerId, offer: ModelOffer | None, info: HostInfo | None, since_s: float | None
     ) -> ProbeResult:
+        place = None if info is None else info.place
         name = (peer_id, offer, place)
         while True:
             remembered = self._prober.recall(peer_id, offer=offer, place=place, since_s=since_s)
@@ -205,15 +207,16 @@ class Observer:
             # Whoever sent it left: it is sent anew.
         flight = self._flights[name] = _Flight()
         try:
-            flight.result = await self._send(peer_id, offer, place, since_s)
+            flight.result = await self._send(peer_id, offer, info, since_s)
         finally:
             del self._flights[name]
             flight.ended.set()
         return flight.result
 
     async def _send(
-        self, peer_id: PeerId, offer: ModelOffer | None, place: Place | None, since_s: float | None
+        self, peer_id: PeerId, offer: ModelOffer | None, info: HostInfo | None, since_s: float | None
     ) -> ProbeResult:
+        place = None if info is None else info.place
         began_s, answers = self._system.monotonic_s(), 0
 
         def answered() -> None:
@@ -233,8 +236,9 @@ class Observer:
         elif result.is_answer:
             self._strikes.answered(peer_id)
             self._sightings.answered(peer_id, now_s=self._system.monotonic_s(), unix_s=self._system.unix_s())
-        if result.refuted and place is not None:
-            self._records.lie_watch.note_false_claim(peer_id, f"claims {place}, from where light takes longer")
+        if result.refuted and info is not None and place is not None:
+            claim = f"claims {place}, from where light takes longer"
+            self._records.lie_watch.note_false_claim(peer_id, info.operator_address, claim)
         if not result.unasked:
             self._on_probed(peer_id, result)
         return result

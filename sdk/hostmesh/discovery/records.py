@@ -172,7 +172,6 @@ class RecordBook:
         ban = self._table.bans.get(info.peer_id) if merge is Merge.EQUIVOCATION else None
         if ban is not None and ban.epoch >= info.binding_epoch:
             _log.warning("host %s signed two records of sequence %d; banned", info.peer_id, info.sequence)
-            self._tell_lie(ban, info.sequence)
             self._keep_ban(ban, info, other)
         decision = _DECISIONS[merge]
         if info.state is HostState.WITHDRAWN and merge in (Merge.ADDED, Merge.REPLACED):
@@ -214,7 +213,7 @@ class RecordBook:
             self._save(ban)
             self._news.put(ban)
             if not is_known:
-                self._tell_lie(ban, read.sequence)
+                self._tell_lie(ban, read.sequence, read.operators)
         taken = ProofTaken.KNOWN if is_known else ProofTaken.REFUSED if ban is None else ProofTaken.BANNED
         self._counts[f"proof:{taken.value}"] += 1
         if taken is ProofTaken.REFUSED:
@@ -367,18 +366,20 @@ class RecordBook:
 
     def _keep_ban(self, ban: Ban, info: HostInfo, other: bytes | None) -> None:
         """Make the proof of a contradiction that was noticed here, keep it and hand it on."""
+        operators: tuple[str, ...] = (info.operator_address,)
         if other is not None:
-            first, second = (pb.SignedHostRecord.FromString(signed) for signed in (other, info.signed))
+            proof = make_proof(*map(pb.SignedHostRecord.FromString, (other, info.signed)), network=self._network)
             self._counts["proof:made"] += 1
-            ban = replace(ban, proof=make_proof(first, second, network=self._network).to_bytes())
+            ban, operators = replace(ban, proof=proof.to_bytes()), proof.operators
             self._table.bans.add(ban)
         self._save(ban)
         self._news.put(ban)
+        self._tell_lie(ban, info.sequence, operators)
 
-    def _tell_lie(self, ban: Ban, sequence: int) -> None:
+    def _tell_lie(self, ban: Ban, sequence: int, operators: tuple[str, ...]) -> None:
         # Keys cost nothing: those that nobody here knew would fill a book of histories.
-        if ban.familiarity is not Familiarity.STRANGER:
-            self.lie_watch.note_equivocation(ban.peer_id, sequence)
+        for operator in () if ban.familiarity is Familiarity.STRANGER else operators:
+            self.lie_watch.note_equivocation(ban.peer_id, operator, sequence)
 
     def _subnet_of(self, peer_id: PeerId) -> str:
         ip = self._remote_ip(peer_id)

@@ -16,7 +16,6 @@ Source: docs/adr/0010-reputation.md; J. Douceur, "The Sybil Attack", 2002: no co
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from functools import lru_cache
 
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.decay import UNIT_MICROS, day_of, decayed
+from hostmesh.reputation.names import WALLET, HostName
 from hostmesh.reputation.score import NO_WEIGHT, Weights
 
 MAX_JOBS = 1_000_000
@@ -36,8 +36,6 @@ TRUST_PRIOR_UNITS = 10
 CONTRADICTION_FACTOR = 4
 SURE_UNITS = 3
 """With so many jobs of our own, a comparison with our experience counts in full: one may have been bad luck."""
-
-_WALLET = re.compile(r"0x[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +66,17 @@ class Review:
     """Of the last receipt; of one of the future, when it came."""
 
     def __post_init__(self) -> None:
-        if not (_WALLET.fullmatch(self.reviewer) and _WALLET.fullmatch(self.operator)):
+        if not (WALLET.fullmatch(self.reviewer) and WALLET.fullmatch(self.operator)):
             raise ValueError("a wallet's address is 0x and 40 hex digits in lower case")
         if not _is_network(self.network):
             raise ValueError("a network is an IPv4 /24 or an IPv6 /48")
         if not (0 <= self.good <= MAX_JOBS and 0 <= self.bad <= MAX_JOBS and self.good + self.bad >= 1):
             raise ValueError(f"a review is of 1 to {MAX_JOBS} jobs, good or bad")
+
+    @property
+    def name(self) -> HostName:
+        """The host, under the wallet whose it was."""
+        return HostName(self.host, self.operator)
 
     @property
     def is_of_own_host(self) -> bool:
@@ -146,18 +149,23 @@ class Reviews:
     """
 
     def __init__(self, reviews: Iterable[Review] = ()) -> None:
-        self._of_host: defaultdict[PeerId, list[Review]] = defaultdict(list)
-        self._by_reviewer: defaultdict[str, dict[PeerId, Review]] = defaultdict(dict)
+        self._of_host: defaultdict[HostName, list[Review]] = defaultdict(list)
+        self._by_reviewer: defaultdict[str, dict[HostName, Review]] = defaultdict(dict)
         for review in reviews:
             if not review.is_of_own_host:
-                self._of_host[review.host].append(review)
-                self._by_reviewer[review.reviewer][review.host] = review
+                name = review.name
+                self._of_host[name].append(review)
+                self._by_reviewer[review.reviewer][name] = review
 
-    def of(self, host: PeerId) -> list[Review]:
+    def hosts(self) -> Iterable[HostName]:
+        """Return the hosts of which anything is said."""
+        return self._of_host.keys()
+
+    def of(self, host: HostName) -> list[Review]:
         """Return what is said of a host."""
         return self._of_host.get(host, [])
 
-    def by(self, reviewer: str, hosts: Collection[PeerId]) -> Iterator[Review]:
+    def by(self, reviewer: str, hosts: Collection[HostName]) -> Iterator[Review]:
         """Yield what a reviewer says of some hosts. Cost: linear in the fewer of both."""
         said = self._by_reviewer.get(reviewer, {})
         for host in hosts if len(hosts) < len(said) else said:
@@ -170,7 +178,7 @@ class ForeignWord:
 
     Args:
         reviews: what others say.
-        own: what our own evidence about a host counts on ``today``.
+        cap_micros: the most that the word of others may weigh with a host.
         recent: what decay alone leaves of it: old evidence compares with nobody's word of today.
         known: the hosts about which there is any.
         today: the day.
@@ -179,23 +187,23 @@ class ForeignWord:
     def __init__(
         self,
         reviews: Reviews,
-        own: Callable[[PeerId], Weights],
-        recent: Callable[[PeerId], Weights],
-        known: Collection[PeerId],
+        cap_micros: Callable[[HostName], int],
+        recent: Callable[[HostName], Weights],
+        known: Collection[HostName],
         today: int,
     ) -> None:
         self._reviews = reviews
-        self._own = own
+        self._cap_micros = cap_micros
         self._recent = recent
         self._known = known
         self._today = today
         self._trust_micros: dict[str, int] = {}
-        self._compared: dict[PeerId, tuple[int, int] | None] = {}
+        self._compared: dict[HostName, tuple[int, int] | None] = {}
 
-    def part(self, host: PeerId) -> ForeignPart:
+    def part(self, host: HostName) -> ForeignPart:
         """Return what the word of others comes to for a host. Cost: linear in its reviews and their reviewers'."""
         said = self._reviews.of(host)
-        cap = foreign_cap_micros(self._own(host))
+        cap = self._cap_micros(host)
         good_jobs, bad_jobs = sum(review.good for review in said), sum(review.bad for review in said)
         if cap == 0 or not said:
             return ForeignPart(cap_micros=cap, reviewers=len(said), good=good_jobs, bad=bad_jobs)
@@ -230,7 +238,7 @@ class ForeignWord:
     def _weigh(self, reviewer: str) -> int:
         compared: dict[str, tuple[int, int]] = {}
         for review in self._reviews.by(reviewer, self._known):
-            ours = self._ours(review.host)
+            ours = self._ours(review.name)
             if ours is not None:
                 sure, per_mille = ours
                 contradicting = sure * abs(per_mille - review.good_per_mille) // 1000
@@ -244,7 +252,7 @@ class ForeignWord:
         earned = max(0, agreed - CONTRADICTION_FACTOR * contradicted)
         return earned * UNIT_MICROS // (agreed + contradicted + TRUST_PRIOR_UNITS * UNIT_MICROS)
 
-    def _ours(self, host: PeerId) -> tuple[int, int] | None:
+    def _ours(self, host: HostName) -> tuple[int, int] | None:
         """Return how sure we are of a host, in millionths, and its share of good jobs; None = too long ago."""
         if host not in self._compared:
             own = self._recent(host)

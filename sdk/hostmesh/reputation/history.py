@@ -16,19 +16,25 @@ class HostHistory:
         reputations: scores it.
         standings: pauses and blacklists by it.
 
-    Example: ``history.record(peer_id, Evidence(kind=EvidenceKind.FALSE_RECEIPT, detail="job 7: 900 tokens for 30"))``
+    Example: ``history.record(peer_id, operator, Evidence(kind=EvidenceKind.FALSE_RECEIPT, detail="job 7: 90 for 3"))``
     """
 
     def __init__(self, reputations: ReputationBook, standings: StandingBook) -> None:
         self._reputations = reputations
         self._standings = standings
 
-    def record(self, peer_id: PeerId, evidence: Evidence) -> Reputation:
+    def record(self, peer_id: PeerId, operator_address: str, evidence: Evidence) -> Reputation:
         """Take in one piece of evidence; return the reputation that follows.
 
+        Args:
+            peer_id: the host. Its pauses and its blacklisting hold whatever wallet it shows.
+            operator_address: the wallet that answers for it; see :class:`hostmesh.reputation.book.ReputationBook`.
+            evidence: what happened.
+
         Raises:
+            ValueError: no address of a wallet, or none for what speaks for the host.
             StoreError: a book could not be written; the standings are written second.
         """
-        reputation = self._reputations.record(peer_id, evidence)
+        reputation = self._reputations.record(peer_id, operator_address, evidence)
         self._standings.record(peer_id, evidence)
         return reputation

@@ -63,6 +63,7 @@ class Reputation:
     good: int
     """Pieces of own evidence for the host, however old."""
     bad: int
+    """Pieces against it, those against its key under other wallets included."""
     own: Weights | None = None
     """What they weigh today; None = each weighs one job."""
     foreign: Weights = NO_WEIGHT

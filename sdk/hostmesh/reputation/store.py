@@ -12,6 +12,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.decay import day_of
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
 from hostmesh.reputation.foreign import Review
+from hostmesh.reputation.names import HostName
 from hostmesh.reputation.reputations import Reason
 from hostmesh.reputation.tally import Entry, HostEvidence
 from hostmesh.store import Store
@@ -87,8 +88,79 @@ _MIGRATIONS = (
         """,
         "DROP TABLE outcomes",
     ),
+    (
+        # From here on a host is a key under one wallet. Of what was counted before, nobody knows under which: what
+        # speaks against a key is kept as the key's, which holds for all its names.
+        "ALTER TABLE evidence RENAME TO evidence_of_keys",
+        "ALTER TABLE reasons RENAME TO reasons_of_keys",
+        "ALTER TABLE reviews RENAME TO reviews_of_keys",
+        "DROP TABLE hosts",
+        "DROP INDEX reviews_of_networks",
+        """
+        CREATE TABLE hosts (
+            peer_id TEXT NOT NULL,
+            operator TEXT NOT NULL,
+            n INTEGER NOT NULL CHECK (n >= 0),
+            updated_at_unix_s REAL NOT NULL,
+            PRIMARY KEY (peer_id, operator)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE evidence (
+            peer_id TEXT NOT NULL,
+            operator TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            count INTEGER NOT NULL CHECK (count > 0),
+            weight_micros INTEGER NOT NULL CHECK (weight_micros >= 0),
+            day INTEGER NOT NULL,
+            PRIMARY KEY (peer_id, operator, kind)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE reasons (
+            peer_id TEXT NOT NULL,
+            operator TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            at_unix_s REAL NOT NULL,
+            weight_micros INTEGER NOT NULL,
+            detail TEXT NOT NULL,
+            false_positive_ppm INTEGER,
+            PRIMARY KEY (peer_id, operator, number)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE reviews (
+            reviewer TEXT NOT NULL,
+            host TEXT NOT NULL,
+            operator TEXT NOT NULL,
+            network TEXT NOT NULL,
+            good INTEGER NOT NULL CHECK (good >= 0),
+            bad INTEGER NOT NULL CHECK (bad >= 0),
+            at_unix_s REAL NOT NULL,
+            PRIMARY KEY (reviewer, host, operator)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX reviews_of_networks ON reviews (network, at_unix_s)",
+        """
+        INSERT INTO evidence SELECT peer_id, '', kind, count, weight_micros, day FROM evidence_of_keys
+            WHERE kind NOT IN ('job-finished', 'canary-passed')
+        """,
+        """
+        INSERT INTO hosts SELECT peer_id, '', sum(count), (max(day) + 1) * 86400.0 FROM evidence GROUP BY peer_id
+        """,
+        """
+        INSERT INTO reasons SELECT peer_id, '', number, kind, at_unix_s, weight_micros, detail, false_positive_ppm
+            FROM reasons_of_keys
+        """,
+        "INSERT INTO reviews SELECT * FROM reviews_of_keys",
+        "DROP TABLE evidence_of_keys",
+        "DROP TABLE reasons_of_keys",
+        "DROP TABLE reviews_of_keys",
+    ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
+_EVIDENCE_OF_ONE = "SELECT kind, count, weight_micros, day FROM evidence WHERE peer_id = ? AND operator = ?"
 
 
 class EvidenceStore:
@@ -120,30 +192,29 @@ class EvidenceStore:
 
     # --- our own ---
 
-    def add(self, peer_id: PeerId, evidence: Evidence, *, now: float) -> None:
+    def add(self, host: HostName, evidence: Evidence, *, now: float) -> None:
         """Add to a host's evidence; on disk when it returns.
 
         Raises:
             StoreError: it could not be written; everything is as before.
         """
         with self._store.transaction() as db:
-            rows = db.execute("SELECT kind, count, weight_micros, day FROM evidence WHERE peer_id = ?", (peer_id,))
-            before = _evidence_of(rows.fetchall())
+            before = _evidence_of(db.execute(_EVIDENCE_OF_ONE, host).fetchall())
             db.executemany(
-                "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (peer_id, kind.value, entry.count, entry.weight_micros, entry.day)
+                    (*host, kind.value, entry.count, entry.weight_micros, entry.day)
                     for kind, entry in before.after(evidence, day_of(now)).entries.items()
                     if before.entries.get(kind) != entry
                 ],
             )
             if not evidence.kind.is_good:
                 db.execute(
-                    "INSERT INTO reasons VALUES (?, (SELECT coalesce(max(number), 0) + 1 FROM reasons WHERE "
-                    "peer_id = ?), ?, ?, ?, ?, ?)",
+                    "INSERT INTO reasons VALUES (?, ?, (SELECT coalesce(max(number), 0) + 1 FROM reasons WHERE "
+                    "peer_id = ? AND operator = ?), ?, ?, ?, ?, ?)",
                     (
-                        peer_id,
-                        peer_id,
+                        *host,
+                        *host,
                         evidence.kind.value,
                         now,
                         evidence.weight_micros,
@@ -152,44 +223,47 @@ class EvidenceStore:
                     ),
                 )
                 db.execute(
-                    "DELETE FROM reasons WHERE peer_id = ? AND number <= "
-                    "(SELECT max(number) FROM reasons WHERE peer_id = ?) - ?",
-                    (peer_id, peer_id, MAX_REASONS),
+                    "DELETE FROM reasons WHERE peer_id = ? AND operator = ? AND number <= "
+                    "(SELECT max(number) FROM reasons WHERE peer_id = ? AND operator = ?) - ?",
+                    (*host, *host, MAX_REASONS),
                 )
             db.execute(
-                "INSERT INTO hosts VALUES (?, 1, ?) ON CONFLICT (peer_id) DO UPDATE SET n = n + 1, "
+                "INSERT INTO hosts VALUES (?, ?, 1, ?) ON CONFLICT (peer_id, operator) DO UPDATE SET n = n + 1, "
                 "updated_at_unix_s = max(updated_at_unix_s, excluded.updated_at_unix_s)",
-                (peer_id, now),
+                (*host, now),
             )
             too_many = max(0, int(db.execute("SELECT count(*) FROM hosts").fetchone()[0]) - self._max_hosts)
             gone = db.execute(
-                "SELECT peer_id FROM hosts ORDER BY n, updated_at_unix_s, peer_id LIMIT ?", (too_many,)
+                "SELECT peer_id, operator FROM hosts ORDER BY n, updated_at_unix_s, peer_id, operator LIMIT ?",
+                (too_many,),
             ).fetchall()
             for table in ("hosts", "evidence", "reasons"):
-                db.executemany(f"DELETE FROM {table} WHERE peer_id = ?", gone)  # noqa: S608 # a name from above
+                db.executemany(
+                    f"DELETE FROM {table} WHERE peer_id = ? AND operator = ?",  # noqa: S608 # a name from above
+                    gone,
+                )
 
-    def of(self, peer_id: PeerId) -> HostEvidence:
+    def of(self, host: HostName) -> HostEvidence:
         """Return the evidence about a host. Raises StoreError."""
         with self._store.reading() as db:
-            rows = db.execute("SELECT kind, count, weight_micros, day FROM evidence WHERE peer_id = ?", (peer_id,))
-            return _evidence_of(rows.fetchall())
+            return _evidence_of(db.execute(_EVIDENCE_OF_ONE, host).fetchall())
 
-    def all(self) -> dict[PeerId, HostEvidence]:
+    def all(self) -> dict[HostName, HostEvidence]:
         """Return the evidence about every host. Raises StoreError."""
         with self._store.reading() as db:
-            rows = db.execute("SELECT peer_id, kind, count, weight_micros, day FROM evidence").fetchall()
-        by_host: dict[PeerId, list[tuple[str, int, int, int]]] = {}
-        for peer_id, *row in rows:
-            by_host.setdefault(PeerId(peer_id), []).append(tuple(row))
-        return {peer_id: _evidence_of(each) for peer_id, each in by_host.items()}
+            rows = db.execute("SELECT peer_id, operator, kind, count, weight_micros, day FROM evidence").fetchall()
+        by_host: dict[HostName, list[tuple[str, int, int, int]]] = {}
+        for peer_id, operator, *row in rows:
+            by_host.setdefault(HostName(PeerId(peer_id), operator), []).append(tuple(row))
+        return {host: _evidence_of(each) for host, each in by_host.items()}
 
-    def reasons(self, peer_id: PeerId) -> tuple[Reason, ...]:
+    def reasons(self, host: HostName) -> tuple[Reason, ...]:
         """Return what last spoke against a host, the newest first. Raises StoreError."""
         with self._store.reading() as db:
             rows = db.execute(
                 "SELECT kind, at_unix_s, weight_micros, detail, false_positive_ppm FROM reasons WHERE peer_id = ? "
-                "ORDER BY number DESC",
-                (peer_id,),
+                "AND operator = ? ORDER BY number DESC",
+                host,
             ).fetchall()
         return tuple(
             Reason(kind=EvidenceKind(kind), at_unix_s=at, weight_micros=weight, detail=detail, false_positive_ppm=rate)
@@ -222,15 +296,16 @@ class EvidenceStore:
                 ),
             )
             db.execute(
-                "DELETE FROM reviews WHERE reviewer = ? AND host IN (SELECT host FROM reviews WHERE reviewer = ? "
-                "ORDER BY at_unix_s DESC, host LIMIT -1 OFFSET ?)",
+                "DELETE FROM reviews WHERE reviewer = ? AND (host, operator) IN (SELECT host, operator FROM reviews "
+                "WHERE reviewer = ? ORDER BY at_unix_s DESC, host, operator LIMIT -1 OFFSET ?)",
                 (review.reviewer, review.reviewer, MAX_REVIEWS_PER_REVIEWER),
             )
             if int(db.execute("SELECT count(*) FROM reviews").fetchone()[0]) > self._max_reviews:
                 db.execute(
-                    "DELETE FROM reviews WHERE (reviewer, host) IN (SELECT reviewer, host FROM reviews WHERE network = "
+                    "DELETE FROM reviews WHERE (reviewer, host, operator) IN (SELECT reviewer, host, operator FROM "
+                    "reviews WHERE network = "
                     "(SELECT network FROM reviews GROUP BY network ORDER BY count(*) DESC, network LIMIT 1) "
-                    "ORDER BY at_unix_s, reviewer, host LIMIT 1)"
+                    "ORDER BY at_unix_s, reviewer, host, operator LIMIT 1)"
                 )
 
     def reviews(self) -> list[Review]:

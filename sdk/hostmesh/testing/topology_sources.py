@@ -117,7 +117,7 @@ def record_of(host: TopologyHost, system: System, *, is_other: bool = False) -> 
     signed = build_record(
         host.claims.description(*host.model_ids, *(["spare"] if is_other else [])),
         key=key,
-        operator=peer_id_to_bytes(key.peer_id)[-20:],
+        operator=operator_of(key.peer_id),
         binding=binding_of(key, system),
         network=TEST_NETWORK,
         sequence=7 if contradicts else now * 1000,
@@ -146,11 +146,16 @@ def _candidate(peer_id: PeerId, source: str, *, named_by: PeerId | None = None) 
     return Candidate(peer_id=peer_id, addresses=(), source=source, origin=AddressOrigin.REMOTE, named_by=named_by)
 
 
+def operator_of(peer_id: PeerId) -> bytes:
+    """Return the wallet of a host, which nobody has."""
+    return peer_id_to_bytes(peer_id)[-20:]
+
+
 def binding_of(key: PeerKey, system: System) -> pb.PeerBinding:
-    """Return a binding of a key, by a wallet that nobody has."""
+    """Return a binding of a key by its wallet."""
     now = int(system.unix_s())
     return pb.PeerBinding(
-        operator=peer_id_to_bytes(key.peer_id)[-20:],
+        operator=operator_of(key.peer_id),
         peer_id=peer_id_to_bytes(key.peer_id),
         issued_at_unix_s=now - 10,
         expires_at_unix_s=now + _BINDING_S,

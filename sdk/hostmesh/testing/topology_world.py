@@ -36,7 +36,7 @@ from hostmesh.testing.topologies import (
     TopologyHost,
     quoted_per_claimed,
 )
-from hostmesh.testing.topology_sources import NamingSource, RingSource, binding_of, record_of
+from hostmesh.testing.topology_sources import NamingSource, RingSource, binding_of, operator_of, record_of
 from hostmesh.testing.wallets import TEST_NETWORK, make_peer_key
 from hostmesh.v1 import discovery_pb2 as pb
 from hostmesh.v1 import status_pb2
@@ -93,7 +93,7 @@ class TopologyWorld:
     def run_job(self, peer_id: PeerId) -> bool:
         """Run a job at a host and note its outcome, as the job manager does; tell whether it went well."""
         is_good = self.hosts[peer_id].lie is not Lie.JOBS
-        self.reputation.record_outcome(peer_id, good=is_good)
+        self.reputation.record_outcome(peer_id, "0x" + operator_of(peer_id).hex(), good=is_good)
         self.standings.record_outcome(peer_id, good=is_good)
         return is_good
 

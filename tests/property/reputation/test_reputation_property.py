@@ -9,6 +9,7 @@ from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.score import points
 
+WALLET = "0x" + "ab" * 20
 counts = st.integers(0, 10**6)
 
 
@@ -27,9 +28,9 @@ def test_a_good_outcome_never_lowers_and_a_bad_one_never_raises(good: int, bad: 
 def test_the_book_agrees_with_a_tally(history: list[tuple[str, bool]]) -> None:
     book = ReputationBook(max_hosts=3)
     for name, good in history:
-        book.record_outcome(PeerId(name), good=good)
+        book.record_outcome(PeerId(name), WALLET, good=good)
     for name in "abc":
         outcomes = [good for host, good in history if host == name]
-        reputation = book.of(PeerId(name))
+        reputation = book.of(PeerId(name), WALLET)
         assert (reputation.good, reputation.bad) == (outcomes.count(True), outcomes.count(False))
     book.close()

@@ -22,6 +22,7 @@ from hostmesh.reputation.standing_book import StandingBook
 from hostmesh.system import System
 
 A, B, C = (peer_id_from_public_key(bytes([number]) * 32) for number in (1, 2, 3))
+WALLET, OTHER = "0x" + "ee" * 20, "0x" + "cd" * 20
 NOW = 1_800_000_000.0
 DAY_S = 86_400
 HOSTILE = "\x1b[2J\r\u202e"
@@ -32,7 +33,7 @@ def review(number: int, host: PeerId) -> Review:
     return Review(
         reviewer=f"0x{number:040x}",
         host=host,
-        operator="0x" + "ee" * 20,
+        operator=WALLET,
         network=f"10.0.{number}.0/24",
         good=4,
         bad=0,
@@ -51,20 +52,20 @@ def book(clock: list[float]) -> ReputationBook:
 
 
 def text_of(book: ReputationBook, host: PeerId, **said: Any) -> list[str]:
-    return list(explanation_lines(book.explain(host), **{"barred": "", "suspension": None, "now": NOW, **said}))
+    return list(explanation_lines(book.explain(host, WALLET), **{"barred": "", "suspension": None, "now": NOW, **said}))
 
 
 def test_each_part_of_a_score_has_its_line(book: ReputationBook, clock: list[float]) -> None:
     for _ in range(8):
-        book.record_outcome(A, good=True)
+        book.record_outcome(A, WALLET, good=True)
     clock[0] += 32 * DAY_S
-    book.record(A, Evidence(kind=EvidenceKind.CANARY_FAILED, detail="p = 0.004", false_positive_ppm=10_000))
+    book.record(A, WALLET, Evidence(kind=EvidenceKind.CANARY_FAILED, detail="p = 0.004", false_positive_ppm=10_000))
     assert text_of(book, A, barred="blacklisted for 600 s more: canaries failed") == [
-        f"{A}: 263 of 1000 points (a host that you never used has 100)",
+        f"{A} of {WALLET}: 263 of 1000 points (a host that you never used has 100)",
         "your own evidence: 9; its weight, in jobs, halves every 32 days",
         "  for      jobs finished                          8 x  weight 4",
         "  against  canaries failed                        1 x  weight 5",
-        "others' receipts: 0 reviewers, 0 jobs finished, 0 failed; none counts beside so much evidence of your own",
+        "others' receipts: 0 reviewers, 0 jobs finished, 0 failed; none counts beside your own evidence",
         "points = 1000 * (1 + 4) / (10 + 4 + 5), rounded down; 263 without others' word",
         "last against it, newest first",
         "  2027-02-16 08:00:00 UTC  canaries failed, weight 5, accuses an honest host in 1 %: p = 0.004",
@@ -74,7 +75,7 @@ def test_each_part_of_a_score_has_its_line(book: ReputationBook, clock: list[flo
 
 def test_the_word_of_others_is_shown_with_its_bound(book: ReputationBook) -> None:
     for _ in range(3):
-        book.record_outcome(A, good=True)
+        book.record_outcome(A, WALLET, good=True)
     for number in (1, 2):
         book.record_review(review(number, A))
         book.record_review(review(number, B))
@@ -101,7 +102,7 @@ def test_a_blacklisting_says_its_end_and_probation_how_far_it_is(book: Reputatio
 
 
 def test_hostile_text_cannot_act(book: ReputationBook) -> None:
-    book.record(A, LIE)
+    book.record(A, WALLET, LIE)
     listed = Listing(name=A, priority=None, reason=HOSTILE, since_unix_s=NOW, until_unix_s=None)
     for line in (*text_of(book, A, barred=HOSTILE), listing_line(listed)):
         assert line.isprintable()
@@ -123,8 +124,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     standings = StandingBook(tmp_path / "standings.sqlite3")
     history = HostHistory(reputations, standings)
     for _ in range(5):
-        history.record(A, Evidence(kind=EvidenceKind.JOB_FINISHED))
-    history.record(B, LIE)
+        history.record(A, WALLET, Evidence(kind=EvidenceKind.JOB_FINISHED))
+    history.record(B, WALLET, LIE)
     standings.prefer(A, 2)
     for each in (reputations, standings):
         each.close()
@@ -138,21 +139,25 @@ def printed(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 def test_show_reads_the_files_of_the_settings(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = json.loads(printed(capsys, "reputation", "show", f"/ip4/192.0.2.1/tcp/4001/p2p/{B}", "--json"))
-    assert (shown["peer_id"], shown["points"], shown["n"], shown["bad"]) == (B, 50, 1, 1)
-    assert shown["barred"].startswith("blacklisted for ")
-    assert shown["reasons"][0]["detail"] == LIE.detail, "raw, as JSON"
+    (told,) = shown["names"]
+    assert (shown["peer_id"], told["operator"], told["points"], told["n"], told["bad"]) == (B, WALLET, 50, 1, 1)
+    assert told["barred"].startswith("blacklisted for ")
+    assert told["reasons"][0]["detail"] == LIE.detail, "raw, as JSON"
     assert (shown["suspension"]["times"], shown["suspension"]["passed_trials"]) == (1, 0)
     assert 0 < shown["suspension"]["left_s"] <= 600
     assert time.time() < shown["suspension"]["until_unix_s"] < time.time() + 601
     assert [(each["name"], each["priority"]) for each in shown["listings"]] == [(B, None)]
     text = printed(capsys, "reputation", "show", A)
-    assert text.startswith(f"{A}: 400 of 1000 points")
+    assert text.startswith(f"{A} of {WALLET}: 400 of 1000 points")
     assert "standing: may be used" in text
 
 
 def test_show_of_a_host_never_used(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = json.loads(printed(capsys, "reputation", "show", C, "--json"))
-    assert (shown["points"], shown["n"], shown["parts"], shown["suspension"]) == (100, 0, [], None)
+    (told,) = shown["names"]
+    assert (told["operator"], told["points"], told["n"], told["parts"]) == ("", 100, 0, [])
+    assert shown["suspension"] is None
+    assert "of any wallet that you do not know it by: 100 of" in printed(capsys, "reputation", "show", C)
 
 
 def test_list_has_the_best_first(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,8 +166,8 @@ def test_list_has_the_best_first(home: Path, capsys: pytest.CaptureFixture[str])
     assert listed["known"] == 2
     assert {(each["name"], each["priority"]) for each in listed["listings"]} == {(A, 2), (B, None)}
     lines = printed(capsys, "reputation", "list", "--limit", "1").splitlines()
-    assert lines[0].split() == ["HOST", "POINTS", "GOOD", "BAD", "STANDING"]
-    assert lines[1].split() == [A, "400", "5", "0", "-"]
+    assert lines[0].split() == ["HOST", "OPERATOR", "POINTS", "GOOD", "BAD", "STANDING"]
+    assert lines[1].split() == [A, WALLET, "400", "5", "0", "-"]
     assert lines[2] == "1 of 2 hosts; one that you never used has 100 points"
 
 

@@ -234,7 +234,7 @@ async def test_reputation_decides_between_equals_and_filters(autojump_clock: Moc
         with pytest.raises(NoHostFoundError) as caught:
             await discovery.find_host(HostCriteria(min_reputation=900))
         assert caught.value.relaxation == "min_reputation 900 -> 800"
-        assert discovery.reputation(bad.peer_id).points == 40
+        assert discovery.reputation(bad.peer_id, bad.operator_address).points == 40
 
 
 async def test_a_warm_search_asks_no_source_and_no_record(autojump_clock: MockClock) -> None:

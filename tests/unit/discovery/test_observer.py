@@ -152,7 +152,7 @@ def test_no_probe_is_better_than_the_perfect_one() -> None:
     view = HostView(
         info=make_info("host", make_description("m", "n")),
         uptime=None,
-        reputation=FakeBook().of(PeerId("x")),
+        reputation=FakeBook().of(PeerId("x"), ""),
         probe=None,
         sources=(),
     )

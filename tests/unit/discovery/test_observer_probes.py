@@ -355,7 +355,7 @@ def test_the_perfect_probe_is_a_whole_one() -> None:
     view = HostView(
         info=make_info("host", make_description("m")),
         uptime=None,
-        reputation=FakeBook().of(HOST),
+        reputation=FakeBook().of(HOST, ""),
         probe=None,
         sources=(),
     )

@@ -92,7 +92,7 @@ async def test_a_host_that_failed_is_left_alone_for_a_while_and_then_tried_once(
     bad, good = world.host("bad", "m-3", price=1), world.host("good", "m-3", price=10**6)
     async with world.client() as discovery:
         assert (await discovery.find_host(M)).peer_id == bad.peer_id
-        discovery.record_outcome(bad.peer_id, good=False)
+        discovery.record_outcome(bad.peer_id, bad.operator_address, good=False)
         assert world.reputation.outcomes == [(bad.peer_id, False)]
         assert discovery.connection_metrics(bad.peer_id).latency is None  # it is measured anew
         assert (await discovery.find_host(M)).peer_id == good.peer_id
@@ -100,7 +100,7 @@ async def test_a_host_that_failed_is_left_alone_for_a_while_and_then_tried_once(
         # Half-open: the first goes to it, the next ones do not until something is known.
         assert (await discovery.find_host(M)).peer_id == bad.peer_id
         assert (await discovery.find_host(M)).peer_id == good.peer_id
-        discovery.record_outcome(bad.peer_id, good=True)
+        discovery.record_outcome(bad.peer_id, bad.operator_address, good=True)
         assert [(await discovery.find_host(M)).peer_id for _ in range(2)] == [bad.peer_id] * 2
 
 
@@ -110,7 +110,7 @@ async def test_two_who_share_a_search_do_not_both_try_a_half_open_host(autojump_
     found: list[str] = []
     async with world.client() as discovery:
         await discovery.find_all_hosts(M)
-        discovery.record_outcome(bad.peer_id, good=False)
+        discovery.record_outcome(bad.peer_id, bad.operator_address, good=False)
         await trio.sleep(15)
 
         async def find() -> None:
@@ -212,7 +212,7 @@ async def test_events_tell_what_happened_in_order(autojump_clock: MockClock) -> 
 
             world.node.listeners[0](DialStarted(at_s=trio.current_time(), peer_id=host.peer_id, addresses=()))
             discovery.blacklist(host.peer_id)
-            discovery.record_outcome(host.peer_id, good=False)
+            discovery.record_outcome(host.peer_id, host.operator_address, good=False)
             dial, listed, outcome = drain(events)
             assert isinstance(dial, DialStarted)
             assert isinstance(listed, ListingChanged)
@@ -254,7 +254,7 @@ async def test_a_slow_subscriber_loses_the_oldest_and_is_told(autojump_clock: Mo
     async with world.client() as discovery:
         with discovery.events(2) as slow, discovery.events() as quick:
             for _ in range(5):
-                discovery.record_outcome(host.peer_id, good=True)
+                discovery.record_outcome(host.peer_id, host.operator_address, good=True)
             assert (slow.dropped, quick.dropped) == (3, 0)
             assert len(drain(slow)) == 2
             assert len(drain(quick)) == 5

@@ -162,7 +162,7 @@ async def test_the_blacklist_and_a_failure_take_effect_at_once(autojump_clock: M
         event = await anext(watch)
         assert isinstance(event, HostLeft)
         assert (event.choice.peer_id, event.criterion, event.detail) == (one.peer_id, "listed", "blacklisted: slow")
-        world.manager.record_outcome(two.peer_id, good=False)
+        world.manager.record_outcome(two.peer_id, two.operator_address, good=False)
         event = await anext(watch)
         assert isinstance(event, HostLeft)
         assert (event.choice.peer_id, event.criterion) == (two.peer_id, "listed")

@@ -288,7 +288,11 @@ class Book:
 
     verdicts: list[JobVerdict] = field(default_factory=list)
 
-    def record_job(self, peer_id: PeerId, verdict: JobVerdict, detail: str) -> None:
+    operators: list[bytes] = field(default_factory=list)
+    """Under whose wallet each was."""
+
+    def record_job(self, peer_id: PeerId, operator: bytes, verdict: JobVerdict, detail: str) -> None:
+        self.operators.append(operator)
         self.outcomes.append((peer_id, verdict.is_good))
         self.verdicts.append(verdict)
 

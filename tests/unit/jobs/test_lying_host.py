@@ -208,7 +208,7 @@ async def test_a_book_that_cannot_be_written_does_not_take_the_answer(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     class FullDisk(Book):
-        def record_job(self, peer_id: Any, verdict: Any, detail: str) -> None:
+        def record_job(self, peer_id: Any, operator: Any, verdict: Any, detail: str) -> None:
             raise StoreError("disk full", path="/x")
 
     manager, _ = make_client(make_host(), nursery, book=FullDisk())

@@ -13,10 +13,16 @@ from hostmesh.errors import StoreError, StoreTooNewError
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
+from hostmesh.reputation.names import HostName
 from hostmesh.reputation.store import SCHEMA_VERSION, EvidenceStore
 from hostmesh.system import System
 
 A, B = PeerId("12D3KooWa"), PeerId("12D3KooWb")
+WALLET = "0x" + "ab" * 20
+
+
+def named(text: str) -> HostName:
+    return HostName(PeerId(text), WALLET)
 
 
 @pytest.fixture(autouse=True)
@@ -36,46 +42,46 @@ def closed_after_the_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_new_host_has_a_hundred_points_without_evidence() -> None:
-    reputation = ReputationBook().of(A)
+    reputation = ReputationBook().of(A, WALLET)
     assert (reputation.points, reputation.n) == (100, 0)
 
 
 def test_outcomes_are_counted_for_each_host() -> None:
     book = ReputationBook()
     for _ in range(3):
-        book.record_outcome(A, good=True)
-    after = book.record_outcome(A, good=False)
+        book.record_outcome(A, WALLET, good=True)
+    after = book.record_outcome(A, WALLET, good=False)
     assert (after.good, after.bad, after.n) == (3, 1, 4)
-    assert book.of(B).n == 0
+    assert book.of(B, WALLET).n == 0
 
 
 def test_outcomes_survive_a_process_that_never_closed(tmp_path: Path) -> None:
     path = tmp_path / "data" / "reputation.sqlite3"
-    ReputationBook(path).record_outcome(A, good=True)
+    ReputationBook(path).record_outcome(A, WALLET, good=True)
     book = ReputationBook(path)
-    assert book.of(A).good == 1
+    assert book.of(A, WALLET).good == 1
     book.close()
     book.close()
 
 
 def test_two_processes_count_into_one_file(tmp_path: Path) -> None:
     one, two = ReputationBook(tmp_path / "r"), ReputationBook(tmp_path / "r")
-    one.record_outcome(A, good=True)
-    two.record_outcome(A, good=True)
-    assert one.of(A).good == two.of(A).good == 2
+    one.record_outcome(A, WALLET, good=True)
+    two.record_outcome(A, WALLET, good=True)
+    assert one.of(A, WALLET).good == two.of(A, WALLET).good == 2
 
 
 def test_the_store_is_bounded_and_keeps_the_evidence_that_matters() -> None:
     store = EvidenceStore(None, max_hosts=3)
     finished, failed = (Evidence(kind=kind) for kind in (EvidenceKind.JOB_FINISHED, EvidenceKind.JOB_FAILED))
     for _ in range(5):
-        store.add(PeerId("veteran"), finished, now=1.0)
+        store.add(named("veteran"), finished, now=1.0)
     for index in range(10):
-        store.add(PeerId(f"junk{index}"), failed, now=10.0 + index)
+        store.add(named(f"junk{index}"), failed, now=10.0 + index)
         assert len(store) == len(store.all()) <= 3
-    assert [store.of(PeerId(name)).good for name in ("veteran", "junk9")] == [5, 0]
-    assert [store.of(PeerId(name)).bad for name in ("junk9", "junk0")] == [1, 0]
-    assert (len(store.reasons(PeerId("junk9"))), store.reasons(PeerId("junk0"))) == (1, ())
+    assert [store.of(named(name)).good for name in ("veteran", "junk9")] == [5, 0]
+    assert [store.of(named(name)).bad for name in ("junk9", "junk0")] == [1, 0]
+    assert (len(store.reasons(named("junk9"))), store.reasons(named("junk0"))) == (1, ())
 
 
 def test_a_newer_store_is_refused_unchanged(tmp_path: Path) -> None:
@@ -101,6 +107,6 @@ def test_a_closed_book_counts_nothing() -> None:
     book = ReputationBook()
     book.close()
     with pytest.raises(StoreError):
-        book.record_outcome(A, good=True)
+        book.record_outcome(A, WALLET, good=True)
     with pytest.raises(StoreError):
-        book.of(A)
+        book.of(A, WALLET)

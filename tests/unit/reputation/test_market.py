@@ -23,6 +23,7 @@ from tests.benchmarks.market import (
     Market,
     Strategy,
     jobs_until_behind,
+    named,
     of_jobs,
     sybil_reviews,
     wallet,
@@ -69,9 +70,9 @@ def test_a_thousand_sybils_who_farmed_one_host_that_we_used_are_next_to_nobody()
 
 def test_sybils_earn_trust_and_are_heard() -> None:
     """Else the tests below would prove nothing."""
-    reputations = Reputations({host: of_jobs(5, 0) for host in FARM}, index_of(Strategy.LOUD), TODAY)
+    reputations = Reputations({named(host): of_jobs(5, 0) for host in FARM}, index_of(Strategy.LOUD), TODAY)
     assert reputations.trust_micros(wallet(10_000 + SYBILS - 1)) > 700_000
-    assert reputations.of(BAD).points > 100 > reputations.of(HONEST).points
+    assert reputations.of(*named(BAD)).points > 100 > reputations.of(*named(HONEST)).points
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 100))
@@ -119,20 +120,22 @@ def test_nor_one_that_was_last_used_years_ago(good: int, bad_in: int | None) -> 
         veteran = HostEvidence()
         for job in range(good):
             veteran = veteran.after(FAILED if bad_in and job % bad_in == bad_in - 1 else FINISHED, TODAY - days)
-        evidence = {HONEST: veteran} | {host: of_jobs(5, 0) for host in FARM}
+        evidence = {named(HONEST): veteran} | {named(host): of_jobs(5, 0) for host in FARM}
         reputations = Reputations(evidence, index_of(Strategy.LOUD), TODAY)
-        assert reputations.of(HONEST).points > 174 > reputations.of(BAD).points > 145
+        assert reputations.of(*named(HONEST)).points > 174 > reputations.of(*named(BAD)).points > 145
 
 
 def test_five_own_jobs_decide_whatever_others_say() -> None:
     for good in range(OWN_JOBS + 1):
-        evidence = {BAD: of_jobs(good, OWN_JOBS - good)} | {host: of_jobs(5, 0) for host in FARM}
-        assert Reputations(evidence, index_of(Strategy.LOUD), TODAY).of(BAD).points == points(good, OWN_JOBS - good)
+        evidence = {named(BAD): of_jobs(good, OWN_JOBS - good)} | {named(host): of_jobs(5, 0) for host in FARM}
+        assert Reputations(evidence, index_of(Strategy.LOUD), TODAY).of(*named(BAD)).points == points(
+            good, OWN_JOBS - good
+        )
 
 
 def test_a_client_without_own_evidence_hears_nobody() -> None:
     reputations = Reputations({}, index_of(Strategy.LOUD), TODAY)
-    assert {reputations.of(host).points for host in (HONEST, BAD, *FARM)} == {100}
+    assert {reputations.of(*named(host)).points for host in (HONEST, BAD, *FARM)} == {100}
 
 
 def test_a_host_that_turned_bad_is_found_out_because_evidence_decays() -> None:

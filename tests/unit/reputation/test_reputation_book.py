@@ -12,14 +12,17 @@ import pytest
 
 from hostmesh.errors import StoreError
 from hostmesh.net.peer_id import PeerId
+from hostmesh.reputation import store
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.decay import DAY_S
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
 from hostmesh.reputation.foreign import Review
+from hostmesh.reputation.names import HostName
 from hostmesh.reputation.store import MAX_REASONS, MAX_REVIEWS_PER_REVIEWER, EvidenceStore
 from hostmesh.system import System
 
 A, B = PeerId("12D3KooWa"), PeerId("12D3KooWb")
+WALLET, OTHER = "0x" + "ab" * 20, "0x" + "cd" * 20
 START = 1_800_000_000.0
 
 
@@ -50,7 +53,7 @@ def review(number: int = 1, host: PeerId = A, **fields: Any) -> Review:
     made = Review(
         reviewer=f"0x{number:040x}",
         host=host,
-        operator="0x" + "ee" * 20,
+        operator=WALLET,
         network=f"10.0.{number % 256}.0/24",
         good=10,
         bad=0,
@@ -62,32 +65,32 @@ def review(number: int = 1, host: PeerId = A, **fields: Any) -> Review:
 def test_points_decay_by_the_clock_in_every_book_of_the_file(world: World) -> None:
     book, other = world.open(), world.open()
     for _ in range(10):
-        book.record_outcome(A, good=True)
+        book.record_outcome(A, WALLET, good=True)
     seen = []
     for _ in range(4):
-        seen.append((book.of(A).points, other.snapshot().of(A).points, book.of(A).n))
+        seen.append((book.of(A, WALLET).points, other.snapshot().of(A, WALLET).points, book.of(A, WALLET).n))
         world.now += 32 * DAY_S
     assert seen == [(550, 550, 10), (400, 400, 10), (280, 280, 10), (250, 250, 10)]
     world.now += 3000 * DAY_S
-    assert (book.of(A).points, book.of(A).n) == (250, 10), "two jobs' weight is kept"
+    assert (book.of(A, WALLET).points, book.of(A, WALLET).n) == (250, 10), "two jobs' weight is kept"
 
 
 def test_a_held_snapshot_is_of_its_day(world: World) -> None:
     book = world.open()
-    held = (book.record_outcome(A, good=False), book.snapshot())[1]
+    held = (book.record_outcome(A, WALLET, good=False), book.snapshot())[1]
     world.now += 640 * DAY_S
-    assert (held.of(A).points, book.snapshot().of(A).points) == (90, 100)
+    assert (held.of(A, WALLET).points, book.snapshot().of(A, WALLET).points) == (90, 100)
 
 
 def test_explain_says_what_each_number_is_made_of(world: World) -> None:
     book = world.open()
     for _ in range(8):
-        book.record_outcome(A, good=True)
+        book.record_outcome(A, WALLET, good=True)
     world.now += 32 * DAY_S
-    book.record_outcome(A, good=False)
+    book.record_outcome(A, WALLET, good=False)
     rated = Evidence(kind=EvidenceKind.CANARY_FAILED, detail="p = 0.004", false_positive_ppm=10_000)
-    after = book.record(A, rated)
-    told = world.open().explain(A)
+    after = book.record(A, WALLET, rated)
+    told = world.open().explain(A, WALLET)
     assert told.reputation == after
     assert [(part.kind.value, part.count, part.weight_micros) for part in told.parts] == [
         ("job-finished", 8, 4_000_000),
@@ -100,8 +103,13 @@ def test_explain_says_what_each_number_is_made_of(world: World) -> None:
         ("job-failed", "", None),
     ]
     shown = told.to_dict()
-    assert {name: shown[name] for name in ("peer_id", "points", "n", "own_points", "half_life_days")} == {
+    assert {
+        name: shown[name]
+        for name in ("peer_id", "operator", "elsewhere", "points", "n", "own_points", "half_life_days")
+    } == {
         "peer_id": A,
+        "operator": WALLET,
+        "elsewhere": {"count": 0, "weight_micros": 0},
         "points": 250,
         "n": 10,
         "own_points": 250,
@@ -114,7 +122,7 @@ def test_explain_says_what_each_number_is_made_of(world: World) -> None:
 
 
 def test_of_a_host_never_used_there_is_nothing_to_explain(world: World) -> None:
-    told = world.open().explain(B)
+    told = world.open().explain(B, WALLET)
     assert (told.reputation.points, told.own_points, told.parts, told.reasons) == (100, 100, (), ())
     assert told.foreign.cap_micros == 900_000
 
@@ -122,13 +130,13 @@ def test_of_a_host_never_used_there_is_nothing_to_explain(world: World) -> None:
 def test_only_the_last_reasons_are_kept(world: World) -> None:
     book = world.open()
     for number in range(MAX_REASONS + 5):
-        book.record(A, Evidence(kind=EvidenceKind.PROTOCOL_BROKEN, detail=str(number)))
-    details = [reason.detail for reason in book.explain(A).reasons]
+        book.record(A, WALLET, Evidence(kind=EvidenceKind.PROTOCOL_BROKEN, detail=str(number)))
+    details = [reason.detail for reason in book.explain(A, WALLET).reasons]
     assert details == [str(number) for number in range(MAX_REASONS + 4, 4, -1)]
 
 
-def test_the_counts_of_a_file_of_before_stay(world: World) -> None:
-    """The file as the first version of hostmesh made it: rows of good and bad outcomes."""
+def test_of_a_file_of_before_what_speaks_against_a_key_stays(world: World) -> None:
+    """The file as the first version of hostmesh made it, which kept no wallets: rows of good and bad outcomes."""
     with sqlite3.connect(world.path) as database:
         database.execute(
             "CREATE TABLE outcomes (peer_id TEXT PRIMARY KEY, good INTEGER NOT NULL CHECK (good >= 0), "
@@ -139,16 +147,36 @@ def test_the_counts_of_a_file_of_before_stay(world: World) -> None:
         database.execute("PRAGMA user_version = 1")
     database.close()
     book = world.open()
-    assert [(book.of(host).good, book.of(host).bad) for host in (A, B)] == [(20, 3), (0, 2)]
-    assert [book.of(host).points for host in (A, B)] == [1000 * 21 // 33, 1000 // 11]
-    assert book.of(PeerId("rich")).good == 10**6
-    assert book.hosts() == (A, B, "rich")
-    assert book.record_outcome(A, good=True).good == 21
+    assert [(book.of(host, WALLET).good, book.of(host, WALLET).bad) for host in (A, B)] == [(0, 3), (0, 2)]
+    assert [book.of(host, WALLET).points for host in (A, B)] == [1000 // 13, 1000 // 11]
+    assert book.hosts() == (HostName(A, ""), HostName(B, ""))
+    assert book.of(PeerId("rich"), WALLET).n == 0, "whose copy of the key earned it?"
+    after = book.record_outcome(A, WALLET, good=True)
+    assert (after.good, after.bad, after.points) == (1, 3, 1000 * 2 // 14)
+
+
+def test_reasons_and_reviews_of_before_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are in a file of the second version."""
+    monkeypatch.setattr(store, "_MIGRATIONS", store._MIGRATIONS[:2])
+    world.open_store().close()
+    with sqlite3.connect(world.path) as database:
+        database.execute("INSERT INTO hosts VALUES (?, 1, ?)", (A, START))
+        database.execute("INSERT INTO evidence VALUES (?, 'canary-failed', 1, 5000000, ?)", (A, START // DAY_S))
+        database.execute("INSERT INTO reasons VALUES (?, 7, 'canary-failed', ?, 5000000, 'x', 10000)", (A, START))
+        database.execute("INSERT INTO reviews VALUES (?, ?, ?, '10.0.1.0/24', 3, 1, ?)", (OTHER, A, WALLET, START))
+    database.close()
+    monkeypatch.undo()
+    book = world.open()
+    assert [reason.detail for reason in book.explain(A, "").reasons] == ["x"]
+    assert book.of(A, WALLET).points == 1000 // 15
+    said = book.review_of(OTHER, A, WALLET)
+    assert said is not None
+    assert (said.good, said.bad) == (3, 1)
 
 
 def test_reviews_are_kept_replaced_and_of_all_processes(world: World) -> None:
     book, other = world.open(), world.open()
-    book.record_outcome(A, good=True)
+    book.record_outcome(A, WALLET, good=True)
     assert other.record_review(review(good=10))
     assert other.record_review(review(good=0, bad=7))
     assert [(each.good, each.bad) for each in world.open_store().reviews()] == [(0, 7)]
@@ -165,22 +193,22 @@ def test_a_review_of_the_future_counts_as_of_now_and_an_operators_own_not_at_all
 
 
 def test_reviews_are_bounded_by_reviewer_and_the_largest_network_gives_way(world: World) -> None:
-    store = world.open_store(max_reviews=100)
+    kept_reviews = world.open_store(max_reviews=100)
     for number in range(MAX_REVIEWS_PER_REVIEWER + 9):
-        store.put_review(review(1, PeerId(f"host {number}"), at_unix_s=START + number))
-    kept = {each.host for each in store.reviews()}
+        kept_reviews.put_review(review(1, PeerId(f"host {number}"), at_unix_s=START + number))
+    kept = {each.host for each in kept_reviews.reviews()}
     assert kept == {f"host {number}" for number in range(9, MAX_REVIEWS_PER_REVIEWER + 9)}
     for number in range(2, 200):
-        store.put_review(review(number, network="192.0.2.0/24"))
-        assert len(store.reviews()) <= 100
-    of_networks = [each.network for each in store.reviews()]
+        kept_reviews.put_review(review(number, network="192.0.2.0/24"))
+        assert len(kept_reviews.reviews()) <= 100
+    of_networks = [each.network for each in kept_reviews.reviews()]
     assert of_networks.count("10.0.1.0/24") == 50, "a flood from one network leaves the others half"
 
 
 def test_what_cannot_be_written_counts_nothing(world: World) -> None:
     book = world.open()
-    book.record_outcome(A, good=True)
+    book.record_outcome(A, WALLET, good=True)
     book.close()
-    for call in (lambda: book.record_review(review()), lambda: book.explain(A), book.hosts):
+    for call in (lambda: book.record_review(review()), lambda: book.explain(A, WALLET), book.hosts):
         with pytest.raises(StoreError):
             call()

@@ -34,33 +34,33 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Store]:
 
 def test_reputations_of_all_hosts_are_read_once(tmp_path: Path, reads: list[Store]) -> None:
     book = ReputationBook(tmp_path / "outcomes")
-    book.record_outcome(A, good=True)
+    book.record_outcome(A, WALLET, good=True)
     book.snapshot()
     reads.clear()
     reputations = book.snapshot()
-    assert [reputations.of(PeerId(f"peer {number}")).n for number in range(4096)] == [0] * 4096
-    assert reputations.of(A) == book.of(A)
+    assert [reputations.of(PeerId(f"peer {number}"), WALLET).n for number in range(4096)] == [0] * 4096
+    assert reputations.of(A, WALLET) == book.of(A, WALLET)
     assert len(reads) == 2, "one for the snapshot, one for the book itself"
 
 
 def test_a_snapshot_has_what_was_written_before_it_here_and_elsewhere(tmp_path: Path) -> None:
     ours, others = ReputationBook(tmp_path / "outcomes"), ReputationBook(tmp_path / "outcomes")
     before = ours.snapshot()
-    ours.record_outcome(A, good=False)
-    others.record_outcome(B, good=True)
-    others.record_outcome(A, good=False)
+    ours.record_outcome(A, WALLET, good=False)
+    others.record_outcome(B, WALLET, good=True)
+    others.record_outcome(A, WALLET, good=False)
     after = ours.snapshot()
-    assert (after.of(A).bad, after.of(B).good) == (2, 1)
-    assert (before.of(A).n, before.of(B).n) == (0, 0)
+    assert (after.of(A, WALLET).bad, after.of(B, WALLET).good) == (2, 1)
+    assert (before.of(A, WALLET).n, before.of(B, WALLET).n) == (0, 0)
 
 
 def test_who_was_pushed_out_is_in_no_snapshot(tmp_path: Path) -> None:
     book = ReputationBook(tmp_path / "outcomes", max_hosts=1)
-    book.record_outcome(A, good=True)
-    assert book.snapshot().of(A).n == 1
+    book.record_outcome(A, WALLET, good=True)
+    assert book.snapshot().of(A, WALLET).n == 1
     for _ in range(2):
-        book.record_outcome(B, good=True)
-    assert [book.snapshot().of(peer_id).n for peer_id in (A, B)] == [0, book.of(B).n]
+        book.record_outcome(B, WALLET, good=True)
+    assert [book.snapshot().of(peer_id, WALLET).n for peer_id in (A, B)] == [0, book.of(B, WALLET).n]
 
 
 def test_standings_of_all_hosts_are_looked_up_once(tmp_path: Path, reads: list[Store]) -> None:

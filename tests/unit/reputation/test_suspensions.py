@@ -259,9 +259,9 @@ def test_a_slow_but_honest_host_is_never_blacklisted(world: World) -> None:
 def test_a_history_tells_both_books(world: World) -> None:
     reputations, standings = ReputationBook(system=world.system), world.open()
     history = HostHistory(reputations, standings)
-    assert history.record(A, LIE).points == 50
+    assert history.record(A, WALLET, LIE).points == 50
     assert standings.suspension(A) is not None
-    assert reputations.explain(A).reasons[0].detail == "job 7"
-    history.record(B, Evidence(kind=EvidenceKind.JOB_FINISHED))
-    assert (reputations.of(B).points, standings.of(B, WALLET).barred) == (181, "")
+    assert reputations.explain(A, WALLET).reasons[0].detail == "job 7"
+    history.record(B, WALLET, Evidence(kind=EvidenceKind.JOB_FINISHED))
+    assert (reputations.of(B, WALLET).points, standings.of(B, WALLET).barred) == (181, "")
     reputations.close()

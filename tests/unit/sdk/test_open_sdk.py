@@ -270,10 +270,10 @@ async def test_stores_are_closed_on_leaving(open_one: Open, tmp_path: Path) -> N
     async with open_one() as sdk:
         await start(sdk)
         book = sdk._files.reputation
-        book.record_outcome(PEER, good=True)
+        book.record_outcome(PEER, "0x" + "ab" * 20, good=True)
         sequences = sdk._files.sequences
     with pytest.raises(StoreError):
-        book.of(PEER)
+        book.of(PEER, "0x" + "ab" * 20)
     with pytest.raises(StoreError):
         sequences.next_sequence("n", PEER, now=1.0)
     # A closed WAL database leaves no side files behind.
@@ -281,7 +281,7 @@ async def test_stores_are_closed_on_leaving(open_one: Open, tmp_path: Path) -> N
     # What was counted is there for the next one.
     async with open_one() as sdk:
         await start(sdk)
-        assert sdk._files.reputation.of(PEER).good == 1
+        assert sdk._files.reputation.of(PEER, "0x" + "ab" * 20).good == 1
 
 
 async def test_a_node_after_the_block_is_a_typed_error(open_one: Open) -> None:
