@@ -5,13 +5,15 @@ job that finished speaks for the host, one that failed by its fault against it; 
 time says nothing. The reviewer is the wallet that paid: a delegation's owner, not its session key.
 
 A file says nothing of where its writers are, and whoever hands it over may have written all of it. So all that comes in
-files is the word of one network, :data:`UNMET`: one voice together, whatever number of wallets it names.
+files is the word of one network, :data:`UNMET`: one voice together, whatever number of wallets it names. A peer, too,
+may hand over what it got of others: a reviewer is met where a peer is connected only if that very peer opened one of
+the sessions, as the reviewer's wallet signed. So nobody moves another's voice to a network of his own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hostmesh.identity.address import address_to_text
 from hostmesh.net.peer_id import PeerId, peer_id_from_bytes
@@ -51,11 +53,23 @@ class ImportedReviews:
     """Sessions for which there was no room."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """A connection over which receipts came."""
+
+    client_peer_id: bytes
+    """Of whoever is at its other end, as the connection proved it; raw multihash."""
+    network: str
+    """The IPv4 /24 or IPv6 /48 that it comes from."""
+
+
 @dataclass(slots=True)
 class _Sum:
     good: int = 0
     bad: int = 0
     at_unix_s: int = 0
+    is_met: bool = False
+    """The peer that handed it over opened one of the sessions."""
 
 
 def import_reviews(
@@ -64,7 +78,7 @@ def import_reviews(
     *,
     network: str,
     own_wallets: Collection[bytes],
-    met_in: str = UNMET,
+    meeting: Meeting | None = None,
     max_reviews: int = MAX_REVIEWS,
 ) -> ImportedReviews:
     """Add up others' receipts and take them into the book.
@@ -78,7 +92,8 @@ def import_reviews(
             is taken in before all of them were read.
         network: our network's name; receipts of others say nothing here.
         own_wallets: 20 bytes each, whose receipts are no word of others.
-        met_in: the IPv4 /24 or IPv6 /48 of whoever handed them over, by the connection.
+        meeting: with whoever handed them over; None = they came in a file. A reviewer who was met before, and is not
+            now, stays in the network where that was.
         max_reviews: most of them.
 
     Raises:
@@ -110,14 +125,20 @@ def import_reviews(
             total.good += end.state is JobState.SUCCEEDED
             total.bad += end.state is JobState.FAILED
             total.at_unix_s = max(total.at_unix_s, end.receipt.issued_at_unix_s)
+        total.is_met |= meeting is not None and said.client_peer_id == meeting.client_peer_id
     taken: list[Review] = []
     of_own_host = not_newer = 0
     for (client, host, operator), total in sums.items():
-        review = _review(client, host, operator, total, met_in)
+        review = _review(client, host, operator, total)
         before = book.review_of(review.reviewer, review.host, review.operator)
         if before is not None and before.good + before.bad > review.good + review.bad:
             not_newer += 1
-        elif book.record_review(review):
+            continue
+        if meeting is not None and total.is_met:
+            review = replace(review, network=meeting.network)
+        elif before is not None:
+            review = replace(review, network=before.network)
+        if book.record_review(review):
             taken.append(review)
         else:
             of_own_host += 1
@@ -143,13 +164,13 @@ def _end_of(job: JobPapers, network: str) -> SignedReceipt | None:
     return signed if signed.state in (JobState.SUCCEEDED, JobState.FAILED) else None
 
 
-def _review(client: bytes, host: bytes, operator: bytes, total: _Sum, met_in: str) -> Review:
+def _review(client: bytes, host: bytes, operator: bytes, total: _Sum) -> Review:
     peer_id: PeerId = peer_id_from_bytes(host)
     return Review(
         reviewer=address_to_text(client).lower(),
         host=peer_id,
         operator=address_to_text(operator).lower(),
-        network=met_in,
+        network=UNMET,
         good=min(total.good, MAX_JOBS),
         bad=min(total.bad, MAX_JOBS),
         at_unix_s=float(total.at_unix_s),
