@@ -105,24 +105,6 @@ def seal_receipt(key: PeerKey, receipt: Receipt, *, network: str) -> bytes:
     )
 
 
-def read_receipt(envelope: bytes, *, network: str) -> SignedReceipt:
-    """Check all that a receipt shows by itself, and return it.
-
-    Args:
-        envelope: as it came.
-        network: ours.
-
-    Raises:
-        ReceiptError: RECEIPT_MALFORMED, BAD_SIGNATURE, WRONG_SIGNER, WRONG_NETWORK, OUT_OF_ORDER (a sequence of 0),
-            WRONG_STATE, WRONG_COST or WRONG_FIRST_PIECE.
-
-    Cost: one Ed25519 verification.
-    """
-    signed = open_sealed(envelope, network=network)
-    check_sound(signed.receipt)
-    return signed
-
-
 def open_sealed(envelope: bytes, *, network: str) -> SignedReceipt:
     """Return what a host signed, whether it makes sense or not: a receipt that does not is a proof against it.
 
@@ -249,7 +231,7 @@ def open_receipt(envelope: bytes, terms: JobTerms, *, previous: Receipt | None, 
         now: unix seconds.
 
     Raises:
-        ReceiptError: see :func:`read_receipt`, :func:`check_terms` and :func:`check_successor`; WRONG_TIME also for a
+        ReceiptError: see :func:`open_sealed`, :func:`check_sound`, :func:`check_terms` and :func:`check_successor`; WRONG_TIME also for a
             receipt of more than 30 s ahead.
 
     Cost: one Ed25519 verification; measured in docs/protocols/receipt.md.

@@ -139,6 +139,36 @@ def test_a_price_that_was_not_quoted_is_shown_with_the_quote() -> None:
     assert (refusal.reason, shown(refusal)) == ("WRONG_PRICE", "WRONG_PRICE")
 
 
+def test_what_a_receipt_shows_by_itself_is_shown_without_the_answer_and_the_quote() -> None:
+    audit = JobAudit(
+        TERMS, SessionSpending(limit_micros=1_000, slice_micros=100), job_input=INPUT, salt=SALT, quote=quote()
+    )
+    proof = refused(audit, replace(RECEIPTS[0], cost_micros=9)).proof
+    assert proof is not None
+    assert (proof.transcript, proof.quote) == (None, b"")
+
+
+def test_prompts_come_to_a_slice_unless_a_piece_follows() -> None:
+    """A prompt costs 8 micro-units, with the first piece 9."""
+    spending = SessionSpending(limit_micros=1_000, slice_micros=16)
+
+    def job(number: int, *, before: int = 0, after: int = 0) -> str:
+        """A job over which one receipt came, after so many pieces and before so many more."""
+        terms = job_terms(bytes([number]) * 16)
+        audit = JobAudit(terms, spending, job_input=INPUT, salt=SALT)
+        for index in range(before):
+            audit.text(index, *PIECES[index])
+        verdict = audit.receipt(seal(claim(PIECES[:before], terms=terms)), now=NOW)
+        for index in range(before, before + after):
+            audit.text(index, *PIECES[index])
+        spending.end(terms.job_id)
+        return "" if isinstance(verdict, Countersign) else verdict.reason
+
+    assert [job(1, after=1), job(2, after=2)] == ["", ""]
+    assert [job(3), job(4), job(5)] == ["", "", "OVER_SLICE"]
+    assert [job(6, before=1), job(7, before=2), job(8)] == ["", "", "OVER_SLICE"]
+
+
 def test_whatever_can_be_shown_of_a_wrong_receipt_is_shown() -> None:
     audit = audit_of()
     assert isinstance(audit.receipt(seal(claim()), now=NOW), Countersign)

@@ -42,5 +42,6 @@ def test_slices_of_a_thousand_single_tokens_cost_what_the_whole_does() -> None:
 
 
 def test_a_count_never_goes_back() -> None:
+    assert due_micros(5, 5, 10**6) == 0
     with pytest.raises(UsageError):
         due_micros(5, 4, 1)

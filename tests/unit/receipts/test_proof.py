@@ -11,11 +11,12 @@ from tests.support.receipts import HOST, INPUT, NETWORK, PIECES, SALT, job_terms
 
 from hostmesh.errors import ReceiptError
 from hostmesh.identity.structs import Receipt
-from hostmesh.receipts.chain import input_sha256
+from hostmesh.receipts.chain import JobInput, input_sha256
 from hostmesh.receipts.proof import LieProof, proof_from_json, proof_to_json, verify_proof
 from hostmesh.receipts.receipt import JobState
 from hostmesh.receipts.transcript import DeliveredPiece, OutputTranscript
 from hostmesh.testing import make_peer_key
+from hostmesh.v1 import job_pb2
 
 TERMS = job_terms()
 FIRST, SECOND, THIRD, FOURTH, LAST = write_receipts(TERMS)
@@ -74,6 +75,9 @@ def test_two_receipts_of_which_one_is_a_lie(reason: str, one: Receipt, other: Re
         LieProof(network=NETWORK, receipts=(seal(FIRST), seal(SECOND), seal(THIRD))),
         LieProof(network=NETWORK, receipts=(seal(LAST),)),
         LieProof(network=NETWORK, receipts=(seal(LAST),), transcript=TRANSCRIPT),
+        LieProof(network=NETWORK, receipts=(seal(FIRST),), transcript=replace(TRANSCRIPT, pieces=())),
+        # All that was quoted, and no more.
+        LieProof(network=NETWORK, receipts=(seal(LAST),), quote=quote(max_output_tokens=LAST.completion_tokens)),
         # A client that makes up what came.
         LieProof(network=NETWORK, receipts=(seal(LAST),), transcript=replace(TRANSCRIPT, pieces=TRANSCRIPT.pieces[:2])),
         LieProof(network=NETWORK, receipts=(seal(LAST),), transcript=replace(TRANSCRIPT, salt=b"")),
@@ -156,6 +160,16 @@ def test_token_counts_that_are_none(tokens: object) -> None:
         proof_from_json(json.dumps(document))
 
 
-def test_json_carries_everything() -> None:
-    proof = LieProof(network=NETWORK, receipts=(seal(LAST),), transcript=TRANSCRIPT, quote=quote())
+def test_a_proof_says_which_job_of_which_session_was_lied_about() -> None:
+    lie = verify_proof(pair(SECOND, replace(SECOND, output_hash=b"x" * 32)))
+    assert (lie.host, lie.session_id, lie.job_id) == (HOST.peer_id, b"s" * 16, b"j" * 16)
+
+
+@pytest.mark.parametrize(
+    "job_input", [None, INPUT, job_pb2.EmbeddingInput(texts=["one", "two"])], ids=["no input", "chat", "texts"]
+)
+def test_json_carries_everything(job_input: JobInput | None) -> None:
+    many = (DeliveredPiece(completion_tokens=2**64 - 1, data=bytes(range(256))),)
+    transcript = replace(TRANSCRIPT, job_input=job_input, pieces=TRANSCRIPT.pieces + many)
+    proof = LieProof(network=NETWORK, receipts=(seal(LAST),), transcript=transcript, quote=quote())
     assert proof_from_json(proof_to_json(proof)) == proof

@@ -18,7 +18,7 @@ from hostmesh.receipts.receipt import (
     check_successor,
     countersign,
     open_receipt,
-    read_receipt,
+    open_sealed,
     to_message,
     to_struct,
     verify_countersignature,
@@ -121,13 +121,13 @@ def test_a_host_that_names_another_host() -> None:
 def test_another_network() -> None:
     elsewhere = seal(SECOND, network="testnet-2")
     with pytest.raises(ReceiptError) as raised:
-        read_receipt(elsewhere, network=NETWORK)
+        open_sealed(elsewhere, network=NETWORK)
     assert raised.value.reason == "BAD_SIGNATURE"
     # The host signs another network's receipt for ours.
     payload = to_message(SECOND, "testnet-2").SerializeToString()
     moved = seal_envelope(HOST, domain="hostmesh:testnet:receipt", payload_type=b"/hostmesh/receipt", payload=payload)
     with pytest.raises(ReceiptError) as raised:
-        read_receipt(moved, network=NETWORK)
+        open_sealed(moved, network=NETWORK)
     assert raised.value.reason == "WRONG_NETWORK"
 
 
@@ -153,6 +153,12 @@ def test_no_receipt_is_older_than_its_session() -> None:
     early = NOW - 60 - 30
     assert opened(replace(FIRST, issued_at_unix_s=early), None).issued_at_unix_s == early
     assert refused(replace(FIRST, issued_at_unix_s=early - 1), None) == "WRONG_TIME"
+
+
+def test_a_host_whose_clock_is_half_a_minute_ahead_is_believed() -> None:
+    ahead = replace(FIRST, issued_at_unix_s=NOW + 30)
+    assert opened(ahead, None, now=NOW) == ahead
+    assert refused(ahead, None, now=NOW - 1) == "WRONG_TIME"
 
 
 def test_replays_and_gaps() -> None:
@@ -187,7 +193,7 @@ def test_a_job_that_fails_at_once_owes_nothing() -> None:
 @pytest.mark.parametrize("size", [0, 1, 2049])
 def test_no_receipt_at_all(size: int) -> None:
     with pytest.raises(ReceiptError) as raised:
-        read_receipt(b"\x0a" * size, network=NETWORK)
+        open_sealed(b"\x0a" * size, network=NETWORK)
     assert raised.value.reason == "RECEIPT_MALFORMED"
 
 
@@ -203,7 +209,7 @@ def test_a_field_out_of_bounds_and_a_digest_that_is_none() -> None:
             payload=message.SerializeToString(),
         )
         with pytest.raises(ReceiptError) as raised:
-            read_receipt(envelope, network=NETWORK)
+            open_sealed(envelope, network=NETWORK)
         assert raised.value.reason == "RECEIPT_MALFORMED"
 
 
@@ -212,7 +218,7 @@ def test_an_envelope_of_another_kind_is_no_receipt() -> None:
         HOST, domain="hostmesh:testnet:session-grant", payload_type=b"/hostmesh/session-grant", payload=b""
     )
     with pytest.raises(ReceiptError) as raised:
-        read_receipt(grant, network=NETWORK)
+        open_sealed(grant, network=NETWORK)
     assert raised.value.reason == "RECEIPT_MALFORMED"
 
 

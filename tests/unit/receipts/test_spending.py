@@ -36,12 +36,14 @@ def test_what_was_restored_counts_once() -> None:
 
 def test_prompts_without_an_answer_are_remembered_over_a_restart() -> None:
     spending = SessionSpending(limit_micros=100, slice_micros=10)
-    spending.restore(b"a", 10, is_answered=False)
+    spending.restore(b"a", 3, is_answered=False)
     spending.restore(b"b", 40, is_answered=True)
-    assert spending.spent_micros == 50
+    spending.restore(b"c", 3, is_answered=False)
+    assert spending.spent_micros == 46
     with pytest.raises(ReceiptError) as raised:
-        spending.owe(b"c", 1, is_answered=False)
+        spending.owe(b"d", 5, is_answered=False)
     assert raised.value.reason == "OVER_SLICE"
+    spending.owe(b"d", 4, is_answered=False)
 
 
 def test_jobs_that_ended_without_an_answer_come_to_one_slice() -> None:
