@@ -231,8 +231,8 @@ def open_receipt(envelope: bytes, terms: JobTerms, *, previous: Receipt | None, 
         now: unix seconds.
 
     Raises:
-        ReceiptError: see :func:`open_sealed`, :func:`check_sound`, :func:`check_terms` and :func:`check_successor`; WRONG_TIME also for a
-            receipt of more than 30 s ahead.
+        ReceiptError: see :func:`open_sealed`, :func:`check_sound`, :func:`check_terms` and :func:`check_successor`;
+            WRONG_TIME also for a receipt of more than 30 s ahead.
 
     Cost: one Ed25519 verification; measured in docs/protocols/receipt.md.
     """
