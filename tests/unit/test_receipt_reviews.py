@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from tests.support.receipts import HOST, NETWORK, NOW, OPERATOR, WALLET, bundle, seal
+from tests.support.receipts import CLIENT, HOST, NETWORK, NOW, OPERATOR, WALLET, bundle, seal
 
 from hostmesh.errors import ReceiptError
-from hostmesh.receipt_reviews import UNMET, ImportedReviews, import_reviews
+from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.receipt_reviews import UNMET, ImportedReviews, Meeting, import_reviews
 from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, SessionBundle
 from hostmesh.receipts.export import bundle_lines, read_bundles
 from hostmesh.receipts.receipt import JobState, countersign, open_sealed
@@ -144,3 +145,20 @@ def test_however_many_wallets_a_file_names_they_are_one_voice(book: ReputationBo
     foreign = book.explain(praised, OWNER).foreign
     assert (foreign.reviewers, foreign.networks, foreign.good) == (20, 1, 1000)
     assert foreign.voice_micros == book.snapshot().trust_micros(praising[0]) > 500_000
+
+
+def network_after(book: ReputationBook, whole: SessionBundle, meeting: Meeting | None) -> str:
+    import_reviews(book, [whole], network=NETWORK, own_wallets=(), meeting=meeting)
+    review = book.review_of(REVIEWER, HOST.peer_id, OWNER)
+    assert review is not None
+    return review.network
+
+
+def test_a_reviewer_is_where_the_peer_is_that_opened_its_session(book: ReputationBook) -> None:
+    """Others may hand over the same receipts from elsewhere: that moves no reviewer, and unmakes no meeting."""
+    own = Meeting(client_peer_id=peer_id_to_bytes(CLIENT.peer_id), network="192.0.2.0/24")
+    stranger = Meeting(client_peer_id=peer_id_to_bytes(make_peer_key("stranger").peer_id), network="198.51.100.0/24")
+    moved = replace(own, network="2001:db8:1::/48")
+    meetings = [stranger, own, stranger, None, moved]
+    networks = [network_after(book, bundle(), meeting) for meeting in meetings]
+    assert networks == [UNMET, own.network, own.network, own.network, moved.network]

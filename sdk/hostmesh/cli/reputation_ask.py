@@ -13,7 +13,7 @@ from hostmesh.cli.boundary import error_object, print_json
 from hostmesh.cli.groups import NodeOptions, grouped
 from hostmesh.cli.options import invocation
 from hostmesh.cli.terminal import escape
-from hostmesh.errors import HostmeshError
+from hostmesh.errors import HostmeshError, ProtocolNotSupportedError
 
 if TYPE_CHECKING:
     from hostmesh.cli.peer import PeerName
@@ -81,6 +81,8 @@ def ask_reputation(
 
 def answer_line(answer: PeerAnswer) -> str:
     """Return what one peer said, as a person reads it."""
+    if isinstance(answer.error, ProtocolNotSupportedError):
+        return f"{answer.peer_id}  shares no receipts"
     if answer.taken is None:
         why = "" if answer.error is None else f": {answer.error.code}: {escape(answer.error.message)}"
         return f"{answer.peer_id}  told nothing{why}"

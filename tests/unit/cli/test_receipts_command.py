@@ -160,7 +160,7 @@ def imported(capsys: pytest.CaptureFixture[str], file: Path) -> dict[str, int]:
 
 def foreign_part(capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
     assert main(["reputation", "show", HOST.peer_id, "--json"]) == 0
-    part: dict[str, int] = json.loads(capsys.readouterr().out)["foreign"]
+    part: dict[str, int] = json.loads(capsys.readouterr().out)["names"][0]["foreign"]
     return part
 
 
