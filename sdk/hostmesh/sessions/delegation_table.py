@@ -254,16 +254,6 @@ class DelegationTable:
             network_key=network_key,
         )
 
-    def mark_revoked(self, digest: bytes) -> list[SessionRecord]:
-        """Revoke a delegation that is in use.
-
-        Returns:
-            Its sessions, which the caller ends.
-        """
-        account = self._accounts[digest]
-        account.is_revoked = True
-        return list(account.sessions)
-
     def keep_unseen(self, unseen: UnseenRevocation) -> None:
         """Remember a revocation of a delegation that never came here."""
         self._unseen[unseen.owner, unseen.digest] = unseen

@@ -91,6 +91,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "currency": ({"currency": "EUR"}, {}, "DELEGATION_WRONG_CURRENCY"),
     "expired": ({"now": 1_700_000_000 - 60, "lifetime_s": 60}, {}, "DELEGATION_EXPIRED"),
     "future": ({"now": 1_700_000_031}, {}, "DELEGATION_NOT_YET_VALID"),
+    "clocks half a minute apart": ({"now": 1_700_000_030}, {}, ""),
     "network": ({"network": "hostmesh"}, {}, "DELEGATION_BAD_SIGNATURE"),
     "cap": ({"host_caps": {STRANGER: 50_000}}, {}, "DELEGATION_WRONG_HOST"),
     "limit above the cap": ({}, {"spending_limit_micros": 50_001}, "DELEGATION_CAP"),
