@@ -48,6 +48,14 @@ def test_the_parts_add_up_as_the_formula_says() -> None:
     assert corrupt.score(NOON) == pytest.approx(0.3 * 2 / 7 + 0.5 / 7 + 0.1), "how fast it fails is worth nothing"
 
 
+def test_failures_in_a_row_leave_nothing_of_what_was_good_a_moment_ago() -> None:
+    proven = lived(*[PeerEvent.SERVED] * 9, of=peer(0.05), every_s=DAY_S)
+    now = NOON + 8 * DAY_S
+    for event in [PeerEvent.SERVED] * 100 + [PeerEvent.TIMED_OUT] * 5:
+        proven = proven.after(event, now)
+    assert proven.score(now) == pytest.approx(0.3 * 2 / 7 + 0.5 / 7 + 0.2)
+
+
 def test_latency_falls_from_a_tenth_of_a_second_to_a_second_and_is_smoothed() -> None:
     assert [latency_part(rtt_s) for rtt_s in (None, 0.0, 0.1, 0.55, 1.0, 5.0)] == pytest.approx([0.5, 1, 1, 0.5, 0, 0])
     assert peer(0.1).measured(0.5).rtt_s == pytest.approx(0.2)
@@ -68,8 +76,9 @@ def test_history_is_the_share_of_good_days_and_counts_in_full_after_a_week() -> 
 def test_days_are_bounded() -> None:
     score = peer()
     for day in range(400):
-        score = score.after(PeerEvent.SERVED, NOON + day * DAY_S)
-    assert score.good_days <= 30
+        score = score.after(PeerEvent.SERVED if day < 200 else PeerEvent.TIMED_OUT, NOON + day * DAY_S)
+        assert score.good_days + score.bad_days <= 30
+    assert score.good_days < 1 < score.bad_days, "what is long ago counts no more"
 
 
 @pytest.mark.parametrize("rtt_s", [None, 0.0, 0.001, 0.1])
