@@ -14,9 +14,8 @@ from typing import TypeAlias, TypeVar
 from hostmesh.canaries.canary import OptedInPrompt
 from hostmesh.canaries.canary_store import CanaryStore
 from hostmesh.canaries.checker import CanaryAnswer, CanaryChecker, CanaryRequest, Reference
-from hostmesh.canaries.comparison import MIN_QUORUM
 from hostmesh.canaries.conversations import Conversations
-from hostmesh.canaries.evidence import Calibration, CanaryEvidence
+from hostmesh.canaries.evidence import MIN_QUORUM, Calibration, CanaryEvidence
 from hostmesh.canaries.plan import CanaryPlan, job_seed
 from hostmesh.canaries.shipped import shipped_corpus
 from hostmesh.canaries.traffic import JobShape
@@ -164,7 +163,10 @@ class ModelChecks:
             timeout_s=job.timeout_s,
         )
         self._checker.job_started(*host, conversation, shape, system_prompt=system_prompt)
-        return {SEED: job_seed(self._system.random_bytes(_ENTROPY_BYTES)), **job.parameters}
+        if SEED in job.parameters:
+            return job.parameters
+        # Last, where a canary has it.
+        return {**job.parameters, SEED: job_seed(self._system.random_bytes(_ENTROPY_BYTES))}
 
     def job_ended(self, job: WatchedJob) -> None:
         """Note that a real job is over."""

@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 import trio
 
+from hostmesh.canaries.canary_store import CanaryStore
 from hostmesh.canaries.checker import MAX_AT_ONCE, CanaryAnswer, CanaryChecker, CanaryRequest
 from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import WINDOW, Calibration, CanaryEvidence, Warmth
-from hostmesh.canaries.plan import CanaryPlan
+from hostmesh.canaries.plan import MAX_SENT, CanaryPlan
 from hostmesh.canaries.shipped import shipped_corpus
 from hostmesh.canaries.traffic import JobShape
 from hostmesh.errors import JobError, UsageError
@@ -38,6 +39,7 @@ class World:
         self.evidence: list[CanaryEvidence] = []
         self.under_way = 0
         self.most_under_way = 0
+        self.busy = trio.Event()
         self.failing: set[str] = set()
         seen = [Agreement(characters=80, parted=False)] * 50 + [Agreement(characters=30, parted=True)] * 10
         self.calibration = Calibration(model_id=MODEL, engines={"another": dict.fromkeys(Warmth, seen)})
@@ -45,6 +47,7 @@ class World:
     async def run_job(self, peer_id: str, request: CanaryRequest) -> CanaryAnswer:
         self.asked.append((peer_id, request, trio.current_time()))
         self.under_way += 1
+        self.busy.set()
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await trio.sleep(self.duration_s)
@@ -63,16 +66,26 @@ class World:
         self.evidence.append(evidence)
 
 
-def checker(world: World, *, quorum: Sequence[str] | None = None, rate: float = 1.0, seed: int = 1) -> CanaryChecker:
+def checker(
+    world: World,
+    *,
+    quorum: Sequence[str] | None = None,
+    rate: float = 1.0,
+    seed: int = 1,
+    plan: CanaryPlan | None = None,
+    store: CanaryStore | None = None,
+) -> CanaryChecker:
     source = random.Random(seed)
+    plan = plan or CanaryPlan(shipped_corpus(), rate=rate, open_words_only=quorum is not None)
     return CanaryChecker(
-        CanaryPlan(shipped_corpus(), rate=rate, open_words_only=quorum is not None),
+        plan,
         run_job=world.run_job,
         reference=world if quorum is None else None,
         calibrations={name: replace(world.calibration, model_id=name) for name in (MODEL, "model 0", "model 1")},
         quorum=None if quorum is None else lambda peer_id, model_id: quorum,
         book=world,
-        system=System(monotonic_s=trio.current_time, random_bytes=source.randbytes),
+        system=System(monotonic_s=trio.current_time, random_bytes=source.randbytes, unix_s=trio.current_time),
+        store=store,
     )
 
 
@@ -277,3 +290,65 @@ async def test_it_takes_a_reference_or_a_quorum(autojump_clock: object) -> None:
         CanaryChecker(plan, run_job=world.run_job, calibrations={}, book=world, system=System())
     with pytest.raises(UsageError, match="open words only"):
         CanaryChecker(plan, run_job=world.run_job, quorum=lambda *_: (), calibrations={}, book=world, system=System())
+
+
+async def test_when_all_prompts_are_sent_it_ends_and_says_so(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World({"host": "true"})
+    few = CanaryPlan(shipped_corpus(), rate=1.0, sent=[number.to_bytes(16, "big") for number in range(MAX_SENT - 5)])
+    checking = checker(world, plan=few)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(use, checking, "host", 120)
+        await checking.run()
+        assert checking.is_exhausted
+        nursery.cancel_scope.cancel()
+    assert len(world.asked) == 5
+    assert [record.levelname for record in caplog.records if "no canary is sent any more" in record.message] == [
+        "WARNING"
+    ]
+
+
+async def test_it_stops_when_it_is_told_to_and_those_under_way_end(autojump_clock: object) -> None:
+    world = World({"host": "true"}, duration_s=500.0)
+    checking = checker(world)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(use, checking, "host", 60)
+        with trio.fail_after(10_000):
+            async with trio.open_nursery() as running:
+                running.start_soon(checking.run)
+                await world.busy.wait()
+                checking.stop()
+        nursery.cancel_scope.cancel()
+    assert len(world.asked) == 1
+    assert checking._windows["host", MODEL], "its answer counts"
+
+
+async def test_a_window_goes_on_after_a_restart_and_is_evidence_once(autojump_clock: object) -> None:
+    store = CanaryStore()
+    world = World({"cheat": "smaller"})
+    for seed in range(6):
+        again = CanaryPlan(shipped_corpus(), rate=1.0, sent=store.sent())
+        checking = checker(world, seed=seed, plan=again, store=store)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(checking.run)
+            await use(checking, "cheat", 50, seed=seed)
+            nursery.cancel_scope.cancel()
+        if world.evidence:
+            break
+    [found] = world.evidence
+    assert (found.n, found.speaks_against) == (WINDOW, True)
+    assert seed > 0, "no run alone had a window"
+    assert len(store.window("cheat", MODEL)) < WINDOW
+    assert len({str(request.messages) for _, request, _ in world.asked}) == len(world.asked), "none is sent again"
+
+
+async def test_a_disk_that_fails_harms_no_job_and_lets_no_prompt_leave(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = CanaryStore()
+    store.close()
+    world = World({"host": "true"})
+    await run(checker(world, store=store), ("host", 60))
+    assert not world.asked
+    assert "traffic is not on disk" in caplog.text

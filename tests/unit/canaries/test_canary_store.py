@@ -1,0 +1,123 @@
+"""What canaries know after a restart."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostmesh.canaries import canary_store
+from hostmesh.canaries.canary_store import CanaryStore
+from hostmesh.canaries.comparison import Agreement
+from hostmesh.canaries.draws import Draws
+from hostmesh.canaries.evidence import WINDOW, Observation, Warmth
+from hostmesh.canaries.traffic import MAX_JOBS, JobShape, PastJob, Traffic
+
+shapes = st.builds(
+    JobShape,
+    length_bytes=st.integers(0, 10**6),
+    max_output_tokens=st.none() | st.integers(1, 4096),
+    parameters=st.dictionaries(
+        st.sampled_from(["temperature", "top_p", "stop", "seed"]),
+        st.floats(0, 2) | st.integers(0, 2**31 - 1) | st.lists(st.text(), max_size=3).map(tuple),
+        max_size=4,
+    ).map(lambda given: tuple(given.items())),
+    model_id=st.text(max_size=20),
+    timeout_s=st.none() | st.floats(0.1, 1000),
+)
+SHAPE = JobShape(length_bytes=40, max_output_tokens=64)
+
+
+@settings(max_examples=50, deadline=None)
+@given(kept=st.lists(shapes, max_size=5))
+def test_shapes_come_back_as_they_were(kept: list[JobShape]) -> None:
+    store = CanaryStore()
+    for place, shape in enumerate(kept):
+        store.job_started("host", b"c%d" % place, shape, None, unix_s=float(place))
+    assert [job.shape for job in store.jobs("host", unix_s=0.0, now_s=0.0)] == kept
+    store.close()
+
+
+def test_a_file_that_is_opened_again_holds_all(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "canaries.sqlite3"
+    seen = Observation(warmth=Warmth.MILD, agreements={"reference": Agreement(characters=12, parted=True)})
+    store = CanaryStore(path)
+    store.job_started("host", b"one", SHAPE, b"digest", unix_s=1000.0)
+    store.job_ended("host", b"one", unix_s=1003.0)
+    store.job_started("host", b"two", SHAPE, None, unix_s=1010.0)
+    assert store.add_sent(b"1" * 16)
+    store.add_observation("host", "m", seen)
+    store.close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = CanaryStore(path)
+    assert again.jobs("host", unix_s=1100.0, now_s=50.0) == [
+        PastJob(conversation=b"one", shape=SHAPE, system_prompt=b"digest", started_s=-50.0, ended_s=-47.0),
+        PastJob(conversation=b"two", shape=SHAPE, system_prompt=None, started_s=-40.0, ended_s=None),
+    ]
+    assert again.sent() == [b"1" * 16]
+    assert not again.add_sent(b"1" * 16), "none is sent twice, by whichever program"
+    assert again.window("host", "m") == [seen]
+    assert again.window("host", "other") == []
+    again.end_window("host", "m")
+    assert again.window("host", "m") == []
+    again.close()
+
+
+def test_every_table_has_a_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary_store, "MAX_HOSTS", 3)
+    monkeypatch.setattr(canary_store, "MAX_SENT", 2)
+    store = CanaryStore()
+    for host in range(5):
+        for place in range(MAX_JOBS + 3):
+            store.job_started(f"host {host}", b"%d" % place, SHAPE, None, unix_s=float(place))
+        store.add_observation(
+            f"host {host}",
+            "m",
+            Observation(warmth=Warmth.WARM, agreements={"reference": Agreement(characters=1, parted=True)}),
+        )
+    known = [store.jobs(f"host {host}", unix_s=0.0, now_s=0.0) for host in range(5)]
+    assert [len(jobs) for jobs in known] == [0, 0, MAX_JOBS, MAX_JOBS, MAX_JOBS]
+    assert known[4][0].conversation == b"3", "the oldest go"
+    assert [len(store.window(f"host {host}", "m")) for host in range(5)] == [0, 0, 1, 1, 1]
+    assert [store.add_sent(digest) for digest in (b"a", b"b", b"c")] == [True, True, False]
+    for _ in range(WINDOW + 5):
+        store.add_observation(
+            "host 4",
+            "m",
+            Observation(warmth=Warmth.WARM, agreements={"reference": Agreement(characters=1, parted=True)}),
+        )
+    assert len(store.window("host 4", "m")) == WINDOW
+    store.close()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), is_overlapping=st.booleans())
+def test_restored_traffic_is_what_it_was(seed: int, is_overlapping: bool) -> None:
+    """What a plan draws from it, that is: the same draws choose the same conversation, pause and time."""
+    source = random.Random(seed)
+    lived, past, now_s, running = Traffic(rate=0.5), [], 0.0, []
+    for place in range(60):
+        key = b"%d" % (place // 3)
+        lived.job_started(key, SHAPE, now_s=now_s, draws=Draws(bytes(32)), system_prompt=None)
+        running.append((key, now_s))
+        now_s += source.uniform(0.1, 20.0)
+        while running and not (is_overlapping and len(running) < 3):
+            key, started_s = running.pop(0)
+            lived.job_ended(key, now_s=now_s, draws=Draws(bytes(32)))
+            past.append(PastJob(conversation=key, shape=SHAPE, system_prompt=None, started_s=started_s, ended_s=now_s))
+            now_s += source.uniform(0.1, 20.0)
+    for key, started_s in running:
+        lived.job_ended(key, now_s=now_s, draws=Draws(bytes(32)))
+        past.append(PastJob(conversation=key, shape=SHAPE, system_prompt=None, started_s=started_s, ended_s=now_s))
+    restored = Traffic(rate=0.5)
+    restored.restore(sorted(past, key=lambda job: job.started_s))
+    assert restored.due_s is None, "nothing before the first job of this run"
+    for traffic in (lived, restored):
+        traffic.job_started(b"next", SHAPE, now_s=now_s + 5.0, draws=Draws(bytes(31) + b"x"))
+        traffic.job_ended(b"next", now_s=now_s + 6.0, draws=Draws(bytes(31) + b"y"))
+    assert restored.due_s == lived.due_s is not None
+    assert restored.pause_s(Draws(b"z" * 32)) == lived.pause_s(Draws(b"z" * 32))
+    assert restored.conversation(Draws(b"z" * 32)) == lived.conversation(Draws(b"z" * 32))
