@@ -40,8 +40,7 @@ _MIGRATIONS = (
             peer_id TEXT NOT NULL,
             model_id TEXT NOT NULL,
             warmth TEXT NOT NULL,
-            characters INTEGER NOT NULL,
-            parted INTEGER NOT NULL
+            agreements TEXT NOT NULL
         ) STRICT
         """,
         "CREATE INDEX observations_of_window ON observations (peer_id, model_id, number)",
@@ -151,14 +150,8 @@ class CanaryStore:
         """Keep an observation of the open window of a host and model; windows of too many of them go."""
         with self._store.transaction() as db:
             db.execute(
-                "INSERT INTO observations (peer_id, model_id, warmth, characters, parted) VALUES (?, ?, ?, ?, ?)",
-                (
-                    peer_id,
-                    model_id,
-                    observation.warmth.value,
-                    observation.agreement.characters,
-                    observation.agreement.parted,
-                ),
+                "INSERT INTO observations (peer_id, model_id, warmth, agreements) VALUES (?, ?, ?, ?)",
+                (peer_id, model_id, observation.warmth.value, _agreements_text(observation)),
             )
             db.execute(
                 "DELETE FROM observations WHERE (peer_id, model_id) IN (SELECT peer_id, model_id FROM observations "
@@ -170,19 +163,28 @@ class CanaryStore:
         """Return the open window, the oldest observation first."""
         with self._store.reading() as db:
             rows = db.execute(
-                "SELECT warmth, characters, parted FROM observations WHERE peer_id = ? AND model_id = ? "
+                "SELECT warmth, agreements FROM observations WHERE peer_id = ? AND model_id = ? "
                 "ORDER BY number LIMIT ?",
                 (peer_id, model_id, WINDOW),
             ).fetchall()
-        return [
-            Observation(warmth=Warmth(row[0]), agreement=Agreement(characters=row[1], parted=bool(row[2])))
-            for row in rows
-        ]
+        return [Observation(warmth=Warmth(warmth), agreements=_agreements_of(text)) for warmth, text in rows]
 
     def end_window(self, peer_id: str, model_id: str) -> None:
         """Forget the open window: evidence is made of it."""
         with self._store.transaction() as db:
             db.execute("DELETE FROM observations WHERE peer_id = ? AND model_id = ?", (peer_id, model_id))
+
+
+def _agreements_text(observation: Observation) -> str:
+    seen = {member: [one.characters, one.parted] for member, one in observation.agreements.items()}
+    return json.dumps(seen, separators=(",", ":"))
+
+
+def _agreements_of(text: str) -> dict[str, Agreement]:
+    return {
+        member: Agreement(characters=characters, parted=parted)
+        for member, (characters, parted) in json.loads(text).items()
+    }
 
 
 def _shape_text(shape: JobShape) -> str:

@@ -20,8 +20,8 @@ import trio
 
 from hostmesh.canaries.canary import Canary
 from hostmesh.canaries.canary_store import CanaryStore
-from hostmesh.canaries.comparison import MIN_QUORUM, agreement, quorum_agreement
-from hostmesh.canaries.evidence import WINDOW, Calibration, CanaryEvidence, Observation, warmth_of, weigh
+from hostmesh.canaries.comparison import agreement
+from hostmesh.canaries.evidence import MIN_QUORUM, WINDOW, Calibration, CanaryEvidence, Observation, warmth_of, weigh
 from hostmesh.canaries.plan import MAX_HOSTS, CanaryPlan, text_digest
 from hostmesh.canaries.traffic import JobShape
 from hostmesh.errors import HostmeshError, StoreError, UsageError
@@ -32,6 +32,7 @@ logger = logging.getLogger("hostmesh.canaries")
 MAX_AT_ONCE = 4
 """Canaries under way. One that falls due meanwhile is dropped: later it would come at a time that tells."""
 MAX_QUORUM = 7
+_REFERENCE = "reference"
 _ENTROPY_BYTES = 32
 _SOON_S = 0.001
 """A canary that is due within that is due."""
@@ -270,6 +271,9 @@ class CanaryChecker:
             calibration=self._calibrations[model_id],
             reference="the reference" if self._quorum is None else "most of a quorum",
         )
+        if evidence is None:
+            logger.info("a window of %s gave nothing: too few of the quorum answered", peer_id)
+            return
         self._book.record_canaries(evidence)
 
     def _recall(self, peer_id: str, model_id: str, now_s: float, unix_s: float) -> None:
@@ -293,23 +297,23 @@ class CanaryChecker:
             expected = await self._reference(
                 _request(canary, canary.messages_for_reference(), answer.max_output_tokens)
             )
-            return Observation(warmth=warmth, agreement=agreement(answer.text, expected))
+            return Observation(warmth=warmth, agreements={_REFERENCE: agreement(answer.text, expected)})
         others = await self._ask_quorum(canary, answer.max_output_tokens)
         if len(others) < MIN_QUORUM:
             return None
-        odd = len(others) - (len(others) + 1) % 2
-        return Observation(warmth=warmth, agreement=quorum_agreement(answer.text, others[:odd]))
+        agreements = {peer_id: agreement(answer.text, [other]) for peer_id, other in others.items()}
+        return Observation(warmth=warmth, agreements=agreements)
 
-    async def _ask_quorum(self, canary: Canary, max_output_tokens: int) -> list[str]:
-        """Return the answers of the others, one after the other; who fails is left out."""
+    async def _ask_quorum(self, canary: Canary, max_output_tokens: int) -> dict[str, str]:
+        """Ask the others one after the other, and return their answers by peer id; who fails is left out."""
         assert self._quorum is not None
-        answers: list[str] = []
+        answers: dict[str, str] = {}
         for peer_id in tuple(self._quorum(canary.peer_id, canary.shape.model_id))[:MAX_QUORUM]:
             if peer_id == canary.peer_id:
                 continue
             try:
                 request = _request(canary, canary.messages_for(peer_id), max_output_tokens)
-                answers.append((await self._run_job(peer_id, request)).text)
+                answers[peer_id] = (await self._run_job(peer_id, request)).text
             except HostmeshError as error:
                 logger.info("%s of a quorum gave nothing: %s", peer_id, error)
         return answers

@@ -30,8 +30,6 @@ from dataclasses import dataclass
 COMPARED_CHARACTERS = 120
 """Of an answer, at most. About what 24 tokens of SmolLM2 are, which calibration was recorded with: answers that are
 allowed to be longer shall not be looked at longer."""
-MIN_QUORUM = 3
-"""Other hosts: of fewer one that lies would be as good as half."""
 MIN_POOL = 2
 _NO_SKEWNESS = 1e-6
 
@@ -68,22 +66,6 @@ def agreement(answer: str, references: Sequence[str]) -> Agreement:
     if longest < 0:
         raise ValueError("no reference to agree with")
     return Agreement(characters=longest, parted=True)
-
-
-def quorum_agreement(answer: str, others: Sequence[str]) -> Agreement:
-    """Return how far most of the others go along with an answer: the median of its agreements with each of them.
-
-    Args:
-        answer: the host's.
-        others: an odd number of answers, three or more; of those that lie a minority has no say.
-
-    >>> quorum_agreement("The sky is blue.", ["The sky is grey.", "Nonsense", "The sky was blue."]).characters
-    8
-    """
-    if len(others) < MIN_QUORUM or len(others) % 2 == 0:
-        raise ValueError(f"a quorum has an odd number of other hosts, {MIN_QUORUM} or more")
-    alone = [agreement(answer, [other]) for other in others]
-    return sorted(alone, key=lambda one: (not one.parted, one.characters))[len(alone) // 2]
 
 
 def _common(one: str, two: str) -> int:

@@ -2,16 +2,27 @@
 
 Evidence is no verdict: it says how many of the host's answers parted from a reference's, how likely that is for an
 honest host, and at which rate honest hosts get such evidence. What follows is the reader's to decide.
+
+Against a quorum the host is compared with each member by itself, as with a reference, and most of these comparisons
+decide: the p-value is their median times the number of members that are honest when a minority lies. That keeps its
+meaning whatever a minority answers: the median is then as low as the lowest of the honest ones at worst, and each of
+them is a comparison of two honest engines, as in the calibration (Bonferroni's bound). A minority that answers as the
+host does, to save it, moves the median up to the highest of the honest ones. To compare with what most of the members
+answered, prompt by prompt, keeps no such promise: with one liar among three, engines that round differently part from
+that "most" up to twice as often as from each other.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from hostmesh.canaries.comparison import Agreement, Comparison, Stratum, compare
 
+MIN_QUORUM = 3
+"""Other hosts: of fewer one that lies would be as good as half."""
 WINDOW = 60
 """Observations that one piece of evidence is made of. Windows do not overlap, so that looking again and again at the
 same observations does not raise the rate of false accusations."""
@@ -73,7 +84,8 @@ class Observation:
     """A canary that the host and the reference, or a quorum, answered."""
 
     warmth: Warmth
-    agreement: Agreement
+    agreements: Mapping[str, Agreement]
+    """With whom: the reference under any one name, or each member of a quorum that answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +109,7 @@ class CanaryEvidence:
     deviation: float
     """In standard deviations; above 0 = they part sooner than honest hosts' do."""
     p_value: float
-    """How likely an honest host's answers part as soon, if calibration is right."""
+    """How likely an honest host's answers part as soon, if calibration is right; 0 to 1."""
     false_positive_ppm: int = STATED_FALSE_POSITIVE_PPM
     """How often, in a million, a window speaks against an honest host: what is stated, not what is hoped."""
 
@@ -123,8 +135,8 @@ class CanaryEvidence:
 
 def weigh(
     observations: Iterable[Observation], *, peer_id: str, calibration: Calibration, reference: str
-) -> CanaryEvidence:
-    """Return the evidence of one window.
+) -> CanaryEvidence | None:
+    """Return the evidence of one window; None = too few members of a quorum answered half of it.
 
     Args:
         observations: the window.
@@ -132,24 +144,44 @@ def weigh(
         calibration: of the model that the host says it runs.
         reference: what the answers were held against, in words.
 
-    Cost: O(calibrated engines * n log n).
+    Cost: O(members * calibrated engines * n log n).
     """
     seen = list(observations)
-    found = max((_compare_with(seen, engine) for engine in calibration.engines.values()), key=lambda one: one.p_value)
+    members = _members(seen)
+    if not members:
+        return None
+    found = [_compare_with_member(seen, member, calibration) for member in members]
+    found.sort(key=lambda one: one.p_value)
+    middle = found[len(found) // 2]
     return CanaryEvidence(
         peer_id=peer_id,
         model_id=calibration.model_id,
         reference=reference,
-        n=found.n,
-        parted=found.parted,
-        expected_parted=found.expected_parted,
-        deviation=found.deviation,
-        p_value=found.p_value,
+        n=middle.n,
+        parted=middle.parted,
+        expected_parted=middle.expected_parted,
+        deviation=middle.deviation,
+        p_value=min(1.0, middle.p_value * (len(found) + 1) / 2),
     )
 
 
-def _compare_with(observations: Sequence[Observation], engine: Mapping[Warmth, Sequence[Agreement]]) -> Comparison:
-    return compare(
-        Stratum(host=[one.agreement for one in observations if one.warmth is warmth], pool=pool)
-        for warmth, pool in engine.items()
+def _members(observations: Sequence[Observation]) -> list[str]:
+    """Return the reference, or an odd number of members who answered half of a window or more: those who did most."""
+    answered = Counter(name for one in observations for name in one.agreements)
+    names = sorted(answered, key=lambda name: (-answered[name], name))
+    if len(names) == 1:
+        return names
+    names = [name for name in names if 2 * answered[name] >= len(observations)]
+    return names[: len(names) - (len(names) + 1) % 2] if len(names) >= MIN_QUORUM else []
+
+
+def _compare_with_member(observations: Sequence[Observation], member: str, calibration: Calibration) -> Comparison:
+    seen = [(one.warmth, one.agreements[member]) for one in observations if member in one.agreements]
+    by_engine = (
+        compare(
+            Stratum(host=[agreement for at, agreement in seen if at is warmth], pool=pool)
+            for warmth, pool in engine.items()
+        )
+        for engine in calibration.engines.values()
     )
+    return max(by_engine, key=lambda one: one.p_value)

@@ -1,4 +1,4 @@
-"""The figures of docs/canaries.md, from the recordings: half a minute, no model needed.
+"""The figures of docs/canaries.md, from the recordings: a minute or two, no model needed.
 
 ./run python -m tests.benchmarks.canaries            the page's tables
 ./run python -m tests.benchmarks.canaries --json     all figures

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tests.benchmarks.canaries.jobs import CALIBRATION, COUNTS, RECORDINGS, TEST, RecordedJob, read_jobs
 
-from hostmesh.canaries.comparison import Agreement, agreement, quorum_agreement
+from hostmesh.canaries.comparison import Agreement, agreement
 from hostmesh.canaries.evidence import (
     ACCUSING_P_VALUE,
     WINDOW,
@@ -28,18 +29,24 @@ from hostmesh.canaries.evidence import (
 DRAWS = 1000
 SEED = 7
 MODEL_ID = "smollm2-135m-instruct"
-REFERENCES = ("reference",)
+REFERENCE = "reference"
+REFERENCES = (REFERENCE,)
 """The client's own engine: in one setting."""
 CALIBRATED = ("honest_attention",)
 """The honest engines whose agreement makes the calibration: those that are not bit-exact with the reference."""
 HONEST = ("honest_batch", "honest_threads", "honest_attention")
-DETECTED = ("q4_0", "noise_2", "noise_10", "other_model")
-REPORTED = ("q8_0", "noise_0_5")
+DETECTED = ("q4_0", "noise_2", "noise_10", "fewer_layers", "other_model")
+REPORTED = ("reference_2", "q8_0", "noise_0_5")
+"""Without a bound. ``reference_2`` is honest: another attention path and a cache of 32-bit floats; the calibration has
+not seen it."""
+THRESHOLDS = (0.001, 0.005, 0.01, 0.05)
 HONEST_PARTS = (0.1, 0.25, 0.5)
 """Of its jobs, for which a host runs the true model because it suspects a canary."""
 QUORUMS = {
-    "honest": ("reference", "reference", "honest_attention"),
-    "with_a_liar": ("reference", "honest_attention", "q4_0"),
+    "alike": ("reference", "reference", "honest_attention"),
+    "diverse": ("honest_batch", "honest_attention", "reference_2"),
+    "alike_and_a_liar": ("reference", "honest_attention", "q4_0"),
+    "diverse_and_a_liar": ("honest_attention", "reference_2", "q4_0"),
 }
 """What the other hosts run, where a quorum is asked; two of the reference's setting give the same answers. Where the
 host's own engine is one of them the reference stands in, so that nobody is compared with himself."""
@@ -91,7 +98,7 @@ def observations(recordings: Recordings, variant: str, *, agree: Agree = agreeme
     return {
         job_id: Observation(
             warmth=warmth_of(recordings.jobs[job_id].temperature),
-            agreement=agree(recordings.answers[variant][job_id], recordings.expected(job_id)),
+            agreements={REFERENCE: agree(recordings.answers[variant][job_id], recordings.expected(job_id))},
         )
         for job_id in recordings.test_ids(variant)
     }
@@ -111,7 +118,32 @@ def rate_against(
 
 
 def _window(seen: Sequence[Observation], calibration: Calibration) -> CanaryEvidence:
-    return weigh(seen, peer_id="host", calibration=calibration, reference="the reference")
+    evidence = weigh(seen, peer_id="host", calibration=calibration, reference="the reference")
+    assert evidence is not None, "everybody answered"
+    return evidence
+
+
+def calibration_rates(recordings: Recordings, *, draws: int = DRAWS) -> dict[str, float]:
+    """Return, by threshold, how often windows of the calibration part are below it: against the rest of that part.
+
+    What a threshold is chosen by. No test recording is looked at.
+    """
+    seen = [
+        (warmth_of(recordings.jobs[job_id].temperature), agreement(answer, recordings.expected(job_id)))
+        for variant in CALIBRATED
+        for job_id, answer in sorted(recordings.answers[variant].items())
+        if recordings.jobs[job_id].part == CALIBRATION
+    ]
+    source = random.Random(SEED)
+    p_values = []
+    for _ in range(draws):
+        source.shuffle(seen)
+        rest: dict[Warmth, list[Agreement]] = {}
+        for warmth, one in seen[WINDOW:]:
+            rest.setdefault(warmth, []).append(one)
+        window = [Observation(warmth=warmth, agreements={"the rest": one}) for warmth, one in seen[:WINDOW]]
+        p_values.append(_window(window, Calibration(model_id=MODEL_ID, engines={"the rest": rest})).p_value)
+    return {str(each): sum(p_value < each for p_value in p_values) / draws for each in THRESHOLDS}
 
 
 def quorum_observations(recordings: Recordings, variant: str, quorum: Sequence[str]) -> list[Observation]:
@@ -119,24 +151,30 @@ def quorum_observations(recordings: Recordings, variant: str, quorum: Sequence[s
     return [
         Observation(
             warmth=warmth_of(recordings.jobs[job_id].temperature),
-            agreement=quorum_agreement(
-                recordings.answers[variant][job_id], [recordings.answers[member][job_id] for member in quorum]
-            ),
+            agreements={
+                f"member {number}": agreement(recordings.answers[variant][job_id], [recordings.answers[member][job_id]])
+                for number, member in enumerate(quorum)
+            },
         )
         for job_id in recordings.test_ids(variant)
     ]
 
 
-def evaluate_variant(recordings: Recordings, variant: str, *, draws: int = DRAWS) -> dict[str, object]:
-    """Return the figures of one variant."""
+def evaluate_variant(
+    recordings: Recordings, variant: str, *, draws: int = DRAWS, quorums: Collection[str] = tuple(QUORUMS)
+) -> dict[str, Any]:
+    """Return the figures of one variant, with those of these quorums."""
     calibration = calibrate(recordings)
     seen = list(observations(recordings, variant).values())
     by_warmth = {warmth: [one for one in seen if one.warmth is warmth] for warmth in Warmth}
     return {
         "generations": len(seen),
-        "parted": {warmth.value: _mean([one.agreement.parted for one in by_warmth[warmth]]) for warmth in Warmth},
+        "parted": {
+            warmth.value: _mean([one.agreements[REFERENCE].parted for one in by_warmth[warmth]]) for warmth in Warmth
+        },
         "mean_characters": {
-            warmth.value: round(_mean([one.agreement.characters for one in by_warmth[warmth]]), 1) for warmth in Warmth
+            warmth.value: round(_mean([one.agreements[REFERENCE].characters for one in by_warmth[warmth]]), 1)
+            for warmth in Warmth
         },
         "spoken_against": rate_against(seen, calibration, draws=draws),
         "spoken_against_by_warmth": {
@@ -145,12 +183,12 @@ def evaluate_variant(recordings: Recordings, variant: str, *, draws: int = DRAWS
         "spoken_against_by_quorum": {
             name: rate_against(
                 quorum_observations(
-                    recordings, variant, ["reference" if member == variant else member for member in quorum]
+                    recordings, variant, [REFERENCE if member == variant else member for member in QUORUMS[name]]
                 ),
                 calibration,
-                draws=draws // 5,
+                draws=draws,
             )
-            for name, quorum in QUORUMS.items()
+            for name in quorums
         },
     }
 
@@ -173,6 +211,7 @@ def evaluate(recordings: Recordings, *, draws: int = DRAWS) -> dict[str, object]
         "accusing_p_value": ACCUSING_P_VALUE,
         "calibration": {
             "generations": calibration.size,
+            "below_threshold": calibration_rates(recordings, draws=4 * draws),
             "parted": {
                 engine: {warmth.value: _mean([one.parted for one in values]) for warmth, values in strata.items()}
                 for engine, strata in calibration.engines.items()

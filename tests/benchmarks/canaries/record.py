@@ -43,6 +43,7 @@ ENGINES: dict[str, Engine] = {
     "noise_10": Engine(weights="noise_10"),
     "honest_batch": Engine(batch_tokens=512),
     "honest_threads": Engine(threads=3),
+    "fewer_layers": Engine(weights="fewer_layers"),
     "q8_0": Engine(weights="q8_0"),
     "noise_0_5": Engine(weights="noise_0_5"),
     "reference_2": Engine(flash_attention=False, float_cache=True, calibrated=True),

@@ -11,9 +11,10 @@ Figures = Mapping[str, Any]
 
 def comparison_table(found: Figures) -> str:
     """Return how often windows speak against each variant."""
+    quorums = "alike | diverse | liar 1 | liar 2"
     lines = [
-        "| variant | parted: greedy, mild, warm | spoken against | greedy | mild | warm | quorum | liar |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| variant | parted: greedy, mild, warm | spoken against | greedy | mild | warm | {quorums} |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in found["comparison"]["variants"].items():
         parted = ", ".join(f"{part:.0%}" for part in row["parted"].values())

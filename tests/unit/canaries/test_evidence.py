@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.canaries.comparison import Agreement, agreement, quorum_agreement
+from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import (
     ACCUSING_P_VALUE,
     STATED_FALSE_POSITIVE_PPM,
@@ -22,8 +22,6 @@ from hostmesh.canaries.evidence import (
     weigh,
 )
 from hostmesh.canaries.shipped import shipped_calibrations
-
-texts = st.text(alphabet="ab", max_size=6)
 
 
 def answers(source: random.Random, count: int, mean: float) -> list[Agreement]:
@@ -41,11 +39,38 @@ def calibration(**means: float) -> Calibration:
 
 def window(mean: float, seed: int = 1) -> list[Observation]:
     source = random.Random(seed)
-    return [Observation(warmth=source.choice(list(Warmth)), agreement=seen) for seen in answers(source, WINDOW, mean)]
+    seen = answers(source, WINDOW, mean)
+    return [Observation(warmth=source.choice(list(Warmth)), agreements={"reference": one}) for one in seen]
+
+
+def quorum_window(**means: float) -> list[Observation]:
+    """Answers that part from each member's after so many characters."""
+    source = random.Random(3)
+    seen = {member: answers(source, WINDOW, mean) for member, mean in means.items()}
+    return [
+        Observation(
+            warmth=source.choice(list(Warmth)), agreements={member: those[place] for member, those in seen.items()}
+        )
+        for place in range(WINDOW)
+    ]
 
 
 def weighed(seen: list[Observation], known: Calibration) -> CanaryEvidence:
-    return weigh(seen, peer_id="host", calibration=known, reference="the reference")
+    evidence = weigh(seen, peer_id="host", calibration=known, reference="the reference")
+    assert evidence is not None
+    return evidence
+
+
+def alone(seen: list[Observation], member: str, known: Calibration) -> CanaryEvidence:
+    """What one member would say."""
+    return weighed(
+        [
+            Observation(warmth=one.warmth, agreements={member: one.agreements[member]})
+            for one in seen
+            if member in one.agreements
+        ],
+        known,
+    )
 
 
 def test_evidence_speaks_against_who_agrees_less_and_for_nobody() -> None:
@@ -68,28 +93,55 @@ def test_being_like_one_honest_engine_is_enough() -> None:
     assert not weighed(seen, calibration(other_attention=40, exact=1000)).speaks_against
 
 
-@given(answer=texts, others=st.lists(texts, min_size=3, max_size=7).filter(lambda texts: len(texts) % 2))
-def test_a_quorum_agrees_as_far_as_most_of_it_goes(answer: str, others: list[str]) -> None:
-    seen = quorum_agreement(answer, others)
-    alone = [agreement(answer, [other]) for other in others]
-    as_far = sum(one.characters >= seen.characters and (not one.parted or seen.parted) for one in alone)
-    farther = sum(one.characters > seen.characters for one in alone if one.parted) if seen.parted else 0
-    assert as_far > len(others) / 2 > farther
-    assert seen.parted is (sum(one.parted for one in alone) > len(others) / 2)
-    assert seen == quorum_agreement(answer, others[::-1])
+@given(means=st.lists(st.sampled_from([8.0, 40.0, 80.0, 1000.0]), min_size=3, max_size=7))
+def test_most_of_a_quorum_decide(means: list[float]) -> None:
+    """The members' own comparisons are the truth: most of them, of an odd number, say so or do not."""
+    known = calibration(other_attention=80)
+    seen = quorum_window(**{f"member {number}": mean for number, mean in enumerate(means)})
+    evidence = weighed(seen, known)
+    p_values = sorted(
+        alone(seen, f"member {number}", known).p_value for number in range(len(means) - (len(means) + 1) % 2)
+    )
+    honest = len(p_values) // 2 + 1
+    assert evidence.p_value == min(1.0, p_values[len(p_values) // 2] * honest)
 
 
-@given(answer=texts, lies=st.lists(texts, min_size=2, max_size=2))
-def test_a_minority_of_a_quorum_has_no_say_against_the_others(answer: str, lies: list[str]) -> None:
-    assert quorum_agreement(answer, [*lies, answer, answer, answer]) == agreement(answer, [answer])
-    other = answer + "!"
-    assert quorum_agreement(answer, [answer, answer, other, other, other]).parted
+@pytest.mark.parametrize("liars", [{"liar": 5.0}, {"liar": 5.0, "another": 3.0}])
+def test_a_minority_that_lies_accuses_nobody_and_saves_nobody(liars: dict[str, float]) -> None:
+    known = calibration(other_attention=80)
+    members = [f"member {number}" for number in range(len(liars) + 1)]
+    honest = quorum_window(**dict.fromkeys(members, 80.0), **liars)
+    assert not weighed(honest, known).speaks_against
+    assert alone(honest, "liar", known).speaks_against
+    savers = dict.fromkeys(liars, 10000.0)
+    assert weighed(quorum_window(**dict.fromkeys(members, 15.0), **savers), known).speaks_against
 
 
-def test_a_quorum_of_two_or_of_an_even_number_is_refused() -> None:
-    for others in ([], ["a"], ["a", "a"], ["a"] * 4):
-        with pytest.raises(ValueError, match="odd number"):
-            quorum_agreement("a", others)
+def test_a_member_that_does_not_answer_half_of_a_window_is_left_out() -> None:
+    known = calibration(other_attention=80)
+    seen = quorum_window(one=15.0, two=15.0, three=80.0, four=80.0, rare=80.0)
+    rarely = [
+        Observation(
+            warmth=one.warmth,
+            agreements={
+                name: each for name, each in one.agreements.items() if name != "rare" or place < WINDOW // 2 - 1
+            },
+        )
+        for place, one in enumerate(seen)
+    ]
+    assert weighed(rarely, known) == weighed(
+        [
+            Observation(warmth=one.warmth, agreements={name: one.agreements[name] for name in ("four", "one", "three")})
+            for one in seen
+        ],
+        known,
+    ), "an odd number, by name"
+
+
+@pytest.mark.parametrize("members", [(), ("one", "two")])
+def test_fewer_than_three_others_are_no_quorum(members: tuple[str, ...]) -> None:
+    seen = quorum_window(**dict.fromkeys(members, 80.0))
+    assert weigh(seen, peer_id="host", calibration=calibration(other=80), reference="most of a quorum") is None
 
 
 def test_a_calibration_without_an_engine_is_refused() -> None:

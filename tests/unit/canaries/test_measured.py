@@ -14,8 +14,10 @@ from tests.benchmarks.canaries.evaluate import (
     HONEST_PARTS,
     MODEL_ID,
     REFERENCES,
+    REPORTED,
     Recordings,
     calibrate,
+    calibration_rates,
     evaluate_variant,
     honest_when_suspicious,
     observations,
@@ -29,6 +31,7 @@ from tests.benchmarks.canaries.traffic import KINDS
 from tests.unit.canaries.test_guessing import FIRM
 
 from hostmesh.canaries.comparison import Agreement
+from hostmesh.canaries.evidence import ACCUSING_P_VALUE, STATED_FALSE_POSITIVE_PPM
 from hostmesh.canaries.shipped import shipped_calibrations
 
 MEASURED: dict[str, Any] = json.loads(
@@ -52,8 +55,16 @@ def test_calibration_and_test_share_no_prompt_and_no_seed(recordings: Recordings
         assert len(one | other) == sum(COUNTS.values())
 
 
+def test_the_threshold_follows_from_the_calibration_part_alone(recordings: Recordings) -> None:
+    """It is the highest of those looked at that honest windows of that part are below in at most the stated rate."""
+    below = calibration_rates(recordings, draws=4 * COMPARISON["draws"])
+    assert below == COMPARISON["calibration"]["below_threshold"]
+    kept = [float(threshold) for threshold, rate in below.items() if rate <= STATED_FALSE_POSITIVE_PPM / 1e6]
+    assert max(kept) == ACCUSING_P_VALUE < float(max(below))
+
+
 def test_each_variant_has_its_recordings(recordings: Recordings) -> None:
-    assert set(COMPARISON["variants"]) <= set(recorded(recordings))
+    assert set(COMPARISON["variants"]) == set(recorded(recordings)) == {*HONEST, *DETECTED, *REPORTED}
     for reference in REFERENCES:
         assert set(recordings.answers[reference]) == set(recordings.jobs)
     for variant in recorded(recordings):
@@ -65,17 +76,22 @@ def test_each_variant_has_its_recordings(recordings: Recordings) -> None:
 
 @pytest.mark.parametrize("variant", COMPARISON["variants"])
 def test_the_figures_follow_from_the_recordings(recordings: Recordings, variant: str) -> None:
-    assert evaluate_variant(recordings, variant) == COMPARISON["variants"][variant]
+    quorums = ["diverse_and_a_liar"] if variant == "honest_attention" else []  # each takes seconds
+    written = dict(COMPARISON["variants"][variant])
+    rates = written.pop("spoken_against_by_quorum")
+    found = evaluate_variant(recordings, variant, quorums=quorums)
+    assert found.pop("spoken_against_by_quorum") == {name: rates[name] for name in quorums}
+    assert found == written
 
 
-@pytest.mark.parametrize("variant", [name for name in DETECTED if name in COMPARISON["variants"]])
+@pytest.mark.parametrize("variant", DETECTED)
 def test_other_weights_are_detected(variant: str) -> None:
     assert COMPARISON["draws"] == 1000
     assert COMPARISON["window"] == 60
     assert COMPARISON["variants"][variant]["spoken_against"] >= 0.99
 
 
-@pytest.mark.parametrize("variant", [name for name in HONEST if name in COMPARISON["variants"]])
+@pytest.mark.parametrize("variant", HONEST)
 def test_honest_engines_are_not_accused(variant: str) -> None:
     assert COMPARISON["variants"][variant]["spoken_against"] <= 0.01
     assert max(COMPARISON["variants"][variant]["spoken_against_by_quorum"].values()) <= 0.01
