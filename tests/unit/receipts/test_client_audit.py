@@ -95,6 +95,7 @@ def claim(
 def refused(audit: JobAudit, receipt: Receipt) -> Refuse:
     verdict = audit.receipt(seal(receipt), now=NOW + 9)
     assert isinstance(verdict, Refuse)
+    assert verdict.message
     return verdict
 
 

@@ -33,12 +33,15 @@ def pair(one: Receipt, other: Receipt, *, key: Any = HOST) -> LieProof:
 
 
 def reason_of(proof: LieProof) -> str:
-    return verify_proof(proof_from_json(proof_to_json(proof))).reason
+    lie = verify_proof(proof_from_json(proof_to_json(proof)))
+    assert lie.detail
+    return lie.reason
 
 
 def not_proved(proof: LieProof) -> str:
     with pytest.raises(ReceiptError) as raised:
         verify_proof(proof)
+    assert raised.value.message
     return raised.value.reason
 
 

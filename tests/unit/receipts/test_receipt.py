@@ -40,6 +40,7 @@ def opened(receipt: Receipt, previous: Receipt | None = FIRST, *, key: Any = HOS
 def refused(receipt: Receipt, previous: Receipt | None = FIRST, **how: Any) -> str:
     with pytest.raises(ReceiptError) as raised:
         opened(receipt, previous, **how)
+    assert raised.value.message
     return raised.value.reason
 
 

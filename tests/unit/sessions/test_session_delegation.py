@@ -60,6 +60,7 @@ async def refusal(world: World, delegation: pb.Delegation | None, **options: Any
     with pytest.raises(RpcError) as caught:
         await opened(world, delegation, **options)
     assert caught.value.status is STATUS_OF[Reason(caught.value.reason)]
+    assert caught.value.message
     return caught.value.reason
 
 
@@ -357,6 +358,7 @@ async def test_a_revocation_that_does_not_hold_ends_nothing(changes: dict[str, A
     with pytest.raises(RpcError) as caught:
         await revoke(world, revocation_of(world, delegation, **changes))
     assert caught.value.reason == reason
+    assert caught.value.message
     assert caught.value.status is STATUS_OF[Reason(reason)]
     world.server.require_session(call, MODEL)
 

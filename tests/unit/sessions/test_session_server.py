@@ -131,6 +131,7 @@ async def test_terms_that_do_not_hold_are_refused_by_their_reason(
     with pytest.raises(RpcError) as caught:
         await authorize(world, world.terms(nonce, **changes))
     assert (caught.value.reason, caught.value.status) == (reason, status)
+    assert caught.value.message
     assert world.server.refusals == {reason: 1}
     assert world.server.active_sessions == 0
     # The challenge was not spent.
