@@ -52,7 +52,7 @@ async def run_jobs(sdk: SDK, address: str) -> PeerId:
     discovery = sdk.get_discovery_manager()
     host = await discovery.connect_to_peer(address)
     choice = await discovery.find_host(HostCriteria(required_models=[MODEL], include=[host]))
-    async with sdk.get_session_manager().open_session(choice, spending_limit_micros=1_000) as session:
+    async with sdk.get_session_manager().open_session(choice, spending_limit_micros=10_000) as session:
         for _ in range(JOBS):
             async with sdk.get_job_manager().run(session, prompt="Count.") as job:
                 await job.read_text()

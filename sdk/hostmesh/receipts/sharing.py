@@ -5,7 +5,7 @@ Spec: docs/protocols/receipt.md, "Between peers".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -16,6 +16,8 @@ from hostmesh.v1 import receipt_pb2 as pb
 from hostmesh.v1 import session_pb2
 
 MAX_PAGE_SESSIONS = 32
+MAX_LOOKED = MAX_PAGE_SESSIONS + 1
+"""Sessions that are read for a page: one more, to know whether another page follows."""
 MAX_SESSION_JOBS = 64
 """The latest are told."""
 MAX_PAGE_BYTES = 196_608
@@ -41,35 +43,36 @@ FIRST = SharedPlace(session_id=b"", host_peer_id=b"")
 """Before all of them."""
 
 
-def page_of(follow: Sequence[tuple[SharedPlace, SessionBundle]], *, has_more: bool) -> pb.ListSharedResponse:
+def page_of(follow: Iterable[tuple[SharedPlace, SessionBundle]]) -> pb.ListSharedResponse:
     """Return a page.
 
     Args:
-        follow: shared sessions, in their order.
-        has_more: others follow them.
+        follow: shared sessions, in their order, :data:`MAX_LOOKED` where there are as many; read while there is room.
 
     Returns:
         As many of them as it has room for, from the first one on, without those of contract wallets: nobody can verify
         these without asking a chain.
     """
     page = pb.ListSharedResponse()
-    size, last = 0, None
+    size = looked = 0
+    last = FIRST
     for place, bundle in follow:
+        looked += 1
         message = session_message(bundle)
         if message is not None:
             size += message.ByteSize() + _FRAMING_BYTES
             if len(page.sessions) == MAX_PAGE_SESSIONS or size > MAX_PAGE_BYTES:
-                has_more = True
-                break
+                page.next_page_token = token_of(last)
+                return page
             page.sessions.append(message)
         last = place
-    if has_more and last is not None:
+    if looked == MAX_LOOKED:
         page.next_page_token = token_of(last)
     return page
 
 
 def session_message(bundle: SessionBundle) -> pb.SharedSession | None:
-    """Return a session as it is told, with the first of its jobs that there is room for.
+    """Return a session as it is told, with the first ones of its jobs, as there is room.
 
     Args:
         bundle: each job with its last receipt, the latest job first.

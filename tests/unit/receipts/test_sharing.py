@@ -15,6 +15,7 @@ from hostmesh.receipts.bundle import verify_bundle
 from hostmesh.receipts.receipt import JobState, open_sealed
 from hostmesh.receipts.service import ReceiptServer
 from hostmesh.receipts.sharing import (
+    MAX_LOOKED,
     MAX_PAGE_BYTES,
     MAX_PAGE_SESSIONS,
     SharedPlace,
@@ -133,7 +134,7 @@ def test_a_page_and_a_session_have_as_many_bytes_as_they_may() -> None:
     assert 40 < len(message.jobs) <= 64
     assert message.ByteSize() <= 65_536
     follow = [(SharedPlace(session_id=session_id_of(number), host_peer_id=b"h"), session) for number in range(9)]
-    page = page_of(follow, has_more=False)
+    page = page_of(follow)
     assert 0 < page.ByteSize() <= MAX_PAGE_BYTES + 128 <= 204_800
     assert len(page.sessions) == MAX_PAGE_BYTES // message.ByteSize()
     assert place_of(page.next_page_token).session_id == session_id_of(len(page.sessions) - 1)
@@ -150,8 +151,11 @@ def test_a_contract_wallets_session_is_left_out_and_pages_go_on() -> None:
         jobs=session.jobs,
     )
     assert session_message(contract) is None
-    page = page_of([(SharedPlace(session_id=b"s" * 16, host_peer_id=b"h"), contract)], has_more=True)
-    assert (len(page.sessions), page.next_page_token) == (0, b"s" * 16 + b"h")
+    places = [SharedPlace(session_id=session_id_of(number), host_peer_id=b"h") for number in range(MAX_LOOKED)]
+    page = page_of((place, contract) for place in places)
+    assert (len(page.sessions), page.next_page_token) == (0, token_of(places[-1]))
+    few = page_of([(places[0], contract), (places[1], session)])
+    assert (len(few.sessions), few.next_page_token) == (1, b"")
 
 
 def test_tokens_are_places_and_any_bytes_are_one() -> None:
