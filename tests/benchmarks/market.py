@@ -30,6 +30,7 @@ import argparse
 import json
 import random
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -171,6 +172,30 @@ class Market:
         """Return in which part of the seeds the honest host is first."""
         return sum(self.honest_is_first(seed) for seed in range(seeds)) / seeds
 
+    def exact_share_of_wins(self) -> float:
+        """Return how likely the honest host is first when jobs go where the ranking leads: by all outcomes of them.
+
+        Nobody is paused: a minute is longer than the pauses that five jobs bring about but the last.
+        """
+        chances: dict[State, float] = {(0, 0, 0, 0): 1.0}
+        for _ in range(OWN_JOBS):
+            later: dict[State, float] = defaultdict(float)
+            for state, chance in chances.items():
+                honest, bad = self.points(state)
+                orders = [(HONEST, BAD)] * (honest >= bad) + [(BAD, HONEST)] * (bad >= honest)
+                for order in orders:
+                    self._note_outcomes(state, order, chance / len(orders), later)
+            chances = later
+        return sum(chance for state, chance in chances.items() if self.points(state)[0] > self.points(state)[1])
+
+    def _note_outcomes(self, state: State, order: Sequence[PeerId], chance: float, later: dict[State, float]) -> None:
+        """Add the chances of a job that goes to the next host when one fails."""
+        for host in order:
+            good = (HONEST_GOOD_PER_MILLE if host == HONEST else self.bad_good_per_mille) / 1000
+            later[after(state, host, good=True)] += chance * good
+            state, chance = after(state, host, good=False), chance * (1 - good)
+        later[state] += chance
+
     def _in_turn(self, dice: random.Random) -> State:
         state: State = (0, 0, 0, 0)
         first = dice.randrange(2)
@@ -296,6 +321,23 @@ def market_figures(seeds: int) -> list[dict[str, object]]:
     return rows
 
 
+def exact_figures() -> list[dict[str, object]]:
+    """Return percent by all outcomes of ranked jobs: without reviewers, and with all that the caps allow."""
+    return [
+        {
+            "bad_host_good_percent": bad_good_per_mille / 10,
+            **{
+                name: 100
+                * Market(
+                    reviews=(), farmed_used=0, bad_good_per_mille=bad_good_per_mille, is_ranked=True, formula=formula
+                ).exact_share_of_wins()
+                for name, formula in (("alone", Formula.SHIPPED), ("bound", Formula.BOUND))
+            },
+        }
+        for bad_good_per_mille in (100, 200, 300, 500)
+    ]
+
+
 def decay_figures() -> list[dict[str, object]]:
     """Return how soon a host that turned bad is found out, by the half-life of evidence."""
     return [
@@ -316,7 +358,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     given = parser.parse_args(argv)
-    tables = {"market": market_figures(given.seeds), "decay": decay_figures()}
+    tables = {"market": market_figures(given.seeds), "exact": exact_figures(), "decay": decay_figures()}
     if given.json:
         print(json.dumps({"seeds": given.seeds, "sybils": SYBILS, "own_jobs": OWN_JOBS, **tables}, indent=1))
         return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 from tests.benchmarks.market import (
@@ -92,6 +93,18 @@ def test_nor_would_they_with_all_that_the_caps_allow_at_every_moment(*, is_ranke
         honest, bad = shipped.points(state)
         least, most = bound.points(state)
         assert (honest >= least, bad <= most) == (True, True), "it bounds what the shipped formula does"
+
+
+@pytest.mark.parametrize("bad_good_per_mille", [100, 200, 500])
+@pytest.mark.parametrize("formula", [Formula.SHIPPED, Formula.BOUND])
+def test_seeds_say_what_all_outcomes_do(formula: Formula, bad_good_per_mille: int) -> None:
+    """The figures that docs/reputation.md has of them come from ``exact_figures``."""
+    played = Market(reviews=(), farmed_used=0, bad_good_per_mille=bad_good_per_mille, is_ranked=True, formula=formula)
+    exact = played.exact_share_of_wins()
+    assert exact == pytest.approx(played.share_of_wins(4000), abs=4 * (exact * (1 - exact) / 4000) ** 0.5)
+    if bad_good_per_mille == 200:
+        page = (Path(__file__).parents[3] / "docs" / "reputation.md").read_text(encoding="utf-8")
+        assert f"{100 * exact:.2f} %" in page
 
 
 @pytest.mark.parametrize("is_ranked", [True, False], ids=["ranked", "in turn"])
