@@ -79,8 +79,10 @@ def test_whoever_shares_nothing_says_what_one_with_no_receipts_says(store: Recei
 
 
 def test_a_host_tells_nothing_of_its_clients(store: ReceiptStore) -> None:
-    """Also where the client's own row of the same session is shared."""
+    """Also where its row says that it is shared, which no command does, and the client's own row of it is."""
     keep(store, session_with(1, DONE), is_shared=True, is_host=True)
+    with store._store.transaction() as db:
+        db.execute("UPDATE sessions SET is_shared = 1")
     assert told(store) == pb.ListSharedResponse()
     keep(store, session_with(1, DONE), is_shared=True)
     assert numbers(told(store)) == [1]
