@@ -81,6 +81,25 @@ def test_direct_message(environment: dict[str, str]) -> None:
     assert result.stdout.endswith("delivered after 1 attempt(s)\n")
 
 
+def test_check_models_finds_out_a_host_with_other_weights(environment: dict[str, str]) -> None:
+    result = run_example(environment, "examples/check_models.py")
+    found, cost, points = result.stdout.splitlines()
+    assert found.startswith("60 of 60 answers to canaries part from the reference")
+    assert "speaks against tiny-chat" in found
+    jobs, canaries, micros = (int(number) for number in re.findall(r"\d+", cost))
+    assert 60 <= canaries < jobs
+    assert 0 < micros < 50_000
+    assert points.endswith(" 1 bad")
+
+
+def test_check_models_accuses_no_host_with_the_right_weights(environment: dict[str, str]) -> None:
+    program = (ROOT / "examples/check_models.py").read_text()
+    assert program.count("smaller weights") == 1
+    result = run_example(environment, "-c", program.replace("smaller weights", "the right weights"))
+    assert result.stdout.startswith("0 of 60 answers to canaries part from the reference")
+    assert result.stdout.endswith(" 0 bad\n")
+
+
 def test_simulated_protocol_gives_the_same_run_each_time(environment: dict[str, str]) -> None:
     environment["PYTHONHASHSEED"] = "0"
     first, second = (run_example(environment, "examples/simulated_protocol.py").stdout for _ in range(2))
