@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ from tests.support.shared_receipts import keep, session_id_of, session_with
 
 from hostmesh.errors import MalformedMessageError, RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
-from hostmesh.receipts.bundle import verify_bundle
+from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, verify_bundle
 from hostmesh.receipts.receipt import JobState, open_sealed
 from hostmesh.receipts.service import ReceiptServer
 from hostmesh.receipts.sharing import (
@@ -142,16 +143,25 @@ def test_a_page_and_a_session_have_as_many_bytes_as_they_may() -> None:
     assert place_of(page.next_page_token).session_id == session_id_of(len(page.sessions) - 1)
 
 
+def test_a_session_is_told_by_as_many_jobs_as_it_may_have_bytes() -> None:
+    """Whatever its quotes and receipts hold, within their own bounds."""
+    session = session_with(1, DONE)
+    large = JobPapers(
+        job_id=b"j" * 16,
+        quote=b"q" * 2048,
+        receipts=(ReceiptPapers(envelope=b"r" * 2048, countersignature=b"c" * 65),),
+    )
+    message = session_message(replace(session, jobs=(large,) * 64))
+    assert message is not None
+    assert len(message.jobs) == 15
+    assert 60_000 < message.ByteSize() <= 65_536
+
+
 def test_a_contract_wallets_session_is_left_out_and_pages_go_on() -> None:
     session = session_with(1, DONE)
     signed = session_pb2.SessionAuthorization.FromString(session.session.authorization)
     signed.signature = b"what its contract takes"
-    contract = type(session)(
-        session=type(session.session)(
-            network=NETWORK, authorization=signed.SerializeToString(), grant=session.session.grant
-        ),
-        jobs=session.jobs,
-    )
+    contract = replace(session, session=replace(session.session, authorization=signed.SerializeToString()))
     assert session_message(contract) is None
     places = [SharedPlace(session_id=session_id_of(number), host_peer_id=b"h") for number in range(MAX_LOOKED)]
     page = page_of((place, contract) for place in places)
