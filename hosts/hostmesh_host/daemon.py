@@ -128,6 +128,7 @@ class HostDaemon:
             limits=self._limits(),
             admission=admission,
             deposits=plan.deposits,
+            min_slice_tokens=self._host.min_slice_tokens,
             max_slice_tokens=self._host.max_slice_tokens,
         ) as serving:
             self._serving, self._description = serving, description

@@ -77,6 +77,8 @@ class HostSettings:
     sessions_per_peer: int = 600
     sessions_per_network: int = 3000
     """Of a /24 or /48."""
+    min_slice_tokens: int | None = None
+    """Least that a session's slice is worth, unless its limit is less, in tokens; None = 1,024."""
     max_slice_tokens: int | None = None
     """Most that is done in a session without a countersignature, in tokens; None = 65,536, or the longest context."""
     max_work_bits: int = 18
@@ -353,6 +355,7 @@ _CHECKS: dict[str, tuple[Callable[[object], object], str]] = {
     "sessions_per_wallet": (_integer(1, 1_000_000), "sessions a minute, 1 or more"),
     "sessions_per_peer": (_integer(1, 1_000_000), "sessions a minute, 1 or more"),
     "sessions_per_network": (_integer(1, 1_000_000), "sessions a minute, 1 or more"),
+    "min_slice_tokens": (_optional(_integer(1, 2**32 - 1)), "a number of tokens"),
     "max_slice_tokens": (_optional(_integer(1, 2**32 - 1)), "a number of tokens"),
     "max_work_bits": (_integer(0, 32), "a whole number from 0 to 32"),
 }

@@ -31,7 +31,7 @@ from hostmesh.sessions.admission.deposits import DepositVerifier
 from hostmesh.sessions.admission.policy import AdmissionPolicy
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.sessions.server import SessionServer
-from hostmesh.sessions.server_limits import SessionServerLimits
+from hostmesh.sessions.server_limits import SessionServerLimits, limits_of_slices
 from hostmesh.sessions.signatures import ContractVerifier
 from hostmesh.sessions.store import SessionStore
 from hostmesh.status.snapshot import HostStatus, ModelStatus, ServingState
@@ -281,6 +281,7 @@ class HostManager:
         admission: AdmissionPolicy | None = None,
         deposits: DepositVerifier | None = None,
         contracts: ContractVerifier | None = None,
+        min_slice_tokens: int | None = None,
         max_slice_tokens: int | None = None,
     ) -> AsyncIterator[Serving]:
         """Serve jobs on this engine and be findable, for the life of the block.
@@ -293,6 +294,7 @@ class HostManager:
             admission: who may open sessions, and how often; None = everybody.
             deposits: checks deposits, which are then demanded; None = none are.
             contracts: asks contract wallets (EIP-1271) about delegations that they signed; None = these are refused.
+            min_slice_tokens: least that a session's slice is worth, unless its limit is less; None = 1,024.
             max_slice_tokens: most that is done in a session without a countersignature, in tokens at the price of its
                 model, which is what a client can make this host lose; None = 65,536, or the longest context if more.
 
@@ -311,7 +313,9 @@ class HostManager:
         limits = limits or JobLimits(
             max_concurrent_jobs=description.max_concurrent_jobs, max_queued_jobs=description.max_queued_jobs
         )
-        jobs, sessions = self._servers(stack, engine, limits, admission, deposits, contracts, max_slice_tokens)
+        longest = max((model.context_tokens for model in engine.models()), default=0)
+        bounds = limits_of_slices(min_slice_tokens, max_slice_tokens, longest_context_tokens=longest)
+        jobs, sessions = self._servers(stack, engine, limits, admission, deposits, contracts, bounds)
         serving, started_s = Serving(stack, engine, jobs, sessions), self._system.monotonic_s()
         scopes = trio.CancelScope(), trio.CancelScope()
         stack.serve(sessions)
@@ -358,14 +362,11 @@ class HostManager:
         admission: AdmissionPolicy | None,
         deposits: DepositVerifier | None,
         contracts: ContractVerifier | None,
-        max_slice_tokens: int | None,
+        bounds: SessionServerLimits,
     ) -> tuple[JobServer, SessionServer]:
         def network_of(peer_id: PeerId) -> str | None:
             return None if (ip := stack.node.remote_ip(peer_id)) is None else network_key_of(ip)
 
-        if max_slice_tokens is None:
-            longest = max((model.context_tokens for model in engine.models()), default=0)
-            max_slice_tokens = max(SessionServerLimits().max_slice_tokens, longest)
         # Each needs the other: a session the price of a model, a job its session.
         sessions = SessionServer(
             key=stack.key,
@@ -373,7 +374,7 @@ class HostManager:
             network=self._network,
             price_of=lambda model_id, peer_id: jobs.price_of(model_id, peer_id),
             system=self._system,
-            limits=SessionServerLimits(max_slice_tokens=max_slice_tokens),
+            limits=bounds,
             network_of=network_of,
             store=self._session_store(stack.key.peer_id),
             admission=admission,

@@ -328,7 +328,8 @@ async def test_who_does_not_countersign_loses_it(world: whole.World, monkeypatch
 
     monkeypatch.setattr(JobServiceClient, "countersign", say_nothing)
     policy = AdmissionPolicy(min_reputation=100)
-    async with world.host.get_host_manager().serve(whole.offer(), world.engine, admission=policy):
+    host = world.host.get_host_manager()
+    async with host.serve(whole.offer(), world.engine, admission=policy, min_slice_tokens=1):
         # The first job takes the whole slice; for the second no room comes.
         assert await ask(world, slice_micros=2, runs=2) == "RECEIPT_OVERDUE"
         # The job had been accepted: the client, who knows of no fault of its own, leaves the host alone for a while.

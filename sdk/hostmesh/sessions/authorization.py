@@ -128,22 +128,26 @@ def check_price(terms: SessionAuthorization, price: ModelPrice | None) -> None:
         )
 
 
-def check_slice(terms: SessionAuthorization, price: ModelPrice, *, max_slice_micros: int) -> None:
+def check_slice(terms: SessionAuthorization, price: ModelPrice, bounds_micros: tuple[int, int]) -> None:
     """Check what either side may lose.
 
     Args:
         terms: what was signed.
         price: what this host asks for the model.
-        max_slice_micros: most that this host works for without a countersignature.
+        bounds_micros: least and most that this host works for without a countersignature.
 
     Raises:
-        RefusedError: SLICE_OVER_LIMIT, SLICE_MISSING (0, and the model is not free) or SLICE_TOO_LARGE.
+        RefusedError: SLICE_OVER_LIMIT, SLICE_MISSING (0, and the model is not free), SLICE_TOO_SMALL or
+            SLICE_TOO_LARGE.
     """
     if terms.slice_micros > terms.spending_limit_micros:
         raise RefusedError(Reason.SLICE_OVER_LIMIT, "the slice is above the spending limit")
     if terms.slice_micros == 0 and price.micros_per_mtok > 0:
         raise RefusedError(Reason.SLICE_MISSING, "this model is not free; a slice of 0 pays for nothing")
-    if terms.slice_micros > max_slice_micros:
+    least, most = bounds_micros
+    if terms.slice_micros < min(least, terms.spending_limit_micros):
         raise RefusedError(
-            Reason.SLICE_TOO_LARGE, f"this host takes a slice of {max_slice_micros} micro-{price.currency} at most"
+            Reason.SLICE_TOO_SMALL, f"this host takes a slice of {least} micro-{price.currency} at least, or the limit"
         )
+    if terms.slice_micros > most:
+        raise RefusedError(Reason.SLICE_TOO_LARGE, f"this host takes a slice of {most} micro-{price.currency} at most")

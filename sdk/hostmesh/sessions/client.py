@@ -25,7 +25,6 @@ from hostmesh.errors import (
     UsageError,
 )
 from hostmesh.identity.delegation import digest_of_delegation, sign_delegation_revocation
-from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.typed_data import typed_digest
 from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId
@@ -37,7 +36,7 @@ from hostmesh.sessions.client_errors import GONE, over, session_error
 from hostmesh.sessions.client_record import ClientRecord, ClientState
 from hostmesh.sessions.client_revocations import RevocationOutcome, RevocationPusher
 from hostmesh.sessions.client_store import ClientStore
-from hostmesh.sessions.client_terms import ChoiceLike, SessionWish, draft_terms, owner_of
+from hostmesh.sessions.client_terms import ChoiceLike, SessionDraft, SessionWish, draft_terms, owner_of
 from hostmesh.sessions.opening import BindingBook, Entry, SessionOpener
 from hostmesh.sessions.reasons import Reason
 from hostmesh.sessions.session import CLOSE_TIMEOUT_S, Session
@@ -126,8 +125,8 @@ class SessionManager:
             max_price_micros_per_mtok: the price ceiling; None = the price of the choice.
             currency: of both; None = that of the choice's price.
             slice_micros: most that is owed without a countersigned receipt, over all jobs of the session: all that
-                either side can lose. 0 only for a free model; None = what 8,192 tokens cost at the ceiling, or the
-                limit where that is less.
+                either side can lose. 0 only for a free model; None = what 8,192 tokens cost at the host's price, or
+                what the host says that it takes, or the limit where that is less.
             lifetime_s: 1 s to one day; a delegation may end the session before.
             deposit_proof: for hosts that demand a deposit, as they describe it; 2,048 bytes at most.
             work: the most work to do for a host that is under attack.
@@ -199,7 +198,7 @@ class SessionManager:
             delegation=self._delegation,
             network=self._network,
         )
-        self.budget(draft.currency).require(draft.spending_limit_micros)
+        self.budget(draft.terms.currency).require(draft.terms.spending_limit_micros)
         entry = Entry(deposit_proof=deposit_proof, work=work)
         deadline = trio.current_time() + timeout_s
         try:
@@ -340,7 +339,7 @@ class SessionManager:
 
     # --- inside ---
 
-    async def _open(self, choice: ChoiceLike, draft: SessionAuthorization, entry: Entry, deadline: float) -> Session:
+    async def _open(self, choice: ChoiceLike, draft: SessionDraft, entry: Entry, deadline: float) -> Session:
         challenge = await self._opener.challenge(choice, deadline)
         try:
             return await self._answer(challenge, draft, entry, deadline)
@@ -350,13 +349,8 @@ class SessionManager:
         # An attack began between the two calls; the next challenge says how much work is asked.
         return await self._answer(await self._opener.challenge(choice, deadline), draft, entry, deadline)
 
-    async def _answer(
-        self, challenge: pb.Challenge, draft: SessionAuthorization, entry: Entry, deadline: float
-    ) -> Session:
-        now = int(self._system.unix_s())
-        terms = replace(
-            draft, nonce=challenge.nonce, issued_at_unix_s=now, expires_at_unix_s=now + draft.expires_at_unix_s
-        )
+    async def _answer(self, challenge: pb.Challenge, draft: SessionDraft, entry: Entry, deadline: float) -> Session:
+        terms = draft.answer(challenge, now=int(self._system.unix_s()))
         record = self._book.begin(
             typed_digest(terms, self._network), terms, self._wallet.sign(terms, self._network), self._delegation
         )

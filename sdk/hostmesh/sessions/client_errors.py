@@ -24,6 +24,7 @@ _REMEDIES = {
     Reason.BINDING_REVOKED: "look for another host: the operator of this one took its key back",
     Reason.DRAINING: "look for another host: this one is about to leave",
     Reason.SLICE_MISSING: "give slice_micros above 0: the model is not free",
+    Reason.SLICE_TOO_SMALL: "give a larger slice_micros; the host's message names the least",
     Reason.SLICE_TOO_LARGE: "give a smaller slice_micros; the host's message names the most that it takes",
     Reason.CONTRACT_WALLET: (
         "delegate to a session key, which signs sessions; where the contract wallet did, look for a host that asks it"

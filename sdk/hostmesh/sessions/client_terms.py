@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hostmesh.errors import MalformedMessageError, UsageError
@@ -16,6 +16,8 @@ from hostmesh.wire.bounds import check_bounds
 
 DEFAULT_SLICE_TOKENS = 8192
 """What a slice is worth where the caller names none. It holds the prompt and half an answer of most jobs."""
+MOST_DEFAULT_SLICE_TOKENS = 65_536
+"""What it is worth at most where the host asks for more."""
 _TOKENS_PER_PRICE = 1_000_000
 
 
@@ -79,6 +81,36 @@ class SessionWish:
     lifetime_s: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDraft:
+    """What is authorised, but for what the host's challenge says."""
+
+    terms: SessionAuthorization
+    """Without a nonce, and with its life as times since 0."""
+    slice_price: int | None
+    """What a slice is worth so many tokens at, which nobody named; None = it is named."""
+
+    def answer(self, challenge: pb.Challenge, *, now: int) -> SessionAuthorization:
+        """Return the terms that answer a challenge.
+
+        Args:
+            challenge: of the host.
+            now: unix seconds.
+        """
+        terms = replace(
+            self.terms,
+            nonce=challenge.nonce,
+            issued_at_unix_s=now,
+            expires_at_unix_s=now + self.terms.expires_at_unix_s,
+        )
+        if self.slice_price is None:
+            return terms
+        most = challenge.max_slice_tokens or DEFAULT_SLICE_TOKENS
+        least = min(challenge.min_slice_tokens, MOST_DEFAULT_SLICE_TOKENS)
+        tokens = max(least, min(DEFAULT_SLICE_TOKENS, most))
+        return replace(terms, slice_micros=slice_of(tokens, self.slice_price, terms.spending_limit_micros))
+
+
 def draft_terms(
     choice: ChoiceLike,
     wish: SessionWish,
@@ -87,8 +119,8 @@ def draft_terms(
     client_peer_id: PeerId,
     delegation: pb.Delegation | None,
     network: str,
-) -> SessionAuthorization:
-    """Return the terms to authorise, but for the nonce and with its life as times since 0.
+) -> SessionDraft:
+    """Return what to authorise.
 
     Args:
         choice: the host, as discovery verified it.
@@ -112,6 +144,10 @@ def draft_terms(
         raise UsageError("the host states no currency", remedy="give currency")
     if type(wish.lifetime_s) is not int or not 1 <= wish.lifetime_s <= MAX_LIFETIME_S:
         raise UsageError("a session lives between 1 s and one day, in whole seconds")
+    slice_price, slice_micros = None, wish.slice_micros
+    if slice_micros is None:
+        slice_price = _slice_price(price, currency, ceiling)
+        slice_micros = slice_of(DEFAULT_SLICE_TOKENS, slice_price, wish.spending_limit_micros)
     terms = SessionAuthorization(
         client=client,
         operator=choice.operator,
@@ -124,9 +160,7 @@ def draft_terms(
         spending_limit_micros=wish.spending_limit_micros,
         issued_at_unix_s=0,
         expires_at_unix_s=wish.lifetime_s,
-        slice_micros=default_slice(ceiling, wish.spending_limit_micros)
-        if wish.slice_micros is None
-        else wish.slice_micros,
+        slice_micros=slice_micros,
         delegation_digest=NO_DIGEST if delegation is None else typed_digest(delegation_of_message(delegation), network),
     )
     _check_slice(terms)
@@ -136,17 +170,24 @@ def draft_terms(
         check_bounds(message_from_terms(terms, bytes(SIGNATURE_BYTES)))
     except (MalformedMessageError, ValueError) as error:
         raise UsageError("the model's id or the currency is no text that a host could take") from error
-    return terms
+    return SessionDraft(terms=terms, slice_price=slice_price)
 
 
-def default_slice(ceiling_micros_per_mtok: int, spending_limit_micros: int) -> int:
-    """Return what 8,192 tokens cost at the ceiling, rounded up, but never more than the limit.
+def slice_of(tokens: int, micros_per_mtok: int, spending_limit_micros: int) -> int:
+    """Return what tokens cost, rounded up, but never more than the limit.
 
-    >>> default_slice(150_000, 10_000), default_slice(150_000, 1_000), default_slice(0, 0)
+    >>> slice_of(8192, 150_000, 10_000), slice_of(8192, 150_000, 1_000), slice_of(8192, 0, 0)
     (1229, 1000, 0)
     """
-    worth = -(-ceiling_micros_per_mtok * DEFAULT_SLICE_TOKENS // _TOKENS_PER_PRICE)
-    return min(spending_limit_micros, worth)
+    return min(spending_limit_micros, -(-micros_per_mtok * tokens // _TOKENS_PER_PRICE))
+
+
+def _slice_price(price: PriceLike | None, currency: str, ceiling: int) -> int:
+    """Return the host's price, which its bounds are at; the ceiling where it states none that is comparable."""
+    if price is None or price.currency != currency:
+        return ceiling
+    # What is free now may have a price later.
+    return min(price.micros_per_mtok, ceiling) or ceiling
 
 
 def _check_slice(terms: SessionAuthorization) -> None:

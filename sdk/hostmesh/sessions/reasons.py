@@ -51,6 +51,8 @@ class Reason(StrEnum):
     """A slice of 0 for a model that is not free."""
     SLICE_OVER_LIMIT = "SLICE_OVER_LIMIT"
     """The slice is above the spending limit."""
+    SLICE_TOO_SMALL = "SLICE_TOO_SMALL"
+    """The slice is below what this host waits for, and below the spending limit."""
     SLICE_TOO_LARGE = "SLICE_TOO_LARGE"
     """The slice is above what this host is willing to lose."""
     CONTRACT_WALLET = "CONTRACT_WALLET"
@@ -171,6 +173,7 @@ STATUS_OF: dict[Reason, StatusCode] = {
     Reason.DRAINING: StatusCode.UNAVAILABLE,
     Reason.SLICE_MISSING: StatusCode.FAILED_PRECONDITION,
     Reason.SLICE_OVER_LIMIT: StatusCode.FAILED_PRECONDITION,
+    Reason.SLICE_TOO_SMALL: StatusCode.FAILED_PRECONDITION,
     Reason.SLICE_TOO_LARGE: StatusCode.FAILED_PRECONDITION,
     Reason.CONTRACT_WALLET: StatusCode.FAILED_PRECONDITION,
     Reason.CONTRACT_UNAVAILABLE: StatusCode.UNAVAILABLE,

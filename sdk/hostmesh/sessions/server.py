@@ -233,6 +233,8 @@ class SessionServer(SessionServiceBase):
             operator=binding.operator,
             binding=binding,
             work_bits=issued.work_bits,
+            min_slice_tokens=self._limits.min_slice_tokens,
+            max_slice_tokens=self._limits.max_slice_tokens,
         )
 
     async def authorize(
@@ -296,7 +298,7 @@ class SessionServer(SessionServiceBase):
         price = self._price_of(terms.model_id, peer_id)
         check_price(terms, price)
         assert price is not None  # check_price saw to it
-        check_slice(terms, price, max_slice_micros=self._limits.max_slice_micros(price))
+        check_slice(terms, price, self._limits.slice_micros(price))
         held = check_delegation(
             terms, delegation, host_peer_id=self._peer_id_bytes, network=self._network, now=self._system.unix_s()
         )

@@ -25,6 +25,9 @@ class SessionServerLimits:
     """Signature checks of all peers without a session together."""
     tracked_peers: int = 4096
     max_lifetime_s: int = MAX_LIFETIME_S
+    min_slice_tokens: int = 1024
+    """Least that a slice is worth, unless the whole limit is less, in tokens at its own price: about what a place in
+    the engine makes in the time for which a session may hold it without paying."""
     max_slice_tokens: int = 65_536
     """Most that this host works for in a session without a countersignature, in tokens at its own price: what a client
     can make it lose."""
@@ -34,15 +37,47 @@ class SessionServerLimits:
     contracts: ContractLimits = field(default_factory=ContractLimits)
 
     def __post_init__(self) -> None:
-        if min(self.tracked_peers, self.max_lifetime_s, self.max_slice_tokens) < 1:
+        if min(self.tracked_peers, self.max_lifetime_s, self.min_slice_tokens) < 1:
             raise ConfigError("session server limits are 1 or more", name="session_limits")
+        if self.max_slice_tokens < self.min_slice_tokens:
+            raise ConfigError(
+                f"max_slice_tokens is {self.max_slice_tokens}, min_slice_tokens {self.min_slice_tokens}",
+                name="max_slice_tokens",
+                remedy="raise max_slice_tokens or lower min_slice_tokens",
+            )
 
-    def max_slice_micros(self, price: ModelPrice) -> int:
-        """Return the largest slice that this host takes for a model.
+    def slice_micros(self, price: ModelPrice) -> tuple[int, int]:
+        """Return the smallest and the largest slice that this host takes for a model.
 
-        >>> SessionServerLimits().max_slice_micros(ModelPrice(micros_per_mtok=150_000, currency="USD"))
-        9831
+        >>> SessionServerLimits().slice_micros(ModelPrice(micros_per_mtok=150_000, currency="USD"))
+        (154, 9831)
         """
         if price.micros_per_mtok == 0:
-            return self.max_free_slice_micros
-        return -(-self.max_slice_tokens * price.micros_per_mtok // 1_000_000)
+            return 0, self.max_free_slice_micros
+        least, most = (
+            -(-tokens * price.micros_per_mtok // 1_000_000) for tokens in (self.min_slice_tokens, self.max_slice_tokens)
+        )
+        return least, most
+
+
+def limits_of_slices(least: int | None, most: int | None, *, longest_context_tokens: int) -> SessionServerLimits:
+    """Return limits with these bounds of a slice in tokens, and what fits for one that is not said.
+
+    Args:
+        least: None = the usual, or ``most`` where that is less.
+        most: None = the usual, or the longest context where that is more: a prompt must fit into a slice.
+        longest_context_tokens: of the host's models.
+
+    Raises:
+        ConfigError: bounds that contradict each other.
+
+    >>> limits = limits_of_slices(None, 512, longest_context_tokens=4096)
+    >>> limits.min_slice_tokens, limits.max_slice_tokens
+    (512, 512)
+    """
+    usual = SessionServerLimits()
+    if most is None:
+        most = max(usual.max_slice_tokens, longest_context_tokens)
+    if least is None:
+        least = min(usual.min_slice_tokens, most)
+    return SessionServerLimits(min_slice_tokens=least, max_slice_tokens=most)

@@ -13,18 +13,22 @@ class GetChallengeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Challenge(_message.Message):
-    __slots__ = ("nonce", "expires_at_unix_s", "operator", "binding", "work_bits")
+    __slots__ = ("nonce", "expires_at_unix_s", "operator", "binding", "work_bits", "min_slice_tokens", "max_slice_tokens")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
     BINDING_FIELD_NUMBER: _ClassVar[int]
     WORK_BITS_FIELD_NUMBER: _ClassVar[int]
+    MIN_SLICE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SLICE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
     expires_at_unix_s: int
     operator: bytes
     binding: _discovery_pb2.PeerBinding
     work_bits: int
-    def __init__(self, nonce: _Optional[bytes] = ..., expires_at_unix_s: _Optional[int] = ..., operator: _Optional[bytes] = ..., binding: _Optional[_Union[_discovery_pb2.PeerBinding, _Mapping]] = ..., work_bits: _Optional[int] = ...) -> None: ...
+    min_slice_tokens: int
+    max_slice_tokens: int
+    def __init__(self, nonce: _Optional[bytes] = ..., expires_at_unix_s: _Optional[int] = ..., operator: _Optional[bytes] = ..., binding: _Optional[_Union[_discovery_pb2.PeerBinding, _Mapping]] = ..., work_bits: _Optional[int] = ..., min_slice_tokens: _Optional[int] = ..., max_slice_tokens: _Optional[int] = ...) -> None: ...
 
 class HostCap(_message.Message):
     __slots__ = ("host_peer_id", "cap_micros")

@@ -136,8 +136,8 @@ def test_the_budget_holds_before_anything_is_sent(command: Command, world: World
 
 def test_the_slice_is_what_was_asked_for(command: Command, world: World, home: Path, owner: bytes) -> None:
     argv = world.join("run", "hello", "--model", "m1", "--limit-micros", "1000", "--max-tokens", "16")
-    assert command(*argv, "--slice-micros", "9").code == 0
-    assert [(terms.slice_micros, terms.spending_limit_micros) for terms in authorized(home)] == [(9, 1000)]
+    assert command(*argv, "--slice-micros", "200").code == 0
+    assert [(terms.slice_micros, terms.spending_limit_micros) for terms in authorized(home)] == [(200, 1000)]
     for wrong in ("0", "1001"):
         assert command(*argv, "--slice-micros", wrong).code == 2
     assert len(authorized(home)) == 1

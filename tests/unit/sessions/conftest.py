@@ -93,7 +93,8 @@ class World:
     operator: Wallet = field(default_factory=lambda: wallet_of("operator"))
     client: PeerKey = field(default_factory=lambda: key_of("client"))
     wallet: Wallet = field(default_factory=lambda: wallet_of("client"))
-    limits: SessionServerLimits = field(default_factory=SessionServerLimits)
+    limits: SessionServerLimits = field(default_factory=lambda: SessionServerLimits(min_slice_tokens=1))
+    """Small sums will do, where they are no matter."""
     prices: dict[str, ModelPrice] = field(
         default_factory=lambda: {MODEL: ModelPrice(micros_per_mtok=150_000, currency="USD")}
     )

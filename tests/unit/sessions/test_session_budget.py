@@ -1,4 +1,4 @@
-"""What a client may spend in all its sessions, and how large a slice it owes at most."""
+"""What a client may spend in all its sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.budget import Budget
 from hostmesh.sessions.client_record import ClientState
 from hostmesh.sessions.client_store import MAX_SESSIONS, ClientStore
-from hostmesh.sessions.client_terms import default_slice
 from hostmesh.sessions.session import Session
 
 if TYPE_CHECKING:
@@ -195,31 +194,3 @@ def test_a_budget_lets_pass_what_fits_and_nothing_else(limit: int, spent: int, h
 def test_a_budget_is_a_whole_number(limit: Any, world: World) -> None:
     with pytest.raises(UsageError):
         world.manager().set_budget("USD", limit)
-
-
-# --- slices ---
-
-
-@given(ceiling=amounts, limit=amounts)
-def test_a_slice_is_worth_8192_tokens_and_never_above_the_limit(ceiling: int, limit: int) -> None:
-    found = default_slice(ceiling, limit)
-    assert found <= limit
-    assert found == limit or found * 1_000_000 >= ceiling * 8192 > (found - 1) * 1_000_000
-    assert (found == 0) == (ceiling == 0 or limit == 0)
-
-
-async def test_a_slice_is_chosen_signed_and_told(world: World) -> None:
-    manager = world.manager()
-    assert (await start(manager, world)).slice_micros == 1_229
-    session = await start(manager, world, slice_micros=2_000)
-    assert session.slice_micros == 2_000
-    call = type("Call", (), {"peer_id": world.client.peer_id, "session_id": session.session_id})()
-    held = world.server.require_session(call, MODEL)
-    assert (held.slice_micros, held.authorization_digest) == (2_000, session.authorization_digest)
-    for limit, slice_micros in ((10_000, 0), (10_000, 10_001), (0, None)):
-        with pytest.raises(UsageError):
-            await start(manager, world, limit, slice_micros=slice_micros)
-    with pytest.raises(SessionError) as caught:
-        await start(manager, world, 2_000_000, slice_micros=9_832)
-    assert caught.value.reason == "SLICE_TOO_LARGE"
-    assert "9831" in caught.value.message

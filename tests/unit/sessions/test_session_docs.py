@@ -25,7 +25,7 @@ def test_every_reason_is_explained() -> None:
 
 def test_the_statuses_are_those_of_the_code() -> None:
     rows = re.findall(r"\| `([A-Z_]+)` \| ([A-Z_]+) \|", SESSION)
-    assert len(rows) == 43
+    assert len(rows) == 44
     for word, status in rows:
         assert STATUS_OF[Reason(word)].name == status, word
 
@@ -47,6 +47,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"| {sessions.total} | those that ended go, then the one idle longest if for {sessions.idle_s / 60:.0f} min;",
         f"| work begun at once in a session | {sessions.reservations} |",
         f"| nonces of sessions that had to go | {sessions.burnt} |",
+        f"| least slice of a session | what {server.min_slice_tokens} tokens cost at",
         f"| slice of a session | what {server.max_slice_tokens} tokens cost at the host's price, or",
         f"of a free model {server.max_free_slice_micros} micro-units | refused |",
         f"| {unseen.per_peer} / {unseen.per_network} / {unseen.per_owner} / {unseen.total} | one of the same party",
