@@ -257,13 +257,14 @@ class SessionBook:
         return owed
 
     def _save(self) -> None:
+        records = list(self._unsaved)
         accounts = {
             account.digest: account
-            for record in self._unsaved
+            for record in records
             if (account := self.delegations.account(record.terms.delegation_digest)) is not None
         }
         try:
-            self._store.save_spent(self._unsaved, accounts.values())
+            self._store.save_spent(records, list(accounts.values()))
         except StoreError as error:
             raise _unavailable(error) from error
         self._unsaved.clear()

@@ -9,7 +9,7 @@ Money is kept as decimal text: SQLite's integers have 63 bits and a limit has 64
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from hostmesh.sessions.authorization import terms_from_message
 from hostmesh.sessions.delegation_table import DelegationAccount, UnseenRevocation
 from hostmesh.sessions.reasons import Reason
 from hostmesh.sessions.record import SessionRecord
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 from hostmesh.v1 import session_pb2 as pb
 
 _MIGRATIONS = (
@@ -103,7 +103,7 @@ class SavedState:
     unseen: tuple[UnseenRevocation, ...]
 
 
-class SessionStore:
+class SessionStore(FeatureStore):
     """The sessions of one host.
 
     Args:
@@ -117,21 +117,21 @@ class SessionStore:
     """
 
     def __init__(self, path: Path | None, *, host: bytes, network: str) -> None:
-        self._store = Store(path, what="the store of sessions", migrations=_MIGRATIONS)
+        super().__init__(path, what="the store of sessions", migrations=_MIGRATIONS)
         self._scope = (host, network)
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
+        self._unwritten: tuple[Collection[SessionRecord], Collection[DelegationAccount]] | None = None
+        """What :meth:`save_spent` could not write last; a host that serves again on this store writes it first."""
 
     def load(self, now: float) -> SavedState:
         """Return what still matters.
 
         Raises:
-            StoreError: it cannot be read, or holds what no hostmesh wrote.
+            StoreError: it cannot be read, what was spent before cannot be written, or it holds what no hostmesh wrote.
 
         Cost: linear in the sessions; about 20 µs each.
         """
+        if self._unwritten is not None:
+            self.save_spent(*self._unwritten)
         over = (*self._scope, now)
         where = "FROM {} WHERE host = ? AND network = ? AND expires_at_unix_s > ? ORDER BY id"
         with self._store.reading() as db:
@@ -250,12 +250,17 @@ class SessionStore:
                 ),
             )
 
-    def save_spent(self, records: Iterable[SessionRecord], accounts: Iterable[DelegationAccount]) -> None:
+    def save_spent(self, records: Collection[SessionRecord], accounts: Collection[DelegationAccount]) -> None:
         """Write what was spent in some sessions and under their delegations, up to now.
+
+        Args:
+            records: with those that could not be written before.
+            accounts: of their delegations.
 
         Raises:
             StoreError: it could not be written; nothing was changed.
         """
+        self._unwritten = records, accounts
         with self._store.transaction() as db:
             for record in records:
                 db.execute(
@@ -267,6 +272,7 @@ class SessionStore:
                     "UPDATE delegations SET spent_micros = ? WHERE host = ? AND network = ? AND digest = ?",
                     (str(account.spent_micros), *self._scope, account.digest),
                 )
+        self._unwritten = None
 
     def end_sessions(self, records: Iterable[SessionRecord], reason: Reason, *, revoked: bytes | None = None) -> None:
         """Write what ended some sessions, and that the delegation of this digest is revoked.

@@ -111,7 +111,7 @@ class World:
         self.server = self.new_server()
         self.calls: list[str] = []
 
-    def new_server(self) -> SessionServer:
+    def new_server(self, store: SessionStore | None = None) -> SessionServer:
         return SessionServer(
             key=self.host,
             binding=self.binding,
@@ -120,7 +120,7 @@ class World:
             system=self.clock.system(),
             limits=self.limits,
             network_of=self.networks.get,
-            store=SessionStore(self.path, host=peer_id_to_bytes(self.host.peer_id), network=NETWORK),
+            store=store or SessionStore(self.path, host=peer_id_to_bytes(self.host.peer_id), network=NETWORK),
             contracts=self.contracts,
         )
 

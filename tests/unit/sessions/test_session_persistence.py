@@ -207,6 +207,22 @@ async def test_on_a_full_disk_work_ends_and_none_begins_before_its_cost_is_writt
     assert kept.server.require_session(call, MODEL).spent_micros == 400
 
 
+async def test_a_host_that_serves_again_after_a_full_disk_knows_what_was_spent(kept: World) -> None:
+    assert kept.path is not None
+    store = SessionStore(kept.path, host=peer_id_to_bytes(kept.host.peer_id), network=NETWORK)
+    kept.server = kept.new_server(store)
+    call = await authorize(kept, await request_of(kept))
+    reservation = kept.server.require_session(call, MODEL).reserve(1000)
+    on_disk(kept, FULL.format("sessions", "UPDATE"))
+    assert reservation.settle(300) == 300
+    with pytest.raises(StoreError):
+        kept.new_server(store)
+    on_disk(kept, "DROP TRIGGER full_sessions")
+    assert kept.new_server(store).require_session(call, MODEL).spent_micros == 300
+    kept.restart()
+    assert kept.server.require_session(call, MODEL).spent_micros == 300
+
+
 # --- killed at every write ---
 
 
