@@ -151,7 +151,8 @@ async def test_two_records_of_one_sequence_from_the_host_itself_get_it_banned(wo
         assert (records["equivocation"], records["banned"]) == (1, 1)
         assert (await world.find_timed())[0].peer_id == world.honest
         # It is in the history, once, and proves a lie: that outlasts a new binding of the key.
-        told = world.client._files.reputation.explain(peer.adversary.peer_id)
+        wallet = make_wallet(peer.adversary.machine.name)
+        told = world.client._files.reputation.explain(peer.adversary.peer_id, wallet.address.lower())
         assert [(each.kind, each.detail) for each in told.reasons] == [
             (EvidenceKind.EQUIVOCATION, "two records of sequence 7")
         ]
@@ -183,7 +184,7 @@ async def test_askers_who_were_shown_different_records_know_it_once_one_sees_bot
         assert world.discovery.stats().records["equivocation"] == 1
         assert (await world.discovery.explain(only(peer))).funnel.rejected == {"listed": 2}
         for innocent in (witness.adversary.peer_id, world.honest):
-            assert world.client._files.reputation.of(innocent).n == 0
+            assert not world.client._files.reputation.knows(innocent)
 
 
 @simulated(world_on, network=OPTIONS)

@@ -72,7 +72,7 @@ class Pair:
 
     def outcomes(self) -> tuple[int, int]:
         """What the client noted of the host: good and bad."""
-        noted = self.client._files.reputation.of(self.chat.peer_id)
+        noted = self.client._files.reputation.of(self.chat.peer_id, self.chat.operator_address)
         return noted.good, noted.bad
 
     def assert_done(self, **outcomes: int) -> None:

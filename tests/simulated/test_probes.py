@@ -35,8 +35,9 @@ from hostmesh.reputation.evidence import EvidenceKind
 from hostmesh.rpc.limits import BUILT_IN_LIMITS
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.status.server import STATUS_LIMITS
-from hostmesh.testing import FakeEngine, SimNetwork
+from hostmesh.testing import FakeEngine, SimNetwork, make_wallet
 
+OPERATOR = make_wallet("host").address.lower()
 ROUND_TRIP_S = 0.04
 """Between two machines, by default."""
 
@@ -332,24 +333,24 @@ async def test_a_refuted_place_is_held_against_its_host_once_however_often_it_is
         for _ in range(4):
             assert (await discovery.find_host()).peer_id == world.host_id, "it may serve well for all that"
             await trio.sleep(100)  # its record was renewed, and what was measured is old
-        assert [(each.kind, each.detail[:9]) for each in book.explain(world.host_id).reasons] == [
+        assert [(each.kind, each.detail[:9]) for each in book.explain(world.host_id, OPERATOR).reasons] == [
             (EvidenceKind.FALSE_MEASUREMENT, "claims AU")
         ]
         await serving.announce(replace(offer(), location="JP"))
         await trio.sleep(100)
         await discovery.find_host()
-        assert [each.detail[:9] for each in book.explain(world.host_id).reasons] == ["claims JP", "claims AU"]
+        assert [each.detail[:9] for each in book.explain(world.host_id, OPERATOR).reasons] == ["claims JP", "claims AU"]
 
 
 @simulated(placed_world)
 async def test_a_place_that_may_be_true_is_not_held_against_its_host(world: World) -> None:
     async with world.host.get_host_manager().serve(replace(offer(), location="US"), world.engine):
         await world.find()
-        assert world.client._files.reputation.of(world.host_id).n == 0
+        assert not world.client._files.reputation.knows(world.host_id)
 
 
 @simulated(world_of)
 async def test_who_does_not_say_where_it_is_refutes_nothing(world: World) -> None:
     async with world.host.get_host_manager().serve(replace(offer(), location="AU"), world.engine):
         assert (await world.find()).place_refuted == ""
-        assert world.client._files.reputation.of(world.host_id).n == 0
+        assert not world.client._files.reputation.knows(world.host_id)

@@ -338,7 +338,7 @@ async def test_a_client_that_stops_its_own_node_blames_no_host(world: World) -> 
             await world.client.get_discovery_manager().stop()
             with pytest.raises(HostmeshError):
                 await job.read_text()
-        assert world.client._files.reputation.of(world.host_id).n == 0
+        assert not world.client._files.reputation.knows(world.host_id)
 
 
 @pytest.mark.parametrize(
