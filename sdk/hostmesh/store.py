@@ -1,5 +1,7 @@
 """A local database file: opened safely, its schema versioned, its errors mapped. Each feature has its own.
 
+:class:`Store` is the file; what a feature keeps in one is a :class:`FeatureStore`.
+
 SQLite, WAL with ``synchronous=NORMAL``: a killed process loses nothing that was committed; a power cut may lose the
 last second. The schema's version is SQLite's ``user_version``: an older file is migrated step by step, each step whole
 or not at all; a newer one is refused and left as it is.
@@ -128,3 +130,33 @@ class Store:
             path=self.name,
             remedy="check that the path is writable and the file is not damaged; moved away, it is made anew",
         )
+
+
+class FeatureStore:
+    """What a feature keeps in a database file of its own; a subclass reads and writes by ``self._store``.
+
+    Args:
+        path: the file; None = in memory.
+        what: names the store in errors.
+        migrations: see :class:`Store`.
+
+    Raises:
+        StoreTooNewError: a newer hostmesh wrote it; it was left unchanged.
+        StoreError: it cannot be opened or is no such database.
+    """
+
+    def __init__(self, path: Path | None, *, what: str, migrations: Sequence[Sequence[str]]) -> None:
+        self._store = Store(path, what=what, migrations=migrations)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._store.close()
+
+    def version(self) -> int:
+        """Return a number that changes whenever another process has written. Cost: microseconds.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with self._store.reading() as db:
+            return int(db.execute("PRAGMA data_version").fetchone()[0])

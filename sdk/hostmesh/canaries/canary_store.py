@@ -17,7 +17,7 @@ from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import WINDOW, Observation, Warmth
 from hostmesh.canaries.plan import MAX_HOSTS, MAX_SENT
 from hostmesh.canaries.traffic import MAX_JOBS, JobShape, PastJob, Setting
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 _MIGRATIONS = (
     (
@@ -49,7 +49,7 @@ _MIGRATIONS = (
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 
-class CanaryStore:
+class CanaryStore(FeatureStore):
     """Keeps what canaries copied and sent.
 
     Args:
@@ -61,11 +61,7 @@ class CanaryStore:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._store = Store(path, what="the store of canaries", migrations=_MIGRATIONS)
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
+        super().__init__(path, what="the store of canaries", migrations=_MIGRATIONS)
 
     # --- prompts ---
 

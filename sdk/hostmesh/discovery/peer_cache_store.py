@@ -9,7 +9,7 @@ from hostmesh.discovery.peer_cache import MAX_ADDRESSES, MAX_PEERS, CachedPeer, 
 from hostmesh.errors import InvalidAddressError
 from hostmesh.net.address import keep_usable
 from hostmesh.net.peer_id import PeerId, parse_peer_id
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 MAX_ROWS = 2 * MAX_PEERS
 """Of a network: several processes may share the file, each with its own view of it."""
@@ -30,7 +30,7 @@ _MIGRATIONS = (
 )
 
 
-class PeerCacheStore:
+class PeerCacheStore(FeatureStore):
     """Keeps :class:`~hostmesh.discovery.peer_cache.CachedPeer`, each network's for itself.
 
     Several processes may share the file.
@@ -44,11 +44,7 @@ class PeerCacheStore:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._store = Store(path, what="the peer cache", migrations=_MIGRATIONS)
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
+        super().__init__(path, what="the peer cache", migrations=_MIGRATIONS)
 
     def load(self, network: str) -> list[CachedPeer]:
         """Return the peers of a network, the last seen first; a row that makes no sense is left out.

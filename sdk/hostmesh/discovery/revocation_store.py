@@ -8,7 +8,7 @@ from hostmesh.discovery.revocations import MAX_REVOCATIONS, RevokedEpoch
 from hostmesh.discovery.room import Familiarity
 from hostmesh.discovery.store import delete_beyond_room
 from hostmesh.net.peer_id import PeerId
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 _MIGRATIONS = (
     (
@@ -32,7 +32,7 @@ _EPOCH_BYTES = 8
 """As a number an epoch of 2**63 and more would not fit SQLite's."""
 
 
-class RevocationStore:
+class RevocationStore(FeatureStore):
     """Keeps entries in the order and the bounds of :class:`hostmesh.discovery.revocations.RevocationBook`.
 
     Each network has room of its own. Several processes may share the file.
@@ -46,11 +46,7 @@ class RevocationStore:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._store = Store(path, what="the store of revocations", migrations=_MIGRATIONS)
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
+        super().__init__(path, what="the store of revocations", migrations=_MIGRATIONS)
 
     def load(self, network: str) -> list[RevokedEpoch]:
         """Return the entries of a network, the one that was put in first first.

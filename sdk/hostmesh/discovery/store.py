@@ -13,7 +13,7 @@ from pathlib import Path
 from hostmesh.discovery.bans import MAX_BANS, Ban
 from hostmesh.discovery.room import Familiarity, rooms_of
 from hostmesh.net.peer_id import PeerId
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 _MIGRATIONS = (
     (
@@ -49,7 +49,7 @@ _BAN_MIGRATIONS = (
 _EPOCH_BYTES = 8
 
 
-class SequenceStore:
+class SequenceStore(FeatureStore):
     """Hands out sequence numbers, strictly increasing for each network and peer key.
 
     Args:
@@ -61,11 +61,7 @@ class SequenceStore:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._store = Store(path, what="the sequence store", migrations=_MIGRATIONS)
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
+        super().__init__(path, what="the sequence store", migrations=_MIGRATIONS)
 
     def next_sequence(self, network: str, peer_id: PeerId, *, now: float) -> int:
         """Return a number greater than every one before; it is on disk when this returns.
@@ -87,7 +83,7 @@ class SequenceStore:
         return int(row[0])
 
 
-class BanStore:
+class BanStore(FeatureStore):
     """Keeps bans, in the order and the bounds of :class:`hostmesh.discovery.bans.BanList`, each network for itself.
 
     Several processes may share the file.
@@ -101,11 +97,7 @@ class BanStore:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._store = Store(path, what="the store of bans", migrations=_BAN_MIGRATIONS)
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
+        super().__init__(path, what="the store of bans", migrations=_BAN_MIGRATIONS)
 
     def load(self, network: str) -> list[Ban]:
         """Return the bans of a network, the one that was put in first first.

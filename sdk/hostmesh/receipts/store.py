@@ -29,7 +29,7 @@ from hostmesh.receipts.proof import proof_to_json
 from hostmesh.receipts.receipt import JobState, SignedReceipt, open_sealed
 from hostmesh.receipts.schema import FREE, MIGRATIONS, OWED, PAID, SUPERSEDED
 from hostmesh.receipts.shared_store import SharedStore
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 FILE_NAME = "receipts.sqlite3"
 """In the data directory."""
@@ -96,7 +96,7 @@ class RefusedReceipt:
     """JSON, for :func:`hostmesh.receipts.proof.proof_from_json`."""
 
 
-class ReceiptStore:
+class ReceiptStore(FeatureStore):
     """The receipts of this machine's hosts and clients.
 
     Args:
@@ -110,7 +110,7 @@ class ReceiptStore:
     """
 
     def __init__(self, path: Path | None, *, max_receipts: int = MAX_RECEIPTS) -> None:
-        self._store = Store(path, what="the store of receipts", migrations=MIGRATIONS)
+        super().__init__(path, what="the store of receipts", migrations=MIGRATIONS)
         self._max = max_receipts
         self.papers = PaperStore(self._store)
         """With which others can verify the receipts."""
@@ -122,10 +122,6 @@ class ReceiptStore:
         except StoreError:
             self._store.close()
             raise
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
 
     # --- a host's ---
 

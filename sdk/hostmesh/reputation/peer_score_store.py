@@ -8,7 +8,7 @@ from pathlib import Path
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.peer_score import PeerScore
 from hostmesh.reputation.probation import Suspension
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 _MIGRATIONS = (
     (
@@ -36,7 +36,7 @@ _MIGRATIONS = (
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 
-class PeerScoreStore:
+class PeerScoreStore(FeatureStore):
     """The score of every peer.
 
     Args:
@@ -49,12 +49,8 @@ class PeerScoreStore:
     """
 
     def __init__(self, path: Path | None, *, max_peers: int) -> None:
-        self._store = Store(path, what="the store of neighbours", migrations=_MIGRATIONS)
+        super().__init__(path, what="the store of neighbours", migrations=_MIGRATIONS)
         self._max_peers = max_peers
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
 
     def load(self) -> list[tuple[PeerId, PeerScore]]:
         """Return every score, that of the oldest event first. Raises StoreError."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.probation import Suspension
 from hostmesh.reputation.standing import MAX_COOLDOWNS, MAX_SUSPENSIONS, Cooldown, Listing
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 _MIGRATIONS = (
     (
@@ -45,7 +45,7 @@ _MIGRATIONS = (
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 
-class StandingStore:
+class StandingStore(FeatureStore):
     """Keeps what :class:`hostmesh.reputation.standing.StandingList` holds, but for trials.
 
     Args:
@@ -61,18 +61,9 @@ class StandingStore:
     def __init__(
         self, path: Path | None, *, max_cooldowns: int = MAX_COOLDOWNS, max_suspensions: int = MAX_SUSPENSIONS
     ) -> None:
-        self._store = Store(path, what="the store of standings", migrations=_MIGRATIONS)
+        super().__init__(path, what="the store of standings", migrations=_MIGRATIONS)
         self._max_cooldowns = max_cooldowns
         self._max_suspensions = max_suspensions
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
-
-    def version(self) -> int:
-        """Return a number that changes whenever another process has written. Raises StoreError. Cost: microseconds."""
-        with self._store.reading() as db:
-            return int(db.execute("PRAGMA data_version").fetchone()[0])
 
     def listings(self) -> list[Listing]:
         """Return every listing, the oldest first. Raises StoreError."""

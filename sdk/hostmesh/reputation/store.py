@@ -15,7 +15,7 @@ from hostmesh.reputation.foreign import Review
 from hostmesh.reputation.names import HostName
 from hostmesh.reputation.reputations import Reason
 from hostmesh.reputation.tally import Entry, HostEvidence
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 MAX_REVIEWS = 16_384
 MAX_REVIEWS_PER_REVIEWER = 64
@@ -163,7 +163,7 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 _EVIDENCE_OF_ONE = "SELECT kind, count, weight_micros, day FROM evidence WHERE peer_id = ? AND operator = ?"
 
 
-class EvidenceStore:
+class EvidenceStore(FeatureStore):
     """The evidence about every host.
 
     Args:
@@ -177,18 +177,9 @@ class EvidenceStore:
     """
 
     def __init__(self, path: Path | None, *, max_hosts: int = 10_000, max_reviews: int = MAX_REVIEWS) -> None:
-        self._store = Store(path, what="the store of reputations", migrations=_MIGRATIONS)
+        super().__init__(path, what="the store of reputations", migrations=_MIGRATIONS)
         self._max_hosts = max_hosts
         self._max_reviews = max_reviews
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
-
-    def version(self) -> int:
-        """Return a number that changes whenever another process has written. Raises StoreError. Cost: microseconds."""
-        with self._store.reading() as db:
-            return int(db.execute("PRAGMA data_version").fetchone()[0])
 
     # --- our own ---
 

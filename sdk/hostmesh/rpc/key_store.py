@@ -23,7 +23,7 @@ from hostmesh.rpc.keys import (
     answer_at_once,
 )
 from hostmesh.rpc.outcome import Outcome
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 _MIGRATIONS = (
     (
@@ -54,7 +54,7 @@ _PURGED_AT_START = 10_000
 """A tenth of a second's worth; the rest goes later."""
 
 
-class KeyStore:
+class KeyStore(FeatureStore):
     """What one node keeps of the calls with keys that it serves.
 
     Args:
@@ -71,7 +71,7 @@ class KeyStore:
     """
 
     def __init__(self, path: Path | None, *, server: str, now: float, limits: KeyLimits | None = None) -> None:
-        self._store = Store(path, what="the store of idempotency keys", migrations=_MIGRATIONS)
+        super().__init__(path, what="the store of idempotency keys", migrations=_MIGRATIONS)
         self._server = server
         self._tally = KeyTally(limits or KeyLimits())
         self._reserved: dict[CallName, int] = {}
@@ -81,10 +81,6 @@ class KeyStore:
         except StoreError:
             self._store.close()
             raise
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
 
     @property
     def keys(self) -> int:

@@ -20,7 +20,7 @@ from hostmesh.net.peer_id import PeerId, peer_id_from_bytes, peer_id_to_bytes
 from hostmesh.sessions.authorization import message_from_terms, terms_from_message
 from hostmesh.sessions.budget import Budget
 from hostmesh.sessions.client_record import ClientRecord, ClientState
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 from hostmesh.v1 import session_pb2 as pb
 
 _Execute = Callable[..., Any]
@@ -89,7 +89,7 @@ class PendingRevocation:
     revocation: pb.DelegationRevocation
 
 
-class ClientStore:
+class ClientStore(FeatureStore):
     """What a client keeps of its sessions on one network.
 
     Args:
@@ -102,12 +102,8 @@ class ClientStore:
     """
 
     def __init__(self, path: Path | None, *, network: str) -> None:
-        self._store = Store(path, what="the store of this client's sessions", migrations=_MIGRATIONS)
+        super().__init__(path, what="the store of this client's sessions", migrations=_MIGRATIONS)
         self._network = network
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
 
     def load(self, peer_id: PeerId, now: float) -> list[ClientRecord]:
         """Return the sessions of a peer key that may still be paid for, the oldest first.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hostmesh.sessions.admission.client_standing import MAX_WALLETS, ClientStanding
-from hostmesh.store import Store
+from hostmesh.store import FeatureStore
 
 _MIGRATIONS = (
     (
@@ -20,7 +20,7 @@ _MIGRATIONS = (
 )
 
 
-class ClientStandingStore:
+class ClientStandingStore(FeatureStore):
     """One file. What was written when a method returns is still there after a kill -9.
 
     Args:
@@ -31,11 +31,7 @@ class ClientStandingStore:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._store = Store(path, what="the store of clients", migrations=_MIGRATIONS)
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._store.close()
+        super().__init__(path, what="the store of clients", migrations=_MIGRATIONS)
 
     def load(self) -> list[ClientStanding]:
         """Return what is kept, of as many wallets as a host remembers, those seen last.
