@@ -24,6 +24,7 @@ from hostmesh.v1 import (
     message_pb2,
     noise_pb2,
     options_pb2,
+    receipt_pb2,
     rpc_pb2,
     session_pb2,
     status_pb2,
@@ -41,6 +42,7 @@ MODULES = (
     rpc_pb2,
     session_pb2,
     status_pb2,
+    receipt_pb2,
 )
 TYPES = [
     GetMessageClass(kind)

@@ -25,6 +25,7 @@ from hostmesh import (
     RpcError,
     UsageError,
 )
+from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.receipt_reviews import UNMET
 from hostmesh.receipts.shared_client import MAX_PAGES
 from hostmesh.receipts.sharing import FIRST, session_message
@@ -190,7 +191,7 @@ async def test_the_asker_hears_nothing_of_its_own_receipts(net: SimNetwork) -> N
 
 
 class Hostile:
-    """Serves whatever ``answer`` makes of a request."""
+    """A peer that serves whatever ``answer`` makes of a request."""
 
     def __init__(self, answer: Callable[[pb.ListSharedRequest], Awaitable[pb.ListSharedResponse]]) -> None:
         self._answer = answer
@@ -313,6 +314,33 @@ async def test_a_peer_that_hands_over_anothers_receipts_does_not_move_its_voice(
                 networks.append(review.network)
         own = f"{world.sharer_machine.address.rpartition('.')[0]}.0/24"
         assert networks == [UNMET, own, own]
+
+
+@simulated()
+async def test_a_peer_that_knows_of_a_host_is_asked_what_it_says_of_others_and_no_peer_hears_of_those_one_knows(
+    net: SimNetwork,
+) -> None:
+    """By what it says of hosts that one knows, its word is weighed."""
+    async with world_of(net) as world:
+        world.sharer.get_receipt_exchange().share()
+        ((_, bundle),) = world.sharer._files.receipts.shared.after(
+            FIRST, network="simnet", hosts=(), max_sessions=1, max_jobs=8
+        )
+        message = session_message(bundle)
+        asked_about: list[list[bytes]] = []
+
+        async def told(request: pb.ListSharedRequest) -> pb.ListSharedResponse:
+            asked_about.append(list(request.host_peer_ids))
+            is_wanted = not request.host_peer_ids or peer_id_to_bytes(world.host) in request.host_peer_ids
+            return pb.ListSharedResponse(sessions=[message] if is_wanted else [])
+
+        book = world.asker._files.reputation
+        book.record_outcome(world.host, make_wallet("host").address.lower(), good=True)
+        exchange = world.asker.get_receipt_exchange()
+        async with hostile_peer(net, world.asker, Hostile(told)) as peer:
+            assert (await exchange.ask([world.sharer_id], peers=[peer])).reviews == 0
+            assert (await exchange.ask([world.host], peers=[peer])).reviews == 1
+    assert asked_about == [[peer_id_to_bytes(world.sharer_id)], [peer_id_to_bytes(world.host)], []]
 
 
 @simulated()

@@ -30,6 +30,7 @@ import hostmesh.testing.strategies_events as events
 import hostmesh.testing.strategies_faults as faults
 import hostmesh.testing.strategies_jobs as jobs
 import hostmesh.testing.strategies_node as node
+import hostmesh.testing.strategies_receipts as receipts
 import hostmesh.testing.strategies_sessions as sessions
 import hostmesh.testing.strategies_watch as watch
 from hostmesh.discovery.choice import Explanation, HostChoice
@@ -113,6 +114,8 @@ from hostmesh.net.events import (
 from hostmesh.net.ledger import NodeUsage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.pool import ConnectionEvent
+from hostmesh.receipt_exchange import AskedPeers, PeerAnswer, PointsChange
+from hostmesh.receipt_reviews import ImportedReviews
 from hostmesh.reputation.score import Reputation
 from hostmesh.rpc.context import CallContext
 from hostmesh.rpc.interceptors import IncomingCall, OutgoingCall
@@ -184,6 +187,7 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         AdmissionPolicy: admission.admission_policies,
         Advert: discovery.adverts,
         Anchors: choices.anchors,
+        AskedPeers: receipts.asked_peers,
         AttackLimits: admission.attack_limits,
         BrokenRecord: discovery.broken_records,
         Budget: sessions.budgets,
@@ -254,8 +258,11 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         ModelStatus: node.model_statuses,
         NodeUsage: node.node_usages,
         Paths: node.paths,
+        ImportedReviews: receipts.imported_reviews,
+        PeerAnswer: receipts.peer_answers,
         PeerId: basic.peer_ids,
         Place: basic.places,
+        PointsChange: receipts.points_changes,
         Price: basic.prices,
         ProbeResult: choices.probe_results,
         ProtocolRange: choices.protocol_ranges,
