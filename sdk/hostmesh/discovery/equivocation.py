@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 from hostmesh.discovery.record import RecordBody, open_body
 from hostmesh.errors import FrameTooLargeError, MalformedMessageError, RecordInvalidError
-from hostmesh.identity.address import ADDRESS_BYTES
 from hostmesh.net.peer_id import PeerId
 from hostmesh.v1 import discovery_pb2 as pb
 from hostmesh.wire.bounds import parse
@@ -41,8 +40,7 @@ class EquivocationProof:
     epoch: int
     """The key is convicted under its bindings up to this one: that of both records; of two wallets' the higher."""
     operators: tuple[str, ...]
-    """The wallets that the records name, ``0x`` and lower case, or an empty name where there is none; no wallet has
-    signed that the key is its own."""
+    """The wallets that the records name, ``0x`` and lower case; none has signed here that the key is its own."""
 
     def can_be(self, now: float) -> bool:
         """Tell whether there can be a binding of the epoch that it names, at ``now`` in unix seconds."""
@@ -111,14 +109,13 @@ def _prove(first: bytes, second: bytes, network: str) -> EquivocationProof:
         raise RecordInvalidError("the two records are of two epochs of one wallet", field="binding_epoch")
     if one.digest > other.digest:
         first, second = second, first
-    wallets = (each.record.operator for each in (one, other))
     return EquivocationProof(
         peer_id=one.peer_id,
         sequence=one.record.sequence,
         first=first,
         second=second,
         epoch=max(epochs),
-        operators=tuple(sorted({"0x" + each.hex() if len(each) == ADDRESS_BYTES else "" for each in wallets})),
+        operators=tuple(sorted({"0x" + each.record.operator.hex() for each in (one, other)})),
     )
 
 

@@ -29,7 +29,7 @@ class LieWatch(Protocol):
 
         Args:
             peer_id: the host.
-            operator_address: the wallet that a record names, ``0x`` and lower case; empty where none names any.
+            operator_address: the wallet that a record names, ``0x`` and lower case.
             sequence: of the two.
         """
         ...

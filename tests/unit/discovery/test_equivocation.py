@@ -60,6 +60,14 @@ def test_two_wallets_are_no_excuse() -> None:
     assert make_proof(other, ONE, network=TEST_NETWORK) == make_proof(ONE, other, network=TEST_NETWORK)
 
 
+def test_a_proof_says_whose_the_records_are() -> None:
+    """So that it stands in the history of each."""
+    other = make_host_record("host", make_description("n"), wallet=make_wallet("another"), sequence=7)
+    owner, another = (make_wallet(name).address.lower() for name in ("host", "another"))
+    assert read_proof(PROOF, network=TEST_NETWORK).operators == (owner,)
+    assert make_proof(ONE, other, network=TEST_NETWORK).operators == tuple(sorted((owner, another)))
+
+
 def test_a_wallet_alone_makes_the_difference() -> None:
     """Which of the two may be paid is no small thing."""
     same = make_host_record("host", make_description("m"), wallet=make_wallet("another"), sequence=7)

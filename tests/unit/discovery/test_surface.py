@@ -38,6 +38,7 @@ from hostmesh.errors import (
     RpcError,
     StatusCode,
     TooManyLookupsError,
+    UsageError,
 )
 from hostmesh.net.event_feed import MAX_WAITING_EVENTS, EventWatch
 from hostmesh.net.events import DialStarted
@@ -94,6 +95,9 @@ async def test_a_host_that_failed_is_left_alone_for_a_while_and_then_tried_once(
         assert (await discovery.find_host(M)).peer_id == bad.peer_id
         discovery.record_outcome(bad.peer_id, bad.operator_address, good=False)
         assert world.reputation.outcomes == [(bad.peer_id, False)]
+        with pytest.raises(UsageError, match="address"):
+            discovery.record_outcome(bad.peer_id, "0x12", good=False)
+        assert discovery.reputation(bad.peer_id, "0x" + bad.operator_address[2:].upper()).points == 100
         assert discovery.connection_metrics(bad.peer_id).latency is None  # it is measured anew
         assert (await discovery.find_host(M)).peer_id == good.peer_id
         await trio.sleep(15)

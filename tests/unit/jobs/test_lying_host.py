@@ -13,6 +13,7 @@ from tests.unit.jobs.kit import (
     EMBED,
     HOST_KEY,
     NETWORK,
+    OPERATOR,
     OTHER_KEY,
     Book,
     FakeSession,
@@ -227,6 +228,11 @@ async def test_a_quote_that_the_host_fails_to_make_counts_against_it(nursery: tr
     with pytest.raises(Exception, match="internal error"):
         await manager.request_quote(HOST_KEY.peer_id, CHAT)
     assert book.outcomes == [(HOST_KEY.peer_id, False)]
+    with pytest.raises(Exception, match="internal error"):
+        await manager.request_quote(HOST_KEY.peer_id, CHAT, operator=OPERATOR)
+    with pytest.raises(Exception, match="internal error"):
+        await _run(manager, FakeSession())
+    assert book.operators == [b"", OPERATOR, OPERATOR], "of its key, where its wallet is not known"
 
 
 async def test_a_host_that_gives_one_quote_id_for_two_jobs_gets_no_second_prompt(
@@ -252,6 +258,7 @@ async def test_a_host_that_gives_one_quote_id_for_two_jobs_gets_no_second_prompt
         await _run(manager, session)
     assert session.charged == charged
     assert len(host.engine.works) == 1
+    assert set(book.operators) == {OPERATOR}
     assert book.verdicts == [JobVerdict.PROTOCOL_BROKEN, JobVerdict.FINISHED, JobVerdict.PROTOCOL_BROKEN]
 
 
