@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import hostmesh.testing.strategies_admission as admission
 import hostmesh.testing.strategies_adversaries as adversaries
 import hostmesh.testing.strategies_basic as basic
+import hostmesh.testing.strategies_canaries as canaries
 import hostmesh.testing.strategies_choices as choices
 import hostmesh.testing.strategies_diagnosis as diagnosis
 import hostmesh.testing.strategies_discovery as discovery
@@ -33,6 +34,10 @@ import hostmesh.testing.strategies_node as node
 import hostmesh.testing.strategies_receipts as receipts
 import hostmesh.testing.strategies_sessions as sessions
 import hostmesh.testing.strategies_watch as watch
+from hostmesh.canaries.canary import OptedInPrompt
+from hostmesh.canaries.checker import CanaryRequest
+from hostmesh.canaries.comparison import Agreement
+from hostmesh.canaries.evidence import Calibration, CanaryEvidence, Warmth
 from hostmesh.discovery.choice import Explanation, HostChoice
 from hostmesh.discovery.criteria import HostCriteria
 from hostmesh.discovery.description import Gpu, Hardware, HostDescription, HostState, ModelOffer, Reachability
@@ -174,6 +179,7 @@ _ENUMS: tuple[type[Enum], ...] = (
     Severity,
     SlowKind,
     StatusCode,
+    Warmth,
 )
 
 
@@ -188,7 +194,12 @@ STRATEGIES: Mapping[object, Callable[[], SearchStrategy[Any]]] = MappingProxyTyp
         Advert: discovery.adverts,
         Anchors: choices.anchors,
         AskedPeers: receipts.asked_peers,
+        Agreement: canaries.agreements,
         AttackLimits: admission.attack_limits,
+        Calibration: canaries.calibrations,
+        CanaryEvidence: canaries.canary_evidence,
+        CanaryRequest: canaries.canary_requests,
+        OptedInPrompt: canaries.opted_in_prompts,
         BrokenRecord: discovery.broken_records,
         Budget: sessions.budgets,
         CallContext: node.call_contexts,

@@ -42,6 +42,7 @@ from hostmesh.discovery.ranking import Score
 from hostmesh.discovery.terms import Place
 from hostmesh.errors import UsageError
 from hostmesh.jobs.stats import JobStats
+from hostmesh.jobs.watch import WatchedJob
 from hostmesh.messaging.direct import Ack, Message
 from hostmesh.net.network import BoundListener
 from hostmesh.reputation.score import Reputation
@@ -50,8 +51,8 @@ from hostmesh.testing import strategies as strategies_module
 from hostmesh.testing.strategies import STRATEGIES, values_of
 from hostmesh.v1 import discovery_pb2
 
-NO_VALUES = {BoundListener}
-"""It holds an open listener."""
+NO_VALUES = {BoundListener, WatchedJob}
+"""An open listener, and a job that runs."""
 BESIDE = {Ack, Message, Reputation}
 """Public values that annotations do not lead to: behind a protocol or ``Any``."""
 OF_THE_KIT = {DhtLies, DhtManner, HostLies, JobLie, LinkProfile, PingLie, SlowKind, Slowness}
