@@ -22,14 +22,18 @@ from hostmesh import (
     PeerId,
     Price,
     ReceiptError,
+    RemoteProtocolError,
     RpcError,
     UsageError,
 )
 from hostmesh.net.peer_id import peer_id_to_bytes
+from hostmesh.net.stream import Stream
 from hostmesh.receipt_reviews import UNMET
 from hostmesh.receipts.shared_client import MAX_PAGES
 from hostmesh.receipts.sharing import FIRST, session_message
 from hostmesh.reputation.foreign import FOREIGN_CAP_MICROS
+from hostmesh.rpc.frames import encode_end
+from hostmesh.rpc.outcome import OK
 from hostmesh.testing import FakeEngine, SimMachine, SimNetwork, chat_model, make_wallet, open_adversary_node
 from hostmesh.v1 import receipt_pb2 as pb
 from hostmesh.v1.receipt_hostmesh import RECEIPT_SERVICE, ReceiptServiceClient
@@ -226,19 +230,35 @@ async def test_pages_without_end_cost_a_few_calls(net: SimNetwork) -> None:
     assert (handler.asked, answer.pages, answer.is_whole, asked.reviews) == (MAX_PAGES, MAX_PAGES, False, 0)
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        pb.ListSharedResponse(sessions=[pb.SharedSession(authorization=b"a", grant=b"g")] * 33),
+        pb.ListSharedResponse(sessions=[pb.SharedSession(authorization=b"a" * 300_000, grant=b"g")]),
+    ],
+    ids=["too many sessions", "too many bytes"],
+)
 @simulated()
-async def test_a_page_over_its_bounds_is_not_read(net: SimNetwork) -> None:
-    async def oversized(request: pb.ListSharedRequest) -> pb.ListSharedResponse:
-        return pb.ListSharedResponse(sessions=[pb.SharedSession(authorization=b"a", grant=b"g")] * 33)
+async def test_a_page_over_its_bounds_is_not_taken(net: SimNetwork, page: pb.ListSharedResponse) -> None:
+    """Sent as bytes, since the shipped server refuses to send it."""
 
-    machine, handler = net.machine("asker"), Hostile(oversized)
+    async def oversized(stream: Stream) -> None:
+        await stream.receive()
+        await stream.send(encode_end(OK, page.SerializeToString()))
+        await stream.close()
+
+    machine = net.machine("asker")
     async with machine.open_sdk(ephemeral_key=True, enable_dht=False) as asker:
         await join(asker, machine)
-        async with hostile_peer(net, asker, handler) as peer:
+        async with open_adversary_node(net.machine("hostile")) as node:
+            node.node.set_stream_handler("/hostmesh/receipt/1.0.0", oversized)
+            peer = await asker.get_discovery_manager().connect_to_peer(f"{node.address}/p2p/{node.peer_id}")
+            before = asker._files.neighbours.score_of(peer)
             asked = await asker.get_receipt_exchange().ask(peers=[peer])
+            assert asker._files.neighbours.score_of(peer) < before
     (answer,) = asked.answers
     assert (answer.taken, answer.pages) == (None, 0)
-    assert answer.error is not None
+    assert isinstance(answer.error, RemoteProtocolError)
 
 
 @simulated()
@@ -327,6 +347,7 @@ async def test_a_peer_that_knows_of_a_host_is_asked_what_it_says_of_others_and_n
             FIRST, network="simnet", hosts=(), max_sessions=1, max_jobs=8
         )
         message = session_message(bundle)
+        assert message is not None
         asked_about: list[list[bytes]] = []
 
         async def told(request: pb.ListSharedRequest) -> pb.ListSharedResponse:

@@ -155,7 +155,8 @@ def share_receipts(
 ) -> None:
     """Agree that receipts of sessions, which this user paid for, may be shown to others. At first none may.
 
-    They tell who used which host for which model, when and for how much. Sessions to come are not meant.
+    They tell who used which host for which model, when and for how much. Sessions to come are not meant. Your nodes
+    tell them to peers that ask, from their next start on; see reputation ask.
     """
     _set_shared(context, consent.filter(session), True, as_json=as_json, verbose=verbose)
 
@@ -170,7 +171,7 @@ def unshare_receipts(
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Agree no longer that receipts of sessions may be shown to others. What was shown stays shown."""
+    """Agree no longer that receipts of sessions may be shown to others, at once. What was shown stays shown."""
     _set_shared(context, consent.filter(session), False, as_json=as_json, verbose=verbose)
 
 

@@ -43,7 +43,7 @@ def test_a_peer_that_shares_is_asked_and_counts_for_little(command: Command, sha
     asked = command("reputation", "ask", HOST.peer_id, "--peer", sharer, "--network", NETWORK, "--no-mdns", "--json")
     assert asked.code == 0, asked.err
     assert "asking 1 peers" in asked.err
-    (peer,) = asked.json["peers"]  # type: ignore[misc]
+    (peer,) = asked.json["peers"]
     taken = peer["taken"]
     assert (taken["reviews"], taken["good"], taken["bad"], peer["is_whole"]) == (1, 2, 1, True)
     operator = "0x" + OPERATOR.address_bytes.hex()
@@ -60,7 +60,7 @@ def test_what_is_not_shared_is_not_told_whoever_asks(command: Command, sharer: s
     assert (asked.code, asked.out) == (0, "0 reviews of hosts taken in\n")
     everything = command("reputation", "ask", "--peer", sharer, "--network", NETWORK, "--no-mdns")
     assert everything.out == "1 reviews of hosts taken in\n"
-    assert command("reputation", "show", OTHER.peer_id, "--json").json["names"][0]["foreign"]["reviewers"] == 0  # type: ignore[index]
+    assert command("reputation", "show", OTHER.peer_id, "--json").json["names"][0]["foreign"]["reviewers"] == 0
 
 
 def test_nobody_who_answers_is_an_error_with_a_remedy(command: Command, tmp_path: Path) -> None:
