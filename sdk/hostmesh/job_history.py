@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from hostmesh.discovery.description import HostState
 from hostmesh.discovery.manager import DiscoveryManager
+from hostmesh.discovery.records import RecordBook
 from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
@@ -38,3 +40,9 @@ class JobHistory:
         operator_address = "0x" + operator.hex() if operator else NO_OPERATOR
         self._history.record(peer_id, operator_address, Evidence(kind=_KINDS[verdict], detail=detail))
         self._discovery.note_outcome(peer_id, good=verdict.is_good)
+
+
+def says_draining(records: RecordBook, peer_id: PeerId) -> bool:
+    """Return whether a host's own record says that it takes no new jobs, or it has none any more."""
+    known = records.known(peer_id)
+    return known is None or known.info.state is not HostState.AVAILABLE

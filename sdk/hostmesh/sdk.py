@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -23,7 +24,7 @@ from hostmesh.identity.revocation import verify_revocation
 from hostmesh.identity.secret import Secret, as_secret
 from hostmesh.identity.wallet import Wallet, wrap_private_key
 from hostmesh.identity.wallet_source import open_wallet
-from hostmesh.job_history import JobHistory
+from hostmesh.job_history import JobHistory, says_draining
 from hostmesh.jobs.client import JobManager
 from hostmesh.model_check_door import ModelCheckDoor
 from hostmesh.net.network import Network
@@ -211,6 +212,7 @@ class SDK(ModelCheckDoor):
                     HostHistory(self._files.reputation, self._files.standings), self.get_discovery_manager()
                 ),
                 watch=lambda: self._checks,
+                says_draining=partial(says_draining, stack.records),
                 is_leaving=lambda: self._stack is not stack,
                 counter_of=self._tokenizers.get,
                 system=self._system,

@@ -123,10 +123,20 @@ async def test_draining_ends_what_runs_and_takes_nothing_new(world: World) -> No
             await world.find()
 
 
+@pytest.mark.parametrize("says_so", [True, False])
 @simulated(world_of)
-async def test_what_drains_too_long_ends_and_costs_nothing(world: World) -> None:
+async def test_what_drains_too_long_ends_and_costs_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, says_so: bool
+) -> None:
+    """It is no failure of a host that tells everybody that it drains."""
+
+    async def tell_nobody() -> None:
+        await trio.lowlevel.checkpoint()
+
     async with world.host.get_host_manager().serve(offer(), world.engine) as serving:
         choice = await world.find()
+        if not says_so:
+            monkeypatch.setattr(serving._stack.publisher, "drain", tell_nobody)
         async with (
             world.client.get_session_manager().open_session(choice, spending_limit_micros=100) as session,
             world.client.get_job_manager().run(session, prompt="x") as job,
@@ -136,6 +146,7 @@ async def test_what_drains_too_long_ends_and_costs_nothing(world: World) -> None
             with pytest.raises(JobError) as ended:
                 await job.read_text()
         assert ended.value.reason == "DRAINING"
+        assert world.client._files.reputation.knows(world.host_id) is not says_so
         assert serving.stats().outcomes == {JobOutcome.DRAINED: 1}
         assert serving.stats().completion_tokens == 0
         assert (world.engine.counts.started, world.engine.counts.cancelled) == (1, 1)

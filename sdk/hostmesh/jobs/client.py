@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -80,6 +81,8 @@ class JobManager:
         outcomes: told of every job that a host brought to a good end or failed by its own fault; None = nobody.
         counter_of: returns the tokenizer of a digest, which recounts what a host claims; None = bytes alone bound that.
         watch: returns who sees jobs leave and end, if somebody does now; None = nobody.
+        says_draining: whether a host tells everybody that it drains, or is gone: else it breaks its word to end a job
+            so; None = no host does.
         is_leaving: whether this node is stopping: the connections it ends itself count against nobody; None = never.
         system: the wall clock judges quotes.
     """
@@ -94,6 +97,7 @@ class JobManager:
         outcomes: OutcomeBook | None = None,
         counter_of: Callable[[bytes], TokenCounter | None] | None = None,
         watch: Callable[[], JobWatch | None] | None = None,
+        says_draining: Callable[[PeerId], bool] | None = None,
         is_leaving: Callable[[], bool] | None = None,
         system: System | None = None,
     ) -> None:
@@ -104,6 +108,7 @@ class JobManager:
         self._outcomes = outcomes
         self._counter_of = counter_of
         self._watch = watch
+        self._says_draining = says_draining or (lambda peer_id: False)
         self._is_leaving = is_leaving
         self._system = system or System()
         self._sessions = ClientSessions(network=network, receipts=receipts)
@@ -278,7 +283,13 @@ class JobManager:
         audit = JobAudit(terms, spending, job_input=wire, salt=salt, counter=counter, quote=offer.envelope)
         signs = Countersigner(self._caller, session, audit, self._receipts, unix_s=self._system.unix_s)
         job: Job | None = None
-        job_conduct = conduct.begin(terms, now=trio.current_time(), deadline=deadline)
+        job_conduct = conduct.begin(
+            terms,
+            now=trio.current_time(),
+            deadline=deadline,
+            may_fill_context=audit.may_fill_context,
+            says_draining=partial(self._says_draining, session.peer_id),
+        )
         try:
             async with JobServiceClient(self._caller, session.peer_id).run(
                 request, timeout_s=_left(deadline), session_id=session.session_id

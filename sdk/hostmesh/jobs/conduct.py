@@ -6,8 +6,10 @@ and a client can tell whether they can be true: it knows when it asked, and whet
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hostmesh.errors import ConnectionLostError, DeadlineExceededError, HostmeshError, JobError
-from hostmesh.jobs.reasons import MIN_JOB_S, UNCHARGED_EXCUSES
+from hostmesh.jobs.reasons import MIN_JOB_S
 from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
 from hostmesh.receipts.patience import Patience
 from hostmesh.receipts.pricing import cost_micros
@@ -17,6 +19,10 @@ MAX_AWAY_S = 15.0
 """How long a session's readers may be away, counted as the host counts the time that it waits: half as long."""
 CLOCK_DIFFERENCE_S = 1.0
 """How much sooner than here a deadline may be over at the host."""
+
+
+def _never() -> bool:
+    return False
 
 
 class SessionConduct:
@@ -38,16 +44,27 @@ class SessionConduct:
         """Whether a job of this id runs."""
         return job_id in self._jobs
 
-    def begin(self, terms: JobTerms, *, now: float, deadline: float) -> JobConduct:
+    def begin(
+        self,
+        terms: JobTerms,
+        *,
+        now: float,
+        deadline: float,
+        may_fill_context: Callable[[], bool],
+        says_draining: Callable[[], bool],
+    ) -> JobConduct:
         """Note a job that is about to be asked for.
 
         Args:
             terms: as quoted.
             now: when.
             deadline: when its caller wants it to end; infinity: never.
+            may_fill_context: whether its input can leave no room in the model's context, by this client's count.
+            says_draining: whether the host tells everybody that it drains, or is gone.
         """
         self._began_at = min(self._began_at, now)
         job = self._jobs[terms.job_id] = JobConduct(self, self._patience, terms, sent_at=now, deadline=deadline)
+        job.may_fill_context, job.says_draining = may_fill_context, says_draining
         return job
 
     def end(self, job_id: bytes, *, now: float, is_settled: bool) -> None:
@@ -87,6 +104,10 @@ class JobConduct:
         self._deadline = deadline
         self._paid_micros = 0
         self._left_at: float | None = None
+        self.may_fill_context: Callable[[], bool] = _never
+        """See :meth:`SessionConduct.begin`."""
+        self.says_draining: Callable[[], bool] = _never
+        """Likewise."""
 
     def reading(self, now: float) -> None:
         """Note that the reader waits for the next event, or needs no more."""
@@ -115,6 +136,7 @@ class JobConduct:
         - a connection that is lost, unless the host may have broken off what nobody read;
         - ``JOB_TIME_LIMIT`` before ``MIN_JOB_S``;
         - ``SLICE_TOO_SMALL`` of a slice that holds the whole answer;
+        - ``DRAINING`` of a host that tells nobody so, ``CONTEXT_EXCEEDED`` of an input that fits;
         - a deadline that is not over.
 
         Args:
@@ -138,4 +160,8 @@ class JobConduct:
                 terms = self._terms
                 most_micros = cost_micros(terms.max_output_tokens, terms.price_micros_per_mtok)
                 return most_micros <= terms.session.authorization.slice_micros
-        return error.reason not in UNCHARGED_EXCUSES
+            case "DRAINING":
+                return not self.says_draining()
+            case "CONTEXT_EXCEEDED":
+                return not self.may_fill_context()
+        return True

@@ -113,10 +113,7 @@ MIN_JOB_S = 600.0
 HOST_CAUSED = frozenset({"ENGINE_FAILED", "INTERNAL", "UNKNOWN", "DATA_LOSS"})
 """Reasons that count against a host before it took the job. Being busy, draining or refusing does not."""
 
-UNCHARGED_EXCUSES = frozenset({"CONTEXT_EXCEEDED", "MODEL_NOT_READY", "DRAINING"})
-"""Reasons for which an honest host ends a job that it took, and charges nothing for it."""
-
-UNCHARGED = HOST_CAUSED | UNCHARGED_EXCUSES
+UNCHARGED = HOST_CAUSED | frozenset({"CONTEXT_EXCEEDED", "MODEL_NOT_READY", "DRAINING"})
 """Reasons for which an accepted job costs nothing: the host did not do the work."""
 
 

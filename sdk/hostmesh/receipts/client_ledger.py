@@ -17,7 +17,7 @@ from typing import TypeAlias
 from hostmesh.errors import ReceiptError
 from hostmesh.identity.structs import Receipt
 from hostmesh.receipts.chain import JobInput, OutputChain, input_sha256, vector_bytes
-from hostmesh.receipts.counting import TokenCounter, check_completion, check_prompt, fitting
+from hostmesh.receipts.counting import TokenCounter, check_completion, check_prompt, fitting, may_fill
 from hostmesh.receipts.proof import LieProof, verify_proof
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import JobState, SignedReceipt, open_receipt
@@ -111,6 +111,10 @@ class JobAudit:
     def completion_tokens(self) -> int:
         """Of what came, as the host counted with the last piece."""
         return self._chain.completion_tokens
+
+    def may_fill_context(self) -> bool:
+        """Return whether the input can have left no room in the context that was quoted."""
+        return may_fill(self._terms.context_tokens, self._input, self._counter)
 
     def text(self, index: int, text: str, completion_tokens: int) -> None:
         """Note the next piece of an answer.

@@ -75,6 +75,31 @@ def most_prompt_tokens(job_input: JobInput, counter: TokenCounter | None = None)
     return within + len(texts) * TEMPLATE_TOKENS_PER_ITEM + TEMPLATE_TOKENS
 
 
+def may_fill(context_tokens: int, job_input: JobInput, counter: TokenCounter | None) -> bool:
+    """Return whether an input can leave no room in a model's context, by the same bounds.
+
+    Args:
+        context_tokens: of the model; of each text to embed.
+        job_input: as it was sent.
+        counter: of the quoted tokenizer; None = its bytes bound the tokens of a text.
+
+    >>> chat = job_pb2.ChatInput()
+    >>> chat.messages.add(role="user", content="x" * 1000).role
+    'user'
+    >>> may_fill(2088, chat, None), may_fill(2089, chat, None)
+    (True, False)
+    """
+    if isinstance(job_input, job_pb2.ChatInput):
+        counted = None if counter is None else counter.count_prompt(job_input)
+        most = most_prompt_tokens(job_input, counter) if counted is None else counted + SILENT_TOKENS
+        return most >= context_tokens
+    return any(
+        (len(text.encode()) if counter is None else counter.count_text(text)) + TEMPLATE_TOKENS_PER_ITEM
+        > context_tokens
+        for text in job_input.texts
+    )
+
+
 def check_completion(tokens: int, answer: bytes, counter: TokenCounter | None) -> None:
     """Check a claim of completion tokens against the answer.
 

@@ -532,6 +532,7 @@ def make_client(
     key: PeerKey = CLIENT_KEY,
     book: Book | None = None,
     handler: object | None = None,
+    says_draining: Callable[[PeerId], bool] | None = None,
 ) -> tuple[JobManager, Wire]:
     """Return a client whose calls go through the real RPC client and server."""
     wire = Wire(host, nursery, peer_id=key.peer_id, handler=handler)
@@ -543,6 +544,7 @@ def make_client(
         network=NETWORK,
         receipts=ReceiptStore(None),
         outcomes=book,
+        says_draining=says_draining,
         system=system,
     )
     return manager, wire

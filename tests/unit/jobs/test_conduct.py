@@ -19,12 +19,24 @@ from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.v1 import job_pb2
 
-EXCUSES = {"CONTEXT_EXCEEDED", "MODEL_NOT_READY", "DRAINING"}
 
-
-def job_of(session: SessionConduct | None = None, *, deadline: float = float("inf"), **terms: Any) -> JobConduct:
+def job_of(
+    session: SessionConduct | None = None,
+    *,
+    job_id: bytes = b"j" * 16,
+    deadline: float = float("inf"),
+    is_long: bool = False,
+    is_draining: bool = False,
+    **terms: Any,
+) -> JobConduct:
     """A job that was asked for at 100 s."""
-    return (session or conduct_of()).begin(job_terms(**terms), now=100.0, deadline=deadline)
+    return (session or conduct_of()).begin(
+        job_terms(job_id, **terms),
+        now=100.0,
+        deadline=deadline,
+        may_fill_context=lambda: is_long,
+        says_draining=lambda: is_draining,
+    )
 
 
 def conduct_of(*, is_new: bool = True) -> SessionConduct:
@@ -38,7 +50,10 @@ def ended(reason: str) -> JobError:
 
 @pytest.mark.parametrize("reason", [*REASONS, "TEA_TIME", "ABORTED", "CANCELLED", "UNAVAILABLE", "", "OK"])
 def test_whatever_no_honest_host_ends_a_job_with_is_a_failure(reason: str) -> None:
-    assert job_of().is_hosts_failure(ended(reason), 110.0) is (reason not in EXCUSES)
+    assert job_of().is_hosts_failure(ended(reason), 110.0)
+    # Two that its client can see to be true; that a model was not ready, it should have said before.
+    assert job_of(is_long=True).is_hosts_failure(ended(reason), 110.0) is (reason != "CONTEXT_EXCEEDED")
+    assert job_of(is_draining=True).is_hosts_failure(ended(reason), 110.0) is (reason != "DRAINING")
 
 
 @pytest.mark.parametrize(("now", "is_failure"), [(100.0, True), (699.9, True), (700.0, False), (4000.0, False)])
@@ -83,18 +98,18 @@ def _away_in_parts(session: SessionConduct, job: JobConduct) -> None:
 
 
 def _another_job_away(session: SessionConduct, job: JobConduct) -> None:
-    other = session.begin(job_terms(b"o" * 16), now=100.0, deadline=float("inf"))
+    other = job_of(session, job_id=b"o" * 16)
     other.left(130.0)
 
 
 def _another_job_was_away(session: SessionConduct, job: JobConduct) -> None:
-    other = session.begin(job_terms(b"o" * 16), now=100.0, deadline=float("inf"))
+    other = job_of(session, job_id=b"o" * 16)
     other.left(100.0)
     session.end(b"o" * 16, now=116.0, is_settled=True)
 
 
 def _another_job_unsettled(session: SessionConduct, job: JobConduct) -> None:
-    session.begin(job_terms(b"o" * 16), now=100.0, deadline=float("inf"))
+    job_of(session, job_id=b"o" * 16)
     session.end(b"o" * 16, now=101.0, is_settled=False)
 
 
@@ -218,8 +233,9 @@ async def _read(manager: JobManager, session: FakeSession, *, wait_s: float = 0.
         (StatusCode.DEADLINE_EXCEEDED, "JOB_TIME_LIMIT", True),
         (StatusCode.FAILED_PRECONDITION, "RECEIPT_OVERDUE", True),
         (StatusCode.FAILED_PRECONDITION, "SLICE_TOO_SMALL", False),
-        (StatusCode.UNAVAILABLE, "DRAINING", False),
-        (StatusCode.UNAVAILABLE, "MODEL_NOT_READY", False),
+        (StatusCode.UNAVAILABLE, "DRAINING", True),
+        (StatusCode.UNAVAILABLE, "MODEL_NOT_READY", True),
+        (StatusCode.INVALID_ARGUMENT, "CONTEXT_EXCEEDED", False),
     ],
 )
 async def test_a_host_that_took_a_job_does_not_choose_whether_its_end_counts(

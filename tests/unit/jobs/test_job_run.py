@@ -500,12 +500,13 @@ async def test_draining_waits_for_accepted_jobs_and_takes_no_new_ones(
     assert_idle(host, succeeded=2)
 
 
+@pytest.mark.parametrize("says_so", [True, False])
 async def test_draining_cancels_what_is_left_after_its_time(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, says_so: bool
 ) -> None:
     host, book = make_host(limits=JobLimits(max_concurrent_jobs=1)), Book()
     host.engine.default = Script(pieces=("x",) * 60, delay_s=1.0)
-    manager, _ = make_client(host, nursery, book=book)
+    manager, _ = make_client(host, nursery, book=book, says_draining=lambda peer_id: says_so)
     errors: list[JobError] = []
 
     async def one() -> None:
@@ -523,7 +524,7 @@ async def test_draining_cancels_what_is_left_after_its_time(
         assert host.engine.running == 0
     assert [error.reason for error in errors] == ["DRAINING"] * 2
     assert purse_of(host).spent == 0
-    assert book.outcomes == []
+    assert book.outcomes == ([] if says_so else [(HOST_KEY.peer_id, False)] * 2)
     assert_idle(host, drained=2)
 
 
