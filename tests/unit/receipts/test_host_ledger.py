@@ -171,6 +171,14 @@ def test_who_waits_for_what_nobody_can_countersign_any_more_uses_up_patience() -
     assert ledger.patience.left_s(37.0) == 3.0
 
 
+def test_a_job_that_has_nothing_to_write_a_receipt_over_makes_no_room() -> None:
+    ledger = ledger_of(A, B)
+    ledger.carry(80)
+    assert ledger.may_start(A, 0, 0.0)
+    assert not ledger.may_start(B, 21, 0.0)
+    assert ledger.awaits_client(B)
+
+
 def test_what_was_not_sent_of_a_job_that_is_cut_is_nobodys_debt() -> None:
     ledger = ledger_of(A, B)
     assert ledger.may_serve(A, 60, 0.0)
@@ -244,6 +252,7 @@ def test_wrong_use() -> None:
         lambda: ledger.issued(A, 49, 0.0),
         lambda: ledger.acknowledged(A, 51, 0.0),
         lambda: ledger.restore(C, issued_micros=1, acknowledged_micros=2),
+        lambda: ledger.restore(A, issued_micros=1, acknowledged_micros=0),
         lambda: ledger.end(C, 0.0),
     ):
         with pytest.raises(UsageError):
@@ -293,6 +302,26 @@ def test_a_held_prompt_is_on_no_receipt_until_it_is_counted() -> None:
     assert ledger.may_start(b"b", 1, 3.0, is_counted=False)
     ledger.cut(b"b", 1, 0.0)
     assert ledger.unacknowledged_micros == 1
+
+
+def test_held_prompts_leave_half_a_slice_to_answers_and_are_apart_from_counted_ones() -> None:
+    ledger = HostLedger(slice_micros=20)
+    for job_id, micros, is_counted, starts in (
+        (b"a", 6, False, True),
+        (b"b", 5, False, False),
+        (b"c", 4, False, True),
+        (b"d", 5, True, True),
+    ):
+        ledger.begin(job_id)
+        assert ledger.may_start(job_id, micros, 0.0, is_counted=is_counted) is starts
+
+
+def test_a_job_that_was_written_off_after_a_receipt_counts_for_no_other_receipt() -> None:
+    ledger = ledger_of(A, B)
+    assert ledger.may_serve(A, 60, 0.0)
+    ledger.issued(A, 30, 0.0)
+    ledger.write_off(A, 0.0)
+    assert [ledger.may_serve(B, micros, 0.0) and ledger.wants_receipt(B) for micros in (49, 50)] == [False, True]
 
 
 def test_a_held_prompt_that_its_host_failed_is_written_off() -> None:
