@@ -154,6 +154,10 @@ class ModelChecks:
         is_paid_alike = job.session.currency == self.budget.currency
         if host[1] not in self._calibrations or host in self._without_seed or not is_paid_alike:
             return None
+        before = self._sessions.get(host)
+        if before is not None and before.authorization.operator != job.session.authorization.operator:
+            # What was seen under one wallet is no evidence about another.
+            self._checker.forget_window(*host)
         _note(self._sessions, host, job.session)
         conversation = self._running[job] = self._conversations.of(host[0], turns)
         shape = JobShape(

@@ -195,6 +195,14 @@ class CanaryChecker:
             logger.warning("traffic is not on disk: %s", error.message)
         self._wake()
 
+    def forget_window(self, peer_id: str, model_id: str) -> None:
+        """Begin the window of a host and model anew: somebody else answers for it."""
+        self._windows.pop((peer_id, model_id), None)
+        try:
+            self._store.end_window(peer_id, model_id)
+        except StoreError as error:
+            logger.warning("a window is still on disk: %s", error.message)
+
     @property
     def is_exhausted(self) -> bool:
         """Every prompt that is remembered as sent has its place taken: no canary leaves any more."""

@@ -352,3 +352,17 @@ async def test_a_disk_that_fails_harms_no_job_and_lets_no_prompt_leave(
     await run(checker(world, store=store), ("host", 60))
     assert not world.asked
     assert "traffic is not on disk" in caplog.text
+
+
+async def test_a_window_that_is_forgotten_begins_anew(autojump_clock: object) -> None:
+    store = CanaryStore()
+    checking = checker(World({"host": "true"}), store=store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        await use(checking, "host", 60)
+        assert len(store.window("host", MODEL)) == len(checking._windows["host", MODEL]) > 5
+        checking.forget_window("host", MODEL)
+        assert store.window("host", MODEL) == []
+        await use(checking, "host", 20, seed=2)
+        assert 0 < len(store.window("host", MODEL)) == len(checking._windows["host", MODEL]) < 40
+        nursery.cancel_scope.cancel()
