@@ -25,6 +25,7 @@ from hostmesh.jobs.engine import (
     Vector,
     Work,
 )
+from hostmesh.jobs.receipt_desk import ClientStandings
 from hostmesh.jobs.server import JobServer
 from hostmesh.jobs.stats import JobStats
 from hostmesh.jobs.verdict import JobVerdict
@@ -352,6 +353,7 @@ def make_host(
     purse: Purse | None = None,
     engine: ScriptedEngine | None = None,
     receipts: ReceiptStore | None = None,
+    clients: ClientStandings | None = None,
 ) -> Host:
     engine = engine or ScriptedEngine()
     purses = {FakeSession().session_id: purse or Purse(limit=10_000)}
@@ -374,6 +376,7 @@ def make_host(
         receipts=receipts,
         limits=limits,
         system=clock.system(),
+        clients=clients,
     )
     return Host(server, engine, purses, clock, receipts)
 
