@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
-from tests.unit.jobs.kit import FakeSession, Liar, Script, make_client, make_host
+from tests.unit.jobs.kit import FakeSession, Liar, Purse, Script, make_client, make_host
 
+from hostmesh.errors import ConnectionLostError
 from hostmesh.jobs.countersigning import SETTLE_TIMEOUT_S
 from hostmesh.rpc.context import CallContext
 from hostmesh.v1 import job_pb2
@@ -67,3 +68,26 @@ async def test_a_countersignature_whose_stream_broke_is_delivered_before_a_job_i
         await (job.read_text() if is_read_to_its_end else anext(job))
     assert front.lose is None, "this test breaks a stream"
     assert host.receipts.unpaid(FakeSession().session_id) == ()
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+async def test_a_client_that_is_cancelled_pays_for_what_came_or_is_under_way(
+    is_broken: bool, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host = make_host(purse=Purse(limit=10_000, slice_micros=5))
+    host.engine.default = Script(pieces=("x",) * 6)
+    manager, wire = make_client(host, nursery)
+    session = FakeSession(slice_micros=5)
+    with trio.CancelScope() as scope:
+        async with manager.run(session, prompt="Hi") as job:
+            await anext(job)
+            if is_broken:
+                await wire.ours[-1].reset()
+                with pytest.raises(ConnectionLostError):
+                    await anext(job)
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    last = host.receipts.last_issued(session.session_id, job.job_id)
+    assert last is not None
+    assert (last.receipt.output_pieces == 1) is is_broken
+    assert host.receipts.unpaid(session.session_id) == ()
