@@ -75,6 +75,9 @@ def ask_reputation(
         for change in asked.changes:
             of = f"{change.name.peer_id} of {change.name.operator}" if change.name.operator else change.name.peer_id
             print(f"{of}: {change.points_before} -> {change.points} of 1000 points")
+        for unknown in dict.fromkeys(hosts):
+            if all(change.name.peer_id != unknown for change in asked.changes):
+                print(f"{unknown}: nothing is known of it")
 
     state.interrupts.run(ask)
 

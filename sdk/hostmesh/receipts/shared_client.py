@@ -22,7 +22,7 @@ MAX_PAGES = 4
 MAX_SESSIONS = 128
 """Of one peer, in both questions together."""
 MAX_JOBS = 1_024
-"""The same of jobs; each costs three verifications, about 0.3 ms."""
+"""The same of jobs; each costs three verifications, under a millisecond."""
 MAX_REVIEWERS = 8
 """Wallets of one peer that are heard about one host: it tells of its own user's sessions."""
 PAGE_TIMEOUT_S = 10.0
