@@ -38,7 +38,7 @@ from tests.unit.jobs.receipt_kit import (
     sign,
 )
 
-from hostmesh.errors import JobError, ReceiptError, RpcError, StoreError
+from hostmesh.errors import JobError, ReceiptError, RemoteProtocolError, RpcError, StoreError
 from hostmesh.jobs import receipt_desk
 from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.receipts import host_ledger
@@ -260,3 +260,27 @@ async def test_a_price_that_was_not_quoted_is_proved_with_the_quote(
     proven = verify_proof(proof_from_json(refused.proof))
     assert (proven.host, proven.reason) == (HOST_KEY.peer_id, "WRONG_PRICE")
     assert book.verdicts == [JobVerdict.FALSE_RECEIPT]
+
+
+async def test_a_job_does_not_end_with_the_usage_of_a_receipt_that_was_not_its_last(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    _, manager, session, front = setting(nursery, 10)
+    usage = job_pb2.Usage()
+
+    def end_early(response: Any) -> list[Any]:
+        if response.WhichOneof("event") == "receipt":
+            receipt = open_sealed(response.receipt, network=NETWORK).receipt
+            if receipt.state == JobState.SUCCEEDED:
+                return []
+            usage.prompt_tokens = receipt.prompt_tokens
+            usage.completion_tokens = receipt.completion_tokens
+            usage.cost_micros = receipt.cost_micros
+        elif response.WhichOneof("event") == "completed":
+            assert usage.cost_micros, "this test needs an earlier receipt"
+            response.completed.usage.CopyFrom(usage)
+        return [response]
+
+    front.edit = end_early
+    with pytest.raises(RemoteProtocolError, match="usage"):
+        await run_to_end(manager, session, PROMPT)
