@@ -75,6 +75,9 @@ class Against:
         return {"count": self.count, "weight_micros": self.weight_micros}
 
 
+_NOTHING = Against()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """What a host's reputation is made of.
@@ -191,12 +194,15 @@ class Reputations:
 
     def _weights(self, name: HostName) -> Weights:
         """Return all that counts of our own evidence, that against the key's other names included."""
-        return self._own_weights(name) + Weights(bad_micros=self._elsewhere(name).weight_micros)
+        own, elsewhere = self._own_weights(name), self._elsewhere(name)
+        return own + Weights(bad_micros=elsewhere.weight_micros) if elsewhere.weight_micros else own
 
     def _elsewhere(self, name: HostName) -> Against:
+        if self._names.get(name.peer_id, [name]) == [name]:
+            return _NOTHING
         against = self._against.get(name.peer_id)
         if against is None:
-            names = self._names.get(name.peer_id, ())
+            names = self._names[name.peer_id]
             against = self._against[name.peer_id] = Against(
                 count=sum(self._evidence[each].bad for each in names),
                 weight_micros=sum(self._own_weights(each).bad_micros for each in names),
