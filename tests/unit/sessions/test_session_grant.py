@@ -115,6 +115,7 @@ def test_each_fault_has_its_word(envelope: Callable[[], bytes], reason: str) -> 
     with pytest.raises(SessionError) as caught:
         check(envelope())
     assert caught.value.reason == reason
+    assert caught.value.message
     assert caught.value.remedy
 
 
@@ -129,3 +130,13 @@ def test_a_grant_for_other_terms_is_another_grant(field: str) -> None:
 
 def test_a_shorter_grant_is_a_grant() -> None:
     assert check(with_field("expires_at_unix_s", int(NOW) + 5)).expires_at_unix_s == int(NOW) + 5
+
+
+def test_another_host_does_not_grant_in_the_name_of_the_one_that_was_meant() -> None:
+    with pytest.raises(SessionError) as caught:
+        check(sealed(good(), key=OTHER), host=OTHER.peer_id)
+    assert caught.value.reason == "GRANT_WRONG_HOST"
+
+
+def test_clocks_may_differ_by_half_a_minute() -> None:
+    assert check(with_field("issued_at_unix_s", int(NOW) + 30)).issued_at_unix_s == NOW + 30
