@@ -32,15 +32,25 @@ from hostmesh.receipt_reviews import UNMET
 from hostmesh.receipts.shared_client import MAX_PAGES
 from hostmesh.receipts.sharing import FIRST, session_message
 from hostmesh.reputation.foreign import FOREIGN_CAP_MICROS
+from hostmesh.reputation.peer_score import PeerEvent
 from hostmesh.rpc.frames import encode_end
 from hostmesh.rpc.outcome import OK
-from hostmesh.testing import FakeEngine, SimMachine, SimNetwork, chat_model, make_wallet, open_adversary_node
+from hostmesh.testing import (
+    FakeEngine,
+    SimMachine,
+    SimNetwork,
+    chat_model,
+    make_peer_key,
+    make_wallet,
+    open_adversary_node,
+)
 from hostmesh.v1 import receipt_pb2 as pb
 from hostmesh.v1.receipt_hostmesh import RECEIPT_SERVICE, ReceiptServiceClient
 
 MODEL = "tiny-chat"
 OFFER = HostDescription(models=[ModelOffer(model_id=MODEL, price=Price(micros_per_mtok=1_000_000, currency="USD"))])
 JOBS = 3
+JOB = pb.SharedJob(job_id=b"j" * 16, quote=b"q", receipt=b"r", countersignature=b"c" * 65)
 
 
 async def serve(machine: SimMachine, *, task_status: trio.TaskStatus[str]) -> None:
@@ -278,6 +288,54 @@ async def test_a_peer_that_says_nothing_takes_no_more_than_the_time_that_there_i
 
 
 @simulated()
+async def test_what_came_before_a_peer_fell_silent_counts(net: SimNetwork) -> None:
+    async with world_of(net) as world:
+        world.sharer.get_receipt_exchange().share()
+        ((_, bundle),) = world.sharer._files.receipts.shared.after(
+            FIRST, network="simnet", hosts=(), max_sessions=1, max_jobs=8
+        )
+        message = session_message(bundle)
+        assert message is not None
+
+        async def one_page(request: pb.ListSharedRequest) -> pb.ListSharedResponse:
+            if request.page_token:
+                await trio.sleep_forever()
+            return pb.ListSharedResponse(sessions=[message], next_page_token=b"t")
+
+        async with hostile_peer(net, world.asker, Hostile(one_page)) as peer:
+            asked = await world.asker.get_receipt_exchange().ask(peers=[peer], timeout_s=3)
+    (answer,) = asked.answers
+    assert (asked.reviews, answer.pages, answer.is_whole) == (1, 1, False)
+    assert answer.error is not None
+    assert answer.error.code == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("page", "event"),
+    [
+        (pb.ListSharedResponse(sessions=[pb.SharedSession(authorization=b"a", grant=b"g", jobs=[JOB])]), "FORGED"),
+        (pb.ListSharedResponse(sessions=[pb.SharedSession(authorization=b"a", grant=b"g")]), "CORRUPT"),
+    ],
+)
+@simulated()
+async def test_a_forgery_is_told_from_a_page_that_is_none(
+    net: SimNetwork, page: pb.ListSharedResponse, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told(request: pb.ListSharedRequest) -> pb.ListSharedResponse:
+        return page
+
+    machine = net.machine("asker")
+    async with machine.open_sdk(ephemeral_key=True, enable_dht=False) as asker:
+        await join(asker, machine)
+        noted: list[tuple[PeerId, PeerEvent]] = []
+        exchange = asker.get_receipt_exchange()
+        monkeypatch.setattr(exchange, "_note_neighbour", lambda *each: noted.append(each))
+        async with hostile_peer(net, asker, Hostile(told)) as peer:
+            await exchange.ask(peers=[peer])
+            assert noted == [(peer, PeerEvent[event])]
+
+
+@simulated()
 async def test_forged_receipts_are_held_against_who_hands_them_over_and_nobody_else(net: SimNetwork) -> None:
     """A true session with one job's countersignature changed: nothing of it is taken, nor of what came with it."""
     async with world_of(net) as world:
@@ -388,5 +446,7 @@ async def test_questions_are_bounded_and_the_host_itself_is_not_asked(net: SimNe
         world.sharer.get_receipt_exchange().share()
         await trio.sleep(5)
         assert exchange.peers_to_ask() == (world.sharer_id,)
-        with pytest.raises(UsageError):
-            await exchange.ask([world.host] * 17)
+        peers = [make_peer_key(f"peer {number}").peer_id for number in range(33)]
+        for hosts, named in ((peers[:17], None), ((), peers)):
+            with pytest.raises(UsageError):
+                await exchange.ask(hosts, peers=named)

@@ -114,6 +114,13 @@ def test_jobs_without_end_are_verified_up_to_a_bound(monkeypatch: pytest.MonkeyP
     heard, _ = hear(lambda request: page(*sessions))
     assert (sum(len(each.jobs) for each in heard.bundles), heard.is_whole) == (6, False)
     assert MAX_JOBS == 1_024
+
+
+def test_sessions_of_both_questions_are_taken_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hostmesh.receipts.shared_client.MAX_SESSIONS", 3)
+    sessions = [session_with(1, DONE, host=OTHER), *(session_with(number, DONE) for number in range(2, 9))]
+    heard, _ = hear(honest(*sessions), [OTHER.peer_id], ())
+    assert (len(heard.bundles), heard.is_whole) == (3, False)
     assert MAX_SESSIONS == 128
 
 
