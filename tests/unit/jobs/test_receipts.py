@@ -168,6 +168,21 @@ async def test_a_prompt_that_was_not_counted_is_billed_at_the_end_and_up_to_a_sl
     assert host.receipts.unpaid(SESSION_ID) == ()
 
 
+@pytest.mark.parametrize("counts_prompts", [False, True])
+async def test_prompts_that_nobody_counted_run_one_after_the_other(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, counts_prompts: bool
+) -> None:
+    host, manager, session, _ = setting(nursery, 20, engine=ScriptedEngine(counts_prompts=counts_prompts))
+    host.engine.default = Script(delay_s=1.0)
+    async with trio.open_nursery() as jobs:
+        for _ in range(2):
+            jobs.start_soon(run_to_end, manager, session, PROMPT)
+    # Each may be half a slice, and then nothing would be left to the answers.
+    assert host.engine.most_running == (2 if counts_prompts else 1)
+    assert host.engine.finished == 2
+    assert host.receipts.unpaid(SESSION_ID) == ()
+
+
 async def test_texts_are_paid_for_with_their_vectors(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
