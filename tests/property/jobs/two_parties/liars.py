@@ -55,8 +55,45 @@ class Lie(StrEnum):
     FAIL = "the job ends with an error"
 
 
-PROVABLE = frozenset({Lie.CLAIM_TOKENS, Lie.PROMPT, Lie.COST, Lie.REPEAT, Lie.AFTER_END, Lie.FAILED_BILLED})
-"""Of these a client that has the tokenizer can show anybody a proof, made of what the host signed."""
+PROVED = frozenset(
+    {
+        "AFTER_END",
+        "COMPLETION_OVER_BYTES",
+        "COMPLETION_OVER_COUNT",
+        "COMPLETION_WENT_BACK",
+        "EQUIVOCATION",
+        "FAILED_BILLED",
+        "OUTPUT_REWRITTEN",
+        "PIECES_WENT_BACK",
+        "PROMPT_OVER_BYTES",
+        "PROMPT_OVER_COUNT",
+        "PROMPT_WENT_BACK",
+        "WRONG_COMPLETION",
+        "WRONG_COST",
+        "WRONG_FIRST_PIECE",
+        "WRONG_PRICE",
+    }
+)
+"""A receipt that is refused so contradicts itself, another one, its quote or its own chain: anybody can be shown it."""
+BETWEEN_THE_TWO = frozenset(
+    {
+        "OUT_OF_ORDER",
+        "OVER_LIMIT",
+        "OVER_SLICE",
+        "REPLAYED",
+        "WRONG_JOB",
+        "WRONG_OUTPUT",
+        "WRONG_PIECES",
+        "WRONG_SESSION",
+    }
+)
+"""A receipt that is refused so may be true elsewhere, or nobody else can tell what came. It is not countersigned."""
+
+
+def is_proved(reason: str, lie: Lie) -> bool:
+    """Whether a refusal for a reason must come with a proof of that very reason."""
+    # A piece more than were sent: the host's own chain has it not. A chain over pieces that never came is its word.
+    return reason in PROVED or (reason == "WRONG_PIECES" and lie is Lie.CLAIM_PIECES)
 
 
 @dataclass
