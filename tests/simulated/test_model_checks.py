@@ -83,25 +83,6 @@ async def test_a_prompt_that_was_not_opted_in_never_reaches_a_second_host(net: S
 
 
 @simulated()
-async def test_canaries_stop_when_their_budget_is_used(net: SimNetwork) -> None:
-    budget = 330
-    async with market(net, {"host": engine()}) as made:
-        async with made.check(reference=reference, budget_micros=budget) as checks:
-            await made.use("host", 60)
-            sent = len(made.canaries("host"))
-            assert 0 < sent == checks.sent
-            assert checks.stopped == "BUDGET_USED"
-            await made.use("host", 20)
-        assert len(made.canaries("host")) == sent
-        cost = 0
-        for job, work in made.jobs("host"):
-            if work in made.canaries("host"):
-                cost += -(-(prompt_tokens(work) + job.tokens) * PRICE // 1_000_000)
-        assert cost == checks.budget.spent_micros <= budget
-        assert made.sessions["host"].spent_micros > cost, "the user's own jobs were paid for besides"
-
-
-@simulated()
 async def test_a_restart_gives_no_host_another_row_of_jobs_without_canaries(net: SimNetwork) -> None:
     engines = {"host": engine()}
     async with market(net, engines) as made:
@@ -140,7 +121,7 @@ class Arrivals:
     """What hosts get: of each run the last message, and all but words and random bytes of it and of its quote."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._quotes: list[tuple[bytes, Call]] = []
+        self.quotes: list[tuple[bytes, Call]] = []
         self._runs: list[tuple[str, bytes, Call]] = []
         for name in ("quote", "run"):
             self._watch(name, patch)
@@ -157,7 +138,7 @@ class Arrivals:
             if name == "quote":
                 response = await served(server, request, context, *more)
                 call = (*call, request.max_output_tokens, request.prompt_tokens_estimate)
-                self._quotes.append((response.quote, call))
+                self.quotes.append((response.quote, call))
                 return response
             messages = request.chat.messages
             call = (*call, tuple(message.role for message in messages), len(request.salt))
@@ -170,9 +151,30 @@ class Arrivals:
         """Return the last message of each run, its quote and the run itself."""
         found = []
         for words, quote_id, run in self._runs:
-            [quote] = [call for envelope, call in self._quotes if quote_id in envelope]
+            [quote] = [call for envelope, call in self.quotes if quote_id in envelope]
             found.append((words, quote, run))
         return found
+
+
+@simulated()
+async def test_canaries_stop_when_their_budget_is_used(net: SimNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrivals, budget = Arrivals(monkeypatch), 330
+    async with market(net, {"host": engine()}) as made:
+        async with made.check(reference=reference, budget_micros=budget) as checks:
+            await made.use("host", 60)
+            sent = len(made.canaries("host"))
+            assert 0 < sent == checks.sent
+            assert checks.stopped == "BUDGET_USED"
+            quotes = len(arrivals.quotes)
+            await made.use("host", 20)
+            assert len(arrivals.quotes) == quotes + 20, "nor is a price asked for"
+        assert len(made.canaries("host")) == sent
+        cost = 0
+        for job, work in made.jobs("host"):
+            if work in made.canaries("host"):
+                cost += -(-(prompt_tokens(work) + job.tokens) * PRICE // 1_000_000)
+        assert cost == checks.budget.spent_micros <= budget
+        assert made.sessions["host"].spent_micros > cost, "the user's own jobs were paid for besides"
 
 
 @simulated()
