@@ -132,8 +132,6 @@ def test_a_calm_network_does_all_its_work() -> None:
 
 def test_a_patch_that_does_not_fit_is_no_silent_success(tmp_path: Path) -> None:
     patch = tmp_path / "old.patch"
-    patch.write_text(
-        "--- a/hostmesh/system.py\n+++ b/hostmesh/system.py\n@@ -1,1 +1,1 @@\n-nothing like it\n+x\n"
-    )
+    patch.write_text("--- a/hostmesh/system.py\n+++ b/hostmesh/system.py\n@@ -1,1 +1,1 @@\n-nothing like it\n+x\n")
     with pytest.raises(PatchError, match="0 times"):
         plant(patch, tmp_path / "copy")
