@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import trio
@@ -9,9 +10,11 @@ import trio
 from hostmesh.discovery.collaborators import ListingLike, ReputationSource, Standings
 from hostmesh.discovery.events import DiscoveryEvent, ListingChange, ListingChanged, OutcomeRecorded
 from hostmesh.discovery.view import ReputationLike
-from hostmesh.identity.address import parse_address
+from hostmesh.errors import UsageError
 from hostmesh.net.event_feed import EventFeed
 from hostmesh.net.peer_id import PeerId, parse_peer_id
+
+_WALLET = re.compile(r"0[xX][0-9a-fA-F]{40}")
 
 
 class HostLists:
@@ -90,4 +93,6 @@ class HostLists:
 
 
 def _lower_case(operator_address: str) -> str:
-    return "0x" + parse_address(operator_address).hex()
+    if not _WALLET.fullmatch(operator_address):
+        raise UsageError(f"{operator_address!r} is no wallet's address", remedy="give 0x and 40 hex digits")
+    return operator_address.lower()
