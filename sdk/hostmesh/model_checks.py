@@ -194,7 +194,12 @@ class ModelChecks:
         if session is None:  # pushed out by other hosts meanwhile
             return
         operator_address = address_to_text(session.authorization.operator).lower()
-        told = Evidence(kind=kind, detail=evidence.explain(), false_positive_ppm=evidence.false_positive_ppm)
+        told = Evidence(
+            kind=kind,
+            detail=evidence.explain(),
+            false_positive_ppm=evidence.false_positive_ppm,
+            answers=max(1, evidence.n),
+        )
         self._history.record(peer_id, operator_address, told)
         if evidence.speaks_against:
             logger.warning("%s", evidence.explain(), extra={"peer_id": peer_id, "model_id": evidence.model_id})

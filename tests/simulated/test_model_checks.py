@@ -42,7 +42,7 @@ async def test_a_host_that_serves_another_model_is_found_out(net: SimNetwork, mo
             assert (found.n, found.speaks_against, found.peer_id) == (WINDOW, speaks_against, peer_id)
             assert checks.stopped == ""
         jobs = made.engines["host"].counts.finished
-        good, bad = (jobs, 5) if speaks_against else (jobs + 1, 0)
+        good, bad = (jobs, 5 * WINDOW) if speaks_against else (jobs + 1, 0)
         points = made.client.get_discovery_manager().reputation(peer_id, operator).points
         assert points == 1000 * (1 + good) // (10 + good + bad)
         told = "\n".join(

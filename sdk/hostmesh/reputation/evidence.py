@@ -3,8 +3,8 @@
 Only what this client lived through, or what it holds a proof of, is evidence; what others say is in
 :mod:`hostmesh.reputation.foreign`, and what a host says of itself is nowhere.
 
-Weights are of one job: 1 for a job that ended well or failed, up to 10 for what is proven. Source:
-docs/adr/0010-reputation.md.
+Weights are of one job: 1 for a job that ended well or failed, up to 10 for what is proven. A failed test of the model
+is made of many jobs, and weighs for each. Source: docs/adr/0010-reputation.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ MAX_DETAIL_BYTES = 200
 PPM = 1_000_000
 """One, in parts per million: a false-positive rate of this says nothing."""
 _MAX_CANARY_UNITS = 10
+MAX_ANSWERS = 1000
 
 
 class EvidenceKind(Enum):
@@ -89,17 +90,20 @@ class Evidence:
             of the host's: escape it before a terminal sees it.
         false_positive_ppm: of a test of the model, and of nothing else: how often, in a million, it accuses an honest
             host, 1 to 1,000,000.
+        answers: of a test of the model: of how many it is made, 1 to 1,000. Each of them is a finished job in the
+            host's evidence already.
 
     Raises:
-        ValueError: a rate where there is none, none where there is one, or one out of its range.
+        ValueError: a rate where there is none, none where there is one, or a number out of its range.
 
-    >>> Evidence(kind=EvidenceKind.CANARY_FAILED, false_positive_ppm=10_000).weight_micros
-    5000000
+    >>> Evidence(kind=EvidenceKind.CANARY_FAILED, false_positive_ppm=10_000, answers=60).weight_micros
+    300000000
     """
 
     kind: EvidenceKind
     detail: str = ""
     false_positive_ppm: int | None = None
+    answers: int = 1
 
     def __post_init__(self) -> None:
         is_test = self.kind in (EvidenceKind.CANARY_FAILED, EvidenceKind.CANARY_PASSED)
@@ -107,12 +111,19 @@ class Evidence:
             raise ValueError("a false-positive rate belongs to a test of the model, and to each")
         if self.false_positive_ppm is not None and not 1 <= self.false_positive_ppm <= PPM:
             raise ValueError("a false-positive rate is 1 to 1,000,000 in a million")
+        if not 1 <= self.answers <= (MAX_ANSWERS if is_test else 1):
+            raise ValueError("a test of the model is made of 1 to 1,000 answers, and nothing else of more than one")
         cut = self.detail.encode(errors="replace")[:MAX_DETAIL_BYTES].decode(errors="ignore")
         object.__setattr__(self, "detail", cut)
 
     @property
     def weight_micros(self) -> int:
         """How much it weighs on its day, in millionths of one job."""
+        return self.each_micros * (self.answers if self.kind is EvidenceKind.CANARY_FAILED else 1)
+
+    @property
+    def each_micros(self) -> int:
+        """How grave it is, in millionths of a failed job: of a failed test, how much it weighs for each answer."""
         if self.kind is EvidenceKind.CANARY_FAILED:
             assert self.false_positive_ppm is not None, "checked above"
             return canary_units(self.false_positive_ppm) * UNIT_MICROS
@@ -120,10 +131,10 @@ class Evidence:
 
 
 def canary_units(false_positive_ppm: int) -> int:
-    """Return how many failed jobs an accusation weighs: its surprise in whole bits, less one, 10 at most.
+    """Return how many failed jobs an accusation weighs for each answer: its surprise in whole bits less one, at most 10.
 
     An honest host that is tested again and again is accused at that rate. At 1 % an accusation weighs 5, so that
-    accusations cost an honest host a twentieth of what its passed tests earn; a coin's word weighs nothing.
+    accusations cost an honest host a twentieth of what its answers earn as finished jobs; a coin's word weighs nothing.
 
     Args:
         false_positive_ppm: 1 to 1,000,000.

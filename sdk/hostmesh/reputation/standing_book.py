@@ -122,7 +122,7 @@ class StandingBook:
         elif evidence.weight_micros:
             cooldown = standings.after_failure(peer_id, now)
             reason = f"{evidence.kind.text}: {evidence.detail}" if evidence.detail else evidence.kind.text
-            suspension = standings.suspended_by(cooldown, now, weight_micros=evidence.weight_micros, reason=reason)
+            suspension = standings.suspended_by(cooldown, now, weight_micros=evidence.each_micros, reason=reason)
             if (cooldown, suspension) == (standings.cooldown(peer_id), before):
                 return  # of a job begun before the pause: nothing to write
             self._store.put_failure(cooldown, suspension)

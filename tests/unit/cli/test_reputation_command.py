@@ -59,16 +59,17 @@ def test_each_part_of_a_score_has_its_line(book: ReputationBook, clock: list[flo
     for _ in range(8):
         book.record_outcome(A, WALLET, good=True)
     clock[0] += 32 * DAY_S
-    book.record(A, WALLET, Evidence(kind=EvidenceKind.CANARY_FAILED, detail="p = 0.004", false_positive_ppm=10_000))
+    failed = Evidence(kind=EvidenceKind.CANARY_FAILED, detail="p = 0.004", false_positive_ppm=10_000, answers=60)
+    book.record(A, WALLET, failed)
     assert text_of(book, A, barred="blacklisted for 600 s more: canaries failed") == [
-        f"{A} of {WALLET}: 263 of 1000 points (a host that you never used has 100)",
+        f"{A} of {WALLET}: 15 of 1000 points (a host that you never used has 100)",
         "your own evidence: 9; its weight, in jobs, halves every 32 days",
         "  for      jobs finished                          8 x  weight 4",
-        "  against  canaries failed                        1 x  weight 5",
+        "  against  canaries failed                        1 x  weight 300",
         "others' receipts: 0 reviewers, 0 jobs finished, 0 failed; none counts beside your own evidence",
-        "points = 1000 * (1 + 4) / (10 + 4 + 5), rounded down; 263 without others' word",
+        "points = 1000 * (1 + 4) / (10 + 4 + 300), rounded down; 15 without others' word",
         "last against it, newest first",
-        "  2027-02-16 08:00:00 UTC  canaries failed, weight 5, accuses an honest host in 1 %: p = 0.004",
+        "  2027-02-16 08:00:00 UTC  canaries failed, weight 300, accuses an honest host in 1 %: p = 0.004",
         "standing: blacklisted for 600 s more: canaries failed",
     ]
 

@@ -64,6 +64,20 @@ def test_each_kind_weighs_what_the_docs_say() -> None:
     assert len({kind.text for kind in KINDS}) == len(KINDS)
 
 
+def test_a_failed_test_of_the_model_weighs_for_each_answer() -> None:
+    failed, passed = (
+        Evidence(kind=kind, false_positive_ppm=10_000, answers=60)
+        for kind in (EvidenceKind.CANARY_FAILED, EvidenceKind.CANARY_PASSED)
+    )
+    assert (failed.weight_micros, failed.each_micros) == (300 * UNIT_MICROS, 5 * UNIT_MICROS)
+    assert (passed.weight_micros, passed.each_micros) == (UNIT_MICROS, UNIT_MICROS), "its answers are jobs already"
+    for kind, answers in ((EvidenceKind.CANARY_FAILED, 0), (EvidenceKind.CANARY_FAILED, 1001)):
+        with pytest.raises(ValueError, match="1 to 1,000 answers"):
+            Evidence(kind=kind, false_positive_ppm=10_000, answers=answers)
+    with pytest.raises(ValueError, match="nothing else"):
+        Evidence(kind=EvidenceKind.JOB_FAILED, answers=2)
+
+
 @given(ppm=st.integers(1, PPM))
 def test_accusations_cost_an_honest_host_less_than_its_passed_tests_earn(ppm: int) -> None:
     assert 0 <= canary_units(ppm) <= 10
