@@ -185,9 +185,10 @@ async def _gather(sdk: SDK, hosts: int) -> None:
     """
     discovery = sdk.get_discovery_manager()
     with trio.fail_after(_GATHER_S):
-        while len(await discovery.find_all_hosts(CRITERIA)) < hosts:
+        found = 0
+        while found < hosts:
+            found = len(await discovery.find_all_hosts(CRITERIA))
             await trio.sleep(PAUSE_S)
-    await trio.sleep(PAUSE_S)
     await discovery.find_host(CRITERIA)
 
 

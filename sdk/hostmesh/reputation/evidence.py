@@ -131,7 +131,7 @@ class Evidence:
 
 
 def canary_units(false_positive_ppm: int) -> int:
-    """Return how many failed jobs an accusation weighs for each answer: its surprise in whole bits less one, at most 10.
+    """Return how many failed jobs an accusation weighs for each answer: its surprise in bits, less one, up to 10.
 
     An honest host that is tested again and again is accused at that rate. At 1 % an accusation weighs 5, so that
     accusations cost an honest host a twentieth of what its answers earn as finished jobs; a coin's word weighs nothing.
