@@ -434,6 +434,21 @@ async def test_revocations_cost_no_more_signature_checks_than_sessions(
     assert checks == 101
 
 
+async def test_strangers_who_revoke_what_was_never_here_hold_up_nobody_who_revokes_what_is_in_use(world: World) -> None:
+    delegation = world.delegation(KEY)
+    await opened(world, delegation)
+    reason = ""
+    for number in range(1_000):
+        unknown = revocation_of(world, delegation, delegation_digest=number.to_bytes(32, "big"))
+        try:
+            await revoke(world, unknown, peer_id_from_public_key(number.to_bytes(32, "big")))
+        except RpcError as error:
+            reason = error.reason
+            break
+    assert reason == "RATE_LIMITED"
+    assert await revoke(world, revocation_of(world, delegation)) == 1
+
+
 async def test_a_request_without_a_revocation_is_malformed(world: World) -> None:
     with pytest.raises(MalformedMessageError):
         await world.server.revoke_delegation(pb.RevokeDelegationRequest(), Call(STRANGER))
