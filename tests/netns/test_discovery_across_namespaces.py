@@ -11,8 +11,8 @@ import pytest
 pytestmark = pytest.mark.netns
 
 PEERS = ("announce", "bootstrap", "exchange")
-"""Sources that are there whatever the settings say; ``bootstrap`` names the peers that the client is connected to: a host
-that introduced itself meanwhile is among them."""
+"""Sources that are there whatever the settings say; ``bootstrap`` names the peers that the client is connected to: a
+host that introduced itself meanwhile is among them."""
 FAMILIES = [
     pytest.param("10.77.0.{}/24", "/ip4/0.0.0.0/tcp/{}", "/ip4/10.77.0.{}/tcp/", id="ipv4"),
     pytest.param("fd77::{}/64", "/ip6/::/tcp/{}", "/ip6/fd77::{}/tcp/", id="ipv6"),
