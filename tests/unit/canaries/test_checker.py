@@ -39,6 +39,7 @@ class World:
         self.evidence: list[CanaryEvidence] = []
         self.under_way = 0
         self.most_under_way = 0
+        self.reference_asked: list[CanaryRequest] = []
         self.busy = trio.Event()
         self.failing: set[str] = set()
         seen = [Agreement(characters=80, parted=False)] * 50 + [Agreement(characters=30, parted=True)] * 10
@@ -59,6 +60,7 @@ class World:
 
     async def __call__(self, request: CanaryRequest) -> Sequence[str]:
         """The reference, in two settings."""
+        self.reference_asked.append(request)
         await trio.sleep(0.1)
         return [answer_of("true, another way", request), answer_of("true", request)]
 
@@ -366,3 +368,25 @@ async def test_a_window_that_is_forgotten_begins_anew(autojump_clock: object) ->
         await use(checking, "host", 20, seed=2)
         assert 0 < len(store.window("host", MODEL)) == len(checking._windows["host", MODEL]) < 40
         nursery.cancel_scope.cancel()
+
+
+async def test_the_reference_is_asked_the_same_and_stops_where_the_host_said_that_it_does(
+    autojump_clock: object,
+) -> None:
+    """Of a job without a limit of its own only the host knows where its answers are cut."""
+    world = World({"host": "true"})
+    checking = checker(world)
+    shape = JobShape(length_bytes=40, max_output_tokens=None, timeout_s=9.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        for number in range(60):
+            checking.job_started("host", MODEL, b"%d" % number, shape)
+            await trio.sleep(1.0)
+            checking.job_ended("host", MODEL, b"%d" % number)
+            await trio.sleep(5.0 + number % 7)
+        nursery.cancel_scope.cancel()
+    asked = [request for _, request, _ in world.asked]
+    assert {(request.max_output_tokens, request.timeout_s) for request in asked} == {(None, 9.0)}
+    assert len(world.reference_asked) > 5
+    quoted = [replace(request, max_output_tokens=64) for request in asked]
+    assert all(request in quoted for request in world.reference_asked)

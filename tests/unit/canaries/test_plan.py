@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from hostmesh.canaries.canary import Canary, HostWords, OpenWords, OptedInPrompt
 from hostmesh.canaries.corpus import Corpus
-from hostmesh.canaries.plan import MAX_HOSTS, MAX_OPTED_IN, MAX_SENT, CanaryPlan, job_seed
+from hostmesh.canaries.plan import (
+    MAX_HOSTS,
+    MAX_OPTED_IN,
+    MAX_SENT,
+    MAX_SYSTEM_PROMPTS,
+    CanaryPlan,
+    job_seed,
+    text_digest,
+)
 from hostmesh.canaries.shipped import shipped_corpus
-from hostmesh.canaries.traffic import JobShape
+from hostmesh.canaries.traffic import JobShape, PastJob
 from hostmesh.errors import UsageError
 
 SECRET = "The user's own system prompt, SECRET."
@@ -106,6 +114,41 @@ def test_system_prompts_do_go_back_to_their_host() -> None:
     """The control of the property above: there are words to be kept from others."""
     client = busy(system_prompt=SECRET)
     assert all(canary.messages_for("host")[0] == ("system", SECRET) for canary in client.canaries)
+
+
+def test_a_job_whose_system_prompt_is_not_known_is_not_copied() -> None:
+    """Copies without one would be the only jobs that have none."""
+    client = Client()
+    shape = JobShape(length_bytes=40, max_output_tokens=256)
+    for number in range(120):
+        client.job("host", shape, system_prompt=f"{SECRET} Number {number % (2 * MAX_SYSTEM_PROMPTS)}.")
+    assert len(client.canaries) > 20
+    assert all(canary.turns[0].role == "system" for canary in client.canaries)
+
+
+def test_of_an_earlier_run_only_jobs_without_a_system_prompt_are_copied_until_it_is_shown_again() -> None:
+    client = Client()
+    past = [
+        PastJob(
+            conversation=b"%d" % place,
+            shape=JobShape(length_bytes=40, max_output_tokens=(16, 256)[place % 2]),
+            system_prompt=(None, text_digest(SECRET))[place % 2],
+            started_s=-2000.0 + 10 * place,
+            ended_s=-1995.0 + 10 * place,
+        )
+        for place in range(100)
+    ]
+    client.plan.restore("host", past)
+    assert client.plan.knows("host")
+    assert client.plan.next_due() is None
+    for _ in range(20):
+        client.job("host", JobShape(length_bytes=40, max_output_tokens=16))
+    assert {canary.shape.max_output_tokens for canary in client.canaries} == {16}
+    for _ in range(40):
+        client.job("host", JobShape(length_bytes=40, max_output_tokens=256), system_prompt=SECRET)
+    with_prompt = [canary for canary in client.canaries if canary.shape.max_output_tokens == 256]
+    assert with_prompt
+    assert all(canary.messages_for("host")[0] == ("system", SECRET) for canary in with_prompt)
 
 
 def test_for_a_quorum_all_words_are_open() -> None:
