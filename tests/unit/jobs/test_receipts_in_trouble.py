@@ -103,10 +103,11 @@ async def test_a_host_whose_disk_is_full_issues_nothing_and_contradicts_nothing_
     await assert_free(manager, host, 20)
 
 
-async def test_a_client_whose_disk_is_full_signs_nothing(
+async def test_a_client_whose_disk_is_full_signs_nothing_and_blames_nobody(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, manager, session, _ = setting(nursery, 20)
+    host, _, session, _ = setting(nursery, 20)
+    manager, _ = make_client(host, nursery, book=(book := Book()))
     host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
     monkeypatch.setattr(manager._receipts, "put_countersigned", disk_full)
     with pytest.raises(StoreError):
@@ -114,6 +115,7 @@ async def test_a_client_whose_disk_is_full_signs_nothing(
             await job.read_text()
     assert [unpaid.acknowledged_micros for unpaid in host.receipts.unpaid(SESSION_ID)] == [0]
     assert host.receipts.unpaid(SESSION_ID)[0].job_id == job.job_id
+    assert book.outcomes == [], "that is no fault of the host"
 
 
 async def test_a_budget_that_refuses_once_is_asked_for_the_whole_the_next_time(
