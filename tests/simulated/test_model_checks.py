@@ -215,6 +215,15 @@ async def test_each_job_carries_a_random_seed_unless_its_user_set_one(net: SimNe
 
 
 @simulated()
+async def test_jobs_that_are_paid_in_another_currency_are_left_as_they_are(net: SimNetwork) -> None:
+    async with market(net, {"host": engine()}) as made:
+        async with made.check(reference=reference, currency="EUR") as checks:
+            await made.use("host", 40)
+            assert checks.sent == 0
+        assert [dict(work.parameters) for work in made.asked("host")] == [PARAMETERS] * 40
+
+
+@simulated()
 async def test_a_model_that_takes_no_seed_is_used_as_ever_and_named_as_unchecked(net: SimNetwork) -> None:
     info = ModelInfo(
         model_id=MODEL,

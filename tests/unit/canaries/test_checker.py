@@ -342,6 +342,8 @@ async def test_a_window_goes_on_after_a_restart_and_is_evidence_once(autojump_cl
     assert (found.n, found.speaks_against) == (WINDOW, True)
     assert seed > 0, "no run alone had a window"
     assert len(store.window("cheat", MODEL)) < WINDOW
+    jobs = store.jobs("cheat", unix_s=0.0, now_s=0.0)
+    assert all(job.ended_s == pytest.approx(job.started_s + 1.0) for job in jobs)
     assert len({str(request.messages) for _, request, _ in world.asked}) == len(world.asked), "none is sent again"
 
 
