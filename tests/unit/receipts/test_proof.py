@@ -155,6 +155,15 @@ def test_text_that_is_no_proof(text: str) -> None:
     assert raised.value.reason == "NOT_PROVED"
 
 
+def test_a_proof_is_as_long_as_the_bound_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = proof_to_json(pair(FIRST, SECOND))
+    monkeypatch.setattr("hostmesh.receipts.proof.MAX_PROOF_CHARS", len(text))
+    assert proof_from_json(text) == pair(FIRST, SECOND)
+    with pytest.raises(ReceiptError, match=f"at most {len(text)} characters") as raised:
+        proof_from_json(text + " ")
+    assert raised.value.reason == "NOT_PROVED"
+
+
 @pytest.mark.parametrize("tokens", [-1, True, 1.5, 2**64, "1"])
 def test_token_counts_that_are_none(tokens: object) -> None:
     document: Any = json.loads(proof_to_json(LieProof(network=NETWORK, receipts=(), transcript=TRANSCRIPT)))
