@@ -165,6 +165,7 @@ async def test_a_chain_that_does_not_answer_is_given_up(world: World, autojump_c
         await authorize(world, request)
     assert trio.current_time() - began == 3.0
     assert (caught.value.status, caught.value.reason) == (StatusCode.UNAVAILABLE, "CONTRACT_UNAVAILABLE")
+    assert caught.value.retry_after_ms == 5_000
     assert world.server.granted == 0
 
 
@@ -189,6 +190,7 @@ async def test_only_so_many_are_asked_at_once(world: World, autojump_clock: trio
         with pytest.raises(RpcError) as caught:
             await authorize(world, request, peers[number // 3])
         outcomes.append((number, caught.value.reason))
+        assert caught.value.retry_after_ms == (1_000 if caught.value.reason == "RATE_LIMITED" else 5_000)
 
     async with trio.open_nursery() as nursery:
         for number in range(9):

@@ -85,6 +85,7 @@ def test_nothing_else_is_searched(nonce: bytes, bits: int) -> None:
 def test_a_limit_has_bounds(limits: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         WorkLimit(**limits)  # type: ignore[arg-type]
+    assert WorkLimit(max_bits=0).max_bits == 0, "no work at all"
 
 
 async def test_a_client_does_what_it_agreed_to() -> None:
