@@ -106,6 +106,7 @@ class Countersigner:
         self._is_tried = False
         self._pieces = 0
         self._charged_micros = 0
+        self._countersigned = b""
         self._is_refused = False
         self._has_proof = False
         self._is_settled = False
@@ -161,6 +162,7 @@ class Countersigner:
         self._charged_micros = receipt.cost_micros
         signature = self._session.countersign(receipt)
         self._book.put_countersigned(verdict.signed, signature, signer=self._session.signer)
+        self._countersigned = envelope
         self._is_settled = verdict.signed.state.is_final
         self._undelivered = job_pb2.CountersignRequest(
             job_id=receipt.job_id, sequence=receipt.sequence, signature=signature
@@ -256,9 +258,12 @@ class Countersigner:
         return response.receipt
 
     async def _take_last(self, envelope: bytes) -> None:
+        if self._is_refused:
+            return
         last = self._audit.last
-        if self._is_refused or (last is not None and last.envelope == envelope):
-            self._is_settled = True
+        if last is not None and last.envelope == envelope:
+            # Also a host that started again, which bills nothing more; a receipt that we did not sign stays open.
+            self._is_settled = self._countersigned == envelope
             return
         if self._is_left and self._is_over_more(envelope):
             # We asked for all pieces, and could not read all that were under way: no fault of the host.

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
-from tests.unit.jobs.kit import FakeSession, Liar, Purse, Script, make_client, make_host
+from tests.unit.jobs.kit import (
+    HOST_KEY,
+    NETWORK,
+    Book,
+    FakeSession,
+    Liar,
+    MemoryStream,
+    Purse,
+    Script,
+    make_client,
+    make_host,
+)
+from tests.unit.jobs.receipt_kit import PROMPT, setting
 
-from hostmesh.errors import ConnectionLostError
+from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
 from hostmesh.jobs.countersigning import SETTLE_TIMEOUT_S
+from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
+from hostmesh.receipts.receipt import open_sealed, seal_receipt
 from hostmesh.rpc.context import CallContext
 from hostmesh.v1 import job_pb2
 
@@ -38,6 +53,98 @@ async def test_leaving_a_job_at_a_silent_host_takes_one_limit_and_not_two(
                 scope.cancel()
                 await trio.lowlevel.checkpoint()
     assert trio.current_time() - left_s == pytest.approx(SETTLE_TIMEOUT_S, abs=0.1)
+
+
+class Refusing(Liar):
+    """Answers no question about jobs but with a refusal."""
+
+    async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
+        raise RpcError("no", status=StatusCode.UNAVAILABLE)
+
+
+async def test_a_host_that_refuses_to_end_a_job_is_left_at_once(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host = make_host()
+    host.engine.default = Script(hang_after=1)
+    manager, _ = make_client(host, nursery, handler=Refusing(host.server))
+    async with manager.run(FakeSession(), prompt="Hi") as job:
+        await anext(job)
+        left_s = trio.current_time()
+    assert trio.current_time() == left_s
+
+
+def _delay(stream: MemoryStream, monkeypatch: pytest.MonkeyPatch, *, delay_s: float) -> None:
+    """Make each write arrive so late, and one after the other."""
+    receive = stream.receive
+
+    async def receive_late(max_bytes: int = 1 << 20) -> bytes:
+        await trio.sleep(delay_s)
+        return await receive(max_bytes)
+
+    monkeypatch.setattr(stream, "receive", receive_late)
+
+
+async def test_what_is_under_way_when_a_job_is_left_is_read_and_paid_for(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the last receipt is there before it: that comes on a stream of its own."""
+    host = make_host()
+    host.engine.default = Script(pieces=("x",) * 6, hang_after=6)
+    manager, wire = make_client(host, nursery)
+    session = FakeSession()
+    async with manager.run(session, prompt="Hi") as job:
+        await anext(job)
+        _delay(wire.ours[-1], monkeypatch, delay_s=0.1)
+        await trio.testing.wait_all_tasks_blocked()  # the host has sent all six
+    last = host.receipts.last_issued(session.session_id, job.job_id)
+    assert last is not None
+    assert last.receipt.output_pieces == 6
+    assert host.receipts.unpaid(session.session_id) == ()
+
+
+class Hushed(Liar):
+    """Answers no countersignature."""
+
+    async def countersign(
+        self, request: job_pb2.CountersignRequest, context: CallContext
+    ) -> job_pb2.CountersignResponse:
+        await super().countersign(request, context)
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+async def test_a_countersignature_that_is_not_answered_holds_its_reader_up_once(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host = make_host()
+    manager, _ = make_client(host, nursery, handler=Hushed(host.server))
+    began_s = trio.current_time()
+    async with manager.run(FakeSession(), prompt="Hi") as job:
+        await job.read_text()
+        assert trio.current_time() - began_s == pytest.approx(COUNTERSIGN_TIMEOUT_S, abs=0.1)
+
+
+async def test_a_lie_that_is_under_way_when_a_job_is_left_is_kept_once_and_settles_nothing(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, _, session, liar = setting(nursery, 10)  # a receipt is due with the first piece
+    host.engine.default = Script(pieces=("x",), hang_after=1)
+    manager, _ = make_client(host, nursery, book=(book := Book()), handler=liar)
+
+    def claim_more(response: job_pb2.RunResponse) -> list[job_pb2.RunResponse]:
+        if response.WhichOneof("event") == "receipt":
+            receipt = open_sealed(response.receipt, network=NETWORK).receipt
+            more = replace(receipt, output_pieces=receipt.output_pieces + 1)
+            response.receipt = seal_receipt(HOST_KEY, more, network=NETWORK)
+        return [response]
+
+    liar.edit = claim_more
+    async with manager.run(session, prompt=PROMPT) as job:
+        await anext(job)
+    assert len(manager._receipts.refused()) == 1
+    assert book.outcomes == [(HOST_KEY.peer_id, False)]
+    assert not job.is_settled
 
 
 class Unheard(Liar):

@@ -140,6 +140,21 @@ async def test_a_budget_that_refuses_once_is_asked_for_the_whole_the_next_time(
     assert sum(session.charged) - session.charged[1] == last.cost_micros
 
 
+async def test_a_last_receipt_that_the_budget_refused_is_not_settled(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    class Broke(FakeSession):
+        def charge(self, amount_micros: int) -> None:
+            raise JobError("the budget is used up", reason="SPENDING_LIMIT", retry_safe=False)
+
+    host, manager, _, _ = setting(nursery, 100)
+    with pytest.raises(JobError):
+        async with manager.run(Broke(slice_micros=100, max_price_micros_per_mtok=10**7), prompt=PROMPT) as job:
+            await job.read_text()
+    assert [unpaid.job_id for unpaid in host.receipts.unpaid(SESSION_ID)] == [job.job_id]
+    assert not job.is_settled
+
+
 async def test_too_many_unpaid_jobs_are_a_refusal_and_no_fault_of_the_host(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

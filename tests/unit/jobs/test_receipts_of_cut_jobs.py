@@ -184,9 +184,10 @@ async def test_a_client_that_leaves_pays_for_what_was_sent_and_the_slice_is_free
 
 
 async def _break_after(job: Job, wire: Wire, pieces: int) -> None:
+    stream = wire.ours[-1]
     for _ in range(pieces):
         await anext(job)
-    await wire.ours[-1].reset()
+    await stream.reset()
     await anext(job)
 
 
@@ -204,6 +205,29 @@ async def test_a_job_whose_connection_breaks_is_settled_over_a_new_one(
             await _break_after(job, wire, 5)
     assert numbers(receipts_of(host, job.job_id)) == [(4, 5, 5, JobState.CANCELLED)]
     await assert_free(manager, host, 100)
+
+
+async def test_a_job_whose_host_started_again_is_settled_when_what_it_issued_is_countersigned(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, _, session, front = setting(nursery, 20)
+    host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
+    manager, wire = make_client(host, nursery, handler=front)
+    again = make_host(receipts=host.receipts)
+
+    def restart(response: Any) -> list[Any]:
+        if response.WhichOneof("event") == "text" and response.text.index == 6:
+            front.honest = again.server
+        return [response]
+
+    front.edit = restart
+    with pytest.raises(ConnectionLostError):
+        async with manager.run(session, prompt=PROMPT) as job:
+            await _break_after(job, wire, 7)
+    # The seventh piece is in nobody's books.
+    assert numbers(receipts_of(host, job.job_id)) == [(4, 6, 6, JobState.RUNNING)]
+    assert host.receipts.unpaid(SESSION_ID) == ()
+    assert job.is_settled
 
 
 async def test_leaving_a_host_that_does_not_answer_takes_two_seconds(

@@ -17,6 +17,7 @@ from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_id import PeerId, peer_id_from_public_key, peer_id_to_bytes
 from hostmesh.sessions.authorization import message_from_terms, terms_from_message
 from hostmesh.sessions.contract_limits import ContractLimits
+from hostmesh.sessions.delegation_table import DelegationLimits
 from hostmesh.sessions.server_limits import SessionServerLimits
 from hostmesh.v1 import session_pb2 as pb
 
@@ -263,6 +264,35 @@ async def test_a_contract_may_own_a_delegation_and_take_it_back(world: World) ->
     revocation.signature = GOOD
     request = pb.RevokeDelegationRequest(revocation=revocation)
     assert (await world.server.revoke_delegation(request, Call(world.client.peer_id))).ended_sessions == 2
+
+
+async def test_revocations_that_wait_for_the_chain_together_share_one_bound(world: World) -> None:
+    thinking = trio.Event()
+    world.contracts = Contracts(thinking.wait)
+    world.limits = SessionServerLimits(contracts=ContractLimits(), delegations=DelegationLimits(revocations_per_peer=1))
+    world.restart()
+    outcomes: list[str] = []
+
+    async def attempt(number: int) -> None:
+        revocation = sign_delegation_revocation(
+            world.wallet, number.to_bytes(32, "big"), network=NETWORK, now=world.clock.unix
+        )
+        revocation.owner, revocation.signature = CONTRACT, GOOD
+        request = pb.RevokeDelegationRequest(revocation=revocation)
+        try:
+            await world.server.revoke_delegation(request, Call(world.client.peer_id))
+        except RpcError as error:
+            outcomes.append(error.reason)
+        else:
+            outcomes.append("taken")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(attempt, 1)
+        nursery.start_soon(attempt, 2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert outcomes == [], "both are asked about"
+        thinking.set()
+    assert sorted(outcomes) == ["TOO_MANY_REVOCATIONS", "taken"]
 
 
 async def test_a_session_key_is_never_a_contract(world: World) -> None:

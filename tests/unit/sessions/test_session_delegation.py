@@ -434,6 +434,30 @@ async def test_revocations_cost_no_more_signature_checks_than_sessions(
     assert checks == 101
 
 
+async def test_a_revocation_that_there_is_no_room_for_costs_no_signature_check(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.limits = SessionServerLimits(delegations=DelegationLimits(revocations_per_network=2, revocations_per_peer=1))
+    world.restart()
+    peers = [peer_id_from_public_key(bytes([n]) * 32) for n in range(3)]
+    world.networks.update(dict.fromkeys(peers, "203.0.113.0/24"))
+    requests = [
+        revocation_of(world, world.delegation(KEY), delegation_digest=number.to_bytes(32, "big")) for number in range(4)
+    ]
+    await revoke(world, requests[0], peers[0])
+    await revoke(world, requests[1], peers[1])
+
+    def unaffordable(*_: Any) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(SignatureChecker, "is_of_key", unaffordable)
+    # The first is over what is its own, the last over what is its network's.
+    for request, peer in zip(requests[2:], (peers[0], peers[2]), strict=True):
+        with pytest.raises(RpcError) as caught:
+            await revoke(world, request, peer)
+        assert caught.value.reason == "TOO_MANY_REVOCATIONS"
+
+
 async def test_strangers_who_revoke_what_was_never_here_hold_up_nobody_who_revokes_what_is_in_use(world: World) -> None:
     delegation = world.delegation(KEY)
     await opened(world, delegation)

@@ -116,7 +116,6 @@ class AttackDetector:
     """
 
     __slots__ = (
-        "_began_at",
         "_bits",
         "_changed_at",
         "_full_at",
@@ -133,7 +132,6 @@ class AttackDetector:
         self._worked = Gauge(window_s=_WINDOW_S)
         self._fullness = 0.0
         self._bits = 0
-        self._began_at = 0.0
         self._changed_at = 0.0
         self._full_at = -math.inf
         self._quiet_since: float | None = None
@@ -182,13 +180,12 @@ class AttackDetector:
         if per_s > limits.start_per_s or self._fullness > limits.start_fullness:
             self._quiet_since = None
             if not self._bits and limits.max_bits:
-                self._bits, self._changed_at, self._began_at = limits.first_bits, now, now
+                self._bits, self._changed_at = limits.first_bits, now
         elif not self._bits or per_s >= limits.end_per_s or self._fullness >= limits.end_fullness:
             self._quiet_since = None
         elif self._quiet_since is None:
             # Perhaps nobody called for an hour: it ended then, and not now.
-            below_since = self._nothing.below_since(limits.end_per_s, now)
-            self._quiet_since = max(self._began_at, self._full_at, below_since)
+            self._quiet_since = max(self._full_at, self._nothing.below_since(limits.end_per_s, now))
         if self._quiet_since is not None and now - self._quiet_since >= limits.quiet_s:
             self._bits, self._quiet_since = 0, None
         if self._bits and now - self._changed_at >= limits.step_s:
