@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = {
+    "check_models.py",
     "direct_message.py",
     "find_and_run.py",
     "own_engine.py",
