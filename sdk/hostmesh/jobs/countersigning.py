@@ -111,7 +111,6 @@ class Countersigner:
         self._has_proof = False
         self._is_settled = False
         self._until_s: float | None = None
-        self._is_left = False
 
     @property
     def has_proof(self) -> bool:
@@ -141,8 +140,8 @@ class Countersigner:
             self._audit.vector(event.index, event.values)
         self._pieces += 1
 
-    async def receipt(self, envelope: bytes) -> None:
-        """Audit a receipt, and countersign it.
+    async def receipt(self, envelope: bytes) -> Receipt:
+        """Audit a receipt, and countersign it. Returns it.
 
         A countersignature that cannot be delivered harms nobody: the next receipt covers the same, and a host that
         waits in vain ends the job.
@@ -169,6 +168,7 @@ class Countersigner:
         )
         self._is_tried = False
         await self.deliver()
+        return receipt
 
     async def deliver(self) -> None:
         """Deliver the last countersignature, unless it was tried. Call it again where :meth:`receipt` was cancelled."""
@@ -215,7 +215,6 @@ class Countersigner:
         Args:
             read_out: reads the job's stream to its end, noting its pieces and receipts here; raises nothing.
         """
-        self._is_left = True
         with trio.CancelScope(shield=True), trio.move_on_at(self._settles_until()):
             await self._deliver()
             async with trio.open_nursery() as nursery:
@@ -265,8 +264,8 @@ class Countersigner:
             # Also a host that started again, which bills nothing more; a receipt that we did not sign stays open.
             self._is_settled = self._countersigned == envelope
             return
-        if self._is_left and self._is_over_more(envelope):
-            # We asked for all pieces, and could not read all that were under way: no fault of the host.
+        if self._is_over_more(envelope):
+            # Not all that was under way came: no fault of the host.
             logger.info("job not settled: not all of it was read", extra={"peer_id": self._session.peer_id})
             return
         try:

@@ -211,9 +211,8 @@ class Job:
                 event = self._transcript.event(response)
                 match event:
                     case ReceiptIssued():
-                        await self._countersigner.receipt(event.envelope)
-                        if self._countersigner.last is not None:
-                            self._conduct.countersigned(self._countersigner.last.cost_micros, trio.current_time())
+                        receipt = await self._countersigner.receipt(event.envelope)
+                        self._conduct.countersigned(receipt.cost_micros, trio.current_time())
                         continue
                     case TextDelta() | EmbeddingResult():
                         self._countersigner.piece(event)

@@ -292,10 +292,13 @@ class Book:
     operators: list[bytes] = field(default_factory=list)
     """Under whose wallet each was."""
 
+    details: list[str] = field(default_factory=list)
+
     def record_job(self, peer_id: PeerId, operator: bytes, verdict: JobVerdict, detail: str) -> None:
         self.operators.append(operator)
         self.outcomes.append((peer_id, verdict.is_good))
         self.verdicts.append(verdict)
+        self.details.append(detail)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -247,6 +248,45 @@ async def test_a_host_that_took_a_job_does_not_choose_whether_its_end_counts(
     with pytest.raises(HostmeshError):
         await _read(manager, session)
     assert book.verdicts == ([JobVerdict.FAILED] if is_failure else [])
+
+
+OVERDUE = RpcError("no", status=StatusCode.FAILED_PRECONDITION, reason="RECEIPT_OVERDUE")
+
+
+@pytest.mark.parametrize("is_failed", [False, True])
+async def test_who_stays_with_a_job_that_is_over_keeps_no_host_waiting(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, is_failed: bool
+) -> None:
+    _, manager, session, book, front = setting(nursery, Ending)
+    assert isinstance(front, Ending)
+    front.after = 2 if is_failed else 100
+    async with manager.run(session, prompt="Hi there") as job:
+        with pytest.raises(JobError) if is_failed else nullcontext():
+            await job.read_text()
+        await trio.sleep(100)
+    front.after, front.error = 2, OVERDUE
+    with pytest.raises(JobError):
+        await _read(manager, session)
+    assert book.verdicts[1:] == [JobVerdict.FAILED]
+
+
+async def test_a_reader_that_takes_its_time_and_pays_keeps_no_host_waiting(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, session, book, front = setting(nursery, Ending)
+    assert isinstance(front, Ending)
+    host.engine.default = Script(pieces=("x",) * 60)
+    front.after, front.error = 55, OVERDUE
+
+    async def read_slowly() -> None:
+        async with manager.run(session, prompt="Hi there") as job:
+            async for _ in job:
+                await trio.sleep(0.7)
+
+    with pytest.raises(JobError):
+        await read_slowly()
+    assert trio.current_time() > 30
+    assert book.verdicts == [JobVerdict.FAILED]
 
 
 async def test_a_host_that_does_not_hear_countersignatures_fails_its_jobs(

@@ -30,6 +30,7 @@ from hostmesh.errors import (
     EngineError,
     JobError,
     ParameterError,
+    RpcError,
     UsageError,
 )
 from hostmesh.jobs.admission import JobLimits
@@ -367,6 +368,7 @@ async def test_an_engine_that_fails_costs_nothing_and_tells_nothing_of_itself(
             await job.read_text()
     error = caught.value
     assert (error.reason, error.may_have_executed, error.retry_safe) == ("ENGINE_FAILED", True, after == 0)
+    assert isinstance(error.__cause__, RpcError), "what came over the wire, for a traceback"
     assert "CUDA" not in error.message
     assert b"CUDA" not in wire.ours[-1].peer.sent
     assert purse_of(host).spent == 0
@@ -552,3 +554,25 @@ async def test_prompts_and_answers_are_never_logged(
     assert "job ended" in logged
     for word in ("particular", "secret", "Hel", "world"):
         assert word not in logged
+
+
+async def test_a_job_tells_how_it_stands_and_nothing_of_what_is_said_in_it(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host = make_host()
+    host.engine.scripts = [Script(), Script(fail_after=1, error=EngineError("it broke"))]
+    manager, _ = make_client(host, nursery)
+    told = []
+    async with manager.run(SESSION, prompt=PROMPT) as job:
+        told.append(repr(job))
+        await job.read_text()
+        told.append(repr(job))
+    with pytest.raises(JobError):
+        async with manager.run(SESSION, prompt=PROMPT) as job:
+            await job.read_text()
+    told.append(repr(job))
+    for text, state in zip(told, ("running", "done", "failed"), strict=True):
+        assert f", {state}, " in text
+        assert HOST_KEY.peer_id in text
+        assert "particular" not in text
+        assert "Hello" not in text

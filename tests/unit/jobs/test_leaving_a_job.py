@@ -177,17 +177,19 @@ async def test_a_countersignature_whose_stream_broke_is_delivered_before_a_job_i
     assert host.receipts.unpaid(FakeSession().session_id) == ()
 
 
-@pytest.mark.parametrize("is_broken", [False, True])
+@pytest.mark.parametrize(("is_broken", "is_ended"), [(False, True), (True, False), (True, True)])
 async def test_a_client_that_is_cancelled_pays_for_what_came_or_is_under_way(
-    is_broken: bool, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+    is_broken: bool, is_ended: bool, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    host = make_host(purse=Purse(limit=10_000, slice_micros=5))
-    host.engine.default = Script(pieces=("x",) * 6)
+    slice_micros = 5 if is_ended else 10_000  # a receipt on the way to the last, or none
+    host = make_host(purse=Purse(limit=10_000, slice_micros=slice_micros))
+    host.engine.default = Script(pieces=("x",) * 6, hang_after=None if is_ended else 6)
     manager, wire = make_client(host, nursery)
-    session = FakeSession(slice_micros=5)
+    session = FakeSession(slice_micros=slice_micros)
     with trio.CancelScope() as scope:
         async with manager.run(session, prompt="Hi") as job:
             await anext(job)
+            await trio.testing.wait_all_tasks_blocked()  # the host has sent all six
             if is_broken:
                 await wire.ours[-1].reset()
                 with pytest.raises(ConnectionLostError):
@@ -196,5 +198,9 @@ async def test_a_client_that_is_cancelled_pays_for_what_came_or_is_under_way(
             await trio.lowlevel.checkpoint()
     last = host.receipts.last_issued(session.session_id, job.job_id)
     assert last is not None
-    assert (last.receipt.output_pieces == 1) is is_broken
-    assert host.receipts.unpaid(session.session_id) == ()
+    assert last.receipt.output_pieces == (1 if is_broken and not is_ended else 6)
+    # Nobody signs what was lost, and no honest receipt over it is kept for a lie.
+    is_lost = is_broken and is_ended
+    assert len(host.receipts.unpaid(session.session_id)) == is_lost
+    assert job.is_settled is not is_lost
+    assert manager._receipts.refused() == ()

@@ -24,7 +24,7 @@ from tests.unit.jobs.kit import (
     make_host,
 )
 
-from hostmesh.errors import JobError, RemoteProtocolError, StoreError
+from hostmesh.errors import JobError, RemoteProtocolError, RpcError, StatusCode, StoreError, UsageError
 from hostmesh.jobs.client import JobManager
 from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.net.envelope import seal_envelope
@@ -107,12 +107,31 @@ async def test_a_lie_in_a_job_is_found(
 ) -> None:
     host, liar, manager, book = lying(nursery)
     liar.edit = edit
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(RemoteProtocolError) as caught:
         async with manager.run(SESSION, prompt="Hi there") as job:
             await job.read_text()
-    assert book.outcomes == [(HOST_KEY.peer_id, False)]
+    assert book.verdicts == [JobVerdict.PROTOCOL_BROKEN], "nobody else could see it"
+    assert book.details == [caught.value.message]
     await host.until_idle()
     assert host.engine.running == 0
+
+
+async def test_a_job_that_was_completed_and_then_failed_has_no_usage(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    class Regretful(Liar):
+        async def run(self, request: Any, context: Any, send: Callable[[Any], Any]) -> None:
+            await super().run(request, context, send)
+            raise RpcError("I take it back", status=StatusCode.INTERNAL)
+
+    host, book = make_host(), Book()
+    manager, _ = make_client(host, nursery, book=book, handler=Regretful(host.server))
+    with pytest.raises(JobError):
+        async with manager.run(SESSION, prompt="Hi there") as job:
+            await job.read_text()
+    with pytest.raises(UsageError):
+        _ = job.usage
+    assert book.verdicts == [JobVerdict.FAILED]
 
 
 async def test_one_vector_too_few_is_found(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
