@@ -497,6 +497,7 @@ class Wire:
 
     async def open_stream(self, peer_id: PeerId, protocol_id: str, *, timeout_s: float | None = None) -> Stream:
         await trio.lowlevel.checkpoint()
+        assert peer_id == HOST_KEY.peer_id, "there is one host"
         ours, theirs = MemoryStream.pair(self._peer_id, HOST_KEY.peer_id, protocol_id)
         self.ours.append(ours)
         self._nursery.start_soon(self._handlers[protocol_id], theirs)

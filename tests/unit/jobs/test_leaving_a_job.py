@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -204,3 +205,40 @@ async def test_a_client_that_is_cancelled_pays_for_what_came_or_is_under_way(
     assert len(host.receipts.unpaid(session.session_id)) == is_lost
     assert job.is_settled is not is_lost
     assert manager._receipts.refused() == ()
+
+
+class Unwilling(Liar):
+    """Takes no countersignature, and gives no last receipt; or not one that anybody can read."""
+
+    junk = b""
+
+    async def countersign(
+        self, request: job_pb2.CountersignRequest, context: CallContext
+    ) -> job_pb2.CountersignResponse:
+        raise RpcError("deaf ears", status=StatusCode.INTERNAL)
+
+    async def get_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> job_pb2.GetReceiptResponse:
+        await super().get_receipt(request, context)
+        if self.junk:
+            return job_pb2.GetReceiptResponse(receipt=self.junk)
+        raise RpcError("closed books", status=StatusCode.INTERNAL)
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk"])
+async def test_what_leaves_a_job_open_is_logged_with_its_host(
+    junk: bytes, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "hostmesh.jobs")
+    host, manager, session, front = setting(nursery, 10, handler=Unwilling)
+    assert isinstance(front, Unwilling)
+    front.junk = junk
+    host.engine.default = Script(pieces=("x",), hang_after=1)
+    async with manager.run(session, prompt=PROMPT) as job:
+        with trio.move_on_after(1):
+            await job.read_text()
+    refused = [each.message for each in manager._receipts.refused()]
+    assert len(refused) == bool(junk)
+    assert not job.is_settled
+    for cause in ("deaf ears", *(refused or ["closed books"])):
+        records = [record for record in caplog.records if record.getMessage().endswith(f": {cause}")]
+        assert {vars(record).get("peer_id") for record in records} == {HOST_KEY.peer_id}
