@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Protocol
 
 import trio
 
@@ -24,16 +23,17 @@ from hostmesh.errors import (
     StoreError,
     UsageError,
 )
-from hostmesh.jobs.client_sessions import ClientSessions, OpenSession
-from hostmesh.jobs.content import MessageLike, WireInput, build_input
+from hostmesh.identity.structs import NO_DIGEST
+from hostmesh.jobs.client_sessions import ClientSessions, OpenSession, TrackedSession
+from hostmesh.jobs.content import MessageLike, WireInput, build_input, run_request
 from hostmesh.jobs.countersigning import Countersigner, send_again
-from hostmesh.jobs.engine import ParameterValue
 from hostmesh.jobs.job import Job
 from hostmesh.jobs.offer import QuoteOffer, open_quote
 from hostmesh.jobs.parameters import check_parameters, encode_parameters
+from hostmesh.jobs.prompt_turns import most_prompt_micros
 from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
 from hostmesh.jobs.transcript import Transcript
-from hostmesh.jobs.verdict import JobVerdict
+from hostmesh.jobs.verdict import JobVerdict, OutcomeBook
 from hostmesh.jobs.watch import JobWatch, Parameters, Watching
 from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.chain import SALT_BYTES
@@ -50,24 +50,6 @@ logger = logging.getLogger("hostmesh.jobs")
 
 QUOTE_TIMEOUT_S = 30.0
 """For a quote, the dial included; a job itself has only its caller's time limit."""
-
-
-class OutcomeBook(Protocol):
-    """Where outcomes of hosts go."""
-
-    def record_job(self, peer_id: PeerId, operator: bytes, verdict: JobVerdict, detail: str) -> object:
-        """Take in what a job says of its host.
-
-        Args:
-            peer_id: the host.
-            operator: the wallet that answers for it, 20 bytes; empty = not known, and then the verdict is bad.
-            verdict: what it says.
-            detail: for people.
-
-        Raises:
-            StoreError: it could not be written.
-        """
-        ...
 
 
 class JobManager:
@@ -205,7 +187,8 @@ class JobManager:
             system_prompt: goes before the prompt or the conversation.
             parameters: settings of the work, such as ``{"temperature": 0}``.
             max_output_tokens: most tokens of the answer; None = the host's own limit, or that of ``quote``.
-            timeout_s: seconds for everything; it runs out only while the job is waited for. None = no limit.
+            timeout_s: seconds for everything; it runs out only while the job is waited for, its turn included (below).
+                None = no limit. While models are checked a job may wait for a canary's end, for half of it at most.
             quote: one from :meth:`request_quote` for this session's host and model; None = a new one is asked for.
 
         Yields:
@@ -221,7 +204,9 @@ class JobManager:
             RemoteProtocolError: the host broke the protocol.
 
         Cost: two round trips on a warm connection before the job is accepted, one with ``quote``; one more for
-        the first job of a session that an earlier run used.
+        the first job of a session that an earlier run used. Its prompt leaves only while all prompts of the session
+        that have no answer yet cannot cost more than a slice together: beyond, it waits until another job's first
+        piece was read, or that job ended. Read jobs in tasks of their own, or open the session with a larger slice.
         """
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         wire = build_input(prompt=prompt, messages=messages, texts=texts, system_prompt=system_prompt)
@@ -237,13 +222,15 @@ class JobManager:
             timeout_s=timeout_s,
         )
         with watching:
+            await watching.leave()
             try:
                 offer = await self._offer(session, quote, watching.parameters, max_output_tokens, deadline)
             except ParameterError as error:
                 if not watching.may_go_without_seed(error):
                     raise
                 offer = await self._offer(session, quote, watching.parameters, max_output_tokens, deadline)
-            async with self._run(session, wire, watching, offer, deadline, is_quote_given=quote is not None) as job:
+            ask = partial(self._offer, session, quote, watching.parameters, max_output_tokens, deadline)
+            async with self._run(session, wire, watching, offer, deadline, None if quote is not None else ask) as job:
                 yield job
 
     @asynccontextmanager
@@ -254,33 +241,57 @@ class JobManager:
         watching: Watching,
         offer: QuoteOffer,
         deadline: float,
-        *,
-        is_quote_given: bool,
+        ask_again: Callable[[], Awaitable[QuoteOffer]] | None,
     ) -> AsyncIterator[Job]:
         def record(verdict: JobVerdict, detail: str) -> None:
             watching.ended()
             self._record(session.peer_id, session.authorization.operator, verdict, detail)
 
-        _refuse_if_closed(session)  # a revocation may have come while the host thought of a price
-        if session.spending_limit_micros == 0 and offer.price_micros_per_mtok > 0:
-            raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
-        salt = self._system.random_bytes(SALT_BYTES)
-        request = _run_request(offer, wire, watching.parameters, salt)
-        tracked = self._sessions.track(session)
-        spending, conduct = tracked.spending, tracked.conduct
-        if tracked.unsure:
-            await send_again(self._caller, session, tracked.unsure)
-            tracked.unsure.clear()
-        if self._sessions.is_used(tracked, offer.quote_id):
-            if is_quote_given:
+        def check(offer: QuoteOffer) -> None:
+            _refuse_if_closed(session)  # a revocation may have come while the host thought of a price
+            if session.spending_limit_micros == 0 and offer.price_micros_per_mtok > 0:
+                raise job_refused("SPENDING_LIMIT", "the session may spend nothing, and the model is not free")
+            if not self._sessions.is_used(tracked, offer.quote_id):
+                return
+            if ask_again is None:
                 raise job_refused("QUOTE_EXPIRED", "a job ran under the quote")
             broken = RemoteProtocolError("the host gave one quote id for two jobs")
             record(JobVerdict.PROTOCOL_BROKEN, broken.message)
             raise broken
+
+        _refuse_if_closed(session)
+        tracked = self._sessions.track(session)
+        if tracked.unsure:
+            await send_again(self._caller, session, tracked.unsure)
+            tracked.unsure.clear()
+        async with tracked.turns.hold(
+            offer,
+            most_micros=lambda offer: most_prompt_micros(wire, offer, self._counter(offer)),
+            check=check,
+            ask_again=ask_again,
+            deadline=deadline,
+        ) as fresh:
+            _refuse_if_closed(session)  # or while its prompt waited
+            async with self._send(session, wire, watching.parameters, fresh, deadline, tracked, record) as job:
+                yield job
+
+    @asynccontextmanager
+    async def _send(
+        self,
+        session: OpenSession,
+        wire: WireInput,
+        parameters: Parameters,
+        offer: QuoteOffer,
+        deadline: float,
+        tracked: TrackedSession,
+        record: Callable[[JobVerdict, str], None],
+    ) -> AsyncIterator[Job]:
+        salt = self._system.random_bytes(SALT_BYTES)
+        request = run_request(offer.quote_id, wire, parameters, salt=salt)
+        spending, conduct = tracked.spending, tracked.conduct
         terms = tracked.job_terms(offer)
         self._receipts.papers.put_quote(terms.session, terms.job_id, offer.envelope, is_host=False)
-        counter = None if self._counter_of is None else self._counter_of(terms.tokenizer_sha256)
-        audit = JobAudit(terms, spending, job_input=wire, salt=salt, counter=counter, quote=offer.envelope)
+        audit = JobAudit(terms, spending, job_input=wire, salt=salt, counter=self._counter(offer), quote=offer.envelope)
         signs = Countersigner(self._caller, session, audit, self._receipts, unix_s=self._system.unix_s)
         job: Job | None = None
         job_conduct = conduct.begin(
@@ -311,8 +322,10 @@ class JobManager:
             # Once the stream has ended: the host then knows what a job that was cut came to.
             if job is not None:
                 await job.settle()
-            spending.end(offer.quote_id)
             conduct.end(offer.quote_id, now=trio.current_time(), is_settled=job is not None and job.is_settled)
+
+    def _counter(self, offer: QuoteOffer) -> TokenCounter | None:
+        return None if self._counter_of is None else self._counter_of(offer.tokenizer_sha256 or NO_DIGEST)
 
     async def _offer(
         self,
@@ -357,17 +370,6 @@ class JobManager:
 def _refuse_if_closed(session: OpenSession) -> None:
     if session.is_closed:
         raise ended(session.end_reason)
-
-
-def _run_request(
-    offer: QuoteOffer, wire: WireInput, parameters: Mapping[str, ParameterValue], salt: bytes
-) -> job_pb2.RunRequest:
-    request = job_pb2.RunRequest(quote_id=offer.quote_id, parameters=encode_parameters(parameters), salt=salt)
-    if isinstance(wire, job_pb2.ChatInput):
-        request.chat.CopyFrom(wire)
-    else:
-        request.embedding.CopyFrom(wire)
-    return request
 
 
 def _token_count(name: str, value: int | None, *, least: int) -> int | None:

@@ -10,6 +10,7 @@ from hostmesh.identity.structs import NO_DIGEST
 from hostmesh.jobs.conduct import SessionConduct
 from hostmesh.jobs.countersigning import SigningSession
 from hostmesh.jobs.offer import QuoteOffer
+from hostmesh.jobs.prompt_turns import PromptTurns
 from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.spending import SessionSpending
 from hostmesh.receipts.store import PaidJob, ReceiptStore
@@ -60,6 +61,7 @@ class TrackedSession:
 
     terms: SessionTerms
     spending: SessionSpending
+    turns: PromptTurns
     conduct: SessionConduct
     unsure: list[PaidJob]
     """Jobs of an earlier run, the latest last: whether the host has what was countersigned of them is not known."""
@@ -115,21 +117,30 @@ class ClientSessions:
             for job in paid:
                 spending.restore(job.job_id, job.cost_micros, is_answered=job.is_answered)
             conduct = SessionConduct(is_new=self._put_papers(session, terms), slice_micros=authorization.slice_micros)
-            tracked = TrackedSession(terms=terms, spending=spending, conduct=conduct, unsure=list(paid[-MAX_UNSURE:]))
+            tracked = TrackedSession(
+                terms=terms,
+                spending=spending,
+                turns=PromptTurns(spending),
+                conduct=conduct,
+                unsure=list(paid[-MAX_UNSURE:]),
+            )
             self._tracked[key] = tracked
         self._tracked.move_to_end(key)
-        while len(self._tracked) > MAX_TRACKED_SESSIONS:
-            self._tracked.popitem(last=False)
+        if len(self._tracked) > MAX_TRACKED_SESSIONS:
+            # What runs is not on disk: one with jobs stays.
+            idle = next((each for each, known in self._tracked.items() if not known.spending.is_busy), key)
+            if idle != key:
+                del self._tracked[idle]
         return tracked
 
     def is_used(self, tracked: TrackedSession, job_id: bytes) -> bool:
-        """Return whether a job of this id runs in a session, or had a receipt. A quote's id is its job's.
+        """Return whether a job of this id waits or runs in a session, or had a receipt. A quote's id is its job's.
 
         Raises:
             StoreError: the receipts cannot be read.
         """
         host = tracked.terms.authorization.host_peer_id
-        return tracked.conduct.is_running(job_id) or self._receipts.has_countersigned(
+        return tracked.turns.is_known(job_id) or self._receipts.has_countersigned(
             host, tracked.terms.session_id, job_id
         )
 

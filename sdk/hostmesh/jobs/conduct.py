@@ -40,10 +40,6 @@ class SessionConduct:
         self._jobs: dict[bytes, JobConduct] = {}
         self._began_at = float("inf")
 
-    def is_running(self, job_id: bytes) -> bool:
-        """Whether a job of this id runs."""
-        return job_id in self._jobs
-
     def begin(
         self,
         terms: JobTerms,

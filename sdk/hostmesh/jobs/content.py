@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from hostmesh.errors import ContextExceededError, JobError, UsageError
 from hostmesh.jobs.engine import ChatMessage, ChatWork, EmbeddingWork, ModelInfo, ParameterValue, Role, Work
+from hostmesh.jobs.parameters import encode_parameters
 from hostmesh.jobs.reasons import job_refused
 from hostmesh.model_kind import ModelKind
 from hostmesh.v1 import job_pb2
@@ -184,3 +185,22 @@ def _size(text: object, where: str) -> int:
 
 def _not_unicode(where: str) -> JobError:
     return job_refused("INVALID_INPUT", f"{where} has half of a surrogate pair, which is no text")
+
+
+def run_request(
+    quote_id: bytes, wire: WireInput, parameters: Mapping[str, ParameterValue], *, salt: bytes
+) -> job_pb2.RunRequest:
+    """Return what asks a host for a job.
+
+    Args:
+        quote_id: of the quote that it runs under, 16 bytes.
+        wire: its input.
+        parameters: checked settings.
+        salt: of its output chain, 16 bytes.
+    """
+    request = job_pb2.RunRequest(quote_id=quote_id, parameters=encode_parameters(parameters), salt=salt)
+    if isinstance(wire, job_pb2.ChatInput):
+        request.chat.CopyFrom(wire)
+    else:
+        request.embedding.CopyFrom(wire)
+    return request

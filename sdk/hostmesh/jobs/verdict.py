@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Protocol
+
+from hostmesh.net.peer_id import PeerId
 
 
 class JobVerdict(Enum):
@@ -21,3 +24,21 @@ class JobVerdict(Enum):
     def is_good(self) -> bool:
         """Whether it speaks for the host."""
         return self is JobVerdict.FINISHED
+
+
+class OutcomeBook(Protocol):
+    """Where outcomes of hosts go."""
+
+    def record_job(self, peer_id: PeerId, operator: bytes, verdict: JobVerdict, detail: str) -> object:
+        """Take in what a job says of its host.
+
+        Args:
+            peer_id: the host.
+            operator: the wallet that answers for it, 20 bytes; empty = not known, and then the verdict is bad.
+            verdict: what it says.
+            detail: for people.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        ...

@@ -75,6 +75,20 @@ def most_prompt_tokens(job_input: JobInput, counter: TokenCounter | None = None)
     return within + len(texts) * TEMPLATE_TOKENS_PER_ITEM + TEMPLATE_TOKENS
 
 
+def most_claimed_tokens(job_input: JobInput, counter: TokenCounter | None) -> int:
+    """Return the most prompt tokens that :func:`check_prompt` takes for an input.
+
+    Args:
+        job_input: as it was sent.
+        counter: of the quoted tokenizer; None = bytes alone bound it.
+    """
+    most = most_prompt_tokens(job_input)
+    if counter is None:
+        return most
+    counted = counter.count_prompt(job_input)
+    return min(most, most_prompt_tokens(job_input, counter) if counted is None else counted + SILENT_TOKENS)
+
+
 def may_fill(context_tokens: int, job_input: JobInput, counter: TokenCounter | None) -> bool:
     """Return whether an input can leave no room in a model's context, by the same bounds.
 

@@ -6,6 +6,8 @@ whole limit aside before the session is opened.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hostmesh.receipts.reasons import ReceiptFault, fault
 
 
@@ -17,7 +19,13 @@ class SessionSpending:
         slice_micros: the authorisation's slice.
 
     >>> spending = SessionSpending(limit_micros=30, slice_micros=10)
+    >>> spending.send(b"job", 10)
+    >>> spending.may_send(1)
+    False
     >>> spending.owe(b"job", 10, is_answered=False)
+    >>> spending.answered(b"job")
+    >>> spending.may_send(1)
+    True
     >>> spending.owe(b"job", 20, is_answered=True)
     >>> spending.spent_micros
     20
@@ -29,14 +37,51 @@ class SessionSpending:
         self._owed: dict[bytes, int] = {}
         self._total = 0
         self._unanswered: dict[bytes, int] = {}
-        """Of jobs that run."""
+        """Countersigned for prompts of jobs that run, and have no answer yet."""
         self._unanswered_total = 0
-        """Of jobs that ended."""
+        """The same of jobs that ended."""
+        self._sent: dict[bytes, int] = {}
+        """Of each job that runs: the most that it can claim without an answer; 0 once it was answered."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when a job was answered or ended, so that another prompt may leave."""
 
     @property
     def spent_micros(self) -> int:
         """What was countersigned, of all jobs."""
         return self._total
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job runs."""
+        return bool(self._sent)
+
+    def is_sent(self, job_id: bytes) -> bool:
+        """Whether a job of this id runs."""
+        return job_id in self._sent
+
+    def may_send(self, most_micros: int) -> bool:
+        """Return whether a prompt may leave now.
+
+        It may while all prompts of the session that have no answer, those of ended jobs as far as they were paid for,
+        cannot cost more than one slice together with it; while all that the session can still cost is no more than
+        that; and when no other one is without an answer, so that nothing would come of waiting.
+
+        Args:
+            most_micros: the most that can be claimed for it.
+        """
+        at_risk = sum(self._sent.values())
+        if at_risk == 0 or self._unanswered_total + at_risk + most_micros <= self._slice:
+            return True
+        answered = self._total - self._unanswered_total - sum(self._unanswered.values())
+        return self._limit - answered <= self._slice
+
+    def send(self, job_id: bytes, most_micros: int) -> None:
+        """Note that a prompt leaves, for which so much can be claimed at most."""
+        self._sent[job_id] = most_micros
+
+    def withdraw(self, job_id: bytes) -> None:
+        """Note that a prompt did not leave after all, and another one may go instead of it: nobody else is told."""
+        self._sent.pop(job_id, None)
 
     def restore(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
         """Note what was countersigned of a job before a restart, and whether a piece of its answer had come."""
@@ -48,8 +93,8 @@ class SessionSpending:
     def owe(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
         """Take on what a receipt claims, before it is countersigned.
 
-        Nobody can tell whether a host read a prompt that it did not answer. So a job is paid for without a piece of an
-        answer only as far as it comes to one slice together with those that ended so.
+        Nobody can tell whether a host read a prompt that it did not answer. So all jobs without a piece of an answer,
+        those that run and those that ended so, are paid for up to one slice together.
 
         Args:
             job_id: whose receipt.
@@ -64,7 +109,8 @@ class SessionSpending:
         if step > self._slice:
             raise fault(ReceiptFault.OVER_SLICE, f"{step} micro-units at once, the slice is {self._slice}")
         unanswered = 0 if is_answered else cost_micros
-        unanswered_total = self._unanswered_total + unanswered
+        others = sum(self._unanswered.values()) - self._unanswered.get(job_id, 0)
+        unanswered_total = self._unanswered_total + others + unanswered
         if unanswered and unanswered_total > self._slice:
             raise fault(
                 ReceiptFault.OVER_SLICE,
@@ -81,8 +127,13 @@ class SessionSpending:
     def answered(self, job_id: bytes) -> None:
         """Note that the first piece of a job's answer came."""
         self._unanswered.pop(job_id, None)
+        if job_id in self._sent:
+            self._sent[job_id] = 0
+        self.on_room()
 
     def end(self, job_id: bytes) -> None:
         """Note that no receipt of a job is taken any more. What it came to stays counted. Idempotent."""
+        self._sent.pop(job_id, None)
         self._owed.pop(job_id, None)
         self._unanswered_total += self._unanswered.pop(job_id, 0)
+        self.on_room()

@@ -12,6 +12,7 @@ from tests.unit.jobs.kit import (
     Liar,
     Script,
     ScriptedEngine,
+    make_client,
 )
 from tests.unit.jobs.receipt_kit import (
     PROMPT,
@@ -85,10 +86,12 @@ async def test_jobs_that_wait_go_on_in_the_order_in_which_they_asked(
 ) -> None:
     host, manager, session, front = setting(nursery, 12, handler=Slow)
     assert isinstance(front, Slow)
+    # One program holds a prompt back itself while another one may cost the slice.
+    programs = [manager, *(make_client(host, nursery, handler=front)[0] for _ in range(2))]
     host.engine.default = Script(pieces=("x",) * 5, delay_s=0.5)
     async with trio.open_nursery() as jobs:
         for number in range(3):
-            jobs.start_soon(run_to_end, manager, session, f"job {number}")
+            jobs.start_soon(run_to_end, programs[number], session, f"job {number}")
             await host.until_accepted(number + 1)
             await trio.sleep(0.1)
         assert [work.messages[0].content for work in host.engine.works] == ["job 0", "job 1", "job 2"]
@@ -104,13 +107,14 @@ async def test_a_job_that_waits_for_another_jobs_engine_is_not_overdue(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
     """The client has nothing that it could countersign: the first job wrote no receipt yet."""
-    host, manager, session, _ = setting(nursery, 10)
+    host, manager, session, front = setting(nursery, 10)
+    other, _ = make_client(host, nursery, handler=front)
     host.engine.scripts = [Script(pieces=("x",), delay_s=40.0), Script(pieces=("x",))]
     async with trio.open_nursery() as jobs:
         jobs.start_soon(run_to_end, manager, session, PROMPT)
         await host.until_accepted(1)
         await trio.sleep(1)
-        async with manager.run(session, prompt="a b c d e f") as job:
+        async with other.run(session, prompt="a b c d e f") as job:
             await job.read_text()
     assert trio.current_time() == 80.0
     assert host.server.stats().outcomes == {JobOutcome.SUCCEEDED: 2}

@@ -46,25 +46,69 @@ def test_prompts_without_an_answer_are_remembered_over_a_restart() -> None:
     spending.owe(b"d", 4, is_answered=False)
 
 
-def test_jobs_that_ended_without_an_answer_come_to_one_slice() -> None:
+def test_jobs_without_an_answer_come_to_one_slice() -> None:
     spending = SessionSpending(limit_micros=100, slice_micros=10)
-    spending.owe(b"a", 6, is_answered=False)
-    # Parallel jobs may yet be answered.
+    spending.owe(b"a", 4, is_answered=False)
     spending.owe(b"b", 6, is_answered=False)
-    spending.owe(b"c", 6, is_answered=False)
-    spending.answered(b"b")
-    for job_id in (b"a", b"b"):
-        spending.end(job_id)
     with pytest.raises(ReceiptError) as raised:
-        spending.owe(b"d", 5, is_answered=False)
+        spending.owe(b"c", 1, is_answered=False)
     assert raised.value.reason == "OVER_SLICE"
     assert "new session" in raised.value.remedy
+    spending.answered(b"b")
+    # A job's own receipts count once.
+    spending.owe(b"a", 5, is_answered=False)
+    spending.owe(b"c", 5, is_answered=False)
+    for job_id in (b"a", b"b"):
+        spending.end(job_id)
     with pytest.raises(ReceiptError):
-        spending.owe(b"c", 7, is_answered=False)
+        spending.owe(b"c", 6, is_answered=False)
     # What is answered is another matter.
     spending.owe(b"c", 9, is_answered=True)
     spending.end(b"c")
-    spending.owe(b"d", 4, is_answered=False)
+    with pytest.raises(ReceiptError):
+        spending.owe(b"d", 6, is_answered=False)
+    spending.owe(b"d", 5, is_answered=False)
     spending.owe(b"d", 10, is_answered=True)
     spending.owe(b"e", 0, is_answered=False)
-    assert spending.spent_micros == 31
+    assert spending.spent_micros == 30
+
+
+def test_prompts_leave_while_all_without_an_answer_come_to_a_slice() -> None:
+    spending = SessionSpending(limit_micros=100, slice_micros=10)
+    rooms = []
+    spending.on_room = lambda: rooms.append(spending.may_send(7))
+    assert spending.may_send(99), "alone it goes; the host refuses one that is too large"
+    spending.send(b"a", 4)
+    assert (spending.may_send(6), spending.may_send(7)) == (True, False)
+    spending.send(b"b", 6)
+    assert not spending.may_send(1)
+    spending.owe(b"a", 3, is_answered=False)
+    spending.end(b"a")
+    # Three were paid for nothing.
+    assert (spending.may_send(1), spending.may_send(2)) == (True, False)
+    spending.answered(b"b")
+    assert spending.is_busy, "it still runs"
+    assert spending.may_send(99)
+    spending.end(b"b")
+    assert (spending.is_busy, rooms) == (False, [False, True, True])
+
+
+def test_where_a_session_can_cost_no_more_than_a_slice_no_prompt_waits() -> None:
+    spending = SessionSpending(limit_micros=15, slice_micros=10)
+    spending.send(b"a", 10)
+    assert not spending.may_send(1)
+    spending.owe(b"a", 4, is_answered=True)
+    spending.answered(b"a")
+    spending.send(b"b", 10)
+    assert not spending.may_send(1), "11 are left, and can be claimed for prompts"
+    spending.owe(b"a", 5, is_answered=True)
+    assert spending.may_send(1)
+    spending.owe(b"b", 10, is_answered=False)
+    assert spending.may_send(1), "what was paid for the second prompt may be lost, and nothing beside it"
+
+
+def test_prompts_of_a_free_model_never_wait() -> None:
+    spending = SessionSpending(limit_micros=0, slice_micros=0)
+    for job_id in (b"a", b"b", b"c"):
+        assert spending.may_send(0)
+        spending.send(job_id, 0)

@@ -1,0 +1,129 @@
+"""When the prompts of a session leave: so that a host which answers none of them is paid a slice for all, not for each.
+
+Spec: docs/protocols/receipt.md, "The slice".
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from hostmesh.errors import DeadlineExceededError
+from hostmesh.identity.structs import NO_DIGEST
+from hostmesh.jobs.content import WireInput
+from hostmesh.jobs.offer import QuoteOffer
+from hostmesh.receipts.counting import TokenCounter, fitting, most_claimed_tokens
+from hostmesh.receipts.pricing import cost_micros
+from hostmesh.receipts.spending import SessionSpending
+from hostmesh.v1 import job_pb2
+
+
+def most_prompt_micros(wire: WireInput, offer: QuoteOffer, counter: TokenCounter | None) -> int:
+    """Return the most that a host can claim of this client for a prompt alone.
+
+    Args:
+        wire: the prompt, or the texts to embed.
+        offer: the quote that it runs under.
+        counter: a tokenizer; used if it is the quoted one.
+    """
+    if offer.price_micros_per_mtok == 0:
+        return 0
+    contexts = 1 if isinstance(wire, job_pb2.ChatInput) else len(wire.texts)
+    most = most_claimed_tokens(wire, fitting(counter, offer.tokenizer_sha256 or NO_DIGEST))
+    return cost_micros(min(most, offer.context_tokens * contexts), offer.price_micros_per_mtok)
+
+
+class PromptTurns:
+    """Jobs of one session that wait to send their prompts, in the order in which they came.
+
+    Args:
+        spending: of the session; says who may go.
+    """
+
+    def __init__(self, spending: SessionSpending) -> None:
+        self._spending = spending
+        self._waiting: dict[bytes, tuple[int, trio.Event]] = {}
+        spending.on_room = self._go_on
+
+    def is_known(self, job_id: bytes) -> bool:
+        """Return whether a job of this id waits or runs."""
+        return job_id in self._waiting or self._spending.is_sent(job_id)
+
+    @asynccontextmanager
+    async def hold(
+        self,
+        offer: QuoteOffer,
+        *,
+        most_micros: Callable[[QuoteOffer], int],
+        check: Callable[[QuoteOffer], None],
+        ask_again: Callable[[], Awaitable[QuoteOffer]] | None,
+        deadline: float,
+    ) -> AsyncIterator[QuoteOffer]:
+        """Wait for a job's turn; it runs inside the block, and no receipt of it is taken after that.
+
+        Args:
+            offer: its quote, a new one.
+            most_micros: returns the most that can be claimed for its prompt under a quote.
+            check: raises where a quote cannot be used; called before a quote's id is known here.
+            ask_again: returns another quote, for one that grew old while the job waited; None = the caller chose it.
+            deadline: when the job's time is over, by trio's clock; infinity: never.
+
+        Yields:
+            The quote to run it under.
+
+        Raises:
+            DeadlineExceededError: its time was over before its turn; nothing was sent.
+
+        Cancellation: safe; others go on.
+        """
+        held = b""
+        try:
+            while True:
+                check(offer)
+                began = trio.current_time()
+                await self._wait(offer.quote_id, most_micros(offer), instead_of=held, deadline=deadline)
+                held = offer.quote_id
+                lifetime_s = offer.expires_at_unix_s - offer.issued_at_unix_s
+                if ask_again is None or trio.current_time() - began < lifetime_s / 2:
+                    break
+                offer = await ask_again()
+            yield offer
+        finally:
+            if held:
+                self._spending.end(held)
+
+    async def _wait(self, job_id: bytes, most_micros: int, *, instead_of: bytes, deadline: float) -> None:
+        """Wait until a prompt may leave; one that goes instead of another one is the next."""
+        if instead_of:
+            self._spending.withdraw(instead_of)
+        if (instead_of or not self._waiting) and self._spending.may_send(most_micros):
+            self._spending.send(job_id, most_micros)
+            return
+        turn = trio.Event()
+        waits = {job_id: (most_micros, turn)}
+        self._waiting = waits | self._waiting if instead_of else self._waiting | waits
+        try:
+            with trio.move_on_at(deadline):
+                await turn.wait()
+        finally:
+            if not turn.is_set():
+                del self._waiting[job_id]
+                self._go_on()
+        if not turn.is_set():
+            error = DeadlineExceededError(
+                "the job's time was over before its prompt had room in the session's slice",
+                remedy="Open the session with a larger slice_micros, or give the job more time.",
+            )
+            error.may_have_executed, error.retry_safe = False, True
+            raise error
+
+    def _go_on(self) -> None:
+        while self._waiting:
+            job_id, (most_micros, turn) = next(iter(self._waiting.items()))
+            if not self._spending.may_send(most_micros):
+                return
+            del self._waiting[job_id]
+            self._spending.send(job_id, most_micros)
+            turn.set()
