@@ -23,7 +23,7 @@ from tests.unit.jobs.kit import (
 )
 from tests.unit.jobs.receipt_kit import PROMPT, setting
 
-from hostmesh.errors import ConnectionLostError, RpcError, StatusCode
+from hostmesh.errors import ConnectionLostError, JobError, RpcError, StatusCode
 from hostmesh.jobs.countersigning import SETTLE_TIMEOUT_S
 from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
 from hostmesh.receipts.receipt import open_sealed, seal_receipt
@@ -242,3 +242,27 @@ async def test_what_leaves_a_job_open_is_logged_with_its_host(
     for cause in ("deaf ears", *(refused or ["closed books"])):
         records = [record for record in caplog.records if record.getMessage().endswith(f": {cause}")]
         assert {vars(record).get("peer_id") for record in records} == {HOST_KEY.peer_id}
+
+
+async def test_a_host_that_refused_a_job_is_asked_nothing_about_it(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    class Busy(Liar):
+        asked = 0
+
+        async def run(self, request: job_pb2.RunRequest, context: CallContext, send: Callable[..., object]) -> None:
+            raise RpcError("no", status=StatusCode.RESOURCE_EXHAUSTED, reason="BUSY")
+
+        async def get_receipt(
+            self, request: job_pb2.GetReceiptRequest, context: CallContext
+        ) -> job_pb2.GetReceiptResponse:
+            self.asked += 1
+            return await super().get_receipt(request, context)
+
+    host = make_host()
+    front = Busy(host.server)
+    manager, _ = make_client(host, nursery, handler=front)
+    with pytest.raises(JobError):
+        async with manager.run(FakeSession(), prompt="Hi"):
+            pass
+    assert front.asked == 0
