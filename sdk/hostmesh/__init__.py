@@ -29,7 +29,7 @@ _HOMES = {
     "CallContext": "hostmesh.rpc.context",
     "CallLimits": "hostmesh.rpc.limits",
     "CanaryEvidence": "hostmesh.canaries.evidence",
-    "CanaryRequest": "hostmesh.canaries.checker",
+    "CanaryRequest": "hostmesh.canaries.asking",
     "Candidate": "hostmesh.discovery.source",
     "ChatMessage": "hostmesh.jobs.engine",
     "ChatWork": "hostmesh.jobs.engine",

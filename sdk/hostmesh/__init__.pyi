@@ -1,7 +1,7 @@
 # The public names, for type checkers: where each is at home. __init__.py imports one when it is first used.
 
+from hostmesh.canaries.asking import CanaryRequest as CanaryRequest
 from hostmesh.canaries.canary import OptedInPrompt as OptedInPrompt
-from hostmesh.canaries.checker import CanaryRequest as CanaryRequest
 from hostmesh.canaries.comparison import Agreement as Agreement
 from hostmesh.canaries.evidence import Calibration as Calibration
 from hostmesh.canaries.evidence import CanaryEvidence as CanaryEvidence

@@ -11,9 +11,10 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
+from hostmesh.canaries.asking import CanaryAnswer, CanaryRequest, Reference
 from hostmesh.canaries.canary import OptedInPrompt
 from hostmesh.canaries.canary_store import CanaryStore
-from hostmesh.canaries.checker import CanaryAnswer, CanaryChecker, CanaryRequest, Reference
+from hostmesh.canaries.checker import CanaryChecker
 from hostmesh.canaries.conversations import Conversations
 from hostmesh.canaries.evidence import MIN_QUORUM, Calibration, CanaryEvidence
 from hostmesh.canaries.plan import CanaryPlan, job_seed
@@ -128,8 +129,13 @@ class ModelChecks:
 
     @property
     def unchecked(self) -> tuple[tuple[PeerId, str], ...]:
-        """Hosts with a model of theirs that is to be checked and takes no ``seed``: nothing can be compared."""
-        return tuple(self._without_seed)
+        """Hosts with a model of theirs that is to be checked and is not.
+
+        It takes no ``seed``, so that nothing can be compared; or its latest canary could have cost more than may be
+        spent on it, such as by a long limit of the host's own: set ``max_output_tokens``, or a larger budget.
+        """
+        too_dear = ((PeerId(peer_id), model_id) for peer_id, model_id in self._checker.unaffordable)
+        return tuple(dict.fromkeys((*self._without_seed, *too_dear)))
 
     @property
     def stopped(self) -> str:
@@ -154,10 +160,6 @@ class ModelChecks:
         is_paid_alike = job.session.currency == self.budget.currency
         if host[1] not in self._calibrations or host in self._without_seed or not is_paid_alike:
             return None
-        before = self._sessions.get(host)
-        if before is not None and before.authorization.operator != job.session.authorization.operator:
-            # What was seen under one wallet is no evidence about another.
-            self._checker.forget_window(*host)
         _note(self._sessions, host, job.session)
         conversation = self._running[job] = self._conversations.of(host[0], turns)
         shape = JobShape(
@@ -183,24 +185,20 @@ class ModelChecks:
         _note(self._without_seed, host, None)
         logger.warning("a model takes no seed, and is not checked", extra={"peer_id": host[0], "model_id": host[1]})
 
-    # --- hostmesh.canaries.checker.EvidenceBook ---
+    # --- hostmesh.canaries.asking.EvidenceBook ---
 
     def record_canaries(self, evidence: CanaryEvidence) -> None:
         """Take the evidence of one window to the reputations. Raises StoreError."""
         self._evidence.append(evidence)
         kind = EvidenceKind.CANARY_FAILED if evidence.speaks_against else EvidenceKind.CANARY_PASSED
         peer_id = PeerId(evidence.peer_id)
-        session = self._sessions.get((peer_id, evidence.model_id))
-        if session is None:  # pushed out by other hosts meanwhile
-            return
-        operator_address = address_to_text(session.authorization.operator).lower()
         told = Evidence(
             kind=kind,
             detail=evidence.explain(),
             false_positive_ppm=evidence.false_positive_ppm,
             answers=max(1, evidence.n),
         )
-        self._history.record(peer_id, operator_address, told)
+        self._history.record(peer_id, evidence.operator, told)
         if evidence.speaks_against:
             logger.warning("%s", evidence.explain(), extra={"peer_id": peer_id, "model_id": evidence.model_id})
 
@@ -234,12 +232,18 @@ class ModelChecks:
             ) as job:
                 text = await job.read_text()
             reserved.cost(job.usage.cost_micros)
-        return CanaryAnswer(text=text, max_output_tokens=offer.max_output_tokens)
+        return CanaryAnswer(
+            text=text,
+            max_output_tokens=offer.max_output_tokens,
+            operator=address_to_text(session.authorization.operator).lower(),
+        )
 
     def _session_of(self, peer_id: PeerId, model_id: str) -> OpenSession:
         own = self._sessions.get((peer_id, model_id))
         for session in (own, *self._quorum):
-            if session is not None and session.peer_id == peer_id and not session.is_closed:
+            if session is None or session.is_closed:
+                continue
+            if (session.peer_id, session.model_id) == (peer_id, model_id):
                 return session
         raise SessionError("no session with the host is open", reason="SESSION_CLOSED")
 

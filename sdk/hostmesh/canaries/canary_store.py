@@ -11,6 +11,7 @@ many open windows, :data:`~hostmesh.canaries.plan.MAX_SENT` prompts.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from hostmesh.canaries.comparison import Agreement
@@ -39,14 +40,19 @@ _MIGRATIONS = (
             number INTEGER PRIMARY KEY AUTOINCREMENT,
             peer_id TEXT NOT NULL,
             model_id TEXT NOT NULL,
+            operator TEXT NOT NULL,
             warmth TEXT NOT NULL,
             agreements TEXT NOT NULL
         ) STRICT
         """,
-        "CREATE INDEX observations_of_window ON observations (peer_id, model_id, number)",
+        "CREATE INDEX observations_of_window ON observations (peer_id, model_id, operator, number)",
     ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
+_OPEN_WINDOW = """
+    SELECT number, warmth, agreements FROM observations WHERE peer_id = ? AND model_id = ? AND operator = ?
+    ORDER BY number LIMIT ?
+"""
 
 
 class CanaryStore(FeatureStore):
@@ -142,33 +148,51 @@ class CanaryStore(FeatureStore):
 
     # --- windows ---
 
-    def add_observation(self, peer_id: str, model_id: str, observation: Observation) -> None:
-        """Keep an observation of the open window of a host and model; windows of too many of them go."""
+    def add_observation(
+        self, peer_id: str, model_id: str, observation: Observation, *, operator: str
+    ) -> list[Observation]:
+        """Keep an observation in the open window of a host, its model and its wallet; windows of too many of them go.
+
+        Args:
+            peer_id: the host's.
+            model_id: which one answered.
+            observation: what was seen.
+            operator: the wallet that answers for it. A window is of one: what was seen under another says nothing.
+
+        Returns:
+            The window that it completes, :data:`~hostmesh.canaries.evidence.WINDOW` observations, the oldest first;
+            empty while it is open. It is taken out in the same transaction, so that of all the programs that write
+            here one gets it, once.
+        """
+        key = (peer_id, model_id, operator)
         with self._store.transaction() as db:
             db.execute(
-                "INSERT INTO observations (peer_id, model_id, warmth, agreements) VALUES (?, ?, ?, ?)",
-                (peer_id, model_id, observation.warmth.value, _agreements_text(observation)),
+                "INSERT INTO observations (peer_id, model_id, operator, warmth, agreements) VALUES (?, ?, ?, ?, ?)",
+                (*key, observation.warmth.value, _agreements_text(observation)),
             )
             db.execute(
-                "DELETE FROM observations WHERE (peer_id, model_id) IN (SELECT peer_id, model_id FROM observations "
-                "GROUP BY peer_id, model_id ORDER BY max(number) DESC LIMIT -1 OFFSET ?)",
+                "DELETE FROM observations WHERE (peer_id, model_id, operator) IN "
+                "(SELECT peer_id, model_id, operator FROM observations "
+                "GROUP BY peer_id, model_id, operator ORDER BY max(number) DESC LIMIT -1 OFFSET ?)",
                 (MAX_HOSTS,),
             )
+            rows = db.execute(_OPEN_WINDOW, (*key, WINDOW)).fetchall()
+            if len(rows) < WINDOW:
+                return []
+            db.execute(
+                "DELETE FROM observations WHERE peer_id = ? AND model_id = ? AND operator = ? AND number <= ?",
+                (*key, rows[-1][0]),
+            )
+        return _observations(rows)
 
-    def window(self, peer_id: str, model_id: str) -> list[Observation]:
+    def window(self, peer_id: str, model_id: str, *, operator: str) -> list[Observation]:
         """Return the open window, the oldest observation first."""
         with self._store.reading() as db:
-            rows = db.execute(
-                "SELECT warmth, agreements FROM observations WHERE peer_id = ? AND model_id = ? "
-                "ORDER BY number LIMIT ?",
-                (peer_id, model_id, WINDOW),
-            ).fetchall()
-        return [Observation(warmth=Warmth(warmth), agreements=_agreements_of(text)) for warmth, text in rows]
+            return _observations(db.execute(_OPEN_WINDOW, (peer_id, model_id, operator, WINDOW)).fetchall())
 
-    def end_window(self, peer_id: str, model_id: str) -> None:
-        """Forget the open window: evidence is made of it."""
-        with self._store.transaction() as db:
-            db.execute("DELETE FROM observations WHERE peer_id = ? AND model_id = ?", (peer_id, model_id))
+
+def _observations(rows: Iterable[tuple[int, str, str]]) -> list[Observation]:
+    return [Observation(warmth=Warmth(warmth), agreements=_agreements_of(text)) for _, warmth, text in rows]
 
 
 def _agreements_text(observation: Observation) -> str:

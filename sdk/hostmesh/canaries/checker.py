@@ -4,108 +4,43 @@ One task, :meth:`CanaryChecker.run`. The host that is checked is asked first and
 host's answer is there, so that nobody has seen the prompt before. Failed canaries are no observations: that a host
 fails is told by the outcomes of its jobs.
 
-What is needed of others stands here as Protocols; who composes the SDK gives them.
+What is needed of others stands in :mod:`hostmesh.canaries.asking`; who composes the SDK gives it.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
 
 import trio
 
+from hostmesh.canaries.asking import CanaryAnswer, CanaryRequest, EvidenceBook, JobRunner, Messages, Quorum, Reference
 from hostmesh.canaries.canary import Canary
 from hostmesh.canaries.canary_store import CanaryStore
-from hostmesh.canaries.comparison import agreement
-from hostmesh.canaries.evidence import MIN_QUORUM, WINDOW, Calibration, CanaryEvidence, Observation, warmth_of, weigh
+from hostmesh.canaries.comparison import Agreement, agreement
+from hostmesh.canaries.evidence import MIN_QUORUM, Calibration, Observation, warmth_of, weigh
 from hostmesh.canaries.plan import MAX_HOSTS, CanaryPlan, text_digest
 from hostmesh.canaries.traffic import JobShape
-from hostmesh.errors import HostmeshError, StoreError, UsageError
+from hostmesh.errors import BudgetExceededError, DeadlineExceededError, HostmeshError, StoreError, UsageError
 from hostmesh.system import System
 
 logger = logging.getLogger("hostmesh.canaries")
 
-MAX_AT_ONCE = 4
+MAX_AT_ONCE = 64
 """Canaries under way. One that falls due meanwhile is dropped: later it would come at a time that tells."""
+MAX_AT_ONCE_OF_HOST = 2
+"""Of these for one host, so that one that holds them open keeps nobody else from being checked."""
+LONGEST_S = 600.0
+"""Longest that an answer to a canary is awaited: the copied job may have no deadline. Of this clock only, and of no
+call's deadline, which a host would see."""
 MAX_QUORUM = 7
 _REFERENCE = "reference"
 _ENTROPY_BYTES = 32
 _SOON_S = 0.001
 """A canary that is due within that is due."""
-
-Messages = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryRequest:
-    """What is asked of a host or of the reference: the same for both."""
-
-    model_id: str
-    messages: Messages
-    """Pairs of role and text."""
-    max_output_tokens: int | None
-    """Of the reference and a quorum what the host quoted; None = the host is to say."""
-    parameters: dict[str, object]
-    """With ``seed``."""
-    timeout_s: float | None = None
-    """The deadline of the job that was copied; None = it had none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryAnswer:
-    """A host's whole answer."""
-
-    text: str
-    max_output_tokens: int
-    """As it was quoted: where the answer was cut at the latest."""
-
-
-class JobRunner(Protocol):
-    """Runs a job at a host as the user's jobs are run: in his session, with its streaming and its payment."""
-
-    async def __call__(self, peer_id: str, request: CanaryRequest) -> CanaryAnswer:
-        """Return the whole answer.
-
-        Raises:
-            HostmeshError: the job did not end well, or must not be paid for.
-        """
-        ...
-
-
-class Reference(Protocol):
-    """The client's own engine with the model's weights, in one setting or better in several.
-
-    In several that round differently, such as with one attention path and another: where honest engines go two ways,
-    either is then right, and what is left tells more.
-    """
-
-    async def __call__(self, request: CanaryRequest) -> Sequence[str]:
-        """Return the whole answer in each setting, one or more.
-
-        Raises:
-            HostmeshError: it has none.
-        """
-        ...
-
-
-class Quorum(Protocol):
-    """Names other hosts of a model, of other operators than the host's and each other's."""
-
-    def __call__(self, peer_id: str, model_id: str) -> Sequence[str]:
-        """Return their peer ids; fewer than three = no quorum now."""
-        ...
-
-
-class EvidenceBook(Protocol):
-    """Where evidence goes."""
-
-    def record_canaries(self, evidence: CanaryEvidence) -> object:
-        """Take the evidence of one window."""
-        ...
 
 
 class CanaryChecker:
@@ -151,10 +86,10 @@ class CanaryChecker:
         self._system = system
         self._store = store or CanaryStore()
         self._is_stopped = False
-        self._windows: OrderedDict[tuple[str, str], list[Observation]] = OrderedDict()
-        """By host and model; the least recently used goes first."""
+        self._unaffordable: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._changed = trio.Event()
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
+        """By host."""
 
     def job_started(
         self, peer_id: str, model_id: str, conversation: bytes, shape: JobShape, *, system_prompt: str | None = None
@@ -173,7 +108,8 @@ class CanaryChecker:
         shape = replace(shape, model_id=model_id)
         now_s, unix_s = self._system.monotonic_s(), self._system.unix_s()
         try:
-            self._recall(peer_id, model_id, now_s, unix_s)
+            if not self._plan.knows(peer_id):
+                self._plan.restore(peer_id, self._store.jobs(peer_id, unix_s=unix_s, now_s=now_s))
             digest = None if system_prompt is None else text_digest(system_prompt)
             self._store.job_started(peer_id, conversation, shape, digest, unix_s=unix_s)
         except StoreError as error:
@@ -195,13 +131,10 @@ class CanaryChecker:
             logger.warning("traffic is not on disk: %s", error.message)
         self._wake()
 
-    def forget_window(self, peer_id: str, model_id: str) -> None:
-        """Begin the window of a host and model anew: somebody else answers for it."""
-        self._windows.pop((peer_id, model_id), None)
-        try:
-            self._store.end_window(peer_id, model_id)
-        except StoreError as error:
-            logger.warning("a window is still on disk: %s", error.message)
+    @property
+    def unaffordable(self) -> tuple[tuple[str, str], ...]:
+        """Hosts and models whose latest canary could have cost more than may be spent on it: it did not leave."""
+        return tuple(self._unaffordable)
 
     @property
     def is_exhausted(self) -> bool:
@@ -231,22 +164,30 @@ class CanaryChecker:
                         await changed.wait()
                     continue  # a job that left in the same moment may have put it off
                 canary = self._plan.make(due[1], entropy=self._entropy())
-                if canary is not None and self._under_way >= MAX_AT_ONCE:
+                if canary is not None and self._is_full(canary.peer_id):
                     self._plan.failed(canary)
                 elif canary is not None:
-                    self._under_way += 1
+                    self._under_way[canary.peer_id] += 1
                     nursery.start_soon(self._check, canary)
                 await trio.lowlevel.checkpoint()
 
+    def _is_full(self, peer_id: str) -> bool:
+        return self._under_way[peer_id] >= MAX_AT_ONCE_OF_HOST or self._under_way.total() >= MAX_AT_ONCE
+
     async def _check(self, canary: Canary) -> None:
         try:
-            if self._may_leave(canary) and (observation := await self._observe(canary)) is not None:
-                self._note(canary.peer_id, canary.shape.model_id, observation)
+            if self._may_leave(canary):
+                await self._observe(canary)
+                self._unaffordable.pop((canary.peer_id, canary.shape.model_id), None)
         except HostmeshError as error:
             logger.info("a canary at %s gave nothing: %s", canary.peer_id, error)
             self._plan.failed(canary)
+            if isinstance(error, BudgetExceededError):
+                self._note_unaffordable(canary.peer_id, canary.shape.model_id)
         finally:
-            self._under_way -= 1
+            self._under_way[canary.peer_id] -= 1
+            if not self._under_way[canary.peer_id]:
+                del self._under_way[canary.peer_id]
 
     def _may_leave(self, canary: Canary) -> bool:
         """Note a first prompt on disk before it leaves: another run, or program of the user's, may have sent it."""
@@ -257,25 +198,27 @@ class CanaryChecker:
         self._plan.failed(canary)
         return False
 
-    def _note(self, peer_id: str, model_id: str, observation: Observation) -> None:
-        """Take in an observation; make evidence of a full window.
+    def _note_unaffordable(self, peer_id: str, model_id: str) -> None:
+        key = (peer_id, model_id)
+        if key not in self._unaffordable:
+            logger.warning("canaries of %s at %s could cost more than may be spent on them", model_id, peer_id)
+        self._unaffordable[key] = None
+        if len(self._unaffordable) > MAX_HOSTS:
+            self._unaffordable.popitem(last=False)
+
+    def _note(self, peer_id: str, model_id: str, operator: str, observation: Observation) -> None:
+        """Take in an observation; make evidence of the window that it completes.
 
         Raises:
             StoreError: it, or the evidence, could not be written.
         """
-        window = self._windows.get((peer_id, model_id))
-        if window is None:
+        window = self._store.add_observation(peer_id, model_id, observation, operator=operator)
+        if not window:
             return
-        window.append(observation)
-        self._store.add_observation(peer_id, model_id, observation)
-        if len(window) < WINDOW:
-            return
-        # Forgotten first: no window is to be evidence twice.
-        self._windows[peer_id, model_id] = []
-        self._store.end_window(peer_id, model_id)
         evidence = weigh(
             window,
             peer_id=peer_id,
+            operator=operator,
             calibration=self._calibrations[model_id],
             reference="the reference" if self._quorum is None else "most of a quorum",
         )
@@ -284,46 +227,48 @@ class CanaryChecker:
             return
         self._book.record_canaries(evidence)
 
-    def _recall(self, peer_id: str, model_id: str, now_s: float, unix_s: float) -> None:
-        """Take what is on disk of a host, where nothing is in memory. Raises StoreError."""
-        key = (peer_id, model_id)
-        if key not in self._windows:
-            self._windows[key] = []
-            self._windows[key] = self._store.window(peer_id, model_id)
-        self._windows.move_to_end(key)
-        if len(self._windows) > MAX_HOSTS:
-            self._windows.popitem(last=False)
-        if not self._plan.knows(peer_id):
-            self._plan.restore(peer_id, self._store.jobs(peer_id, unix_s=unix_s, now_s=now_s))
-
-    async def _observe(self, canary: Canary) -> Observation | None:
-        answer = await self._run_job(canary.peer_id, _request(canary, canary.messages_for(canary.peer_id)))
+    async def _observe(self, canary: Canary) -> None:
+        answer = await self._ask(canary.peer_id, _request(canary, canary.messages_for(canary.peer_id)))
         self._plan.answered(canary, answer.text, now_s=self._system.monotonic_s(), entropy=self._entropy())
         self._wake()
-        warmth = warmth_of(canary.shape.temperature)
+        agreements = await self._compare(canary, answer)
+        if agreements is not None:
+            observation = Observation(warmth=warmth_of(canary.shape.temperature), agreements=agreements)
+            self._note(canary.peer_id, canary.shape.model_id, answer.operator, observation)
+
+    async def _ask(self, peer_id: str, request: CanaryRequest) -> CanaryAnswer:
+        with trio.move_on_after(LONGEST_S):
+            return await self._run_job(peer_id, request)
+        raise DeadlineExceededError(f"{peer_id} did not answer a canary within {LONGEST_S:g} s")
+
+    async def _compare(self, canary: Canary, answer: CanaryAnswer) -> dict[str, Agreement] | None:
+        """Hold an answer against the reference's, or those of a quorum; None = too few of it answered."""
         if self._reference is not None:
             expected = await self._reference(
                 _request(canary, canary.messages_for_reference(), answer.max_output_tokens)
             )
-            return Observation(warmth=warmth, agreements={_REFERENCE: agreement(answer.text, expected)})
+            return {_REFERENCE: agreement(answer.text, expected)}
         others = await self._ask_quorum(canary, answer.max_output_tokens)
         if len(others) < MIN_QUORUM:
             return None
-        agreements = {peer_id: agreement(answer.text, [other]) for peer_id, other in others.items()}
-        return Observation(warmth=warmth, agreements=agreements)
+        return {peer_id: agreement(answer.text, [other]) for peer_id, other in others.items()}
 
     async def _ask_quorum(self, canary: Canary, max_output_tokens: int) -> dict[str, str]:
         """Ask the others one after the other, and return their answers by peer id; who fails is left out."""
         assert self._quorum is not None
         answers: dict[str, str] = {}
+        too_dear: BudgetExceededError | None = None
         for peer_id in tuple(self._quorum(canary.peer_id, canary.shape.model_id))[:MAX_QUORUM]:
             if peer_id == canary.peer_id:
                 continue
             try:
                 request = _request(canary, canary.messages_for(peer_id), max_output_tokens)
-                answers[peer_id] = (await self._run_job(peer_id, request)).text
+                answers[peer_id] = (await self._ask(peer_id, request)).text
             except HostmeshError as error:
                 logger.info("%s of a quorum gave nothing: %s", peer_id, error)
+                too_dear = error if isinstance(error, BudgetExceededError) else too_dear
+        if too_dear is not None and len(answers) < MIN_QUORUM:
+            raise too_dear
         return answers
 
     def _entropy(self) -> bytes:

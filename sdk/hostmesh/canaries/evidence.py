@@ -110,6 +110,8 @@ class CanaryEvidence:
     """In standard deviations; above 0 = they part sooner than honest hosts' do."""
     p_value: float
     """How likely an honest host's answers part as soon, if calibration is right; 0 to 1."""
+    operator: str = ""
+    """The wallet under which the host answered, as an address in small letters; empty = none is known."""
     false_positive_ppm: int = STATED_FALSE_POSITIVE_PPM
     """How often, in a million, a window speaks against an honest host: what is stated, not what is hoped."""
 
@@ -134,7 +136,12 @@ class CanaryEvidence:
 
 
 def weigh(
-    observations: Iterable[Observation], *, peer_id: str, calibration: Calibration, reference: str
+    observations: Iterable[Observation],
+    *,
+    peer_id: str,
+    calibration: Calibration,
+    reference: str,
+    operator: str = "",
 ) -> CanaryEvidence | None:
     """Return the evidence of one window; None = too few members of a quorum answered half of it.
 
@@ -143,6 +150,7 @@ def weigh(
         peer_id: the host's.
         calibration: of the model that the host says it runs.
         reference: what the answers were held against, in words.
+        operator: the wallet under which the host answered.
 
     Cost: O(members * calibrated engines * n log n).
     """
@@ -157,6 +165,7 @@ def weigh(
         peer_id=peer_id,
         model_id=calibration.model_id,
         reference=reference,
+        operator=operator,
         n=middle.n,
         parted=middle.parted,
         expected_parted=middle.expected_parted,

@@ -34,8 +34,8 @@ import hostmesh.testing.strategies_node as node
 import hostmesh.testing.strategies_receipts as receipts
 import hostmesh.testing.strategies_sessions as sessions
 import hostmesh.testing.strategies_watch as watch
+from hostmesh.canaries.asking import CanaryRequest
 from hostmesh.canaries.canary import OptedInPrompt
-from hostmesh.canaries.checker import CanaryRequest
 from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import Calibration, CanaryEvidence, Warmth
 from hostmesh.discovery.choice import Explanation, HostChoice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ shapes = st.builds(
     timeout_s=st.none() | st.floats(0.1, 1000),
 )
 SHAPE = JobShape(length_bytes=40, max_output_tokens=64)
+SEEN = Observation(warmth=Warmth.WARM, agreements={"reference": Agreement(characters=1, parted=True)})
 
 
 @settings(max_examples=50, deadline=None)
@@ -49,7 +51,7 @@ def test_a_file_that_is_opened_again_holds_all(tmp_path: Path) -> None:
     store.job_ended("host", b"one", unix_s=1003.0)
     store.job_started("host", b"two", SHAPE, None, unix_s=1010.0)
     assert store.add_sent(b"1" * 16)
-    store.add_observation("host", "m", seen)
+    assert store.add_observation("host", "m", seen, operator="0xa") == []
     store.close()
     assert path.stat().st_mode & 0o777 == 0o600
     again = CanaryStore(path)
@@ -59,10 +61,8 @@ def test_a_file_that_is_opened_again_holds_all(tmp_path: Path) -> None:
     ]
     assert again.sent() == [b"1" * 16]
     assert not again.add_sent(b"1" * 16), "none is sent twice, by whichever program"
-    assert again.window("host", "m") == [seen]
-    assert again.window("host", "other") == []
-    again.end_window("host", "m")
-    assert again.window("host", "m") == []
+    assert again.window("host", "m", operator="0xa") == [seen]
+    assert again.window("host", "other", operator="0xa") == again.window("host", "m", operator="0xb") == []
     again.close()
 
 
@@ -73,24 +73,46 @@ def test_every_table_has_a_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     for host in range(5):
         for place in range(MAX_JOBS + 3):
             store.job_started(f"host {host}", b"%d" % place, SHAPE, None, unix_s=float(place))
-        store.add_observation(
-            f"host {host}",
-            "m",
-            Observation(warmth=Warmth.WARM, agreements={"reference": Agreement(characters=1, parted=True)}),
-        )
+        store.add_observation(f"host {host}", "m", SEEN, operator="0xa")
     known = [store.jobs(f"host {host}", unix_s=0.0, now_s=0.0) for host in range(5)]
     assert [len(jobs) for jobs in known] == [0, 0, MAX_JOBS, MAX_JOBS, MAX_JOBS]
     assert known[4][0].conversation == b"3", "the oldest go"
-    assert [len(store.window(f"host {host}", "m")) for host in range(5)] == [0, 0, 1, 1, 1]
+    assert [len(store.window(f"host {host}", "m", operator="0xa")) for host in range(5)] == [0, 0, 1, 1, 1]
     assert [store.add_sent(digest) for digest in (b"a", b"b", b"c")] == [True, True, False]
-    for _ in range(WINDOW + 5):
-        store.add_observation(
-            "host 4",
-            "m",
-            Observation(warmth=Warmth.WARM, agreements={"reference": Agreement(characters=1, parted=True)}),
-        )
-    assert len(store.window("host 4", "m")) == WINDOW
+    for wallet in range(5):
+        store.add_observation("host 4", "m", SEEN, operator=f"wallet {wallet}")
+    assert [len(store.window(f"host {host}", "m", operator="0xa")) for host in range(5)] == [0] * 5, "wallets count"
+    assert [len(store.window("host 4", "m", operator=f"wallet {wallet}")) for wallet in range(5)] == [0, 0, 1, 1, 1]
     store.close()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    written=st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from(["0xa", "0xb"])), min_size=WINDOW, max_size=4 * WINDOW
+    ),
+)
+def test_each_observation_is_in_one_window_of_one_wallet_whoever_writes_it(
+    written: list[tuple[int, str]],
+) -> None:
+    """Two programs of one data directory write in any order; each observation is told from all others."""
+    with tempfile.TemporaryDirectory() as folder:
+        programs = [CanaryStore(Path(folder) / "canaries.sqlite3") for _ in range(2)]
+        taken: dict[str, list[int]] = {"0xa": [], "0xb": []}
+        for number, (program, operator) in enumerate(written):
+            seen = Observation(warmth=Warmth.MILD, agreements={"reference": Agreement(characters=number, parted=True)})
+            window = programs[program].add_observation("host", "m", seen, operator=operator)
+            assert len(window) in (0, WINDOW)
+            taken[operator] += [one.agreements["reference"].characters for one in window]
+        for operator, numbers in taken.items():
+            own = [number for number, (_, whose) in enumerate(written) if whose == operator]
+            assert numbers == own[: len(own) // WINDOW * WINDOW], "each once, in order, as soon as a window is full"
+            left = [
+                one.agreements["reference"].characters for one in programs[0].window("host", "m", operator=operator)
+            ]
+            assert numbers + left == own
+        for store in programs:
+            store.close()
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,123 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import trio
+from tests.unit.canaries.checker_world import MODEL, WALLET, World, checker, run, use
 
 from hostmesh.canaries.canary_store import CanaryStore
-from hostmesh.canaries.checker import MAX_AT_ONCE, CanaryAnswer, CanaryChecker, CanaryRequest
-from hostmesh.canaries.comparison import Agreement
-from hostmesh.canaries.evidence import WINDOW, Calibration, CanaryEvidence, Warmth
+from hostmesh.canaries.checker import CanaryChecker
+from hostmesh.canaries.evidence import WINDOW
 from hostmesh.canaries.plan import MAX_SENT, CanaryPlan
 from hostmesh.canaries.shipped import shipped_corpus
 from hostmesh.canaries.traffic import JobShape
-from hostmesh.errors import JobError, UsageError
+from hostmesh.errors import UsageError
 from hostmesh.system import System
-
-MODEL = "smollm2"
-
-
-def answer_of(model: str, request: CanaryRequest) -> str:
-    """Return a model's answer: the same for the same request, and 80 characters of which models share none."""
-    digest = hashlib.sha256(f"{model}{request.messages}{request.parameters}".encode()).hexdigest()
-    return f"{digest}{digest}"[:80]
-
-
-class World:
-    """Hosts that run models, the client's reference, and what they were asked."""
-
-    def __init__(self, models: dict[str, str], *, duration_s: float = 1.0) -> None:
-        self.models = models
-        self.duration_s = duration_s
-        self.asked: list[tuple[str, CanaryRequest, float]] = []
-        self.evidence: list[CanaryEvidence] = []
-        self.under_way = 0
-        self.most_under_way = 0
-        self.reference_asked: list[CanaryRequest] = []
-        self.busy = trio.Event()
-        self.failing: set[str] = set()
-        seen = [Agreement(characters=80, parted=False)] * 50 + [Agreement(characters=30, parted=True)] * 10
-        self.calibration = Calibration(model_id=MODEL, engines={"another": dict.fromkeys(Warmth, seen)})
-
-    async def run_job(self, peer_id: str, request: CanaryRequest) -> CanaryAnswer:
-        self.asked.append((peer_id, request, trio.current_time()))
-        self.under_way += 1
-        self.busy.set()
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        try:
-            await trio.sleep(self.duration_s)
-        finally:
-            self.under_way -= 1
-        if peer_id in self.failing:
-            raise JobError("the host failed", reason="ENGINE_FAILED")
-        return CanaryAnswer(text=answer_of(self.models[peer_id], request), max_output_tokens=64)
-
-    async def __call__(self, request: CanaryRequest) -> Sequence[str]:
-        """The reference, in two settings."""
-        self.reference_asked.append(request)
-        await trio.sleep(0.1)
-        return [answer_of("true, another way", request), answer_of("true", request)]
-
-    def record_canaries(self, evidence: CanaryEvidence) -> None:
-        self.evidence.append(evidence)
-
-
-def checker(
-    world: World,
-    *,
-    quorum: Sequence[str] | None = None,
-    rate: float = 1.0,
-    seed: int = 1,
-    plan: CanaryPlan | None = None,
-    store: CanaryStore | None = None,
-) -> CanaryChecker:
-    source = random.Random(seed)
-    plan = plan or CanaryPlan(shipped_corpus(), rate=rate, open_words_only=quorum is not None)
-    return CanaryChecker(
-        plan,
-        run_job=world.run_job,
-        reference=world if quorum is None else None,
-        calibrations={name: replace(world.calibration, model_id=name) for name in (MODEL, "model 0", "model 1")},
-        quorum=None if quorum is None else lambda peer_id, model_id: quorum,
-        book=world,
-        system=System(monotonic_s=trio.current_time, random_bytes=source.randbytes, unix_s=trio.current_time),
-        store=store,
-    )
-
-
-async def use(
-    checking: CanaryChecker,
-    peer_id: str,
-    jobs: int,
-    *,
-    seed: int = 1,
-    system_prompt: str | None = None,
-    model_id: str = MODEL,
-) -> None:
-    """Send real jobs, one after the other, with pauses."""
-    source = random.Random(seed)
-    for number in range(jobs):
-        key = f"{seed}-{number}".encode()
-        shape = JobShape(length_bytes=40, max_output_tokens=64, parameters=(("temperature", 0.0),))
-        checking.job_started(peer_id, model_id, key, shape, system_prompt=system_prompt)
-        await trio.sleep(1.0)
-        checking.job_ended(peer_id, model_id, key)
-        await trio.sleep(source.uniform(5.0, 60.0))
-
-
-async def run(checking: CanaryChecker, *users: tuple[str, int], system_prompt: str | None = None) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(checking.run)
-        async with trio.open_nursery() as traffic:
-            for place, (peer_id, jobs) in enumerate(users):
-                with_prompt = {"seed": place, "system_prompt": system_prompt}
-                traffic.start_soon(lambda p=peer_id, j=jobs, o=with_prompt: use(checking, p, j, **o))
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_false_host_gets_evidence_against_it_and_a_true_one_does_not(autojump_clock: object) -> None:
@@ -268,12 +165,6 @@ async def test_jobs_of_other_models_are_not_in_the_traffic(autojump_clock: objec
         nursery.cancel_scope.cancel()
 
 
-async def test_slow_hosts_do_not_pile_up_canaries(autojump_clock: object) -> None:
-    world = World({"host": "true"}, duration_s=10_000.0)
-    await run(checker(world), ("host", 190))
-    assert world.most_under_way == MAX_AT_ONCE
-
-
 async def test_settings_seed_and_length_are_those_of_the_users_jobs(autojump_clock: object) -> None:
     world = World({"host": "true"})
     await run(checker(world), ("host", 90))
@@ -313,7 +204,8 @@ async def test_when_all_prompts_are_sent_it_ends_and_says_so(
 
 async def test_it_stops_when_it_is_told_to_and_those_under_way_end(autojump_clock: object) -> None:
     world = World({"host": "true"}, duration_s=500.0)
-    checking = checker(world)
+    store = CanaryStore()
+    checking = checker(world, store=store)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(use, checking, "host", 60)
         with trio.fail_after(10_000):
@@ -323,7 +215,7 @@ async def test_it_stops_when_it_is_told_to_and_those_under_way_end(autojump_cloc
                 checking.stop()
         nursery.cancel_scope.cancel()
     assert len(world.asked) == 1
-    assert checking._windows["host", MODEL], "its answer counts"
+    assert len(store.window("host", MODEL, operator=WALLET)) == 1, "its answer counts"
 
 
 async def test_a_window_goes_on_after_a_restart_and_is_evidence_once(autojump_clock: object) -> None:
@@ -341,7 +233,7 @@ async def test_a_window_goes_on_after_a_restart_and_is_evidence_once(autojump_cl
     [found] = world.evidence
     assert (found.n, found.speaks_against) == (WINDOW, True)
     assert seed > 0, "no run alone had a window"
-    assert len(store.window("cheat", MODEL)) < WINDOW
+    assert len(store.window("cheat", MODEL, operator=WALLET)) < WINDOW
     jobs = store.jobs("cheat", unix_s=0.0, now_s=0.0)
     assert all(job.ended_s == pytest.approx(job.started_s + 1.0) for job in jobs)
     assert len({str(request.messages) for _, request, _ in world.asked}) == len(world.asked), "none is sent again"
@@ -356,20 +248,6 @@ async def test_a_disk_that_fails_harms_no_job_and_lets_no_prompt_leave(
     await run(checker(world, store=store), ("host", 60))
     assert not world.asked
     assert "traffic is not on disk" in caplog.text
-
-
-async def test_a_window_that_is_forgotten_begins_anew(autojump_clock: object) -> None:
-    store = CanaryStore()
-    checking = checker(World({"host": "true"}), store=store)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(checking.run)
-        await use(checking, "host", 60)
-        assert len(store.window("host", MODEL)) == len(checking._windows["host", MODEL]) > 5
-        checking.forget_window("host", MODEL)
-        assert store.window("host", MODEL) == []
-        await use(checking, "host", 20, seed=2)
-        assert 0 < len(store.window("host", MODEL)) == len(checking._windows["host", MODEL]) < 40
-        nursery.cancel_scope.cancel()
 
 
 async def test_the_reference_is_asked_the_same_and_stops_where_the_host_said_that_it_does(
