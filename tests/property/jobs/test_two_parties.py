@@ -164,21 +164,21 @@ class HonestClient:
         self._has_tokenizer = has_tokenizer
         self.ends: list[object] = []
         """Of each job: None, or what was raised."""
-        self.start()
+        self._process = world.start_client(has_tokenizer=has_tokenizer)
 
-    def start(self) -> None:
-        """Its process starts."""
-        self._jobs = self._world.client(has_tokenizer=self._has_tokenizer)
+    def restart(self) -> None:
+        """Its process is killed, and starts again."""
+        self._process.kill()
+        self._process = self._world.start_client(has_tokenizer=self._has_tokenizer)
 
     async def run(self, ask: Ask) -> None:
         """Run one job."""
         facts = self._world.plan(ask.prompt_words, ask.pieces, fail_after=ask.fail_after, delay_s=ask.delay_s)
-        jobs, world = self._jobs, self._world
-        world.at_once += 1
-        world.most_at_once = max(world.most_at_once, world.at_once)
+        process = self._process
         try:
-            with trio.move_on_after(math.inf if ask.timeout_s is None else ask.timeout_s):
-                async with jobs.run(self._world.session, prompt=facts.prompt, max_output_tokens=64) as job:
+            with trio.move_on_after(math.inf if ask.timeout_s is None else ask.timeout_s) as scope:
+                process.scopes.add(scope)
+                async with process.jobs.run(process.session, prompt=facts.prompt, max_output_tokens=64) as job:
                     came = 0
                     async for _ in job:
                         came += 1
@@ -188,8 +188,6 @@ class HonestClient:
             self.ends.append(error)
         else:
             self.ends.append(None)
-        finally:
-            world.at_once -= 1
 
 
 LIED_TO = st.builds(
@@ -227,7 +225,7 @@ async def cheat_client(
                     case Wait():
                         await trio.sleep(step.seconds)
                     case RestartClient():
-                        client.start()
+                        client.restart()
                 await trio.sleep(0.01)
         await world.until_idle()
         world.check()
@@ -268,6 +266,20 @@ def test_whatever_a_host_claims_its_client_signs_for_what_came(
     run_world(cheat_client, steps, lie, at, amount, slice_micros, has_tokenizer)
 
 
+@pytest.mark.parametrize("seconds", [0.01, 5.0], ids=["at once", "one after the other"])
+@pytest.mark.parametrize("has_tokenizer", [True, False])
+def test_a_host_that_answers_nothing_is_paid_a_slice_for_all_prompts(seconds: float, has_tokenizer: bool) -> None:
+    words = 1 if seconds < 1 else 10
+    ask = Ask(prompt_words=words, pieces=(1, 1, 1), leave_after=None, timeout_s=None, delay_s=1.0)
+    steps = [step for _ in range(8) for step in (ask, Wait(seconds=seconds))]
+    run_world(cheat_client, steps, Lie.EARLY, 0, 1, 20, has_tokenizer)
+
+
+def test_a_host_that_claims_two_slices_at_once_is_signed_for_none_of_them() -> None:
+    ask = Ask(prompt_words=1, pieces=(1,) * 20, leave_after=None, timeout_s=None, delay_s=0.0)
+    run_world(cheat_client, [ask], Lie.HOARD, 0, 1, 15, True)
+
+
 async def be_honest(
     steps: list[Ask | Wait | Restart | RestartClient | Break], slice_micros: int, price: int, is_disturbed: bool
 ) -> None:
@@ -291,7 +303,7 @@ async def be_honest(
                         await world.restart_host()
                     case RestartClient():
                         await world.break_streams()
-                        client.start()
+                        client.restart()
                     case Break():
                         await world.break_streams()
                 await trio.sleep(0.01)

@@ -51,6 +51,7 @@ class Lie(StrEnum):
     EARLY = "a receipt for the prompt at once, and nothing after it"
     # --- by leaving something out ---
     NO_RECEIPTS = "no receipts"
+    HOARD = "no receipt before the last one, which is over all"
     STOP = "the stream breaks"
     FAIL = "the job ends with an error"
 
@@ -146,6 +147,8 @@ class LyingHost(Boundary):
         self._stories[request.quote_id] = story
 
         async def tell(response: job_pb2.RunResponse) -> None:
+            if self._lie is Lie.HOARD and await self._hoard(story, response, context):
+                return
             for each in self._told(story, response):
                 await send(each)
 
@@ -175,6 +178,19 @@ class LyingHost(Boundary):
         return job_pb2.GetReceiptResponse(receipt=told[-1].receipt if told else response.receipt)
 
     # --- inside ---
+
+    async def _hoard(self, story: _Story, response: job_pb2.RunResponse, context: CallContext) -> bool:
+        """Keep a receipt of a job that goes on from the client, and sign it for its own books in the client's stead."""
+        if response.WhichOneof("event") != "receipt" or not self._is_time(story):
+            return False
+        real = open_sealed(response.receipt, network=NETWORK).receipt
+        if real.state != JobState.RUNNING:
+            return False
+        self.told += 1
+        signature = CLIENT_WALLET.sign(real, NETWORK)
+        request = job_pb2.CountersignRequest(job_id=real.job_id, sequence=real.sequence, signature=signature)
+        await self.server.countersign(request, context)
+        return True
 
     def _is_time(self, story: _Story) -> bool:
         return story.events >= self._at

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trio
@@ -103,15 +103,23 @@ class Tapped:
     def __init__(self, caller: RpcClient, world: World) -> None:
         self._caller = caller
         self._world = world
+        self.is_dead = False
+        """Its process was killed: nothing leaves it any more."""
 
     async def unary(self, *args: Any, **options: Any) -> Any:
+        self._require_life()
         return await self._caller.unary(*args, **options)
 
     @asynccontextmanager
     async def server_stream(self, peer_id: PeerId, method: Any, request: Any, **options: Any) -> AsyncIterator[Any]:
+        self._require_life()
         facts = self._world.facts[request.chat.messages[-1].content]
         async with self._caller.server_stream(peer_id, method, request, **options) as responses:
             yield _Noting(responses, facts)
+
+    def _require_life(self) -> None:
+        if self.is_dead:
+            raise ConnectionLostError("killed")
 
 
 class _Noting:
@@ -134,10 +142,32 @@ class NotedSession(FakeSession):
     """The client's session, whose key notes what it signs."""
 
     note: Callable[[Receipt], None] = print
+    is_dead: Callable[[], bool] = bool
+
+    def charge(self, amount_micros: int) -> None:
+        if self.is_dead():
+            raise ConnectionLostError("killed")
 
     def countersign(self, receipt: Receipt) -> bytes:
         self.note(receipt)
         return super().countersign(receipt)
+
+
+@dataclass(frozen=True)
+class ClientProcess:
+    """A client that runs. One that was killed says and signs nothing more."""
+
+    jobs: JobManager
+    session: NotedSession
+    caller: Tapped
+    scopes: set[trio.CancelScope] = field(default_factory=set)
+    """Of its jobs."""
+
+    def kill(self) -> None:
+        """End it where it stands; what it wrote is on its disk."""
+        self.caller.is_dead = True
+        for scope in self.scopes:
+            scope.cancel()
 
 
 class World:
@@ -168,8 +198,6 @@ class World:
         self.by_id: dict[bytes, Facts] = {}
         self.host_files, self.client_files = ReceiptStore(None), ReceiptStore(None)
         self.check: Callable[[], None] = lambda: None
-        self.at_once, self.most_at_once = 0, 1
-        """Jobs of an honest client."""
         self.broken: list[str] = []
         """What must never be and was."""
         self.is_closed = False
@@ -187,7 +215,7 @@ class World:
             limit=limit_micros, signed_limit=limit_micros, slice_micros=slice_micros, price_ceiling=10**9
         )
         self.boot_host()
-        self.caller = Tapped(RpcClient(self, prefix="/hostmesh", system=self._system), self)  # type: ignore[arg-type]
+        self.caller = self._tapped()
 
     def boot_host(self) -> None:
         """Start the host's process; its files are there."""
@@ -225,14 +253,23 @@ class World:
 
     def client(self, *, has_tokenizer: bool = True) -> JobManager:
         """Start the client's process; its files are there."""
-        return JobManager(
-            caller=self.caller,  # type: ignore[arg-type]
+        return self.start_client(has_tokenizer=has_tokenizer).jobs
+
+    def start_client(self, *, has_tokenizer: bool) -> ClientProcess:
+        """Start the client's process, which can be killed; its files are there."""
+        caller = self._tapped()
+        jobs = JobManager(
+            caller=caller,  # type: ignore[arg-type]
             peer_id=CLIENT_KEY.peer_id,
             network=NETWORK,
             receipts=self.client_files,
             counter_of=(lambda digest: Words()) if has_tokenizer else None,
             system=self._system,
         )
+        return ClientProcess(jobs, replace(self.session, is_dead=lambda: caller.is_dead), caller)
+
+    def _tapped(self) -> Tapped:
+        return Tapped(RpcClient(self, prefix="/hostmesh", system=self._system), self)  # type: ignore[arg-type]
 
     def plan(
         self, prompt_words: int, pieces: tuple[int, ...], *, fail_after: int | None = None, delay_s: float = 0.0
@@ -278,8 +315,7 @@ class World:
                 # docs/protocols/receipt.md: a token a byte, a template, marks.
                 most = len(facts.prompt.encode()) + 64 + 1024 + len(answer.encode()) + 8
             self.demand(facts.signed_micros <= price(most, self.micros_per_mtok), "signed for what did not come")
-        # One slice in all, but for prompts that were under way at once: nobody knew yet that they had no answer.
-        unanswered = sum(sorted(prompts, reverse=True)[self.most_at_once - 1 :])
+        unanswered = sum(prompts)
         self.demand(unanswered <= self.slice_micros, f"{unanswered} signed for no answer")
         self.demand(all_signed <= self.limit_micros, f"{all_signed} signed, above the limit")
 
@@ -323,5 +359,7 @@ class World:
 
     def _note_signed(self, receipt: Receipt) -> None:
         facts = self.by_id[receipt.job_id]
+        step = receipt.cost_micros - facts.signed_micros
+        self.demand(step <= self.slice_micros, f"{step} signed at once")
         facts.signed_micros = max(facts.signed_micros, receipt.cost_micros)
         self.check()
