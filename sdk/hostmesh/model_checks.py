@@ -152,7 +152,11 @@ class ModelChecks:
 
     # --- hostmesh.jobs.watch.JobWatch ---
 
-    def job_leaves(self, job: WatchedJob) -> Parameters | None:
+    async def may_leave(self, job: WatchedJob) -> float:
+        """Wait for the end of a canary that the job would tell. Cancellation: safe."""
+        return await self._checker.may_leave(job.session.peer_id, timeout_s=job.timeout_s)
+
+    def job_leaves(self, job: WatchedJob, *, waited_s: float) -> Parameters | None:
         """Note a real job; return its parameters with a seed."""
         host = (job.session.peer_id, job.session.model_id)
         turns = [(message.role, message.content) for message in job.chat.messages]
@@ -168,7 +172,7 @@ class ModelChecks:
             parameters=tuple((name, value) for name, value in job.parameters.items()),
             timeout_s=job.timeout_s,
         )
-        self._checker.job_started(*host, conversation, shape, system_prompt=system_prompt)
+        self._checker.job_started(*host, conversation, shape, system_prompt=system_prompt, waited_s=waited_s)
         if SEED in job.parameters:
             return job.parameters
         # Last, where a canary has it.

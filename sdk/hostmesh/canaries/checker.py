@@ -23,7 +23,7 @@ from hostmesh.canaries.canary_store import CanaryStore
 from hostmesh.canaries.comparison import Agreement, agreement
 from hostmesh.canaries.evidence import MIN_QUORUM, Calibration, Observation, warmth_of, weigh
 from hostmesh.canaries.plan import MAX_HOSTS, CanaryPlan, text_digest
-from hostmesh.canaries.traffic import JobShape
+from hostmesh.canaries.traffic import JobShape, longest_wait_s
 from hostmesh.errors import BudgetExceededError, DeadlineExceededError, HostmeshError, StoreError, UsageError
 from hostmesh.system import System
 
@@ -88,11 +88,50 @@ class CanaryChecker:
         self._is_stopped = False
         self._unaffordable: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._changed = trio.Event()
+        self._over = trio.Event()
+        """Set, and made anew, when a canary is over at its host."""
+        self._is_running = False
         self._under_way: Counter[str] = Counter()
         """By host."""
 
+    async def may_leave(self, peer_id: str, *, timeout_s: float | None) -> float:
+        """Return when a user's job may leave for a host: none of its canaries would be told by it.
+
+        It waits for the end of a canary there, then for a pause, where the user never has two jobs at once; see
+        :meth:`~hostmesh.canaries.plan.CanaryPlan.holds`.
+
+        Args:
+            peer_id: the host's.
+            timeout_s: the job's limit, of which it waits half at most; None = it has none.
+
+        Returns:
+            Seconds that it waited, at most :data:`~hostmesh.canaries.traffic.MAX_WAIT_S`.
+
+        Cancellation: safe.
+        """
+        asked_s = self._system.monotonic_s()
+        if not self._plan.holds(peer_id, now_s=asked_s):
+            return 0.0
+        self._plan.job_waits(peer_id)
+        try:
+            with trio.move_on_after(longest_wait_s(timeout_s)):
+                while self._is_running and self._plan.holds(peer_id, now_s=self._system.monotonic_s()):
+                    await self._over.wait()
+                if self._is_running:
+                    await trio.sleep(self._plan.pause_after_canary_s(peer_id, entropy=self._entropy()))
+        finally:
+            self._plan.job_waited(peer_id)
+        return self._system.monotonic_s() - asked_s
+
     def job_started(
-        self, peer_id: str, model_id: str, conversation: bytes, shape: JobShape, *, system_prompt: str | None = None
+        self,
+        peer_id: str,
+        model_id: str,
+        conversation: bytes,
+        shape: JobShape,
+        *,
+        system_prompt: str | None = None,
+        waited_s: float = 0.0,
     ) -> None:
         """Note that a user's job leaves for a host. Each of a host's models has a window of its own.
 
@@ -102,6 +141,7 @@ class CanaryChecker:
             conversation: the same for all turns of one, such as a digest of the first message.
             shape: the job's.
             system_prompt: the job's, if it has one; see :class:`~hostmesh.canaries.plan.CanaryPlan`.
+            waited_s: as :meth:`may_leave` returned it.
         """
         if model_id not in self._calibrations:
             return
@@ -111,12 +151,18 @@ class CanaryChecker:
             if not self._plan.knows(peer_id):
                 self._plan.restore(peer_id, self._store.jobs(peer_id, unix_s=unix_s, now_s=now_s))
             digest = None if system_prompt is None else text_digest(system_prompt)
-            self._store.job_started(peer_id, conversation, shape, digest, unix_s=unix_s)
+            self._store.job_started(peer_id, conversation, shape, digest, unix_s=unix_s - waited_s)
         except StoreError as error:
             # The user's job is not to fail by it.
             logger.warning("traffic is not on disk: %s", error.message)
         self._plan.job_started(
-            peer_id, conversation, shape, now_s=now_s, entropy=self._entropy(), system_prompt=system_prompt
+            peer_id,
+            conversation,
+            shape,
+            now_s=now_s,
+            entropy=self._entropy(),
+            system_prompt=system_prompt,
+            waited_s=waited_s,
         )
         self._wake()
 
@@ -151,6 +197,14 @@ class CanaryChecker:
 
         Cancellation: safe; canaries under way are cancelled, as jobs are.
         """
+        self._is_running = True
+        try:
+            await self._run()
+        finally:
+            self._is_running = False
+            self._tell_waiting()
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             while not self._is_stopped:
                 if self.is_exhausted:
@@ -164,6 +218,7 @@ class CanaryChecker:
                         await changed.wait()
                     continue  # a job that left in the same moment may have put it off
                 canary = self._plan.make(due[1], entropy=self._entropy())
+                self._tell_waiting()
                 if canary is not None and self._is_full(canary.peer_id):
                     self._plan.failed(canary)
                 elif canary is not None:
@@ -185,6 +240,8 @@ class CanaryChecker:
             if isinstance(error, BudgetExceededError):
                 self._note_unaffordable(canary.peer_id, canary.shape.model_id)
         finally:
+            self._plan.failed(canary)  # cancelled, or it never left
+            self._tell_waiting()
             self._under_way[canary.peer_id] -= 1
             if not self._under_way[canary.peer_id]:
                 del self._under_way[canary.peer_id]
@@ -231,6 +288,7 @@ class CanaryChecker:
         answer = await self._ask(canary.peer_id, _request(canary, canary.messages_for(canary.peer_id)))
         self._plan.answered(canary, answer.text, now_s=self._system.monotonic_s(), entropy=self._entropy())
         self._wake()
+        self._tell_waiting()
         agreements = await self._compare(canary, answer)
         if agreements is not None:
             observation = Observation(warmth=warmth_of(canary.shape.temperature), agreements=agreements)
@@ -273,6 +331,10 @@ class CanaryChecker:
 
     def _entropy(self) -> bytes:
         return self._system.random_bytes(_ENTROPY_BYTES)
+
+    def _tell_waiting(self) -> None:
+        over, self._over = self._over, trio.Event()
+        over.set()
 
     def _wake(self) -> None:
         self._changed.set()

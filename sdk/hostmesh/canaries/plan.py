@@ -29,7 +29,7 @@ from hostmesh.canaries.canary import (
 )
 from hostmesh.canaries.corpus import Corpus
 from hostmesh.canaries.draws import Draws
-from hostmesh.canaries.traffic import LENGTH_JITTER, JobShape, PastJob, Traffic, blurred
+from hostmesh.canaries.traffic import LENGTH_JITTER, MAX_PAUSE_S, JobShape, PastJob, Traffic, blurred
 from hostmesh.errors import UsageError
 
 DEFAULT_RATE = 0.1
@@ -81,11 +81,16 @@ class _Host:
     parts: set[str] = field(default_factory=set)
     """Lines and passages that it has had."""
     begun: _Begun | None = None
+    running: set[int] = field(default_factory=set)
+    """Canaries that were made and are not over."""
+    waiting: int = 0
+    """Real jobs that wait for canaries: meanwhile no other conversation begins."""
 
     @property
     def due_s(self) -> float | None:
         goes_on_s = None if self.begun is None else self.begun.due_s
-        return min((at for at in (self.traffic.due_s, goes_on_s) if at is not None), default=None)
+        begins_s = None if self.waiting else self.traffic.due_s
+        return min((at for at in (begins_s, goes_on_s) if at is not None), default=None)
 
     @property
     def goes_on(self) -> bool:
@@ -138,6 +143,7 @@ class CanaryPlan:
         now_s: float,
         entropy: bytes,
         system_prompt: str | None = None,
+        waited_s: float = 0.0,
     ) -> None:
         """Note that a real job leaves for a host.
 
@@ -148,6 +154,7 @@ class CanaryPlan:
             now_s: monotonic seconds.
             entropy: 32 random bytes.
             system_prompt: the job's, which its copies take back to this host alone; None = it has none.
+            waited_s: for canaries, since it was asked for.
         """
         host = self._hosts.get(peer_id) or self._add(peer_id)
         self._hosts.move_to_end(peer_id)
@@ -157,13 +164,47 @@ class CanaryPlan:
             host.system_prompts.move_to_end(digest)
             if len(host.system_prompts) > MAX_SYSTEM_PROMPTS:
                 host.system_prompts.popitem(last=False)
-        host.traffic.job_started(conversation[:32], shape, now_s=now_s, draws=Draws(entropy), system_prompt=digest)
+        if host.traffic.is_sequential:
+            host.begun = None  # its next turn would come while this one runs
+        host.traffic.job_started(
+            conversation[:32], shape, now_s=now_s, draws=Draws(entropy), system_prompt=digest, waited_s=waited_s
+        )
 
     def job_ended(self, peer_id: str, conversation: bytes, *, now_s: float, entropy: bytes) -> None:
         """Note that a real job of a host is over, however it ended."""
         host = self._hosts.get(peer_id)
         if host is not None:
             host.traffic.job_ended(conversation[:32], now_s=now_s, draws=Draws(entropy))
+
+    def holds(self, peer_id: str, *, now_s: float) -> bool:
+        """Return whether a real job for a host is to wait for the end of a canary there.
+
+        It is where the user never has two jobs at once: the earlier of two would be the canary. A conversation goes on
+        meanwhile if its next turn is due within :data:`~hostmesh.canaries.traffic.MAX_PAUSE_S`, and is given up else.
+        """
+        host = self._hosts.get(peer_id)
+        if host is None or not host.traffic.is_sequential:
+            return False
+        goes_on_s = None if host.begun is None else host.begun.due_s
+        return bool(host.running) or (goes_on_s is not None and goes_on_s - now_s <= MAX_PAUSE_S)
+
+    def job_waits(self, peer_id: str) -> None:
+        """Note that a real job waits, as :meth:`holds` says; :meth:`job_waited` follows, whatever became of it."""
+        host = self._hosts.get(peer_id)
+        if host is not None:
+            host.waiting += 1
+
+    def pause_after_canary_s(self, peer_id: str, *, entropy: bytes) -> float:
+        """Return how long a job that waited stays away after the canary's end, as the user's own next jobs do."""
+        host = self._hosts.get(peer_id)
+        return 0.0 if host is None else host.traffic.pause_after_canary_s(Draws(entropy))
+
+    def job_waited(self, peer_id: str) -> None:
+        """Note that a real job waits no more."""
+        host = self._hosts.get(peer_id)
+        if host is not None:
+            host.waiting = max(host.waiting - 1, 0)
+            host.traffic.skip_gap()
 
     def knows(self, peer_id: str) -> bool:
         """Whether traffic of a host is remembered."""
@@ -216,7 +257,7 @@ class CanaryPlan:
             begun, host.begun = host.begun, None
             return self._next_turn(peer_id, host, begun, draws)
         host.traffic.canary_began(draws)
-        if host.begun is not None:
+        if host.begun is not None or (host.running and host.traffic.is_sequential):
             return None
         copied = host.traffic.conversation(draws, system_prompts=None if self.open_words_only else host.system_prompts)
         if copied is None:
@@ -231,6 +272,8 @@ class CanaryPlan:
     def answered(self, canary: Canary, answer: str, *, now_s: float, entropy: bytes) -> None:
         """Note the host's answer, after which its conversation may go on."""
         host = self._hosts.get(canary.peer_id)
+        if host is not None:
+            host.running.discard(canary.canary_id)
         if host is None or host.begun is None or host.begun.canary_id != canary.canary_id:
             return
         host.begun.turns = conversation_after(canary, answer)
@@ -240,8 +283,12 @@ class CanaryPlan:
             host.begun.due_s = now_s + host.traffic.pause_s(Draws(entropy))
 
     def failed(self, canary: Canary) -> None:
-        """Note that the host gave no answer: the conversation is over."""
+        """Note that the host gave no answer: the conversation is over. Nothing where it answered before."""
         host = self._hosts.get(canary.peer_id)
+        if host is not None and canary.canary_id not in host.running:
+            return
+        if host is not None:
+            host.running.discard(canary.canary_id)
         if host is not None and host.begun is not None and host.begun.canary_id == canary.canary_id:
             host.begun = None
 
@@ -271,10 +318,11 @@ class CanaryPlan:
                 max_output_tokens=_tokens_like(copied, host.traffic.shapes, draws),
                 parameters=copied.parameters,
                 model_id=copied.model_id,
-                timeout_s=copied.timeout_s,
+                timeout_s=None if copied.timeout_s is None else host.traffic.timeout_like(copied.timeout_s, draws),
             ),
             seed=_seed(copied, draws),
         )
+        host.running.add(canary.canary_id)
         if begun.shapes and not self.open_words_only:
             begun.canary_id = canary.canary_id
             begun.due_s = None

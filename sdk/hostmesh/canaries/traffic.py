@@ -11,6 +11,10 @@ same number at each beginning, so that times tell nothing. The rate of real begi
 between jobs, given how long the last job is ago (Nelson and Aalen's cumulative hazard, where a gap that ended with a
 further turn of a conversation counts as one that did not end); canaries are a Poisson process in its time.
 
+A user who asks one thing after the other never has two jobs at once. His next job would come while a canary runs, and
+tell it. So it waits for the canary's end, and a pause like his (:meth:`Traffic.pause_after_canary_s`); what is
+remembered as the gap is when he asked. Where he would wait too long no canary is due.
+
 Source: D. Cox, D. Oakes, "Analysis of Survival Data", 1984, chapters 2, 4 and 9.
 """
 
@@ -32,7 +36,14 @@ MAX_TURNS = 16
 """Of a conversation that is copied; later ones are not."""
 LENGTH_JITTER = 0.1
 """A canary's length is that of a real job, by up to this part more or less."""
+MAX_WAIT_S = 120.0
+"""A real job waits no longer for canaries. Also: not longer than half of its own deadline."""
+MAX_PAUSE_S = 2.0
+"""Nor longer than that for the pause after one."""
 _OVERLAPPING_PART = 0.1
+_LONG_PART = 0.9
+"""An answer's length in time is taken to be the one that so many are below."""
+_RARE_PART = 0.05
 _BLUR_NEIGHBOURS = 8
 _MAX_EXPONENT = 12.0
 _TAIL_POWER = 0.4
@@ -98,6 +109,8 @@ class Conversation:
     """Its digest; None = there is none."""
     ended_s: float | None = None
     """Of the last turn that ended."""
+    started_s: float = 0.0
+    """Of the last turn."""
 
 
 class Traffic:
@@ -117,6 +130,8 @@ class Traffic:
         self._from_start: deque[Gap] = deque(maxlen=MAX_JOBS)
         self._from_end: deque[Gap] = deque(maxlen=MAX_JOBS)
         self._overlaps: deque[bool] = deque(maxlen=MAX_JOBS)
+        self._durations_s: deque[float] = deque(maxlen=MAX_JOBS)
+        self._waits_s: deque[float] = deque(maxlen=MAX_JOBS)
         self._running = 0
         self._last_start_s: float | None = None
         self._last_end_s: float | None = None
@@ -124,7 +139,14 @@ class Traffic:
         self._due_s: float | None = None
 
     def job_started(
-        self, conversation: bytes, shape: JobShape, *, now_s: float, draws: Draws, system_prompt: bytes | None = None
+        self,
+        conversation: bytes,
+        shape: JobShape,
+        *,
+        now_s: float,
+        draws: Draws,
+        system_prompt: bytes | None = None,
+        waited_s: float = 0.0,
     ) -> None:
         """Note that a real job leaves for the host.
 
@@ -134,14 +156,16 @@ class Traffic:
             system_prompt: the digest of its system prompt.
             now_s: monotonic seconds.
             draws: for when the next canary is due.
+            waited_s: for canaries, since it was asked for.
         """
-        self._note_start(conversation, shape, now_s, system_prompt)
+        self._note_start(conversation, shape, now_s, system_prompt, asked_s=now_s - waited_s)
+        self._waits_s.append(waited_s)
         self._begin_gap(draws)
 
     def job_ended(self, conversation: bytes, *, now_s: float, draws: Draws) -> None:
         """Note that a real job is over, however it ended."""
         self._note_end(conversation, now_s)
-        if self._is_sequential:
+        if self.is_sequential:
             self._begin_gap(draws)
 
     def restore(self, jobs: Iterable[PastJob]) -> None:
@@ -157,27 +181,30 @@ class Traffic:
             events.append((ended_s, 0 if ended_s > job.started_s else 2, place, job))
         for at_s, kind, _, job in sorted(events, key=lambda event: event[:3]):
             if kind == 1:
-                self._note_start(job.conversation, job.shape, at_s, job.system_prompt)
+                self._note_start(job.conversation, job.shape, at_s, job.system_prompt, asked_s=at_s)
             else:
                 self._note_end(job.conversation, at_s)
 
-    def _note_start(self, conversation: bytes, shape: JobShape, now_s: float, system_prompt: bytes | None) -> None:
+    def _note_start(
+        self, conversation: bytes, shape: JobShape, now_s: float, system_prompt: bytes | None, *, asked_s: float
+    ) -> None:
         known = self._conversations.get(conversation)
         if self._last_start_s is not None:
-            self._from_start.append((max(now_s - self._last_start_s, 0.0), known is None))
+            self._from_start.append((max(asked_s - self._last_start_s, 0.0), known is None))
             self._overlaps.append(self._running > 0)
             if self._running == 0 and self._last_end_s is not None:
-                self._from_end.append((max(now_s - self._last_end_s, 0.0), known is None))
+                self._from_end.append((max(asked_s - self._last_end_s, 0.0), known is None))
         if known is None:
-            self._conversations[conversation] = Conversation(shapes=[shape], system_prompt=system_prompt)
+            known = self._conversations[conversation] = Conversation(shapes=[shape], system_prompt=system_prompt)
             if len(self._conversations) > MAX_JOBS:
                 self._conversations.popitem(last=False)
         else:
             if known.ended_s is not None:
-                self._pauses_s.append(max(now_s - known.ended_s, 0.0))
+                self._pauses_s.append(max(asked_s - known.ended_s, 0.0))
             if len(known.shapes) < MAX_TURNS:
                 known.shapes.append(shape)
             self._conversations.move_to_end(conversation)
+        known.started_s = now_s
         self.shapes.append(shape)
         self._running += 1
         self._last_start_s = now_s
@@ -186,6 +213,7 @@ class Traffic:
         known = self._conversations.get(conversation)
         if known is not None:
             known.ended_s = now_s
+            self._durations_s.append(max(now_s - known.started_s, 0.0))
         self._running = max(self._running - 1, 0)
         self._last_end_s = now_s
 
@@ -193,6 +221,10 @@ class Traffic:
         """Note that the canary that was due has left: the next one is due later in the same gap, or not at all."""
         self._hazard += draws.exponential() / self._rate
         self._set_due()
+
+    def skip_gap(self) -> None:
+        """Have none due before the next real job: what was due has been held back, and its time is over."""
+        self._due_s = None
 
     @property
     def due_s(self) -> float | None:
@@ -221,16 +253,35 @@ class Traffic:
     def pause_s(self, draws: Draws) -> float:
         """Return a pause like those between an answer and the next turn; 0.0 where there were none."""
         pauses = sorted(self._pauses_s)
-        if not pauses:
-            return 0.0
-        place = draws.unit() * (len(pauses) - 1)
-        low = pauses[int(place)]
-        return low + (place - int(place)) * (pauses[math.ceil(place)] - low)
+        return _between(pauses, draws) if pauses else 0.0
+
+    def pause_after_canary_s(self, draws: Draws) -> float:
+        """Return how long a real job that waited for a canary stays away after its end.
+
+        A gap like those that are known, of those up to :data:`MAX_PAUSE_S`; longer ones are not for a job that waits.
+        """
+        short = sorted(gap for gap, _ in self._from_end if gap <= MAX_PAUSE_S)
+        return _between(short, draws) if short else MAX_PAUSE_S
+
+    def timeout_like(self, timeout_s: float, draws: Draws) -> float:
+        """Return the deadline of a copy: less than that of the copied job as often as real ones have waited."""
+        waited_s = draws.choice(self._waits_s) if self._waits_s else 0.0
+        return max(timeout_s - 2 * draws.unit() * waited_s, timeout_s / 2)
 
     @property
-    def _is_sequential(self) -> bool:
+    def is_sequential(self) -> bool:
         """The user waits for an answer before he asks again, so that gaps are counted from the answer's end."""
         return sum(self._overlaps) < _OVERLAPPING_PART * max(len(self._overlaps), 1)
+
+    @property
+    def _may_be_waited_for(self) -> bool:
+        """Whether a job can wait for a canary to its end, or hardly any would come before that."""
+        if not self._durations_s:
+            return True
+        answer_s = sorted(self._durations_s)[int(_LONG_PART * (len(self._durations_s) - 1))]
+        bound_s = min((longest_wait_s(shape.timeout_s) for shape in self.shapes), default=MAX_WAIT_S)
+        short = sum(gap <= answer_s for gap, _ in self._from_end)
+        return answer_s <= bound_s or short <= _RARE_PART * len(self._from_end)
 
     def _begin_gap(self, draws: Draws) -> None:
         self._hazard = draws.exponential() / self._rate
@@ -238,13 +289,31 @@ class Traffic:
 
     def _set_due(self) -> None:
         self._due_s = None
-        if self._is_sequential:
+        if self.is_sequential:
+            if not self._may_be_waited_for:
+                return
             began, gaps = (self._last_end_s if self._running == 0 else None), self._from_end
         else:
             began, gaps = self._last_start_s, self._from_start
         if began is not None and len(gaps) >= MIN_JOBS - 1 and any(begins for _, begins in gaps):
             after_s = time_of_hazard(gaps, self._hazard)
             self._due_s = None if after_s is None else began + after_s
+
+
+def longest_wait_s(timeout_s: float | None) -> float:
+    """Return how long a job waits for canaries at most.
+
+    >>> longest_wait_s(None), longest_wait_s(20.0)
+    (120.0, 10.0)
+    """
+    return MAX_WAIT_S if timeout_s is None else min(MAX_WAIT_S, timeout_s / 2)
+
+
+def _between(ordered: Sequence[float], draws: Draws) -> float:
+    """Return a number like those given, one or more in order: somewhere between two that are neighbours."""
+    place = draws.unit() * (len(ordered) - 1)
+    low = ordered[int(place)]
+    return low + (place - int(place)) * (ordered[math.ceil(place)] - low)
 
 
 def time_of_hazard(gaps: Iterable[Gap], hazard: float) -> float | None:

@@ -37,7 +37,14 @@ class WatchedJob:
 class JobWatch(Protocol):
     """Sees jobs. Nothing here may raise: a user's job is not to fail by who watches it."""
 
-    def job_leaves(self, job: WatchedJob) -> Parameters | None:
+    async def may_leave(self, job: WatchedJob) -> float:
+        """Return when a job may leave: how many seconds it waited, at most half of its own limit.
+
+        Cancellation: safe; the job does not leave.
+        """
+        ...
+
+    def job_leaves(self, job: WatchedJob, *, waited_s: float) -> Parameters | None:
         """Note a job; return the parameters that it is sent with; None = it is not watched."""
         ...
 
@@ -76,7 +83,8 @@ class Watching:
         """What the job is sent with."""
         self._given = parameters
         self._watch: JobWatch | None = None
-        if watch is None or not isinstance(wire, job_pb2.ChatInput):
+        self._sees = watch if isinstance(wire, job_pb2.ChatInput) else None
+        if not isinstance(wire, job_pb2.ChatInput):
             return
         self._job = WatchedJob(
             session=session,
@@ -85,9 +93,15 @@ class Watching:
             max_output_tokens=max_output_tokens,
             timeout_s=timeout_s,
         )
-        sent_with = watch.job_leaves(self._job)
+
+    async def leave(self) -> None:
+        """Wait until the job may leave, and have it seen; then :attr:`parameters` are what it is sent with."""
+        if self._sees is None:
+            return
+        waited_s = await self._sees.may_leave(self._job)
+        sent_with = self._sees.job_leaves(self._job, waited_s=waited_s)
         if sent_with is not None:
-            self._watch, self.parameters = watch, sent_with
+            self._watch, self.parameters = self._sees, sent_with
 
     def __enter__(self) -> Self:
         return self

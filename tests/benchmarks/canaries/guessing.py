@@ -15,11 +15,13 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from tests.benchmarks.canaries.traffic import Arrival, User
 
 BINS = 10
+SOON_S = 0.1
+"""So long can a host put off the choice of a model without being known by its first tokens' time."""
 _SHINGLE_WORDS = 6
 
 
@@ -70,6 +72,15 @@ class Memory:
         self._limits[arrival.max_output_tokens] += 1
         self._prefixes.update(arrival.messages[:size] for size in range(1, len(arrival.messages) + 1))
         return features
+
+
+def look_back(arrival: Arrival, following: Arrival) -> dict[str, float]:
+    """Return what a host learns of a job only after its arrival, by when the next one comes."""
+    return {
+        "later: another comes within 0.1 s": float(following.at_s - arrival.at_s <= SOON_S),
+        "later: another comes while it runs": float(following.at_s < arrival.ends_s),
+        "later: the next one, after its end": following.at_s - arrival.ends_s,
+    }
 
 
 class BinnedRatio:
@@ -132,12 +143,12 @@ def auc(scores: Sequence[float], looked: Sequence[Looked]) -> tuple[float, float
 
 
 def look_at(clients: Iterable[Iterable[Arrival]], *, warm_up: int = 50) -> list[Looked]:
-    """Return the features of all clients' jobs, with the truth; a client's first jobs are left out."""
+    """Return the features of all clients' jobs, with the truth; a client's first jobs and its last are left out."""
     looked: list[Looked] = []
     for client, arrivals in enumerate(clients):
         memory = Memory()
-        for place, arrival in enumerate(arrivals):
-            features = memory.look(arrival)
+        for place, (arrival, following) in enumerate(pairwise(arrivals)):
+            features = memory.look(arrival) | look_back(arrival, following)
             if place >= warm_up:
                 looked.append(Looked(features=features, is_canary=arrival.is_canary, client=client))
     return looked

@@ -1,9 +1,10 @@
 """Users' traffic with the plan's canaries in it, as one host sees it. Simulated, with real canary texts.
 
-Three kinds of user. A *chat* is one person: sittings hours apart, each a conversation of some turns with pauses to
+Four kinds of user. A *chat* is one person: sittings hours apart, each a conversation of some turns with pauses to
 read and think, a fixed system prompt, the engine's usual settings. A *pipeline* is a program: bursts of single jobs
 that overlap, greedy, each with its own token limit. A *service* has many people behind it, whose conversations overlap,
-with two sets of settings and two system prompts. Users' words are drawn at random, so that they repeat nothing.
+with two sets of settings and two system prompts. A *loop* is a program, too: one job after the other, 5 to 50 ms after
+each answer, or 0.2 to 1 s. Users' words are drawn at random, so that they repeat nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hostmesh.canaries.plan import CanaryPlan, job_seed
 from hostmesh.canaries.shipped import shipped_corpus
 from hostmesh.canaries.traffic import JobShape, Setting
 
-KINDS = ("chat", "pipeline", "service")
+KINDS = ("chat", "pipeline", "service", "loop")
 RATE = 0.1
 HOST = "host"
 _WORDS = sorted({word for words in shipped_corpus().slots.values() for phrase in words for word in phrase.split()})
@@ -30,6 +31,8 @@ class Arrival:
     """A job as the host sees it come, and the truth that it does not see."""
 
     at_s: float
+    ends_s: float
+    """When its answer will be complete."""
     running: int
     """Jobs of this client that it is still working on."""
     since_end_s: float
@@ -65,6 +68,10 @@ class User:
         self._order = 0
         self._running = 0
         self._last_end_s = -math.inf
+        self._pause_s = ((0.005, 0.05), (0.2, 1.0))[seed % 2]
+        self._waiting: list[tuple[float, _Talk]] = []
+        self.waits_s: list[float] = []
+        """Of each real job, for canaries."""
 
     def arrivals(self, real_jobs: int) -> Iterator[Arrival]:
         """Yield the jobs in the order in which they come."""
@@ -76,20 +83,31 @@ class User:
                 canary = self._plan.make(HOST, entropy=self._entropy())
                 if canary is not None:
                     messages = canary.messages_for(HOST)
-                    yield self._arrive(
+                    arrival = self._arrive(
                         due[0], messages, canary.shape.max_output_tokens, canary.shape.parameters, canary.seed, True
                     )
-                    self._push(due[0] + self._duration_s(), "canary_end", canary)
+                    yield arrival
+                    self._push(arrival.ends_s, "canary_end", canary)
                 continue
             at, _, what, subject = heapq.heappop(self._events)
             match what:
                 case "begin":
-                    self._push(at + self._until_next_beginning_s(), "begin", None)
+                    if self._kind != "loop":
+                        self._push(at + self._until_next_beginning_s(), "begin", None)
                     self._push(at, "turn", self._new_talk())
                 case "turn":
                     assert isinstance(subject, _Talk)
+                    if self._plan.holds(HOST, now_s=at):
+                        self._plan.job_waits(HOST)
+                        self._waiting.append((at, subject))
+                    else:
+                        left -= 1
+                        yield self._turn(at, subject, at)
+                case "waited":
+                    asked_s, talk = subject  # type: ignore[misc]
+                    self._plan.job_waited(HOST)
                     left -= 1
-                    yield self._turn(at, subject)
+                    yield self._turn(at, talk, asked_s)
                 case "end":
                     assert isinstance(subject, _Talk)
                     self._ended(at)
@@ -99,13 +117,22 @@ class User:
                         self._push(
                             at + self._random.lognormvariate(math.log(subject.pause_median_s), 0.8), "turn", subject
                         )
+                    elif self._kind == "loop":
+                        self._push(at + self._random.uniform(*self._pause_s), "begin", None)
                 case "canary_end":
                     self._ended(at)
                     answer = self._text(self._random.randint(50, 400))
                     self._plan.answered(subject, answer, now_s=at, entropy=self._entropy())  # type: ignore[arg-type]
+                    if not self._plan.holds(HOST, now_s=at):
+                        for job in self._waiting:
+                            self._push(
+                                at + self._plan.pause_after_canary_s(HOST, entropy=self._entropy()), "waited", job
+                            )
+                        self._waiting.clear()
 
-    def _turn(self, at: float, talk: _Talk) -> Arrival:
-        median = {"chat": 60, "pipeline": 120, "service": 70}[self._kind]
+    def _turn(self, at: float, talk: _Talk, asked_s: float) -> Arrival:
+        self.waits_s.append(at - asked_s)
+        median = {"chat": 60, "pipeline": 120, "service": 70, "loop": 120}[self._kind]
         text = self._text(max(8, round(self._random.lognormvariate(math.log(median), 0.7))))
         talk.messages.append(("user", text))
         talk.turns_left -= 1
@@ -113,9 +140,15 @@ class User:
         shape = JobShape(length_bytes=len(text.encode()), max_output_tokens=tokens, parameters=talk.parameters)
         arrival = self._arrive(at, tuple(talk.messages), tokens, talk.parameters, job_seed(self._entropy()), False)
         self._plan.job_started(
-            HOST, talk.key, shape, now_s=at, entropy=self._entropy(), system_prompt=talk.system_prompt
+            HOST,
+            talk.key,
+            shape,
+            now_s=at,
+            entropy=self._entropy(),
+            system_prompt=talk.system_prompt,
+            waited_s=at - asked_s,
         )
-        self._push(at + self._duration_s(), "end", talk)
+        self._push(arrival.ends_s, "end", talk)
         return arrival
 
     def _arrive(
@@ -129,6 +162,7 @@ class User:
     ) -> Arrival:
         arrival = Arrival(
             at_s=at,
+            ends_s=at + self._duration_s(),
             running=self._running,
             since_end_s=at - self._last_end_s,
             messages=messages,
@@ -148,6 +182,8 @@ class User:
         chance = self._random
         if self._kind == "chat":
             prompt, turns, tokens, parameters = "You are a kind assistant.", 4, 512, (("temperature", 0.7),)
+        elif self._kind == "loop":
+            prompt, turns, tokens, parameters = None, 1, 256, (("temperature", 0.0),)
         elif self._kind == "pipeline":
             prompt, turns, tokens, parameters = None, 1, 0, (("temperature", 0.0),)
         elif chance.random() < 0.7:

@@ -50,6 +50,8 @@ class Client:
         """Run a real conversation, then whatever canaries are due before the next."""
         key = self.random.randbytes(8)
         for _ in range(turns):
+            while self.plan.holds(peer_id, now_s=self.now_s):
+                self.canary()
             self.real.append((peer_id, shape))
             self.plan.job_started(
                 peer_id, key, shape, now_s=self.now_s, entropy=self.entropy(), system_prompt=system_prompt
@@ -59,13 +61,19 @@ class Client:
             self.now_s += 2.0
         until = self.now_s + self.random.uniform(5.0, 50.0)
         while (due := self.plan.next_due()) is not None and due[0] <= until:
-            canary = self.plan.make(due[1], entropy=self.entropy())
-            if canary is not None:
-                self.canaries.append(canary)
-                self.plan.answered(
-                    canary, f"An answer of {canary.peer_id}.", now_s=due[0] + 1.0, entropy=self.entropy()
-                )
-        self.now_s = until
+            self.canary()
+        self.now_s = max(self.now_s, until)
+
+    def canary(self) -> None:
+        """Take the canary that is due next, if it is one, and answer it."""
+        due = self.plan.next_due()
+        assert due is not None
+        canary = self.plan.make(due[1], entropy=self.entropy())
+        self.now_s = max(self.now_s, due[0])
+        if canary is not None:
+            self.canaries.append(canary)
+            self.now_s += 1.0
+            self.plan.answered(canary, f"An answer of {canary.peer_id}.", now_s=self.now_s, entropy=self.entropy())
 
 
 def busy(jobs: int = 80, *, turns: int = 1, system_prompt: str | None = None, **options: object) -> Client:
@@ -217,6 +225,7 @@ def test_a_host_gets_lines_that_it_has_not_had_before_its_own() -> None:
             continue
         canary = plan.make(first, entropy=source.randbytes(32))
         assert canary is not None
+        plan.failed(canary)
         had[first].append(canary.turns[0].words.text.split()[0])
         if len(had["b"]) == 4:
             break
