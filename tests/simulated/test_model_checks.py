@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import trio
-from tests.simulated.checked_market import MODEL, PARAMETERS, PRICE, Market, engine, market, reference
+from tests.simulated.checked_market import MODEL, PARAMETERS, PRICE, Market, engine, market, reference, says
 from tests.support.simulated import eventually, simulated
 
-from hostmesh import ModelInfo, ModelKind, NodeNotRunningError, OptedInPrompt, UsageError
+from hostmesh import ModelInfo, ModelKind, NodeNotRunningError, OptedInPrompt, UsageError, canary_budget
 from hostmesh.cli.reputation import explanation_lines
 from hostmesh.jobs.server import JobServer
-from hostmesh.testing import FakeEngine, JobEnding, SimNetwork
+from hostmesh.testing import FakeEngine, JobEnding, SimNetwork, chat_model
 from hostmesh.testing.engine import prompt_tokens
 
 WINDOW = 60
@@ -159,6 +159,7 @@ class Arrivals:
 @simulated()
 async def test_canaries_stop_when_their_budget_is_used(net: SimNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     arrivals, budget = Arrivals(monkeypatch), 330
+    monkeypatch.setattr(canary_budget, "HOSTS_SHARE", 1)  # there is one host, and little money
     async with market(net, {"host": engine()}) as made:
         async with made.check(reference=reference, budget_micros=budget) as checks:
             await made.use("host", 60)
@@ -175,6 +176,22 @@ async def test_canaries_stop_when_their_budget_is_used(net: SimNetwork, monkeypa
                 cost += -(-(prompt_tokens(work) + job.tokens) * PRICE // 1_000_000)
         assert cost == checks.budget.spent_micros <= budget
         assert made.sessions["host"].spent_micros > cost, "the user's own jobs were paid for besides"
+
+
+@simulated()
+async def test_a_host_that_quotes_long_answers_keeps_no_other_one_from_being_checked(net: SimNetwork) -> None:
+    """Where a user names no limit, the host does: its canary could cost more than is left, and the others' do not."""
+    dear = FakeEngine([chat_model(MODEL, context_tokens=10**6, max_output_tokens=None)], answer=says("smaller"))
+    async with (
+        market(net, {"true": engine(), "dear": dear}) as made,
+        made.check(reference=reference, budget_micros=100_000) as checks,
+    ):
+        for _ in range(39):
+            await made.use("true", 1, max_output_tokens=None)
+            await made.use("dear", 1, max_output_tokens=None)
+        assert made.canaries("true")
+        assert not made.canaries("dear")
+        assert (checks.stopped, checks.unchecked) == ("", ((made.peer_ids["dear"], MODEL),))
 
 
 @simulated()
