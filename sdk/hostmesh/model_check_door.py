@@ -56,8 +56,11 @@ class ModelCheckDoor(ApplicationDoor, ABC):
         Args:
             budget_micros: most that canaries of this block may cost; sessions and their limits pay for them.
             currency: of the budget; sessions in another one get no canaries.
-            reference: an engine of your own with the right weights; a function that asks one. Or else:
-            quorum: three open sessions or more for one model, each of another operator; they get canaries, too.
+            reference: an engine of your own with the right weights; a function that asks one. It gets the system
+                prompts of the jobs that are copied, and the host's answers: if it is remote, whoever runs it reads
+                them. Or else:
+            quorum: three open sessions or more for one model, each of another operator; they get canaries, too. Jobs
+                with a system prompt are not copied then.
             calibrations: the models to check, by the id that hosts offer them under; None = those that are shipped.
             prompts: of your own, which may then go to any host, and are sent before those that are shipped.
             rate: canary conversations for each real one, > 0 and <= 1.

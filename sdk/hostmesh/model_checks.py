@@ -102,6 +102,7 @@ class ModelChecks:
         """By job, its conversation."""
         self._evidence: deque[CanaryEvidence] = deque(maxlen=MAX_EVIDENCE)
         self._sent = 0
+        self._has_warned = False
         self._checker = CanaryChecker(
             CanaryPlan(
                 shipped_corpus(), rate=rate, opted_in=prompts, sent=store.sent(), open_words_only=bool(self._quorum)
@@ -164,6 +165,9 @@ class ModelChecks:
         is_paid_alike = job.session.currency == self.budget.currency
         if host[1] not in self._calibrations or host in self._without_seed or not is_paid_alike:
             return None
+        if self._quorum and system_prompt is not None and not self._has_warned:
+            self._has_warned = True
+            logger.warning("jobs with a system prompt are not copied: a quorum hears nothing of it; use a reference")
         _note(self._sessions, host, job.session)
         conversation = self._running[job] = self._conversations.of(host[0], turns)
         shape = JobShape(

@@ -68,7 +68,9 @@ async def test_a_prompt_that_was_not_opted_in_never_reaches_a_second_host(net: S
     async with market(net, {name: engine() for name in names}) as made:
         quorum = [made.sessions[name] for name in names[1:]]
         async with made.check(quorum=quorum, prompts=[OptedInPrompt(text=text) for text in opened]):
-            await made.use("used", 60, system_prompt="SECRET of the user's own")
+            for _ in range(30):
+                await made.use("used", 1, system_prompt="SECRET of the user's own")
+                await made.use("used", 1)
         at_others = [work for name in names[1:] for work in made.asked(name)]
         assert len(at_others) > 3 * 10
         texts = {message.content for work in at_others for message in work.messages}

@@ -88,7 +88,10 @@ class Canary:
         return tuple((turn.role, turn.words.text) for turn in self.turns)
 
     def messages_for_reference(self) -> tuple[tuple[str, str], ...]:
-        """Return the messages for the client's own engine, which leaves this machine for nobody."""
+        """Return the messages for the client's reference: all, the host's own answers and system prompt among them.
+
+        The reference is the user's choice, and may be on another machine: whoever runs it reads them.
+        """
         return tuple((turn.role, turn.words.text) for turn in self.turns)
 
     @property

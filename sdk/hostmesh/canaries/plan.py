@@ -108,7 +108,7 @@ class CanaryPlan:
             fits.
         sent: :meth:`sent` of an earlier plan, so that nothing is sent again after a restart.
         open_words_only: canaries hold nothing that only their host may see, so that a quorum can be asked, too. They
-            have one turn and no system prompt.
+            have one turn and no system prompt, and jobs that have one are not copied: a copy would be known by that.
 
     Raises:
         UsageError: more opted-in prompts than :data:`MAX_OPTED_IN`, or an empty one.
@@ -259,12 +259,13 @@ class CanaryPlan:
         host.traffic.canary_began(draws)
         if host.begun is not None or (host.running and host.traffic.is_sequential):
             return None
-        copied = host.traffic.conversation(draws, system_prompts=None if self.open_words_only else host.system_prompts)
+        held = {} if self.open_words_only else host.system_prompts
+        copied = host.traffic.conversation(draws, system_prompts=held)
         if copied is None:
             return None
         before: tuple[Turn, ...] = ()
         system_prompt = host.system_prompts.get(copied.system_prompt or b"")
-        if system_prompt is not None and not self.open_words_only:
+        if system_prompt is not None:
             words = HostWords(text=system_prompt, peer_id=peer_id)
             before = (Turn(role="system", words=words),)
         return self._next_turn(peer_id, host, _Begun(list(copied.shapes), before, 0), draws)

@@ -38,7 +38,12 @@ async def test_canaries_go_to_the_host_that_is_used_and_to_no_other(autojump_clo
 async def test_a_quorum_is_asked_after_the_host_and_hears_no_words_of_the_users(autojump_clock: object) -> None:
     others = {"one": "true", "two": "true", "three": "true"}
     world = World({"cheat": "smaller", **others})
-    await run(checker(world, quorum=["one", "cheat", "two", "three"]), ("cheat", 190), system_prompt="SECRET")
+    checking = checker(world, quorum=["one", "cheat", "two", "three"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checking.run)
+        for number in range(190):
+            await use(checking, "cheat", 1, seed=number, system_prompt="SECRET" if number % 2 else None)
+        nursery.cancel_scope.cancel()
     assert world.evidence[0].speaks_against
     assert "SECRET" not in str([request.messages for _, request, _ in world.asked])
     first_asked: dict[str, str] = {}

@@ -160,10 +160,26 @@ def test_of_an_earlier_run_only_jobs_without_a_system_prompt_are_copied_until_it
 
 
 def test_for_a_quorum_all_words_are_open() -> None:
-    client = busy(system_prompt=SECRET, turns=3, open_words_only=True)
+    client = busy(turns=3, open_words_only=True)
+    assert len(client.canaries) > 10
     for canary in client.canaries:
         assert canary.may_go_to("anybody")
         assert [turn.role for turn in canary.turns] == ["user"]
+
+
+def test_for_a_quorum_no_job_with_a_system_prompt_is_copied() -> None:
+    """Its copy would have none, and be known by that."""
+    client = Client(open_words_only=True)
+    with_prompt = JobShape(length_bytes=60, max_output_tokens=None)
+    without = JobShape(length_bytes=60, max_output_tokens=16)
+    for _ in range(60):
+        client.job("host", with_prompt, system_prompt=SECRET)
+    assert not client.canaries
+    for _ in range(60):
+        client.job("host", with_prompt, system_prompt=SECRET)
+        client.job("host", without)
+    assert len(client.canaries) > 10
+    assert {canary.shape.max_output_tokens for canary in client.canaries} == {16}
 
 
 def test_opted_in_prompts_are_open_used_once_and_only_where_their_length_fits() -> None:

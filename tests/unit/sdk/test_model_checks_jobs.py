@@ -90,10 +90,21 @@ class World:
         )
 
 
-async def use(checks: ModelChecks, in_session: Any, jobs: int, *, system_prompt: str = "", **more: object) -> None:
-    """Run a user's jobs while checks are on."""
+async def use(
+    checks: ModelChecks,
+    in_session: Any,
+    jobs: int,
+    *,
+    system_prompt: str = "",
+    same_conversation: bool = False,
+    **more: object,
+) -> None:
+    """Run a user's jobs while checks are on; two make a conversation, or each is one."""
     for number in range(jobs):
-        words = [("system", system_prompt)] * bool(system_prompt) + [("user", f"a question, number {number} of mine")]
+        words = [("system", system_prompt)] * bool(system_prompt)
+        if same_conversation and number % 2:
+            words += [("user", f"a question, number {number - 1} of mine"), ("assistant", "an answer")]
+        words.append(("user", f"a question, number {number} of mine"))
         chat: Any = SimpleNamespace(messages=[SimpleNamespace(role=role, content=text) for role, text in words])
         given: dict[str, Any] = {"parameters": {"temperature": 0.0}, "max_output_tokens": 64, "timeout_s": None, **more}
         job = WatchedJob(session=in_session, chat=chat, **given)
@@ -170,3 +181,30 @@ async def test_a_member_that_is_checked_itself_answers_for_the_model_that_was_as
         await trio.sleep(3_000.0)
     assert before == len(world.jobs.runs)
     assert {ran_in.model_id for ran_in, _ in world.jobs.runs} == {"other"}
+
+
+async def test_a_quorum_gets_no_copy_of_jobs_with_a_system_prompt_which_is_said_once(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    quorum = [session(bytes([number]) * 20, peer_id=f"member {number}") for number in range(3)]
+    async with running(checks := world.checks(reference=None, quorum=quorum)):
+        await use(checks, session(A), 60, system_prompt="You are my own.")
+    assert not world.jobs.runs
+    assert [record.levelname for record in caplog.records if "a quorum hears nothing" in record.message] == ["WARNING"]
+
+
+async def test_a_reference_gets_the_system_prompt_and_the_hosts_answers(autojump_clock: object) -> None:
+    """As the documentation says: who gives a remote one shows them to whoever runs it. The user's words stay here."""
+    world, asked = World(), list[CanaryRequest]()
+
+    async def reference(request: CanaryRequest) -> str:
+        asked.append(request)
+        return "true"
+
+    async with running(checks := world.checks(reference=reference)):
+        await use(checks, session(A), 60, system_prompt="You are my own.", same_conversation=True)
+    assert len(asked) > 5
+    assert all(request.messages[0] == ("system", "You are my own.") for request in asked)
+    assert any(("assistant", world.jobs.text) in request.messages for request in asked)
+    assert "of mine" not in str([request.messages for request in asked])
