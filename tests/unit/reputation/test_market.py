@@ -30,7 +30,9 @@ from tests.benchmarks.market import (
     wallet,
 )
 
+from hostmesh.canaries.evidence import STATED_FALSE_POSITIVE_PPM, WINDOW
 from hostmesh.reputation.decay import UNIT_MICROS
+from hostmesh.reputation.evidence import Evidence, EvidenceKind
 from hostmesh.reputation.foreign import FOREIGN_CAP_MICROS, Reviews, foreign_cap_micros
 from hostmesh.reputation.reputations import Reputations
 from hostmesh.reputation.score import Reputation, Weights, points
@@ -123,6 +125,33 @@ def test_a_new_identity_never_beats_an_honest_veteran() -> None:
         assert tenths < 11 or slandered.points > newcomer
     for good in range(1, 200):  # nor without others' word, if one job in twenty failed
         assert Reputation(good=good, bad=good // 20).points > Reputation(good=0, bad=0).points
+
+
+@cache
+def wrongly_failed(good: int, days: int) -> int:
+    """The points of an honest host after so many jobs and one test of its model that failed, idle for so many days.
+
+    All slander that counts is counted.
+    """
+    failed = Evidence(kind=EvidenceKind.CANARY_FAILED, false_positive_ppm=STATED_FALSE_POSITIVE_PPM, answers=WINDOW)
+    own = of_jobs(good, 0).after(failed, TODAY).weights_on(TODAY + days)
+    return Reputation(good=good, bad=1, own=own, foreign=Weights(bad_micros=foreign_cap_micros(own))).points
+
+
+def test_a_veteran_whose_model_was_wrongly_failed_can_fall_behind_a_praised_newcomer() -> None:
+    """How far, and from how many jobs on it does not, as docs/reputation.md says."""
+    praised = points(FOREIGN_CAP_MICROS, 0, unit=UNIT_MICROS)
+    idle_days = (0, 31, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 365, 640, 10_000)
+    used = next(good for good in range(1, 1000) if wrongly_failed(good, 0) > praised)
+    always = next(good for good in range(300, 1000) if min(wrongly_failed(good, days) for days in idle_days) > praised)
+    assert min(wrongly_failed(good, days) for good in range(60, 300, 20) for days in idle_days) >= points(0, 0, unit=1)
+    page = " ".join((Path(__file__).parents[3] / "docs" / "reputation.md").read_text(encoding="utf-8").split())
+    assert f"more than {praised} points while it is used if it did {used} jobs or more for you" in page
+    assert f"however long it then lies idle, if it did {always}, all slander counted." in page
+    assert (
+        f"of 120 jobs falls to {wrongly_failed(120, 365)} after a year, one of 300 to {wrongly_failed(300, 365)}:"
+        in page
+    )
 
 
 @pytest.mark.parametrize("bad_in", [None, 20])
