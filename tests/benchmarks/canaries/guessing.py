@@ -2,10 +2,11 @@
 
 The host runs the plan's code itself, and so has as much labelled traffic of each kind of user as it likes: a
 classifier is trained on users that are not those it is measured on. It is the log-likelihood ratio over ten bins (of
-equal counts in the training set), the best there is for one number so coarsely seen; *all* adds those of all features,
-as if they were independent. What is measured is the area under the ROC curve (AUC): the chance that a canary looks more
-like one than a user's job does; 0.5 = it tells nothing. Its error counts clients, not jobs, since the jobs of one
-client hang together: N. Obuchowski, "Nonparametric Analysis of Clustered ROC Curve Data", 1997.
+equal counts in the training set), the best there is for one number so coarsely seen; *all* adds those of all features
+that are there when the job comes, as if they were independent; *later: all* those that come after it, too. What is
+measured is the area under the ROC curve (AUC): the chance that a canary looks more like one than a user's job does; 0.5
+= it tells nothing. Its error counts clients, not jobs, since the jobs of one client hang together: N. Obuchowski,
+"Nonparametric Analysis of Clustered ROC Curve Data", 1997.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from tests.benchmarks.canaries.traffic import Arrival, User
 
 BINS = 10
 SOON_S = 0.1
-"""So long can a host put off the choice of a model without being known by its first tokens' time."""
+"""Seconds that a host can put off the choice of a model, about, before its first token's time tells of it."""
+LATER = "later:"
+"""Begins the names of what a host learns only after a job's arrival."""
 _SHINGLE_WORDS = 6
 
 
@@ -77,9 +80,9 @@ class Memory:
 def look_back(arrival: Arrival, following: Arrival) -> dict[str, float]:
     """Return what a host learns of a job only after its arrival, by when the next one comes."""
     return {
-        "later: another comes within 0.1 s": float(following.at_s - arrival.at_s <= SOON_S),
-        "later: another comes while it runs": float(following.at_s < arrival.ends_s),
-        "later: the next one, after its end": following.at_s - arrival.ends_s,
+        f"{LATER} another comes within 0.1 s": float(following.at_s - arrival.at_s <= SOON_S),
+        f"{LATER} another comes while it runs": float(following.at_s < arrival.ends_s),
+        f"{LATER} the next one, after its end": following.at_s - arrival.ends_s,
     }
 
 
@@ -161,7 +164,12 @@ def train(looked: Sequence[Looked]) -> dict[str, Callable[[dict[str, float]], fl
     scores: dict[str, Callable[[dict[str, float]], float]] = {
         name: (lambda features, name=name, ratio=ratio: ratio.score(features[name])) for name, ratio in ratios.items()
     }
-    scores["all"] = lambda features: sum(ratio.score(features[name]) for name, ratio in ratios.items())
+    scores["all"] = lambda features: sum(
+        ratio.score(features[name]) for name, ratio in ratios.items() if not name.startswith(LATER)
+    )
+    scores[f"{LATER} all, with those above"] = lambda features: sum(
+        ratio.score(features[name]) for name, ratio in ratios.items()
+    )
     return scores
 
 

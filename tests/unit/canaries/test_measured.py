@@ -28,7 +28,7 @@ from tests.benchmarks.canaries.evaluate import (
 from tests.benchmarks.canaries.jobs import CALIBRATION, COUNTS, MAX_OUTPUT_TOKENS, TEST
 from tests.benchmarks.canaries.report import with_tables
 from tests.benchmarks.canaries.traffic import KINDS
-from tests.unit.canaries.test_guessing import FIRM
+from tests.unit.canaries.test_guessing import tells_nothing
 
 from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import ACCUSING_P_VALUE, STATED_FALSE_POSITIVE_PPM
@@ -139,7 +139,7 @@ def test_the_guessing_host_gained_nothing_measurable(kind: str) -> None:
     found = MEASURED["guessing"][kind]
     assert found["canaries"] > 300
     for name, seen in found["classifiers"].items():
-        assert abs(seen["auc"] - 0.5) <= FIRM * seen["error"], name
+        assert tells_nothing(kind, name, seen), name
 
 
 def test_the_page_has_the_measured_tables() -> None:

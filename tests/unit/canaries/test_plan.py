@@ -298,6 +298,80 @@ def test_a_canary_that_failed_is_not_gone_on_with() -> None:
     assert due is None or due[0] < 1e9
 
 
+def with_a_canary(*, turns: int = 1, pause_s: float = 0.05, overlapping: bool = False) -> tuple[Client, Canary]:
+    """Return a client with a canary that runs."""
+    client = Client()
+    shape = JobShape(length_bytes=40, max_output_tokens=8)
+    for number in range(400):
+        key = number.to_bytes(2, "big")
+        for _ in range(turns):
+            client.plan.job_started("host", key, shape, now_s=client.now_s, entropy=client.entropy())
+            client.now_s += 0.5 if overlapping else 1.0
+            if not overlapping:
+                client.plan.job_ended("host", key, now_s=client.now_s, entropy=client.entropy())
+            client.now_s += pause_s
+        due = client.plan.next_due()
+        if due is not None and due[0] < client.now_s:
+            canary = client.plan.make("host", entropy=client.entropy())
+            if canary is not None:
+                return client, canary
+    raise AssertionError("no canary was due")
+
+
+def test_a_job_waits_for_the_end_of_a_canary_at_its_host_and_no_longer() -> None:
+    for end in ("answered", "failed"):
+        client, canary = with_a_canary()
+        assert client.plan.holds("host", now_s=client.now_s)
+        assert not client.plan.holds("another", now_s=client.now_s)
+        if end == "answered":
+            client.plan.answered(canary, "Yes.", now_s=client.now_s + 1.0, entropy=client.entropy())
+        else:
+            client.plan.failed(canary)
+        assert not client.plan.holds("host", now_s=client.now_s + 1.0)
+        assert client.plan.pause_after_canary_s("host", entropy=client.entropy()) == pytest.approx(0.05)
+
+
+def test_a_job_of_a_user_whose_jobs_overlap_does_not_wait() -> None:
+    client, _ = with_a_canary(overlapping=True)
+    assert not client.plan.holds("host", now_s=client.now_s)
+
+
+def test_no_canary_begins_while_a_job_waits_nor_at_a_time_that_has_passed_meanwhile() -> None:
+    client, canary = with_a_canary()
+    client.plan.job_waits("host")
+    client.plan.failed(canary)
+    assert client.plan.next_due() is None
+    client.plan.job_waited("host")
+    assert client.plan.next_due() is None
+
+
+def test_a_second_canary_never_runs_beside_one_where_jobs_never_do() -> None:
+    client, _ = with_a_canary()
+    for _ in range(50):
+        due = client.plan.next_due()
+        if due is None:
+            break
+        assert client.plan.make("host", entropy=client.entropy()) is None
+
+
+@pytest.mark.parametrize(("pause_s", "goes_on"), [(0.05, True), (60.0, False)])
+def test_a_conversation_goes_on_while_a_job_waits_if_its_pauses_are_short(pause_s: float, goes_on: bool) -> None:
+    client, canary = with_a_canary(turns=3, pause_s=pause_s)
+    client.plan.answered(canary, "Yes.", now_s=client.now_s, entropy=client.entropy())
+    assert client.plan.holds("host", now_s=client.now_s) is goes_on
+    if not goes_on:
+        shape = JobShape(length_bytes=40, max_output_tokens=8)
+        client.plan.job_started("host", b"next", shape, now_s=client.now_s, entropy=client.entropy())
+        assert client.plan.next_due() is None, "its next turn would come while the job runs"
+        return
+    due = client.plan.next_due()
+    assert due is not None
+    while (second := client.plan.make("host", entropy=client.entropy())) is None:
+        pass
+    assert len(second.turns) == 3
+    assert client.plan.holds("host", now_s=due[0])
+
+
 def test_the_plan_is_bounded_and_stops_when_it_cannot_remember() -> None:
     client = Client()
     shape = JobShape(length_bytes=20, max_output_tokens=None)

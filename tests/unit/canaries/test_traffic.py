@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.canaries.draws import Draws
-from hostmesh.canaries.traffic import MAX_JOBS, MAX_TURNS, MIN_JOBS, JobShape, Traffic, blurred, time_of_hazard
+from hostmesh.canaries.traffic import (
+    MAX_JOBS,
+    MAX_PAUSE_S,
+    MAX_TURNS,
+    MAX_WAIT_S,
+    MIN_JOBS,
+    JobShape,
+    Traffic,
+    blurred,
+    time_of_hazard,
+)
 
 SHAPE = JobShape(length_bytes=40, max_output_tokens=256)
 gap_lists = st.lists(st.tuples(st.floats(0.0, 1e6), st.booleans()), min_size=1, max_size=40)
@@ -98,6 +108,74 @@ def test_none_is_due_while_a_user_waits_who_asks_one_thing_after_the_other() -> 
             dues.append(traffic.due_s - now)
     assert len(dues) > 40
     assert 0.0 < min(dues) <= sorted(dues)[len(dues) // 2] <= 9.0, "a gap from answer to question is 9 s"
+
+
+def test_a_gap_is_known_by_when_the_user_asked_not_by_when_his_job_had_waited() -> None:
+    traffic = Traffic(rate=1.0)
+    now = 0.0
+    for number in range(40):
+        key = number.to_bytes(2, "big")
+        traffic.job_started(key, SHAPE, now_s=now + 8.0, draws=draws(number), waited_s=8.0)
+        now += 9.0
+        traffic.job_ended(key, now_s=now, draws=draws(number))
+        now += 0.25
+    assert [traffic.pause_after_canary_s(draws(number)) for number in range(5)] == [0.25] * 5
+    assert traffic.due_s is None or traffic.due_s <= now
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "gap_s", "timeout_s", "leaves"),
+    [
+        pytest.param(5.0, 0.1, None, True, id="jobs can wait for an answer"),
+        pytest.param(MAX_WAIT_S + 1, 0.1, None, False, id="answers take too long to be waited for"),
+        pytest.param(MAX_WAIT_S + 1, 3600.0, None, True, id="and no job comes before they end"),
+        pytest.param(5.0, 0.1, 8.0, False, id="jobs have no time to wait"),
+        pytest.param(5.0, 60.0, 8.0, True, id="and need none"),
+    ],
+)
+def test_no_canary_leaves_where_a_job_could_not_wait_for_its_end(
+    duration_s: float, gap_s: float, timeout_s: float | None, leaves: bool
+) -> None:
+    traffic = Traffic(rate=1.0)
+    shape = JobShape(length_bytes=40, max_output_tokens=256, timeout_s=timeout_s)
+    now, dues = 0.0, 0
+    for number in range(100):
+        key = number.to_bytes(2, "big")
+        traffic.job_started(key, shape, now_s=now, draws=draws(number))
+        now += duration_s
+        traffic.job_ended(key, now_s=now, draws=draws(1000 + number))
+        dues += traffic.due_s is not None
+        now += gap_s
+    assert (dues > 40) is leaves
+    assert leaves or dues == 0
+
+
+def test_a_pause_after_a_canary_is_like_the_users_own_but_short() -> None:
+    traffic = Traffic(rate=1.0)
+    for number in range(60):
+        key = number.to_bytes(2, "big")
+        traffic.job_started(key, SHAPE, now_s=100.0 * number + (0.5, 0.9, 60.0)[number % 3], draws=draws(number))
+        traffic.job_ended(key, now_s=100.0 * (number + 1), draws=draws(number))
+    pauses = [traffic.pause_after_canary_s(draws(number)) for number in range(100)]
+    assert 0.5 <= min(pauses) < max(pauses) <= 0.9 + 1e-6
+    slow = Traffic(rate=1.0)
+    feed(slow, 40, gap_s=60.0)
+    assert slow.pause_after_canary_s(draws(1)) == MAX_PAUSE_S
+
+
+def test_a_copys_deadline_is_shorter_as_often_as_real_ones_that_waited() -> None:
+    traffic = Traffic(rate=1.0)
+    for number in range(100):
+        waited_s = 4.0 if number % 10 == 0 else 0.0
+        traffic.job_started(
+            number.to_bytes(2, "big"), SHAPE, now_s=float(number), draws=draws(number), waited_s=waited_s
+        )
+    seen = [traffic.timeout_like(20.0, draws(number)) for number in range(1000)]
+    shorter = [timeout_s for timeout_s in seen if timeout_s != 20.0]
+    assert len(shorter) / len(seen) == pytest.approx(0.1, abs=0.03)
+    assert 12.0 <= min(shorter) < max(shorter) < 20.0
+    assert len(set(shorter)) == len(shorter)
+    assert min(traffic.timeout_like(5.0, draws(number)) for number in range(1000)) == 2.5
 
 
 def test_gaps_of_jobs_that_overlap_are_counted_from_their_starts() -> None:
