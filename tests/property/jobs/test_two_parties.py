@@ -334,6 +334,11 @@ async def be_honest(
         nursery.cancel_scope.cancel()
 
 
+def test_an_honest_host_is_paid_for_prompts_that_come_at_once() -> None:
+    ask = Ask(prompt_words=4, pieces=(1,), leave_after=None, timeout_s=None, delay_s=1.0)
+    run_world(be_honest, [ask] * 5, 20, 1_000_000, False)
+
+
 def most_words(slice_micros: int, price: int) -> int:
     """Of a prompt that one slice pays for together with a word, without its name and what the template adds."""
     return slice_micros * 10**6 // price - 4
