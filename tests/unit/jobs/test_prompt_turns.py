@@ -221,7 +221,7 @@ async def test_one_with_a_new_quote_is_the_next_and_no_dearer_than_there_is_room
         assert went == []
         spending.end(b"other")
         await trio.sleep(1)
-        assert went == [11, 12]
+        assert sorted(went) == [11, 12], "there is room for both, and both asked again"
 
 
 def test_a_session_whose_jobs_run_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
