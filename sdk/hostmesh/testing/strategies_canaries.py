@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hostmesh.canaries.canary import OptedInPrompt
 from hostmesh.canaries.asking import CanaryRequest
+from hostmesh.canaries.canary import OptedInPrompt
 from hostmesh.canaries.comparison import COMPARED_CHARACTERS, Agreement
 from hostmesh.canaries.evidence import STATED_FALSE_POSITIVE_PPM, WINDOW, Calibration, CanaryEvidence, Warmth
 from hostmesh.jobs.engine import Role

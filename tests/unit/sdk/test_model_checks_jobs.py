@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -85,7 +86,9 @@ class World:
             budget=CanaryBudget(10**9, "USD"),
             history=self,  # type: ignore[arg-type]
             store=CanaryStore(),
-            system=System(monotonic_s=trio.current_time, unix_s=trio.current_time),
+            system=System(
+                monotonic_s=trio.current_time, unix_s=trio.current_time, random_bytes=random.Random(1).randbytes
+            ),
             **given,
         )
 
@@ -100,6 +103,7 @@ async def use(
     **more: object,
 ) -> None:
     """Run a user's jobs while checks are on; two make a conversation, or each is one."""
+    source = random.Random(1)
     for number in range(jobs):
         words = [("system", system_prompt)] * bool(system_prompt)
         if same_conversation and number % 2:
@@ -111,7 +115,7 @@ async def use(
         checks.job_leaves(job, waited_s=await checks.may_leave(job))
         await trio.sleep(1.0)
         checks.job_ended(job)
-        await trio.sleep(5.0 + number % 7)
+        await trio.sleep(2.0 if same_conversation and number % 2 == 0 else source.expovariate(1 / 30))
 
 
 @asynccontextmanager
@@ -127,7 +131,11 @@ async def test_a_canary_is_asked_for_as_its_session_allows_and_within_the_jobs_t
     async with running(checks := world.checks()):
         await use(checks, own, 60, timeout_s=5.0)
     assert len(world.jobs.runs) > 5
-    for (peer_id, model_id, asked), (ran_in, run) in zip(world.jobs.quotes, world.jobs.runs, strict=True):
+    for (peer_id, model_id, asked), (ran_in, run) in zip(
+        world.jobs.quotes,
+        world.jobs.runs,
+        strict=False,  # the end may come between the last two
+    ):
         assert (peer_id, model_id, asked["operator"], asked["currency"]) == (PEER, MODEL, A, "USD")
         assert asked["max_price_micros_per_mtok"] == 777, "the host could quote any price else"
         assert ran_in is own
@@ -203,7 +211,7 @@ async def test_a_reference_gets_the_system_prompt_and_the_hosts_answers(autojump
         return "true"
 
     async with running(checks := world.checks(reference=reference)):
-        await use(checks, session(A), 60, system_prompt="You are my own.", same_conversation=True)
+        await use(checks, session(A), 120, system_prompt="You are my own.", same_conversation=True)
     assert len(asked) > 5
     assert all(request.messages[0] == ("system", "You are my own.") for request in asked)
     assert any(("assistant", world.jobs.text) in request.messages for request in asked)
