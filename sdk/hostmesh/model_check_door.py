@@ -51,9 +51,9 @@ class ModelCheckDoor(ApplicationDoor, ABC):
         """Check for the life of the block which models hosts run: with canaries among this SDK's own jobs.
 
         Every job of a model that is checked carries a random ``seed``, where the caller sets none. A host gets canaries
-        after its first 32 jobs, in the session of its latest one. What is found goes into its reputation. Where jobs of a
-        host come one after the other, one that comes while a canary runs there waits for its end, at most for 120 s and
-        half of its ``timeout_s``.
+        after its first 32 jobs, in the session of its latest one. What is found goes into its reputation. Where jobs
+        at a host come one after the other, one that comes while a canary runs there waits for its end, at most for 120
+        s and half of its ``timeout_s``.
 
         Args:
             budget_micros: most that canaries of this block may cost; sessions and their limits pay for them.

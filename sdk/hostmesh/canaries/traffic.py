@@ -258,9 +258,10 @@ class Traffic:
     def pause_after_canary_s(self, draws: Draws) -> float:
         """Return how long a real job that waited for a canary stays away after its end.
 
-        A gap like those that are known, of those up to :data:`MAX_PAUSE_S`; longer ones are not for a job that waits.
+        A gap like those that are known between conversations, of those up to :data:`MAX_PAUSE_S`; longer ones are not
+        for a job that waits.
         """
-        short = sorted(gap for gap, _ in self._from_end if gap <= MAX_PAUSE_S)
+        short = sorted(gap for gap, begins in self._from_end if begins and gap <= MAX_PAUSE_S)
         return _between(short, draws) if short else MAX_PAUSE_S
 
     def timeout_like(self, timeout_s: float, draws: Draws) -> float:

@@ -4,7 +4,8 @@ Four kinds of user. A *chat* is one person: sittings hours apart, each a convers
 read and think, a fixed system prompt, the engine's usual settings. A *pipeline* is a program: bursts of single jobs
 that overlap, greedy, each with its own token limit. A *service* has many people behind it, whose conversations overlap,
 with two sets of settings and two system prompts. A *loop* is a program, too: one job after the other, 5 to 50 ms after
-each answer, or 0.2 to 1 s. Users' words are drawn at random, so that they repeat nothing.
+each answer, or 0.2 to 1 s; of one in three of them each goes on with the one before, three on average. Users' words
+are drawn at random, so that they repeat nothing.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class User:
         self._running = 0
         self._last_end_s = -math.inf
         self._pause_s = ((0.005, 0.05), (0.2, 1.0))[seed % 2]
+        self._loop_turns = 1 if seed % 3 else 3
         self._waiting: list[tuple[float, _Talk]] = []
         self.waits_s: list[float] = []
         """Of each real job, for canaries."""
@@ -79,7 +81,7 @@ class User:
         left = real_jobs
         while left > 0:
             due = self._plan.next_due()
-            if due is not None and due[0] <= self._events[0][0]:
+            if due is not None and (not self._events or due[0] <= self._events[0][0]):
                 canary = self._plan.make(HOST, entropy=self._entropy())
                 if canary is not None:
                     messages = canary.messages_for(HOST)
@@ -88,6 +90,7 @@ class User:
                     )
                     yield arrival
                     self._push(arrival.ends_s, "canary_end", canary)
+                self._let_go(due[0])
                 continue
             at, _, what, subject = heapq.heappop(self._events)
             match what:
@@ -123,12 +126,15 @@ class User:
                     self._ended(at)
                     answer = self._text(self._random.randint(50, 400))
                     self._plan.answered(subject, answer, now_s=at, entropy=self._entropy())  # type: ignore[arg-type]
-                    if not self._plan.holds(HOST, now_s=at):
-                        for job in self._waiting:
-                            self._push(
-                                at + self._plan.pause_after_canary_s(HOST, entropy=self._entropy()), "waited", job
-                            )
-                        self._waiting.clear()
+                    self._let_go(at)
+
+    def _let_go(self, at: float) -> None:
+        """Have the jobs that wait leave after a pause, if no canary holds them any more."""
+        if self._plan.holds(HOST, now_s=at):
+            return
+        for job in self._waiting:
+            self._push(at + self._plan.pause_after_canary_s(HOST, entropy=self._entropy()), "waited", job)
+        self._waiting.clear()
 
     def _turn(self, at: float, talk: _Talk, asked_s: float) -> Arrival:
         self.waits_s.append(at - asked_s)
@@ -183,7 +189,7 @@ class User:
         if self._kind == "chat":
             prompt, turns, tokens, parameters = "You are a kind assistant.", 4, 512, (("temperature", 0.7),)
         elif self._kind == "loop":
-            prompt, turns, tokens, parameters = None, 1, 256, (("temperature", 0.0),)
+            prompt, turns, tokens, parameters = None, self._loop_turns, 256, (("temperature", 0.0),)
         elif self._kind == "pipeline":
             prompt, turns, tokens, parameters = None, 1, 0, (("temperature", 0.0),)
         elif chance.random() < 0.7:
@@ -200,7 +206,7 @@ class User:
             parameters=parameters,
             max_output_tokens=tokens,
             system_prompt=prompt,
-            pause_median_s=chance.choice((8.0, 20.0, 40.0)),
+            pause_median_s=0.05 if self._kind == "loop" else chance.choice((8.0, 20.0, 40.0)),
         )
 
     def _until_next_beginning_s(self) -> float:
