@@ -224,6 +224,32 @@ async def test_one_with_a_new_quote_is_the_next_and_no_dearer_than_there_is_room
         assert sorted(went) == [11, 12], "there is room for both, and both asked again"
 
 
+async def test_a_large_prompt_that_gives_up_lets_a_small_one_behind_it_go(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    spending = SessionSpending(limit_micros=1_000, slice_micros=10)
+    turns = PromptTurns(spending)
+    spending.send(b"first", 6)
+    went: list[float] = []
+
+    async def run(number: int, micros: int, deadline: float) -> None:
+        async with turns.hold(
+            offer(number), most_micros=lambda quote: micros, check=lambda quote: None, ask_again=None, deadline=deadline
+        ):
+            went.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            with pytest.raises(DeadlineExceededError):
+                await run(1, 5, 5.0)
+
+        nursery.start_soon(give_up)
+        await trio.sleep(1)
+        nursery.start_soon(run, 2, 3, float("inf"))
+    assert went == [5.0]
+
+
 def test_a_session_whose_jobs_run_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hostmesh.jobs.client_sessions.MAX_TRACKED_SESSIONS", 2)
     sessions = ClientSessions(network=NETWORK, receipts=ReceiptStore(None))
