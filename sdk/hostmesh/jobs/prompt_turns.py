@@ -19,6 +19,9 @@ from hostmesh.receipts.pricing import cost_micros
 from hostmesh.receipts.spending import SessionSpending
 from hostmesh.v1 import job_pb2
 
+FRESH_S = 1.0
+"""A quote that waited no longer is used, however short its host says that it lives."""
+
 
 def most_prompt_micros(wire: WireInput, offer: QuoteOffer, counter: TokenCounter | None) -> int:
     """Return the most that a host can claim of this client for a prompt alone.
@@ -86,7 +89,7 @@ class PromptTurns:
                 await self._wait(offer.quote_id, most_micros(offer), instead_of=held, deadline=deadline)
                 held = offer.quote_id
                 lifetime_s = offer.expires_at_unix_s - offer.issued_at_unix_s
-                if ask_again is None or trio.current_time() - began < lifetime_s / 2:
+                if ask_again is None or trio.current_time() - began <= max(lifetime_s / 2, FRESH_S):
                     break
                 offer = await ask_again()
             yield offer

@@ -224,6 +224,20 @@ async def test_one_with_a_new_quote_is_the_next_and_no_dearer_than_there_is_room
         assert sorted(went) == [11, 12], "there is room for both, and both asked again"
 
 
+async def test_a_quote_that_lives_for_no_time_is_not_asked_for_again_and_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def again() -> QuoteOffer:
+        raise AssertionError("it did not wait")
+
+    spending = SessionSpending(limit_micros=1_000, slice_micros=10)
+    short = replace(offer(1), expires_at_unix_s=0)
+    async with PromptTurns(spending).hold(
+        short, most_micros=lambda quote: 1, check=lambda quote: None, ask_again=again, deadline=float("inf")
+    ) as used:
+        assert used is short
+
+
 async def test_a_large_prompt_that_gives_up_lets_a_small_one_behind_it_go(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
