@@ -42,7 +42,7 @@ MAX_PAUSE_S = 2.0
 """Nor longer than that for the pause after one."""
 _OVERLAPPING_PART = 0.1
 _LONG_PART = 0.9
-"""An answer's length in time is taken to be the one that so many are below."""
+"""Answers, pauses and conversations are taken to be as long as so many of them are at most."""
 _RARE_PART = 0.05
 _BLUR_NEIGHBOURS = 8
 _MAX_EXPONENT = 12.0
@@ -159,7 +159,6 @@ class Traffic:
             waited_s: for canaries, since it was asked for.
         """
         self._note_start(conversation, shape, now_s, system_prompt, asked_s=now_s - waited_s)
-        self._waits_s.append(waited_s)
         self._begin_gap(draws)
 
     def job_ended(self, conversation: bytes, *, now_s: float, draws: Draws) -> None:
@@ -205,6 +204,7 @@ class Traffic:
                 known.shapes.append(shape)
             self._conversations.move_to_end(conversation)
         known.started_s = now_s
+        self._waits_s.append(now_s - asked_s)
         self.shapes.append(shape)
         self._running += 1
         self._last_start_s = now_s
@@ -276,13 +276,14 @@ class Traffic:
 
     @property
     def _may_be_waited_for(self) -> bool:
-        """Whether a job can wait for a canary to its end, or hardly any would come before that."""
-        if not self._durations_s:
-            return True
-        answer_s = sorted(self._durations_s)[int(_LONG_PART * (len(self._durations_s) - 1))]
+        """Whether a job can wait for a canary conversation to its end, or hardly any would come before that."""
+        turns = _mostly([len(known.shapes) for known in self._conversations.values()])
+        pause_s = _mostly(self._pauses_s)
+        canary_s = turns * _mostly(self._durations_s) + (turns - 1) * pause_s
         bound_s = min((longest_wait_s(shape.timeout_s) for shape in self.shapes), default=MAX_WAIT_S)
-        short = sum(gap <= answer_s for gap, _ in self._from_end)
-        return answer_s <= bound_s or short <= _RARE_PART * len(self._from_end)
+        begun = [gap for gap, begins in self._from_end if begins]
+        is_rare = sum(gap <= canary_s for gap in begun) <= _RARE_PART * len(begun)
+        return is_rare or (canary_s <= bound_s and pause_s <= MAX_PAUSE_S)
 
     def _begin_gap(self, draws: Draws) -> None:
         self._hazard = draws.exponential() / self._rate
@@ -308,6 +309,11 @@ def longest_wait_s(timeout_s: float | None) -> float:
     (120.0, 10.0)
     """
     return MAX_WAIT_S if timeout_s is None else min(MAX_WAIT_S, timeout_s / 2)
+
+
+def _mostly(values: Collection[float]) -> float:
+    """Return what most of the values do not exceed; 0 = there are none."""
+    return sorted(values)[int(_LONG_PART * (len(values) - 1))] if values else 0.0
 
 
 def _between(ordered: Sequence[float], draws: Draws) -> float:

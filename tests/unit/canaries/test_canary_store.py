@@ -130,7 +130,7 @@ def test_restored_traffic_is_what_it_was(seed: int, is_overlapping: bool) -> Non
             key, started_s = running.pop(0)
             lived.job_ended(key, now_s=now_s, draws=Draws(bytes(32)))
             past.append(PastJob(conversation=key, shape=SHAPE, system_prompt=None, started_s=started_s, ended_s=now_s))
-            now_s += source.uniform(0.1, 20.0)
+            now_s += source.uniform(0.1, 20.0) + (0.0 if place % 3 < 2 else 1000.0)
     for key, started_s in running:
         lived.job_ended(key, now_s=now_s, draws=Draws(bytes(32)))
         past.append(PastJob(conversation=key, shape=SHAPE, system_prompt=None, started_s=started_s, ended_s=now_s))

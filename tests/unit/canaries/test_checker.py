@@ -126,7 +126,7 @@ async def test_a_canary_asks_for_the_model_of_the_jobs_that_it_copies(autojump_c
                 checking.job_started("host", f"model {which}", key, shape)
                 await trio.sleep(1.0)
                 checking.job_ended("host", f"model {which}", key)
-                await trio.sleep(2.0)
+                await trio.sleep(1.5)
             await trio.sleep(source.expovariate(1 / 60))  # in which a canary's further turns find room
         nursery.cancel_scope.cancel()
     seen = {(request.model_id, request.parameters["top_k"]) for _, request, _ in world.asked}

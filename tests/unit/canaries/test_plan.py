@@ -58,7 +58,7 @@ class Client:
             )
             self.now_s += 1.0
             self.plan.job_ended(peer_id, key, now_s=self.now_s, entropy=self.entropy())
-            self.now_s += 2.0
+            self.now_s += 1.5
         until = self.now_s + self.random.uniform(5.0, 50.0)
         while (due := self.plan.next_due()) is not None and due[0] <= until:
             self.canary()
@@ -310,6 +310,7 @@ def with_a_canary(*, turns: int = 1, pause_s: float = 0.05, overlapping: bool = 
             if not overlapping:
                 client.plan.job_ended("host", key, now_s=client.now_s, entropy=client.entropy())
             client.now_s += pause_s
+        client.now_s += 0.0 if pause_s < 1.0 else 2000.0
         due = client.plan.next_due()
         if due is not None and due[0] < client.now_s:
             canary = client.plan.make("host", entropy=client.entropy())
@@ -360,8 +361,7 @@ def test_a_conversation_goes_on_while_a_job_waits_if_its_pauses_are_short(pause_
     client.plan.answered(canary, "Yes.", now_s=client.now_s, entropy=client.entropy())
     assert client.plan.holds("host", now_s=client.now_s) is goes_on
     if not goes_on:
-        shape = JobShape(length_bytes=40, max_output_tokens=8)
-        client.plan.job_started("host", b"next", shape, now_s=client.now_s, entropy=client.entropy())
+        client.plan.job_started("host", b"next", canary.shape, now_s=client.now_s, entropy=client.entropy())
         assert client.plan.next_due() is None, "its next turn would come while the job runs"
         return
     due = client.plan.next_due()

@@ -150,6 +150,32 @@ def test_no_canary_leaves_where_a_job_could_not_wait_for_its_end(
     assert leaves or dues == 0
 
 
+@pytest.mark.parametrize(
+    ("pause_s", "gap_s", "leaves"),
+    [
+        pytest.param(0.1, 0.5, True, id="a whole conversation can be waited for"),
+        pytest.param(10.0, 15.0, False, id="with its pauses it takes too long"),
+        pytest.param(10.0, 3600.0, True, id="and is over before the next one begins"),
+    ],
+)
+def test_no_canary_leaves_where_its_conversation_would_have_to_be_cut(
+    pause_s: float, gap_s: float, leaves: bool
+) -> None:
+    traffic = Traffic(rate=1.0)
+    now, dues = 0.0, 0
+    for number in range(60):
+        for _ in range(3):
+            key = number.to_bytes(2, "big")
+            traffic.job_started(key, SHAPE, now_s=now, draws=draws(number))
+            now += 3.0
+            traffic.job_ended(key, now_s=now, draws=draws(1000 + number))
+            now += pause_s
+        dues += traffic.due_s is not None
+        now += gap_s
+    assert (dues > 20) is leaves
+    assert leaves or dues == 0
+
+
 def test_a_pause_after_a_canary_is_like_the_users_own_but_short() -> None:
     traffic = Traffic(rate=1.0)
     for number in range(60):
