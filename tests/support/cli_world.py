@@ -30,6 +30,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # a second line in a buffer of ours would be none to select()
             env=env | {"HOSTMESH_HOME": str(home), "HOSTMESH_ENABLE_MDNS": "false"},
         )
 
