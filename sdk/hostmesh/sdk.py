@@ -58,12 +58,14 @@ class SDK(ModelCheckDoor):
         network: Network | None,
         sources: SourceFactory | None,
         ephemeral_key: bool,
+        in_memory: bool,
         serve_dht: bool,
         client_interceptors: Sequence[ClientInterceptor],
         server_interceptors: Sequence[ServerInterceptor],
         tokenizers: Sequence[TokenCounter],
     ) -> None:
-        super().__init__(DataFiles(loaded, stores, ephemeral_key=ephemeral_key, system=system), system)
+        files = DataFiles(loaded, stores, ephemeral_key=ephemeral_key, in_memory=in_memory, system=system)
+        super().__init__(files, system)
         self.settings = loaded.settings
         """The settings as they were read."""
         self._nursery = nursery
@@ -327,6 +329,7 @@ async def open_sdk(
     network: Network | None = None,
     sources: SourceFactory | None = None,
     ephemeral_key: bool = False,
+    in_memory: bool = False,
     serve_dht: bool = False,
     client_interceptors: Sequence[ClientInterceptor] = (),
     server_interceptors: Sequence[ServerInterceptor] = (),
@@ -342,6 +345,8 @@ async def open_sdk(
         sources: makes the discovery sources of a node; None = those of the settings.
         ephemeral_key: a new peer key that is kept nowhere, so that several programs can run at once; else the key file
             is used and locked.
+        in_memory: keep what is learnt of hosts, sessions and receipts in memory, and lose it with the SDK; on disk is
+            the key file alone, if one is used. For read-only disks, and for very many nodes in one process.
         serve_dht: answer other nodes' DHT queries, as bootstrap nodes and hosts do.
         client_interceptors: around every call that this node makes, hostmesh's own among them; the first outermost.
         server_interceptors: around every handler of this node, hostmesh's own among them; the first outermost.
@@ -369,6 +374,7 @@ async def open_sdk(
                 network=network,
                 sources=sources,
                 ephemeral_key=ephemeral_key,
+                in_memory=in_memory,
                 serve_dht=serve_dht,
                 client_interceptors=client_interceptors,
                 server_interceptors=server_interceptors,

@@ -123,6 +123,7 @@ class SimMachine:
         self,
         *,
         ephemeral_key: bool = False,
+        in_memory: bool = False,
         serve_dht: bool = False,
         client_interceptors: Sequence[ClientInterceptor] = (),
         server_interceptors: Sequence[ServerInterceptor] = (),
@@ -134,6 +135,7 @@ class SimMachine:
 
         Args:
             ephemeral_key: see :func:`hostmesh.open_sdk`.
+            in_memory: see :func:`hostmesh.open_sdk`.
             serve_dht: see :func:`hostmesh.open_sdk`.
             client_interceptors: see :func:`hostmesh.open_sdk`.
             server_interceptors: see :func:`hostmesh.open_sdk`.
@@ -154,6 +156,7 @@ class SimMachine:
                 system=self.system,
                 network=self.network,
                 ephemeral_key=ephemeral_key,
+                in_memory=in_memory,
                 serve_dht=serve_dht,
                 client_interceptors=client_interceptors,
                 server_interceptors=server_interceptors,

@@ -290,3 +290,16 @@ async def test_a_node_after_the_block_is_a_typed_error(open_one: Open) -> None:
         discovery = sdk.get_discovery_manager()
     with pytest.raises(UsageError, match="closed"):
         await discovery.create_node()
+
+
+async def test_in_memory_nothing_is_on_disk_but_the_key_and_all_is_lost(open_one: Open, tmp_path: Path) -> None:
+    async with open_one(in_memory=True) as sdk:
+        await start(sdk)
+        sdk._files.reputation.record_outcome(PEER, "0x" + "ab" * 20, good=True)
+        assert sdk._files.reputation.of(PEER, "0x" + "ab" * 20).good == 1
+        assert sdk._files.canaries.add_sent(bytes(16))
+        assert not sdk._files.shares_receipts()
+        assert [path.name for path in (tmp_path / "home").rglob("*") if path.is_file()] == ["peer.key"]
+    async with open_one() as sdk:
+        await start(sdk)
+        assert sdk._files.reputation.of(PEER, "0x" + "ab" * 20).good == 0

@@ -173,7 +173,8 @@ class Mesh:
             await trio.sleep_forever()
 
     async def _run_host(self, node: MeshNode, *, task_status: TaskStatus[None]) -> None:
-        async with node.machine.open_sdk(serve_dht=True, max_connections=HOST_CONNECTIONS) as sdk:
+        # Who leaves does so for good: files that nobody reads again would be 33 descriptors a host.
+        async with node.machine.open_sdk(in_memory=True, serve_dht=True, max_connections=HOST_CONNECTIONS) as sdk:
             await self._join(node, sdk)
             self.server_ids.append(node.peer_id)
             models = list(node.models)
