@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hostmesh.errors import BudgetExceededError, JobError, UsageError
+from hostmesh.errors import BudgetExceededError, HostmeshError, UsageError
 from hostmesh.jobs.content import WireInput
 from hostmesh.jobs.offer import QuoteOffer
 from hostmesh.receipts.counting import most_prompt_tokens
@@ -71,8 +71,10 @@ class CanaryBudget:
         """
         tokens = min(most_prompt_tokens(wire) + offer.max_output_tokens, offer.context_tokens)
         most = cost_micros(tokens, offer.price_micros_per_mtok)
-        self._cheapest_micros = min(self._cheapest_micros, most)
-        if self.spent_micros + self._cheapest_micros > self.limit_micros:
+        if HOSTS_SHARE * most <= self.limit_micros:
+            self._cheapest_micros = min(self._cheapest_micros, most)
+        # Not by one that never fitted: another host may be cheaper.
+        if math.inf > self._cheapest_micros > self.limit_micros - self.spent_micros:
             self.is_used = True
             stop()
         held = self._held_micros[offer.peer_id]
@@ -91,7 +93,7 @@ class CanaryBudget:
         self._held_micros[offer.peer_id] += most
         try:
             yield reserved
-        except JobError as error:
+        except HostmeshError as error:
             if not error.may_have_executed:
                 reserved.cost(0)
             raise

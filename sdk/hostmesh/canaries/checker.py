@@ -92,7 +92,9 @@ class CanaryChecker:
         """Set, and made anew, when a canary is over at its host."""
         self._is_running = False
         self._under_way: Counter[str] = Counter()
-        """By host."""
+        """By host, those that it has not answered."""
+        self._open = 0
+        """Of all hosts, with those that are held against others' answers."""
 
     async def may_leave(self, peer_id: str, *, timeout_s: float | None) -> float:
         """Return when a user's job may leave for a host: none of its canaries would be told by it.
@@ -115,13 +117,17 @@ class CanaryChecker:
         self._plan.job_waits(peer_id)
         try:
             with trio.move_on_after(longest_wait_s(timeout_s)):
-                while self._is_running and self._plan.holds(peer_id, now_s=self._system.monotonic_s()):
+                while self._may_come(peer_id) and self._plan.holds(peer_id, now_s=self._system.monotonic_s()):
                     await self._over.wait()
                 if self._is_running:
                     await trio.sleep(self._plan.pause_after_canary_s(peer_id, entropy=self._entropy()))
         finally:
             self._plan.job_waited(peer_id)
         return self._system.monotonic_s() - asked_s
+
+    def _may_come(self, peer_id: str) -> bool:
+        """Return whether a host has canaries under way, or can get further ones."""
+        return self._is_running and not (self._is_stopped and not self._under_way[peer_id])
 
     def job_started(
         self,
@@ -223,37 +229,50 @@ class CanaryChecker:
                     self._plan.failed(canary)
                 elif canary is not None:
                     self._under_way[canary.peer_id] += 1
+                    self._open += 1
                     nursery.start_soon(self._check, canary)
                 await trio.lowlevel.checkpoint()
 
     def _is_full(self, peer_id: str) -> bool:
-        return self._under_way[peer_id] >= MAX_AT_ONCE_OF_HOST or self._under_way.total() >= MAX_AT_ONCE
+        return self._under_way[peer_id] >= MAX_AT_ONCE_OF_HOST or self._open >= MAX_AT_ONCE
 
     async def _check(self, canary: Canary) -> None:
         try:
-            if self._may_leave(canary):
-                await self._observe(canary)
-                self._unaffordable.pop((canary.peer_id, canary.shape.model_id), None)
+            answer = await self._ask_host(canary)
+            if answer is None:
+                return
+            agreements = await self._compare(canary, answer)
+            if agreements is not None:
+                observation = Observation(warmth=warmth_of(canary.shape.temperature), agreements=agreements)
+                self._note(canary.peer_id, canary.shape.model_id, answer.operator, observation)
+            self._unaffordable.pop((canary.peer_id, canary.shape.model_id), None)
         except HostmeshError as error:
             logger.info("a canary at %s gave nothing: %s", canary.peer_id, error)
-            self._plan.failed(canary)
             if isinstance(error, BudgetExceededError):
                 self._note_unaffordable(canary.peer_id, canary.shape.model_id)
         finally:
-            self._plan.failed(canary)  # cancelled, or it never left
-            self._tell_waiting()
+            self._open -= 1
+
+    async def _ask_host(self, canary: Canary) -> CanaryAnswer | None:
+        """Return the host's answer; None = the canary may not leave. Then the host's place is free again."""
+        try:
+            if not self._may_leave(canary):
+                return None
+            answer = await self._ask(canary.peer_id, _request(canary, canary.messages_for(canary.peer_id)))
+            self._plan.answered(canary, answer.text, now_s=self._system.monotonic_s(), entropy=self._entropy())
+            return answer
+        finally:
+            self._plan.failed(canary)  # nothing, where it was answered
             self._under_way[canary.peer_id] -= 1
             if not self._under_way[canary.peer_id]:
                 del self._under_way[canary.peer_id]
+            self._wake()
 
     def _may_leave(self, canary: Canary) -> bool:
         """Note a first prompt on disk before it leaves: another run, or program of the user's, may have sent it."""
         if any(turn.role == "assistant" for turn in canary.turns):
             return True
-        if self._store.add_sent(text_digest(canary.turns[-1].words.text)):
-            return True
-        self._plan.failed(canary)
-        return False
+        return self._store.add_sent(text_digest(canary.turns[-1].words.text))
 
     def _note_unaffordable(self, peer_id: str, model_id: str) -> None:
         key = (peer_id, model_id)
@@ -283,16 +302,6 @@ class CanaryChecker:
             logger.info("a window of %s gave nothing: too few of the quorum answered", peer_id)
             return
         self._book.record_canaries(evidence)
-
-    async def _observe(self, canary: Canary) -> None:
-        answer = await self._ask(canary.peer_id, _request(canary, canary.messages_for(canary.peer_id)))
-        self._plan.answered(canary, answer.text, now_s=self._system.monotonic_s(), entropy=self._entropy())
-        self._wake()
-        self._tell_waiting()
-        agreements = await self._compare(canary, answer)
-        if agreements is not None:
-            observation = Observation(warmth=warmth_of(canary.shape.temperature), agreements=agreements)
-            self._note(canary.peer_id, canary.shape.model_id, answer.operator, observation)
 
     async def _ask(self, peer_id: str, request: CanaryRequest) -> CanaryAnswer:
         with trio.move_on_after(LONGEST_S):
@@ -338,6 +347,7 @@ class CanaryChecker:
 
     def _wake(self) -> None:
         self._changed.set()
+        self._tell_waiting()
 
 
 def _request(canary: Canary, messages: Messages, max_output_tokens: int | None = None) -> CanaryRequest:

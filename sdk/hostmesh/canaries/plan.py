@@ -261,7 +261,7 @@ class CanaryPlan:
             return None
         held = {} if self.open_words_only else host.system_prompts
         copied = host.traffic.conversation(draws, system_prompts=held)
-        if copied is None:
+        if copied is None or (self.open_words_only and any(shape.has_words for shape in copied.shapes)):
             return None
         before: tuple[Turn, ...] = ()
         system_prompt = host.system_prompts.get(copied.system_prompt or b"")

@@ -85,6 +85,11 @@ class JobShape:
         value = dict(self.parameters).get("temperature")
         return float(value) if isinstance(value, (int, float)) else None
 
+    @property
+    def has_words(self) -> bool:
+        """Whether a setting holds words of the user's, which no other host may get."""
+        return any(name == "stop" for name, _ in self.parameters)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastJob:

@@ -110,6 +110,10 @@ class PromptTurns:
         try:
             with trio.move_on_at(deadline):
                 await turn.wait()
+        except BaseException:
+            if turn.is_set():  # its turn came in the moment in which it was cancelled
+                self._spending.end(job_id)
+            raise
         finally:
             if not turn.is_set():
                 del self._waiting[job_id]

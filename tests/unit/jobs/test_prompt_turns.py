@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
@@ -273,3 +275,29 @@ def test_a_session_whose_jobs_run_is_not_forgotten(monkeypatch: pytest.MonkeyPat
     third = sessions.track(new)
     assert (sessions.track(busy), sessions.track(new)) == (first, third)
     assert sessions.track(idle) is not second
+
+
+async def test_a_turn_that_comes_in_the_moment_of_a_cancellation_is_given_back(autojump_clock: object) -> None:
+    """Two that wait are cancelled together: as the first one goes, it is the second one's turn."""
+
+    async def job(turns: PromptTurns, job_id: bytes, most_micros: int) -> None:
+        offer = cast("QuoteOffer", SimpleNamespace(quote_id=job_id, issued_at_unix_s=0, expires_at_unix_s=60))
+        async with turns.hold(
+            offer, most_micros=lambda _: most_micros, check=lambda _: None, ask_again=None, deadline=math.inf
+        ):
+            await trio.sleep_forever()
+
+    for _ in range(20):  # trio draws whom it wakes first
+        spending = SessionSpending(limit_micros=1000, slice_micros=10)
+        turns = PromptTurns(spending)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(job, turns, b"A", 6)
+            await trio.sleep(0.1)
+            async with trio.open_nursery() as waiting:
+                for job_id, most_micros in ((b"B", 8), (b"C", 3)):
+                    waiting.start_soon(job, turns, job_id, most_micros)
+                    await trio.sleep(0.1)
+                waiting.cancel_scope.cancel()
+            assert spending.is_busy
+            nursery.cancel_scope.cancel()
+        assert not spending.is_busy

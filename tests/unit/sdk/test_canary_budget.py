@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.canary_budget import HOSTS_SHARE, CanaryBudget
-from hostmesh.errors import BudgetExceededError, JobError, UsageError
+from hostmesh.errors import (
+    BudgetExceededError,
+    DeadlineExceededError,
+    HostmeshError,
+    JobError,
+    SessionError,
+    UsageError,
+)
 from hostmesh.jobs.content import build_input
 from hostmesh.jobs.offer import QuoteOffer
 from hostmesh.net.peer_id import PeerId
@@ -110,3 +117,25 @@ def test_one_that_is_cut_off_counts_as_the_most(offer: QuoteOffer) -> None:
 def test_what_is_no_amount_is_refused(limit: int) -> None:
     with pytest.raises(UsageError, match="whole number"):
         CanaryBudget(limit, "USD")
+
+
+@given(offer=values_of(QuoteOffer))
+def test_one_that_was_never_affordable_ends_nothing(offer: QuoteOffer) -> None:
+    budget = CanaryBudget(100, "USD")
+    with pytest.raises(BudgetExceededError), budget.reserved(WIRE, of_host(offer, "dear", most_micros=101), stop=go_on):
+        pass
+    assert not budget.is_used
+    with budget.reserved(WIRE, of_host(offer, "cheap"), stop=go_on) as reserved:
+        reserved.cost(10)
+
+
+@given(offer=values_of(QuoteOffer))
+def test_what_was_never_sent_costs_nothing(offer: QuoteOffer) -> None:
+    late = DeadlineExceededError("no turn came")
+    late.may_have_executed = False
+    for error in (late, SessionError("closed meanwhile", reason="SESSION_CLOSED")):
+        budget = CanaryBudget(45, "USD")
+        with pytest.raises(HostmeshError), budget.reserved(WIRE, of_host(offer, "host"), stop=go_on):
+            raise error
+        assert budget.spent_micros == 0
+        assert not budget._held_micros
