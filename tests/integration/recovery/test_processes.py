@@ -169,8 +169,8 @@ async def test_a_host_that_is_killed_and_starts_at_another_port_is_found_there(t
 async def _until_known(file: Path, peers: set[str]) -> None:
     """Wait until the client's cache names the hosts: read from its disk, as the next process will.
 
-    As peers that can be dialled (1), which is enough: that a host told its record itself (2) is kept, too, but on a busy
-    machine another one may have been faster.
+    As peers that can be dialled (1), which is enough: that a host told its record itself (2) is kept, too, but another
+    one may have been faster.
     """
     import sqlite3
 
