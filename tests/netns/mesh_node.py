@@ -79,6 +79,7 @@ async def find_and_run(sdk, discovery) -> None:
             choice = await discovery.find_host(HostCriteria(required_models=[MODEL.model_id]))
         except NoHostFoundError as error:
             tell("missed", seen=error.seen, rejected=error.rejected)
+            await trio.sleep(0.1)  # who has nobody to ask misses at once, and too many finds a second are refused
             continue
         break
     tell("found", peer_id=choice.peer_id, sources=choice.sources, addresses=choice.record.addresses)
