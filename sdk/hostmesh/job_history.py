@@ -9,7 +9,7 @@ from hostmesh.jobs.verdict import JobVerdict
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
 from hostmesh.reputation.history import HostHistory
-from hostmesh.reputation.names import NO_OPERATOR
+from hostmesh.reputation.names import address_of
 
 _KINDS = {
     JobVerdict.FINISHED: EvidenceKind.JOB_FINISHED,
@@ -37,8 +37,7 @@ class JobHistory:
         Raises:
             StoreError: it could not be written.
         """
-        operator_address = "0x" + operator.hex() if operator else NO_OPERATOR
-        self._history.record(peer_id, operator_address, Evidence(kind=_KINDS[verdict], detail=detail))
+        self._history.record(peer_id, address_of(operator), Evidence(kind=_KINDS[verdict], detail=detail))
         self._discovery.note_outcome(peer_id, good=verdict.is_good)
 
 

@@ -22,7 +22,6 @@ from hostmesh.canaries.shipped import shipped_corpus
 from hostmesh.canaries.traffic import JobShape
 from hostmesh.canary_budget import CanaryBudget
 from hostmesh.errors import SessionError, UsageError
-from hostmesh.identity.address import address_to_text
 from hostmesh.jobs.client import QUOTE_TIMEOUT_S, JobManager
 from hostmesh.jobs.client_sessions import OpenSession
 from hostmesh.jobs.content import build_input
@@ -32,6 +31,7 @@ from hostmesh.jobs.watch import SEED, Parameters, WatchedJob
 from hostmesh.net.peer_id import PeerId
 from hostmesh.reputation.evidence import Evidence, EvidenceKind
 from hostmesh.reputation.history import HostHistory
+from hostmesh.reputation.names import address_of
 from hostmesh.system import System
 
 logger = logging.getLogger("hostmesh.canaries")
@@ -243,7 +243,7 @@ class ModelChecks:
         return CanaryAnswer(
             text=text,
             max_output_tokens=offer.max_output_tokens,
-            operator=address_to_text(session.authorization.operator).lower(),
+            operator=address_of(session.authorization.operator),
         )
 
     def _session_of(self, peer_id: PeerId, model_id: str) -> OpenSession:

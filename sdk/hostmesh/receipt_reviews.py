@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from hostmesh.identity.address import address_to_text
 from hostmesh.net.peer_id import PeerId, peer_id_from_bytes
 from hostmesh.receipts.bundle import JobPapers, SessionBundle
 from hostmesh.receipts.receipt import JobState, SignedReceipt, open_sealed
 from hostmesh.reputation.book import ReputationBook
 from hostmesh.reputation.foreign import MAX_JOBS, Review
+from hostmesh.reputation.names import address_of
 
 UNMET = "0.0.0.0/24"
 """The network of reviewers that no connection showed; no machine is in it (RFC 1122, 3.2.1.3)."""
@@ -167,9 +167,9 @@ def _end_of(job: JobPapers, network: str) -> SignedReceipt | None:
 def _review(client: bytes, host: bytes, operator: bytes, total: _Sum) -> Review:
     peer_id: PeerId = peer_id_from_bytes(host)
     return Review(
-        reviewer=address_to_text(client).lower(),
+        reviewer=address_of(client),
         host=peer_id,
-        operator=address_to_text(operator).lower(),
+        operator=address_of(operator),
         network=UNMET,
         good=min(total.good, MAX_JOBS),
         bad=min(total.bad, MAX_JOBS),

@@ -21,10 +21,6 @@ CLOCK_DIFFERENCE_S = 1.0
 """How much sooner than here a deadline may be over at the host."""
 
 
-def _never() -> bool:
-    return False
-
-
 class SessionConduct:
     """One session, as its client kept it.
 
@@ -59,8 +55,15 @@ class SessionConduct:
             says_draining: whether the host tells everybody that it drains, or is gone.
         """
         self._began_at = min(self._began_at, now)
-        job = self._jobs[terms.job_id] = JobConduct(self, self._patience, terms, sent_at=now, deadline=deadline)
-        job.may_fill_context, job.says_draining = may_fill_context, says_draining
+        job = self._jobs[terms.job_id] = JobConduct(
+            self,
+            self._patience,
+            terms,
+            sent_at=now,
+            deadline=deadline,
+            may_fill_context=may_fill_context,
+            says_draining=says_draining,
+        )
         return job
 
     def end(self, job_id: bytes, *, now: float, is_settled: bool) -> None:
@@ -91,7 +94,15 @@ class JobConduct:
     """One job that runs. :meth:`SessionConduct.begin` makes it."""
 
     def __init__(
-        self, session: SessionConduct, patience: Patience, terms: JobTerms, *, sent_at: float, deadline: float
+        self,
+        session: SessionConduct,
+        patience: Patience,
+        terms: JobTerms,
+        *,
+        sent_at: float,
+        deadline: float,
+        may_fill_context: Callable[[], bool],
+        says_draining: Callable[[], bool],
     ) -> None:
         self._session = session
         self._patience = patience
@@ -100,10 +111,8 @@ class JobConduct:
         self._deadline = deadline
         self._paid_micros = 0
         self._left_at: float | None = None
-        self.may_fill_context: Callable[[], bool] = _never
-        """See :meth:`SessionConduct.begin`."""
-        self.says_draining: Callable[[], bool] = _never
-        """Likewise."""
+        self._may_fill_context = may_fill_context
+        self._says_draining = says_draining
 
     def reading(self, now: float) -> None:
         """Note that the reader waits for the next event, or needs no more."""
@@ -157,7 +166,7 @@ class JobConduct:
                 most_micros = cost_micros(terms.max_output_tokens, terms.price_micros_per_mtok)
                 return most_micros <= terms.session.authorization.slice_micros
             case "DRAINING":
-                return not self.says_draining()
+                return not self._says_draining()
             case "CONTEXT_EXCEEDED":
-                return not self.may_fill_context()
+                return not self._may_fill_context()
         return True

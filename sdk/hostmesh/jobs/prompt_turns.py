@@ -86,8 +86,9 @@ class PromptTurns:
             while True:
                 check(offer)
                 began = trio.current_time()
-                await self._wait(offer.quote_id, most_micros(offer), instead_of=held, deadline=deadline)
-                held = offer.quote_id
+                # Held from here on: its turn may come in the moment in which it is cancelled.
+                before, held = held, offer.quote_id
+                await self._wait(held, most_micros(offer), instead_of=before, deadline=deadline)
                 lifetime_s = offer.expires_at_unix_s - offer.issued_at_unix_s
                 if ask_again is None or trio.current_time() - began <= max(lifetime_s / 2, FRESH_S):
                     break
@@ -110,10 +111,6 @@ class PromptTurns:
         try:
             with trio.move_on_at(deadline):
                 await turn.wait()
-        except BaseException:
-            if turn.is_set():  # its turn came in the moment in which it was cancelled
-                self._spending.end(job_id)
-            raise
         finally:
             if not turn.is_set():
                 del self._waiting[job_id]

@@ -81,7 +81,6 @@ class Watching:
     ) -> None:
         self.parameters = parameters
         """What the job is sent with."""
-        self._given = parameters
         self._watch: JobWatch | None = None
         self._sees = watch if isinstance(wire, job_pb2.ChatInput) else None
         if not isinstance(wire, job_pb2.ChatInput):
@@ -113,11 +112,11 @@ class Watching:
 
     def may_go_without_seed(self, error: ParameterError) -> bool:
         """Return whether a host refused a seed that is not the caller's; the job then goes without one."""
-        is_own = self._watch is not None and error.parameter == SEED and SEED not in self._given
-        if is_own and self._watch is not None:
-            self._watch.seed_refused(self._job)
-            self.parameters = self._given
-        return is_own
+        if self._watch is None or error.parameter != SEED or SEED in self._job.parameters:
+            return False
+        self._watch.seed_refused(self._job)
+        self.parameters = self._job.parameters
+        return True
 
     def ended(self) -> None:
         """Note that the host has said its last word. Idempotent."""

@@ -27,6 +27,15 @@ class HostName(NamedTuple):
     """The wallet's address, ``0x`` and lower case, or :data:`NO_OPERATOR`."""
 
 
+def address_of(wallet: bytes) -> str:
+    """Return a wallet's address as names have it; empty bytes are :data:`NO_OPERATOR`.
+
+    >>> address_of(bytes(20))
+    '0x0000000000000000000000000000000000000000'
+    """
+    return "0x" + wallet.hex() if wallet else NO_OPERATOR
+
+
 def host_name(peer_id: PeerId, operator_address: str) -> HostName:
     """Return the name of a host.
 
