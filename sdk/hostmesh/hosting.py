@@ -323,6 +323,7 @@ class HostManager:
         stop_watching = jobs.on_change(stack.status_server.changed)
         stop_hearing = stack.records.events.listen_for(HostRevoked, serving.heard_of)
         stack.host_status = lambda: serving.status(self._system, started_s)
+        stack.publisher.told_first = jobs.clients
         self._serving = serving
         try:
             await serving.check_engine()
@@ -342,6 +343,7 @@ class HostManager:
             stack.withdraw(jobs)
             stack.withdraw(sessions)
             stack.host_status = None
+            stack.publisher.told_first = tuple
             stop_watching()
             stop_hearing()
             self._serving = None

@@ -14,6 +14,7 @@ from hostmesh import (
     AlreadyRunningError,
     ClockSkewError,
     ConfigError,
+    HostCriteria,
     HostmeshError,
     JobError,
     ModelKind,
@@ -150,6 +151,31 @@ async def test_what_drains_too_long_ends_and_costs_nothing(
         assert serving.stats().outcomes == {JobOutcome.DRAINED: 1}
         assert serving.stats().completion_tokens == 0
         assert (world.engine.counts.started, world.engine.counts.cancelled) == (1, 1)
+
+
+@simulated(world_of)
+async def test_who_has_a_job_here_hears_first_that_the_host_drains(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where not all peers can be told, and it came last: else the end of its job is a failure to it."""
+    machine = world.net.machine("late")
+    async with (
+        machine.open_sdk(ephemeral_key=True, enable_dht=False) as late,
+        world.host.get_host_manager().serve(offer(), world.engine) as serving,
+    ):
+        await join(late, machine)
+        await late.get_discovery_manager().connect_to_peer(world.host_address)
+        choice = await late.get_discovery_manager().find_host(HostCriteria(required_models=[MODEL]))
+        monkeypatch.setattr(serving._stack.publisher._pusher, "_max_peers", 1)
+        async with (
+            late.get_session_manager().open_session(choice, spending_limit_micros=100) as session,
+            late.get_job_manager().run(session, prompt="x") as job,
+        ):
+            assert (await anext(job)).text == "first"
+            await serving.drain(0)
+            with pytest.raises(JobError, match="left"):
+                await job.read_text()
+        assert not late._files.reputation.knows(world.host_id)
 
 
 @simulated(world_of)

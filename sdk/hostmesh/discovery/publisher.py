@@ -9,7 +9,7 @@ meanwhile the record signed last is served until it expires, and nothing after.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -127,6 +127,8 @@ class HostPublisher:
         self._verify_binding = verify_binding
         self._news = news
         self.least_epoch = least_epoch
+        self.told_first: Callable[[], Collection[PeerId]] = lambda: ()
+        """Returns those who hear of a change before others, where not all can."""
         self._system = system or System()
         self._config = config or PublisherConfig()
         self._pusher = Pusher(node, caller, max_peers=self._config.max_pushed, timeout_s=self._config.push_timeout_s)
@@ -378,7 +380,7 @@ class HostPublisher:
 
     async def _push_record(self) -> None:
         assert self._record is not None
-        await self._pusher.push(pb.AnnounceRequest(record=self._record))
+        await self._pusher.push(pb.AnnounceRequest(record=self._record), first=self.told_first())
 
     async def _check_clock(self) -> None:
         if self._clock is not None:

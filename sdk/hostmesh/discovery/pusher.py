@@ -54,10 +54,23 @@ class Pusher:
         self._max_peers = max_peers
         self._timeout_s = timeout_s
 
-    async def push(self, request: pb.AnnounceRequest, *, but_not: Collection[PeerId | None] = ()) -> int:
-        """Push a record, a proof or a revocation; return how many peers took it. Best effort."""
+    async def push(
+        self,
+        request: pb.AnnounceRequest,
+        *,
+        first: Collection[PeerId] = (),
+        but_not: Collection[PeerId | None] = (),
+    ) -> int:
+        """Push a record, a proof or a revocation; return how many peers took it. Best effort.
+
+        Args:
+            request: what they are told.
+            first: those who are told before others, where not all can be.
+            but_not: those who are not told.
+        """
         takers: list[PeerId] = []
         peers = [peer_id for peer_id in self._node.connected_peers() if peer_id not in but_not]
+        peers.sort(key=lambda peer_id: peer_id not in first)
         with trio.move_on_after(self._timeout_s):
             async with trio.open_nursery() as nursery:
                 for peer_id in peers[: self._max_peers]:

@@ -111,6 +111,10 @@ class JobServer(JobServiceBase):
             completion_tokens=self._completion_tokens,
         )
 
+    def clients(self) -> frozenset[PeerId]:
+        """Return the peers whose jobs run or wait here."""
+        return frozenset(job.peer_id for job in self._jobs.values())
+
     def throughput_of(self, model_id: str) -> int | None:
         """Return how fast a model answers a job alone, in thousandths of a token per second; None = not measured."""
         return self._throughput.of(model_id)
@@ -356,15 +360,8 @@ class JobServer(JobServiceBase):
         self._outcomes[job.outcome] += 1
         self._job_ended.set()
         self._job_ended = trio.Event()
-        logger.debug(
-            "job ended",
-            extra={
-                "job_id": job.job_id.hex(),
-                "peer_id": job.peer_id,
-                "model_id": job.work.model_id,
-                "outcome": job.outcome.value,
-            },
-        )
+        about = {"job_id": job.job_id.hex(), "peer_id": job.peer_id, "model_id": job.work.model_id}
+        logger.debug("job ended", extra={**about, "outcome": job.outcome.value})
         self._changed()
 
     def _may_start(self, job_id: bytes) -> bool:
