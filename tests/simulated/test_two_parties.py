@@ -24,6 +24,7 @@ from hostmesh.jobs.countersigning import Countersigner
 from hostmesh.jobs.server import JobServer
 from hostmesh.receipts.chain import OutputChain, input_sha256
 from hostmesh.receipts.receipt import JobState, open_sealed, seal_receipt
+from hostmesh.receipts.writer import ReceiptWriter
 from hostmesh.rpc.context import CallContext
 from hostmesh.testing import FakeEngine, SimMachine, SimNetwork, chat_model
 from hostmesh.testing.engine import prompt_tokens
@@ -88,36 +89,14 @@ class LyingServer(JobServer):
 
     def _early(self, request: job_pb2.RunRequest) -> Receipt:
         terms = self._desk._running[request.quote_id]._terms
-        authorization = terms.session.authorization
         chain = OutputChain(
             salt=request.salt,
             session_id=terms.session.session_id,
             job_id=request.quote_id,
             input_sha256=input_sha256(request.chat),
         )
-        return Receipt(
-            authorization_digest=terms.session.authorization_digest,
-            session_id=terms.session.session_id,
-            job_id=request.quote_id,
-            sequence=1,
-            client=authorization.client,
-            operator=authorization.operator,
-            client_peer_id=authorization.client_peer_id,
-            host_peer_id=authorization.host_peer_id,
-            model_id=authorization.model_id,
-            weights_sha256=terms.weights_sha256,
-            tokenizer_sha256=terms.tokenizer_sha256,
-            chat_template_sha256=terms.chat_template_sha256,
-            price_micros_per_mtok=terms.price_micros_per_mtok,
-            currency=authorization.currency,
-            prompt_tokens=CLAIMED,
-            completion_tokens=0,
-            cost_micros=CLAIMED,
-            output_hash=chain.genesis,
-            output_pieces=0,
-            time_to_first_token_ms=0,
-            state=int(JobState.RUNNING),
-            issued_at_unix_s=int(self._system.unix_s()),
+        return ReceiptWriter(terms, chain).write(
+            JobState.RUNNING, prompt_tokens=CLAIMED, time_to_first_token_ms=0, now=self._system.unix_s()
         )
 
     def _told(self, receipt: Receipt) -> job_pb2.RunResponse:

@@ -20,6 +20,7 @@ from hostmesh.identity.structs import Receipt
 from hostmesh.jobs.server import JobServer
 from hostmesh.receipts.chain import OutputChain, input_sha256
 from hostmesh.receipts.receipt import JobState, open_sealed, seal_receipt
+from hostmesh.receipts.writer import ReceiptWriter
 from hostmesh.rpc.context import CallContext
 from hostmesh.v1 import job_pb2
 
@@ -241,32 +242,11 @@ class LyingHost(Boundary):
 
     def _made_up(self, job_id: bytes, story: _Story) -> Receipt:
         """A first receipt over a prompt, made of the session's terms."""
-        authorization = self.world.session.authorization
-        account = self.server._desk._running[job_id]
-        terms = account._terms
-        return Receipt(
-            authorization_digest=terms.session.authorization_digest,
-            session_id=SESSION_ID,
-            job_id=job_id,
-            sequence=1,
-            client=authorization.client,
-            operator=authorization.operator,
-            client_peer_id=authorization.client_peer_id,
-            host_peer_id=authorization.host_peer_id,
-            model_id=authorization.model_id,
-            weights_sha256=terms.weights_sha256,
-            tokenizer_sha256=terms.tokenizer_sha256,
-            chat_template_sha256=terms.chat_template_sha256,
-            price_micros_per_mtok=terms.price_micros_per_mtok,
-            currency=authorization.currency,
+        return ReceiptWriter(self.server._desk._running[job_id]._terms, story.chain).write(
+            JobState.RUNNING,
             prompt_tokens=self.world.by_id[job_id].prompt_tokens,
-            completion_tokens=0,
-            cost_micros=0,
-            output_hash=story.chain.genesis,
-            output_pieces=0,
             time_to_first_token_ms=0,
-            state=int(JobState.RUNNING),
-            issued_at_unix_s=authorization.issued_at_unix_s,
+            now=self.world.session.authorization.issued_at_unix_s,
         )
 
     def _receipts(self, story: _Story, real: Receipt) -> list[job_pb2.RunResponse]:
