@@ -9,15 +9,11 @@ test keys; the disk is that of the current folder.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from tests.benchmarks.medians import median_ms, print_medians
 from tests.support.receipts import HOST, NETWORK, NOW, WALLET, chain_of, job_terms, seal, signed, write_receipts
 
 from hostmesh.identity.structs import Receipt
@@ -30,18 +26,6 @@ TARGET_MS = 0.5
 SIGNATURES = ("host signs", "client verifies", "client countersigns", "host verifies")
 TERMS = job_terms()
 FIRST, SECOND, *_ = write_receipts(TERMS)
-
-
-def median_ms(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Return the median time of one run."""
-    for _ in range(20):
-        work()
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter_ns()
-        work()
-        times.append(time.perf_counter_ns() - began)
-    return statistics.median(times) / 1e6
 
 
 def figures(rounds: int = ROUNDS) -> dict[str, float]:
@@ -90,12 +74,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     as_json = parser.parse_args().json
     measured = figures()
+    print_medians(measured, as_json=as_json, rounds=ROUNDS)
     if as_json:
-        machine = {"machine": platform.machine(), "python": platform.python_version(), "rounds": ROUNDS}
-        print(json.dumps({"median_ms": measured, **machine}))
         return
-    for what, ms in measured.items():
-        print(f"{what:<42} {ms:8.4f} ms")
     is_met = max(measured[what] for what in SIGNATURES) <= TARGET_MS
     print(f"target: each signature <= {TARGET_MS:g} ms: {'met' if is_met else 'NOT met'}")
 

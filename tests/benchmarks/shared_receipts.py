@@ -10,16 +10,13 @@ milliseconds of wall time; the file is in the current folder.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import trio
+from tests.benchmarks.medians import median_ms, print_medians
 from tests.support.receipts import HOST, NETWORK
 from tests.support.shared_receipts import keep, session_id_of, session_with
 
@@ -60,16 +57,6 @@ def filled(path: Path, sessions: int) -> ReceiptStore:
     return store
 
 
-def median_ms(work: Callable[[], object]) -> float:
-    """Return the median time of one run."""
-    times = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter_ns()
-        work()
-        times.append(time.perf_counter_ns() - began)
-    return statistics.median(times) / 1e6
-
-
 def figures(sessions: int = SESSIONS) -> dict[str, float]:
     """Return milliseconds by what is done."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
@@ -81,15 +68,17 @@ def figures(sessions: int = SESSIONS) -> dict[str, float]:
             return lambda: trio.run(server.list_shared, asked, CALL)
 
         measured = {
-            "a page full of large sessions": median_ms(tell()),
-            "a page of 32 sessions of a job": median_ms(tell(page_token=session_id_of(sessions // 2))),
-            "no session with 16 hosts that were named": median_ms(tell(host_peer_ids=[b"nobody"] * 16)),
+            "a page full of large sessions": median_ms(tell(), ROUNDS),
+            "a page of 32 sessions of a job": median_ms(tell(page_token=session_id_of(sessions // 2)), ROUNDS),
+            "no session with 16 hosts that were named": median_ms(tell(host_peer_ids=[b"nobody"] * 16), ROUNDS),
         }
         store.close()
     message = session_message(session_with(1, *[JobState.SUCCEEDED] * _WHOLE))
     assert message is not None
     bundle = bundle_of(message, network=NETWORK)
-    measured["a job is verified, with its part of the session"] = median_ms(lambda: verify_bundle(bundle)) / _WHOLE
+    measured["a job is verified, with its part of the session"] = (
+        median_ms(lambda: verify_bundle(bundle), ROUNDS) / _WHOLE
+    )
     return measured
 
 
@@ -98,13 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true")
     as_json = parser.parse_args().json
-    measured = figures()
-    if as_json:
-        machine = {"machine": platform.machine(), "python": platform.python_version(), "sessions": SESSIONS}
-        print(json.dumps({"median_ms": measured, **machine}))
-        return
-    for what, ms in measured.items():
-        print(f"{what:<48} {ms:8.2f} ms")
+    print_medians(figures(), as_json=as_json, sessions=SESSIONS)
 
 
 if __name__ == "__main__":
