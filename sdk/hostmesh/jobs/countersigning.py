@@ -140,7 +140,7 @@ class Countersigner:
             self._audit.vector(event.index, event.values)
         self._pieces += 1
 
-    async def receipt(self, envelope: bytes) -> Receipt:
+    async def receipt(self, envelope: bytes, *, is_asked_for: bool = False) -> Receipt:
         """Audit a receipt, and countersign it. Returns it.
 
         A countersignature that cannot be delivered harms nobody: the next receipt covers the same, and a host that
@@ -150,7 +150,7 @@ class Countersigner:
             ReceiptError: the receipt is wrong, by its reason. It was kept, not countersigned; the job is over.
             HostmeshError: it could not be kept, or the budget does not cover it. Nothing was signed.
         """
-        verdict = self._audit.receipt(envelope, now=self._unix_s())
+        verdict = self._audit.receipt(envelope, now=self._unix_s(), is_asked_for=is_asked_for)
         if isinstance(verdict, Refuse):
             self._is_refused = True
             self._has_proof = verdict.proof is not None
@@ -264,21 +264,24 @@ class Countersigner:
             # Also a host that started again, which bills nothing more; a receipt that we did not sign stays open.
             self._is_settled = self._countersigned == envelope
             return
-        if self._is_over_more(envelope):
+        if self._is_over_lost(envelope):
             # Not all that was under way came: no fault of the host.
             logger.info("job not settled: not all of it was read", extra={"peer_id": self._session.peer_id})
             return
         try:
-            await self.receipt(envelope)
+            await self.receipt(envelope, is_asked_for=True)
         except HostmeshError as error:
             logger.info("job not settled: %s", error.message, extra={"peer_id": self._session.peer_id})
 
-    def _is_over_more(self, envelope: bytes) -> bool:
-        """Return whether a last receipt is over more pieces than came."""
+    def _is_over_lost(self, envelope: bytes) -> bool:
+        """Return whether a last receipt is over pieces that did not come, or repeats a receipt that did not."""
         try:
-            return open_sealed(envelope, network=self._audit.network).receipt.output_pieces > self._pieces
+            receipt = open_sealed(envelope, network=self._audit.network).receipt
         except ReceiptError:
             return False  # the audit says what is wrong with it
+        due = 1 if self.last is None else self.last.sequence + 1
+        is_repeated = receipt.state == JobState.FAILED and receipt.sequence > due
+        return receipt.output_pieces > self._pieces or is_repeated
 
 
 async def send_again(caller: RpcCaller, session: SigningSession, jobs: Iterable[PaidJob]) -> None:

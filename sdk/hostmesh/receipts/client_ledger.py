@@ -129,12 +129,13 @@ class JobAudit:
         """Note the vector of the next text. Raises ReceiptError like :meth:`text`."""
         self._add(index, vector_bytes(values), 0)
 
-    def receipt(self, envelope: bytes, *, now: float) -> Verdict:
+    def receipt(self, envelope: bytes, *, now: float, is_asked_for: bool = False) -> Verdict:
         """Decide about a receipt as it came, after all pieces that came before it.
 
         Args:
             envelope: the host's.
             now: unix seconds.
+            is_asked_for: it did not come by itself; those before it may be lost, since each is over the whole job.
 
         Returns:
             What to do. After a refusal every further receipt is refused with the same answer.
@@ -146,7 +147,11 @@ class JobAudit:
         previous = self._last
         try:
             signed = open_receipt(
-                envelope, self._terms, previous=None if previous is None else previous.receipt, now=now
+                envelope,
+                self._terms,
+                previous=None if previous is None else previous.receipt,
+                now=now,
+                may_skip=is_asked_for,
             )
             self._check_new(signed.receipt)
             self._check_delivered(signed.receipt)

@@ -186,12 +186,13 @@ def check_terms(receipt: Receipt, terms: JobTerms) -> None:
         raise fault(ReceiptFault.WRONG_TIME, "the receipt was issued before its session")
 
 
-def check_successor(receipt: Receipt, previous: Receipt | None) -> None:
+def check_successor(receipt: Receipt, previous: Receipt | None, *, may_skip: bool = False) -> None:
     """Check that a receipt may follow another of the same job.
 
     Args:
         receipt: the next one.
         previous: the one before; None = this is the first.
+        may_skip: those between the two may be missing, but of a job that failed, which repeats the one before.
 
     Raises:
         ReceiptError: REPLAYED, EQUIVOCATION, OUT_OF_ORDER, AFTER_END, PROMPT_WENT_BACK, COMPLETION_WENT_BACK,
@@ -200,7 +201,8 @@ def check_successor(receipt: Receipt, previous: Receipt | None) -> None:
     if previous is not None and receipt.sequence == previous.sequence and receipt != previous:
         raise fault(ReceiptFault.EQUIVOCATION, f"two receipts {receipt.sequence} of the job differ")
     due = 1 if previous is None else previous.sequence + 1
-    if receipt.sequence != due:
+    is_skip = receipt.sequence > due and may_skip and receipt.state != JobState.FAILED
+    if receipt.sequence != due and not is_skip:
         reason = ReceiptFault.REPLAYED if receipt.sequence < due else ReceiptFault.OUT_OF_ORDER
         raise fault(reason, f"receipt {receipt.sequence} came where {due} was due")
     if receipt.state == JobState.FAILED and _progress(receipt) != _progress(previous):
@@ -221,7 +223,9 @@ def check_later(later: Receipt, earlier: Receipt) -> None:
         _check_growth(later, earlier)
 
 
-def open_receipt(envelope: bytes, terms: JobTerms, *, previous: Receipt | None, now: float) -> SignedReceipt:
+def open_receipt(
+    envelope: bytes, terms: JobTerms, *, previous: Receipt | None, now: float, may_skip: bool = False
+) -> SignedReceipt:
     """Check the next receipt of a job, as it came from the host.
 
     Args:
@@ -229,6 +233,7 @@ def open_receipt(envelope: bytes, terms: JobTerms, *, previous: Receipt | None, 
         terms: what was agreed.
         previous: the receipt before it; None = none yet.
         now: unix seconds.
+        may_skip: see :func:`check_successor`.
 
     Raises:
         ReceiptError: see :func:`open_sealed`, :func:`check_sound`, :func:`check_terms` and :func:`check_successor`;
@@ -239,7 +244,7 @@ def open_receipt(envelope: bytes, terms: JobTerms, *, previous: Receipt | None, 
     signed = open_sealed(envelope, network=terms.session.network)
     check_terms(signed.receipt, terms)
     check_sound(signed.receipt)
-    check_successor(signed.receipt, previous)
+    check_successor(signed.receipt, previous, may_skip=may_skip)
     if signed.receipt.issued_at_unix_s > now + SKEW_TOLERANCE_S:
         raise fault(
             ReceiptFault.WRONG_TIME, "the receipt is issued in the future", remedy="Compare both machines' clocks."

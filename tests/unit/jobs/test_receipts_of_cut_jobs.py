@@ -38,6 +38,7 @@ from tests.unit.jobs.receipt_kit import (
 from hostmesh.errors import ConnectionLostError, EngineError, JobError, RpcError
 from hostmesh.jobs.job import Job
 from hostmesh.jobs.stats import JobOutcome
+from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.receipts.receipt import JobState
 from hostmesh.sessions.authorization import ModelPrice
 from hostmesh.v1.job_hostmesh import JobServiceClient
@@ -187,6 +188,7 @@ async def _break_after(job: Job, wire: Wire, pieces: int) -> None:
     stream = wire.ours[-1]
     for _ in range(pieces):
         await anext(job)
+    await trio.testing.wait_all_tasks_blocked()  # a receipt that follows the piece is written
     await stream.reset()
     await anext(job)
 
@@ -205,6 +207,44 @@ async def test_a_job_whose_connection_breaks_is_settled_over_a_new_one(
             await _break_after(job, wire, 5)
     assert numbers(receipts_of(host, job.job_id)) == [(4, 5, 5, JobState.CANCELLED)]
     await assert_free(manager, host, 100)
+
+
+def _lose_receipts(response: Any) -> list[Any]:
+    return [] if response.WhichOneof("event") == "receipt" else [response]
+
+
+async def test_a_job_whose_receipt_was_lost_with_its_connection_is_settled_by_the_next_one(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, _, session, front = setting(nursery, 20)
+    host.engine.default = Script(pieces=("x",) * 20, delay_s=1.0)
+    manager, wire = make_client(host, nursery, handler=front)
+    front.edit = _lose_receipts
+    with pytest.raises(ConnectionLostError):
+        async with manager.run(session, prompt=PROMPT) as job:
+            await _break_after(job, wire, 6)
+    issued = [(4, 6, 6, JobState.RUNNING), (4, 6, 6, JobState.CANCELLED)]
+    assert numbers(receipts_of(host, job.job_id)) == issued
+    assert job.is_settled
+    assert manager._receipts.refused() == ()
+    front.edit = lambda response: [response]
+    await assert_free(manager, host, 20)
+
+
+async def test_of_a_failed_job_whose_receipt_was_lost_nothing_is_signed_and_nothing_held_against_the_host(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, session, front = setting(nursery, 20)
+    host.engine.default = Script(pieces=("x",) * 20, fail_after=9, error=EngineError("no"))
+    front.edit = _lose_receipts
+    with pytest.raises(JobError):
+        async with manager.run(session, prompt=PROMPT) as job:
+            await job.read_text()
+    issued = [(4, 6, 6, JobState.RUNNING), (4, 6, 6, JobState.FAILED)]
+    assert numbers(receipts_of(host, job.job_id)) == issued
+    assert manager._receipts.countersigned(peer_id_to_bytes(HOST_KEY.peer_id), SESSION_ID) == ()
+    assert not job.is_settled
+    assert manager._receipts.refused() == ()
 
 
 async def test_a_job_whose_host_started_again_is_settled_when_what_it_issued_is_countersigned(

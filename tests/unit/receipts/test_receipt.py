@@ -33,8 +33,15 @@ RECEIPTS = write_receipts(TERMS)
 FIRST, SECOND, *_, LAST = RECEIPTS
 
 
-def opened(receipt: Receipt, previous: Receipt | None = FIRST, *, key: Any = HOST, now: float = NOW + 9) -> Receipt:
-    return open_receipt(seal(receipt, key=key), TERMS, previous=previous, now=now).receipt
+def opened(
+    receipt: Receipt,
+    previous: Receipt | None = FIRST,
+    *,
+    key: Any = HOST,
+    now: float = NOW + 9,
+    may_skip: bool = False,
+) -> Receipt:
+    return open_receipt(seal(receipt, key=key), TERMS, previous=previous, now=now, may_skip=may_skip).receipt
 
 
 def refused(receipt: Receipt, previous: Receipt | None = FIRST, **how: Any) -> str:
@@ -167,6 +174,17 @@ def test_replays_and_gaps() -> None:
     assert refused(FIRST, SECOND) == "REPLAYED"
     assert refused(SECOND, None) == "OUT_OF_ORDER"
     assert refused(RECEIPTS[2], FIRST) == "OUT_OF_ORDER"
+
+
+@pytest.mark.parametrize("previous", [None, FIRST])
+def test_a_receipt_that_may_leave_others_out_takes_nothing_back_all_the_same(previous: Receipt | None) -> None:
+    assert opened(LAST, previous, may_skip=True) == LAST
+    failed = replace(LAST, state=int(JobState.FAILED))
+    assert refused(failed, previous, may_skip=True) == "OUT_OF_ORDER", "what it repeats did not come"
+    assert refused(replace(LAST, sequence=0), previous, may_skip=True) == "OUT_OF_ORDER"
+    if previous is not None:
+        assert refused(previous, previous, may_skip=True) == "REPLAYED"
+        assert refused(replace(LAST, prompt_tokens=30, cost_micros=9), previous, may_skip=True) == "PROMPT_WENT_BACK"
 
 
 def test_a_failed_job_owes_what_the_receipt_before_said() -> None:
