@@ -129,7 +129,7 @@ class DataFiles:
             StoreError: the file cannot be read.
         """
         path = self._path(RECEIPTS_FILE)
-        return path is not None and path.exists() and self.receipts.shared.is_any(self._settings.network)
+        return (path is None or path.exists()) and self.receipts.shared.is_any(self._settings.network)
 
     def hosted_sessions(self, peer_id: PeerId) -> SessionStore:
         """Return the sessions of others on this host; of a key that does not last, in memory."""

@@ -66,12 +66,13 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(net: SimNetwork) -> AsyncIterator[World]:
+async def world_of(net: SimNetwork, *, in_memory: bool = False) -> AsyncIterator[World]:
+    """``in_memory``: what the sharer keeps."""
     host_machine, sharer_machine, asker_machine = (net.machine(name) for name in ("host", "sharer", "asker"))
     async with trio.open_nursery() as nursery:
         address: str = await nursery.start(serve, host_machine)
         async with (
-            sharer_machine.open_sdk(ephemeral_key=True, enable_dht=False) as sharer,
+            sharer_machine.open_sdk(ephemeral_key=True, in_memory=in_memory, enable_dht=False) as sharer,
             asker_machine.open_sdk(ephemeral_key=True, enable_dht=False) as asker,
         ):
             sharer_address = await join(sharer, sharer_machine)

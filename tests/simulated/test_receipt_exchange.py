@@ -83,10 +83,10 @@ async def test_consent_that_is_taken_back_ends_at_once(net: SimNetwork) -> None:
         assert (await world.asker.get_receipt_exchange().ask()).reviews == 0
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
 @simulated()
-async def test_consent_of_before_holds_for_the_next_node(net: SimNetwork) -> None:
-    """Given while no node ran, as a command does."""
-    async with world_of(net) as world:
+async def test_consent_of_before_holds_for_the_next_node(net: SimNetwork, in_memory: bool) -> None:
+    async with world_of(net, in_memory=in_memory) as world:
         world.sharer.get_receipt_exchange().share()
         await world.sharer.get_discovery_manager().stop()
         renewed = await world.sharer.get_discovery_manager().create_node()
