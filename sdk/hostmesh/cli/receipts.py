@@ -156,7 +156,8 @@ def share_receipts(
     """Agree that receipts of sessions, which this user paid for, may be shown to others. At first none may.
 
     They tell who used which host for which model, when and for how much. Sessions to come are not meant. Your nodes
-    tell them to peers that ask, from their next start on; see reputation ask.
+    tell them to peers that ask: one that shares others already at once, else from its next start on; see reputation
+    ask.
     """
     _set_shared(context, consent.filter(session), True, as_json=as_json, verbose=verbose)
 
