@@ -128,11 +128,10 @@ class _JudgedCall:
             over_s = run.ends[0].at_s
             if self.begin.timeout_s is not None and over_s > run.began_s + self.begin.timeout_s + 0.01:
                 yield f"its handler ran for {over_s - run.began_s:.2f} s of {self.begin.timeout_s} s"
-            # Where the line stalled before the request was there, the handler has all of the call's time from then.
-            was_calm = self.account.was_calm(call.began_s, over_s)
-            if was_calm and deadline is not None and over_s > deadline + self.margin_s:
+            # Where the line stalls before the request is there, a handler may begin late, with all of the call's time.
+            if deadline is not None and self._runs_beyond(deadline, over_s):
                 yield f"its handler ran {over_s - deadline:.2f} s beyond the deadline"
-            if was_calm and over_s > end.at_s + self.margin_s:
+            if self._runs_beyond(end.at_s, over_s):
                 yield f"its handler ran {over_s - end.at_s:.2f} s longer than the call"
         # A caller that reads waits all the time, and one whose requests have an end does once they have gone.
         waits = Side.CALLER not in call.was_paused and self.begin.shape is not Shape.UP
@@ -146,6 +145,11 @@ class _JudgedCall:
             could_s = call.left_s if call.by_cancelling else max(call.left_s, call.entered_s or 0.0)
             if end.at_s > could_s + self.margin_s:
                 yield f"leaving took {end.at_s - could_s:.2f} s"
+
+    def _runs_beyond(self, end_s: float, over_s: float) -> bool:
+        """Whether a handler ran on although its side knew of an end, whatever broke later."""
+        known_s = end_s + self.margin_s
+        return over_s > known_s and self.account.was_calm(self.call.began_s, known_s)
 
     # --- by the end ---
 
@@ -235,9 +239,6 @@ class _JudgedCall:
             return
         if not self._is_late(end.at_s):
             yield f"{error!r} after {end.at_s - call.began_s:.2f} s of {self.begin.timeout_s} s"
-        for run in call.runs:
-            if self.calm and run.ends[0].how == "returned" and run.ends[0].at_s > end.at_s + self.margin_s:
-                yield "its handler returned after the deadline"
 
     def _missed(self, end: CallerEnd, error: HostmeshError) -> Iterator[str]:
         """Where nothing was broken a status that was given in time is heard."""
