@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hostmesh.errors import RpcError, SessionError, StatusCode
-from hostmesh.sessions.reasons import Reason
+from hostmesh.sessions.reasons import Reason, RefusedError
 
 _CLOCKS = "set this machine's clock by a time server; the host may be the one that is off"
 _ANEW = "open a new session"
@@ -68,6 +68,15 @@ def session_error(error: RpcError) -> SessionError | None:
         f"the host opens no session: {error.message}",
         reason=reason.value,
         remedy=_REMEDIES.get(reason, "find hosts again"),
+    )
+
+
+def not_sent(refused: RefusedError) -> SessionError:
+    """Return the error of a session that any host would refuse; it was not asked."""
+    return SessionError(
+        f"no host opens this session; nothing was signed: {refused.message}",
+        reason=refused.reason,
+        remedy=_REMEDIES.get(refused.word, "find hosts again"),
     )
 
 
