@@ -233,7 +233,8 @@ class SessionManager:
             SessionError: UNKNOWN_SESSION (this client does not have it, or the host lost it), SESSION_CLOSED,
                 SESSION_EXPIRED, DELEGATION_REVOKED: open a new one. Another word: it could not be resumed now, or the
                 host's answer proves nothing.
-            RpcError, TransportError: as :meth:`open_session`; the session stays as it was.
+            RpcError, TransportError: as :meth:`open_session`; the session stays as it was, also one that is PENDING: an
+                earlier attempt may have opened it.
 
         Cost: one round trip on a warm connection, and no signature.
         """
@@ -354,25 +355,26 @@ class SessionManager:
         record = self._book.begin(
             typed_digest(terms, self._network), terms, self._wallet.sign(terms, self._network), self._delegation
         )
-        return await self._authorize(record, deadline, replace(entry, work_bits=challenge.work_bits))
+        try:
+            return await self._authorize(record, deadline, replace(entry, work_bits=challenge.work_bits))
+        except (RpcError, TransportError) as error:
+            # It was sent for the first time: of a session that was refused nothing is left; of one whose answer is
+            # missing, everything.
+            if not error.may_have_executed and record.state is ClientState.PENDING:
+                self._forget(record)
+            raise
 
     async def _authorize(self, record: ClientRecord, deadline: float, entry: Entry | None = None) -> Session:
         """Send the authorisation that is on disk, and take its grant."""
-        is_new = record.state is ClientState.PENDING
         try:
             grant, envelope = await self._opener.authorize(record, deadline, entry)
-        except (RpcError, TransportError) as error:
-            # Of a session that was refused nothing is left; of one whose answer is missing, everything.
-            if is_new and not error.may_have_executed:
-                self._forget(record)
-            raise
         except SessionError as error:
             self._end(record, error.reason)
             raise
         if record.state not in (ClientState.PENDING, ClientState.ACTIVE):
             # It was closed, or the host's binding or the delegation revoked, while the answer was under way.
             raise over(record.end_reason or Reason.SESSION_CLOSED, "the session was ended here meanwhile")
-        if is_new:
+        if record.state is ClientState.PENDING:
             self._book.activate(record, grant, envelope)
         return Session(self._caller, self._book, record, self._wallet, self._network)
 

@@ -11,6 +11,7 @@ from tests.unit.sessions.client_kit import NETWORK, on_disk, start
 from hostmesh.errors import (
     ConnectionLostError,
     DialError,
+    HostmeshError,
     RpcError,
     SessionError,
     StatusCode,
@@ -87,6 +88,42 @@ async def test_a_lost_answer_leaves_a_session_that_can_be_resumed(world: World, 
     session = await manager.resume(pending.authorization_digest)
     assert session.state is pending.state is ClientState.ACTIVE
     assert world.server.granted == 1
+
+
+@pytest.mark.parametrize("error", [
+    DialError("unreachable", stage="dial"),
+    RpcError("busy", status=StatusCode.RESOURCE_EXHAUSTED, reason="RATE_LIMITED"),
+    RpcError("no", status=StatusCode.UNAVAILABLE, reason="DRAINING"),
+], ids=["unreachable", "busy", "draining"])  # fmt: skip
+async def test_a_pending_session_that_cannot_be_resumed_now_can_be_later(
+    error: HostmeshError, world: World, path: Path
+) -> None:
+    """The host opened it, its answer was lost; the next attempt does not reach it, and says nothing of the first."""
+
+    def after(method: Any, response: Any) -> Any:
+        if method.name == "Authorize":
+            raise ConnectionLostError("the connection ended")
+        return response
+
+    def before(method: Any, request: Any) -> None:
+        raise error
+
+    world.after = after
+    with pytest.raises(ConnectionLostError):
+        await start(world.manager(path=path), world)
+    world.after = lambda method, response: response
+    manager = world.manager(path=path)
+    (pending,) = manager.resumable()
+    world.before = before
+    with pytest.raises(HostmeshError):
+        await manager.resume(pending.authorization_digest)
+    assert on_disk(path, "SELECT state, digest FROM sessions") == [("pending", pending.authorization_digest)]
+    assert manager.budget("USD").open_micros == 10_000
+    world.before = lambda method, request: None
+    for again in (manager, world.manager(path=path)):
+        session = await again.resume(pending.authorization_digest)
+        assert session.state is ClientState.ACTIVE
+    assert (world.server.granted, world.server.active_sessions) == (1, 1)
 
 
 async def test_an_authorisation_that_never_arrived_opens_its_session_when_it_is_resumed(
