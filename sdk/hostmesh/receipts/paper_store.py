@@ -152,16 +152,18 @@ class PaperStore:
             self._drop_unneeded(db.execute, "quotes", MAX_QUOTES, _UNNEEDED_QUOTES)
         return known is not None
 
-    def set_shared(self, host_peer_id: bytes, session_id: bytes, is_shared: bool) -> bool:
+    def set_shared(self, host_peer_id: bytes, session_id: bytes, is_shared: bool, *, network: str) -> bool:
         """Agree, or no longer agree, to show this client's receipts of a session to others. At first it does not.
+
+        Hosts choose the ids of sessions: network, host and id together name one.
 
         Returns:
             Whether there is such a session.
         """
         with self._store.transaction() as db:
             changed = db.execute(
-                "UPDATE sessions SET is_shared = ? WHERE side = ? AND host = ? AND session_id = ?",
-                (int(is_shared), CLIENT, host_peer_id, session_id),
+                "UPDATE sessions SET is_shared = ? WHERE side = ? AND network = ? AND host = ? AND session_id = ?",
+                (int(is_shared), CLIENT, network, host_peer_id, session_id),
             ).rowcount
         return changed > 0
 
