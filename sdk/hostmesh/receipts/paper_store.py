@@ -173,7 +173,7 @@ class PaperStore:
             rows = db.execute(
                 "SELECT network, envelope FROM receipts WHERE side = ? GROUP BY network, host, session_id", (CLIENT,)
             ).fetchall()
-        return frozenset(_opened(self._store, network, envelope).receipt.client for network, envelope in rows)
+        return frozenset(opened(self._store, network, envelope).receipt.client for network, envelope in rows)
 
     def sessions(self, wanted: KeptFilter) -> Iterator[KeptSession]:
         """Return the sessions whose receipts are kept, by the time of their first receipt, one after the other.
@@ -223,8 +223,9 @@ class PaperStore:
                 (kept.side, kept.network, kept.host_peer_id, kept.session_id),
             ).fetchall()
         # By sequence: of each job, the last one stays.
-        issued = {job_id: int(cost) for job_id, cost, *_ in rows}
-        countersigned = {job_id: int(cost) for job_id, cost, is_countersigned, *_ in rows if is_countersigned}
+        money = self._store.money
+        issued = {job_id: money(cost) for job_id, cost, *_ in rows}
+        countersigned = {job_id: money(cost) for job_id, cost, is_countersigned, *_ in rows if is_countersigned}
         times = [at for _, _, _, at, _ in rows]
         return KeptTotals(
             jobs=len(issued),
@@ -233,7 +234,7 @@ class PaperStore:
             countersigned_micros=sum(countersigned.values()),
             first_unix_s=min(times),
             last_unix_s=max(times),
-            last=_opened(self._store, kept.network, rows[-1][4]),
+            last=opened(self._store, kept.network, rows[-1][4]),
         )
 
     def _drop_unneeded(self, run: Callable[..., Any], table: str, most: int, unneeded: str) -> None:
@@ -283,12 +284,22 @@ class PaperStore:
         )
 
 
-def _opened(store: Store, network: str, envelope: bytes) -> SignedReceipt:
+def opened(store: Store, network: str, envelope: bytes) -> SignedReceipt:
+    """Return a receipt that is kept.
+
+    Raises:
+        StoreError: it is none.
+    """
     try:
         return open_sealed(envelope, network=network)
     except ReceiptError as error:
-        raise StoreError(
-            f"{store.name} holds a receipt that no hostmesh wrote",
-            path=store.name,
-            remedy="move the file away; it is made anew",
-        ) from error
+        raise not_ours(store) from error
+
+
+def not_ours(store: Store) -> StoreError:
+    """Return the error of a row that is no receipt as hostmesh keeps it."""
+    return StoreError(
+        f"{store.name} holds a receipt that no hostmesh wrote",
+        path=store.name,
+        remedy="move the file away; it is made anew",
+    )
