@@ -170,7 +170,7 @@ class ReceiptExchange:
         changed = tuple(
             each.session_id
             for each in list(papers.sessions(wanted))
-            if papers.set_shared(each.host_peer_id, each.session_id, is_shared)
+            if papers.set_shared(each.host_peer_id, each.session_id, is_shared, network=each.network)
         )
         if changed and is_shared:
             self._serve()

@@ -10,6 +10,7 @@ or not at all; a newer one is refused and left as it is.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from hostmesh.errors import StoreError, StoreTooNewError
 
 _BUSY_TIMEOUT_S = 5.0
 """How long to wait for another process that writes."""
+_MONEY = re.compile("0|[1-9][0-9]{0,39}")
+"""What ``str`` makes of an amount. One has 64 bits; of sums there may be many."""
 
 
 class Store:
@@ -88,6 +91,20 @@ class Store:
             yield self._db
         except sqlite3.Error as error:
             raise self._unusable(error) from error
+
+    def money(self, text: str) -> int:
+        """Return an amount of money, which is kept as decimal text: SQLite's integers have 63 bits.
+
+        Raises:
+            StoreError: the text is no whole number, 0 or more.
+        """
+        if _MONEY.fullmatch(text) is None:
+            raise StoreError(
+                f"{self._what} {self.name} holds an amount of money that no hostmesh wrote",
+                path=self.name,
+                remedy="move the file away; it is made anew",
+            )
+        return int(text)
 
     def _is_in_transaction(self) -> bool:
         try:

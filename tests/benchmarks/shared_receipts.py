@@ -53,7 +53,7 @@ def filled(path: Path, sessions: int) -> ReceiptStore:
         store.papers.put_quote(copy, job.job_id, job.quote, is_host=False)
         receipt = replace(signed, receipt=replace(signed.receipt, session_id=session_id))
         store.put_countersigned(receipt, job.receipts[-1].countersignature, signer=terms.signer)
-        store.papers.set_shared(host, session_id, True)
+        store.papers.set_shared(host, session_id, True, network=copy.network)
     return store
 
 

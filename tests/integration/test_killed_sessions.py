@@ -85,15 +85,19 @@ async def both_go_on(folder: Path, seen: list[str]) -> None:
     world = World(path=folder / HOST_FILE, clock=later_clock())
     owner = world.manager(path=folder / CLIENT_FILE)
     peer = world.client.peer_id
-    for session in owner.resumable():
-        number = 0 if session.delegation == b"" else 1
+    key = world.manager(path=folder / CLIENT_FILE, wallet=KEY, delegation=DELEGATION)
+    for number, manager, session in (
+        *((0, owner, session) for session in owner.resumable()),
+        *((1, key, session) for session in key.resumable()),
+    ):
+        assert (session.delegation != b"") == (number == 1)
         granted = [grant for (grant,) in rows(folder / HOST_FILE, "SELECT grant_envelope FROM sessions ORDER BY id")]
         is_over = (number == 1 and "revoked 0" in seen) or f"granted {number}" not in seen
         if is_over:
             with pytest.raises(SessionError):
-                await owner.resume(session.authorization_digest)
+                await manager.resume(session.authorization_digest)
         else:
-            again = await owner.resume(session.authorization_digest)
+            again = await manager.resume(session.authorization_digest)
             assert again.grant == granted[number]
             assert number == 1 or again.spent_micros >= (500 if "charged 500" in seen else 0)
     if "granted 0" in seen:

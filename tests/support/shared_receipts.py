@@ -89,4 +89,4 @@ def keep(store: ReceiptStore, bundle: SessionBundle, *, is_shared: bool, is_host
             else:
                 store.put_countersigned(signed, papers.countersignature, signer=terms.signer)
     if is_shared:
-        store.papers.set_shared(terms.authorization.host_peer_id, terms.session_id, True)
+        store.papers.set_shared(terms.authorization.host_peer_id, terms.session_id, True, network=terms.network)

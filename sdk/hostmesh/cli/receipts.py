@@ -126,16 +126,17 @@ class ConsentOptions:
 
     host: Annotated[str | None, typer.Option("--host", metavar="PEER", help="All with this host: a peer id.")] = None
     everything: Annotated[bool, typer.Option("--all", help="All that are kept here.")] = False
+    network: Network = None
 
     def filter(self, session: str | None) -> KeptFilter:
         """Return the sessions that are meant.
 
         Raises:
-            UsageError: none, or several ways to say which.
+            UsageError: nothing says which, or --all and something else.
         """
-        if (session is not None) + (self.host is not None) + self.everything != 1:
+        if (session is not None or self.host is not None) == self.everything:
             raise UsageError("say which sessions are meant", remedy="give SESSION, --host PEER or --all")
-        return KeptOptions(side="client", host=self.host, session=session).filter()
+        return KeptOptions(side="client", host=self.host, session=session, network=self.network).filter()
 
 
 Session = Annotated[
@@ -271,10 +272,16 @@ def statement(context: typer.Context, file: File = Path("-"), as_json: AsJson = 
 
 def _set_shared(context: typer.Context, wanted: KeptFilter, is_shared: bool, *, as_json: bool, verbose: int) -> None:
     with _papers(context, verbose) as papers:
+        meant = list(papers.sessions(wanted))
+        if is_shared and wanted.session_id is not None and len(meant) > 1:
+            # Hosts choose the ids: consent to one session is none to another.
+            raise UsageError(
+                "sessions of several networks or hosts have this id", remedy="give --network NAME or --host PEER, too"
+            )
         changed = sorted(
             each.session_id.hex()
-            for each in list(papers.sessions(wanted))
-            if papers.set_shared(each.host_peer_id, each.session_id, is_shared)
+            for each in meant
+            if papers.set_shared(each.host_peer_id, each.session_id, is_shared, network=each.network)
         )
     if not changed:
         raise UsageError("no client here paid for such a session", remedy="see receipts list --side client")

@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from hostmesh.errors import BadSignatureError, RemoteProtocolError
-from hostmesh.identity.delegation import delegation_of_message
-from hostmesh.identity.structs import NO_DIGEST, Delegation, Receipt, SessionAuthorization
-from hostmesh.identity.typed_data import TypedStruct, recover_signer, typed_digest
+from hostmesh.errors import RemoteProtocolError
+from hostmesh.identity.structs import Delegation, Receipt, SessionAuthorization
+from hostmesh.identity.typed_data import typed_digest
 from hostmesh.net.envelope import open_envelope
 from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.receipts.quote import read_quote
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import (
-    SKEW_TOLERANCE_S,
     SignedReceipt,
     check_later,
     check_sound,
@@ -29,13 +27,11 @@ from hostmesh.receipts.receipt import (
     verify_countersignature,
 )
 from hostmesh.receipts.terms import JobTerms, SessionTerms
-from hostmesh.sessions.authorization import terms_from_message
 from hostmesh.sessions.grant import MAX_GRANT_BYTES, PAYLOAD_TYPE, grant_domain
+from hostmesh.sessions.papers import verify_papers
+from hostmesh.sessions.reasons import Reason, RefusedError
 from hostmesh.v1 import session_pb2 as pb
 from hostmesh.wire.bounds import parse
-
-MAX_AUTHORIZATION_BYTES = 4_096
-MAX_DELEGATION_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,19 +196,18 @@ def verify_session(papers: SessionPapers) -> tuple[SessionTerms, int | None]:
     Raises:
         ReceiptError: BUNDLE_MALFORMED, BAD_AUTHORIZATION, BAD_DELEGATION or BAD_GRANT.
     """
-    try:
-        message = parse(pb.SessionAuthorization, papers.authorization, MAX_AUTHORIZATION_BYTES)
-        terms = terms_from_message(message)
-    except RemoteProtocolError as error:
-        raise fault(ReceiptFault.BUNDLE_MALFORMED, f"no authorisation: {error.message}") from error
     if not papers.network:
         raise fault(ReceiptFault.BUNDLE_MALFORMED, "a session is on a network that has a name")
-    delegation = _delegation_of(papers, terms)
-    signer = terms.client if delegation is None else delegation.delegate
-    if not _is_signed(terms, message.signature, papers.network, signer):
+    try:
+        terms, delegation = verify_papers(papers.authorization, papers.delegation, network=papers.network)
+    except RemoteProtocolError as error:
+        raise fault(ReceiptFault.BUNDLE_MALFORMED, f"no authorisation: {error.message}") from error
+    except RefusedError as refused:
+        is_signature = refused.word is Reason.BAD_SIGNATURE
         raise fault(
-            ReceiptFault.BAD_AUTHORIZATION, "the authorisation is not signed by the client, or for another network"
-        )
+            ReceiptFault.BAD_AUTHORIZATION if is_signature else ReceiptFault.BAD_DELEGATION, refused.message
+        ) from refused
+    signer = terms.client if delegation is None else delegation.delegate
     session = SessionTerms(
         network=papers.network, session_id=_granted_id(papers, terms), authorization=terms, signer=signer
     )
@@ -245,34 +240,6 @@ def verify_quote(session: SessionTerms, job_id: bytes, quote: bytes) -> JobTerms
     return JobTerms.of_quote(session, job_id, message)
 
 
-def _delegation_of(papers: SessionPapers, terms: SessionAuthorization) -> Delegation | None:
-    if not papers.delegation:
-        if terms.delegation_digest != NO_DIGEST:
-            raise fault(ReceiptFault.BAD_DELEGATION, "the authorisation names a delegation that is not there")
-        return None
-    try:
-        message = parse(pb.Delegation, papers.delegation, MAX_DELEGATION_BYTES)
-        struct = delegation_of_message(message)
-    except RemoteProtocolError as error:
-        raise fault(ReceiptFault.BAD_DELEGATION, f"no delegation: {error.message}") from error
-    issued = terms.issued_at_unix_s
-    for what, is_right in (
-        ("of another owner than the client", struct.owner == terms.client),
-        ("another one than the authorisation names", typed_digest(struct, papers.network) == terms.delegation_digest),
-        ("not for this model", terms.model_id in struct.model_ids),
-        ("in another currency", struct.currency == terms.currency),
-        (
-            "not of the time of the authorisation",
-            struct.issued_at_unix_s - SKEW_TOLERANCE_S <= issued < struct.expires_at_unix_s,
-        ),
-        ("not for this host", any(cap.host_peer_id == terms.host_peer_id for cap in struct.host_caps)),
-        ("not signed by its owner", _is_signed(struct, message.signature, papers.network, struct.owner)),
-    ):
-        if not is_right:
-            raise fault(ReceiptFault.BAD_DELEGATION, f"the delegation is {what}")
-    return struct
-
-
 def _cap_of(delegation: Delegation, terms: SessionAuthorization) -> int:
     return next(cap.cap_micros for cap in delegation.host_caps if cap.host_peer_id == terms.host_peer_id)
 
@@ -296,10 +263,3 @@ def _granted_id(papers: SessionPapers, terms: SessionAuthorization) -> bytes:
         if not is_right:
             raise fault(ReceiptFault.BAD_GRANT, f"the grant is {what}")
     return grant.session_id
-
-
-def _is_signed(struct: TypedStruct, signature: bytes, network: str, signer: bytes) -> bool:
-    try:
-        return recover_signer(struct, signature, network) == signer
-    except BadSignatureError:
-        return False

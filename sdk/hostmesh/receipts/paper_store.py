@@ -152,16 +152,18 @@ class PaperStore:
             self._drop_unneeded(db.execute, "quotes", MAX_QUOTES, _UNNEEDED_QUOTES)
         return known is not None
 
-    def set_shared(self, host_peer_id: bytes, session_id: bytes, is_shared: bool) -> bool:
+    def set_shared(self, host_peer_id: bytes, session_id: bytes, is_shared: bool, *, network: str) -> bool:
         """Agree, or no longer agree, to show this client's receipts of a session to others. At first it does not.
+
+        Hosts choose the ids of sessions: network, host and id together name one.
 
         Returns:
             Whether there is such a session.
         """
         with self._store.transaction() as db:
             changed = db.execute(
-                "UPDATE sessions SET is_shared = ? WHERE side = ? AND host = ? AND session_id = ?",
-                (int(is_shared), CLIENT, host_peer_id, session_id),
+                "UPDATE sessions SET is_shared = ? WHERE side = ? AND network = ? AND host = ? AND session_id = ?",
+                (int(is_shared), CLIENT, network, host_peer_id, session_id),
             ).rowcount
         return changed > 0
 
@@ -171,7 +173,7 @@ class PaperStore:
             rows = db.execute(
                 "SELECT network, envelope FROM receipts WHERE side = ? GROUP BY network, host, session_id", (CLIENT,)
             ).fetchall()
-        return frozenset(_opened(self._store, network, envelope).receipt.client for network, envelope in rows)
+        return frozenset(opened(self._store, network, envelope).receipt.client for network, envelope in rows)
 
     def sessions(self, wanted: KeptFilter) -> Iterator[KeptSession]:
         """Return the sessions whose receipts are kept, by the time of their first receipt, one after the other.
@@ -221,8 +223,9 @@ class PaperStore:
                 (kept.side, kept.network, kept.host_peer_id, kept.session_id),
             ).fetchall()
         # By sequence: of each job, the last one stays.
-        issued = {job_id: int(cost) for job_id, cost, *_ in rows}
-        countersigned = {job_id: int(cost) for job_id, cost, is_countersigned, *_ in rows if is_countersigned}
+        money = self._store.money
+        issued = {job_id: money(cost) for job_id, cost, *_ in rows}
+        countersigned = {job_id: money(cost) for job_id, cost, is_countersigned, *_ in rows if is_countersigned}
         times = [at for _, _, _, at, _ in rows]
         return KeptTotals(
             jobs=len(issued),
@@ -231,7 +234,7 @@ class PaperStore:
             countersigned_micros=sum(countersigned.values()),
             first_unix_s=min(times),
             last_unix_s=max(times),
-            last=_opened(self._store, kept.network, rows[-1][4]),
+            last=opened(self._store, kept.network, rows[-1][4]),
         )
 
     def _drop_unneeded(self, run: Callable[..., Any], table: str, most: int, unneeded: str) -> None:
@@ -281,12 +284,22 @@ class PaperStore:
         )
 
 
-def _opened(store: Store, network: str, envelope: bytes) -> SignedReceipt:
+def opened(store: Store, network: str, envelope: bytes) -> SignedReceipt:
+    """Return a receipt that is kept.
+
+    Raises:
+        StoreError: it is none.
+    """
     try:
         return open_sealed(envelope, network=network)
     except ReceiptError as error:
-        raise StoreError(
-            f"{store.name} holds a receipt that no hostmesh wrote",
-            path=store.name,
-            remedy="move the file away; it is made anew",
-        ) from error
+        raise not_ours(store) from error
+
+
+def not_ours(store: Store) -> StoreError:
+    """Return the error of a row that is no receipt as hostmesh keeps it."""
+    return StoreError(
+        f"{store.name} holds a receipt that no hostmesh wrote",
+        path=store.name,
+        remedy="move the file away; it is made anew",
+    )

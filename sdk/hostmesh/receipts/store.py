@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hostmesh.errors import ReceiptError, StoreError
+from hostmesh.errors import StoreError
 from hostmesh.identity.structs import Receipt
 from hostmesh.receipts.client_ledger import Refuse
 from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
-from hostmesh.receipts.paper_store import CLIENT, HOST, KEPT_S, PaperStore
+from hostmesh.receipts.paper_store import CLIENT, HOST, KEPT_S, PaperStore, not_ours, opened
 from hostmesh.receipts.proof import proof_to_json
-from hostmesh.receipts.receipt import JobState, SignedReceipt, open_sealed
+from hostmesh.receipts.receipt import JobState, SignedReceipt
 from hostmesh.receipts.schema import FREE, MIGRATIONS, OWED, PAID, SUPERSEDED
 from hostmesh.receipts.shared_store import SharedStore
 from hostmesh.store import FeatureStore
@@ -183,7 +183,7 @@ class ReceiptStore(FeatureStore):
             ).fetchall()
         jobs: dict[bytes, tuple[int, int, bool]] = {}
         for job_id, text, is_written_off, is_countersigned in rows:
-            cost = int(text)
+            cost = self._store.money(text)
             _, acknowledged, _ = jobs.get(job_id, (0, 0, False))
             jobs[job_id] = (cost, cost if is_countersigned else acknowledged, bool(is_written_off))
         return tuple(
@@ -202,7 +202,7 @@ class ReceiptStore(FeatureStore):
             ).fetchall()
         jobs: dict[bytes, int] = {}
         for job_id, text in rows:
-            jobs[job_id] = max(jobs.get(job_id, 0), int(text))
+            jobs[job_id] = max(jobs.get(job_id, 0), self._store.money(text))
         return sum(jobs.values())
 
     # --- a client's ---
@@ -255,10 +255,12 @@ class ReceiptStore(FeatureStore):
             ).fetchall()
         jobs: dict[bytes, PaidJob] = {}
         for job_id, cost, is_answered, sequence, countersignature in rows:
+            if sequence < 0:
+                raise not_ours(self._store)
             jobs.pop(job_id, None)
             jobs[job_id] = PaidJob(
                 job_id=job_id,
-                cost_micros=int(cost),
+                cost_micros=self._store.money(cost),
                 is_answered=bool(is_answered),
                 sequence=sequence,
                 countersignature=countersignature,
@@ -347,14 +349,7 @@ class ReceiptStore(FeatureStore):
         if row is None:
             return None
         network, envelope, signer, countersignature = row
-        try:
-            signed = open_sealed(envelope, network=network)
-        except ReceiptError as error:
-            raise StoreError(
-                f"{self._store.name} holds a receipt that no hostmesh wrote",
-                path=self._store.name,
-                remedy="move the file away; it is made anew",
-            ) from error
+        signed = opened(self._store, network, envelope)
         return KeptReceipt(receipt=signed.receipt, envelope=envelope, signer=signer, countersignature=countersignature)
 
 

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterable
 
 from hostmesh.errors import StoreError
-from hostmesh.identity.delegation import message_of_delegation
 from hostmesh.identity.structs import NO_DIGEST, SessionAuthorization
 from hostmesh.net.peer_id import PeerId
 from hostmesh.sessions.authorization import message_from_terms
@@ -112,7 +111,7 @@ class SessionBook:
         signer, expires_at_unix_s = terms.client, terms.expires_at_unix_s
         if held is not None:
             signer = held.struct.delegate
-            delegation = message_of_delegation(held.struct, held.signature).SerializeToString()
+            delegation = held.serialized
             expires_at_unix_s = min(expires_at_unix_s, held.struct.expires_at_unix_s)
             forgotten = self.delegations.check(held, terms.spending_limit_micros, peer_id, now, network_key)
             account = new_account(held, peer_id, network_key)

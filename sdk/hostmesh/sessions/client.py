@@ -32,7 +32,7 @@ from hostmesh.rpc.shapes import RpcCaller
 from hostmesh.sessions.admission.work import WorkLimit
 from hostmesh.sessions.budget import Budget
 from hostmesh.sessions.client_book import ClientBook
-from hostmesh.sessions.client_errors import GONE, over, session_error
+from hostmesh.sessions.client_errors import GONE, of_another_wallet, over, session_error
 from hostmesh.sessions.client_record import ClientRecord, ClientState
 from hostmesh.sessions.client_revocations import RevocationOutcome, RevocationPusher
 from hostmesh.sessions.client_store import ClientStore
@@ -212,13 +212,12 @@ class SessionManager:
     # --- resuming ---
 
     def resumable(self) -> list[Session]:
-        """Return the sessions of this peer key that are not over, also those of earlier runs, the oldest first.
+        """Return the sessions of this peer key and wallet that are not over, of earlier runs too, the oldest first.
 
         One that is PENDING has no id yet: :meth:`resume` takes its ``authorization_digest``.
         """
-        return [
-            Session(self._caller, self._book, record, self._wallet, self._network) for record in self._book.open_ones()
-        ]
+        own = [record for record in self._book.open_ones() if record.signer == self._wallet.address_bytes]
+        return [Session(self._caller, self._book, record, self._wallet, self._network) for record in own]
 
     async def resume(self, key: bytes, *, timeout_s: float = 10.0) -> Session:
         """Take a session up again, after a restart of either side or a lost answer.
@@ -233,13 +232,17 @@ class SessionManager:
             SessionError: UNKNOWN_SESSION (this client does not have it, or the host lost it), SESSION_CLOSED,
                 SESSION_EXPIRED, DELEGATION_REVOKED: open a new one. Another word: it could not be resumed now, or the
                 host's answer proves nothing.
-            RpcError, TransportError: as :meth:`open_session`; the session stays as it was.
+            UsageError: this client's wallet is not the one, or the session key, that authorised it; nothing was sent.
+            RpcError, TransportError: as :meth:`open_session`; the session stays as it was, also one that is PENDING: an
+                earlier attempt may have opened it.
 
         Cost: one round trip on a warm connection, and no signature.
         """
         record = self._book.find(key)
         if record is None:
             raise over(Reason.UNKNOWN_SESSION, "this client has no such session")
+        if record.signer != self._wallet.address_bytes:
+            raise of_another_wallet(record.signer)
         state = record.state_at(self._system.unix_s())
         if state is ClientState.EXPIRED:
             raise over(Reason.SESSION_EXPIRED, "the session has expired")
@@ -354,25 +357,26 @@ class SessionManager:
         record = self._book.begin(
             typed_digest(terms, self._network), terms, self._wallet.sign(terms, self._network), self._delegation
         )
-        return await self._authorize(record, deadline, replace(entry, work_bits=challenge.work_bits))
+        try:
+            return await self._authorize(record, deadline, replace(entry, work_bits=challenge.work_bits))
+        except (RpcError, TransportError) as error:
+            # It was sent for the first time: of a session that was refused nothing is left; of one whose answer is
+            # missing, everything.
+            if not error.may_have_executed and record.state is ClientState.PENDING:
+                self._forget(record)
+            raise
 
     async def _authorize(self, record: ClientRecord, deadline: float, entry: Entry | None = None) -> Session:
         """Send the authorisation that is on disk, and take its grant."""
-        is_new = record.state is ClientState.PENDING
         try:
             grant, envelope = await self._opener.authorize(record, deadline, entry)
-        except (RpcError, TransportError) as error:
-            # Of a session that was refused nothing is left; of one whose answer is missing, everything.
-            if is_new and not error.may_have_executed:
-                self._forget(record)
-            raise
         except SessionError as error:
             self._end(record, error.reason)
             raise
         if record.state not in (ClientState.PENDING, ClientState.ACTIVE):
             # It was closed, or the host's binding or the delegation revoked, while the answer was under way.
             raise over(record.end_reason or Reason.SESSION_CLOSED, "the session was ended here meanwhile")
-        if is_new:
+        if record.state is ClientState.PENDING:
             self._book.activate(record, grant, envelope)
         return Session(self._caller, self._book, record, self._wallet, self._network)
 

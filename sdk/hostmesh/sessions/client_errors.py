@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hostmesh.errors import RpcError, SessionError, StatusCode
-from hostmesh.sessions.reasons import Reason
+from hostmesh.errors import RpcError, SessionError, StatusCode, UsageError
+from hostmesh.identity.address import address_to_text
+from hostmesh.sessions.reasons import Reason, RefusedError
 
 _CLOCKS = "set this machine's clock by a time server; the host may be the one that is off"
 _ANEW = "open a new session"
@@ -71,6 +72,15 @@ def session_error(error: RpcError) -> SessionError | None:
     )
 
 
+def not_sent(refused: RefusedError) -> SessionError:
+    """Return the error of a session that any host would refuse; it was not asked."""
+    return SessionError(
+        f"no host opens this session; nothing was signed: {refused.message}",
+        reason=refused.reason,
+        remedy=_REMEDIES.get(refused.word, "find hosts again"),
+    )
+
+
 def ended(reason: str) -> SessionError:
     """Return the error of work in a session that takes no more.
 
@@ -83,6 +93,14 @@ def ended(reason: str) -> SessionError:
     word = Reason(reason or Reason.SESSION_CLOSED)
     return SessionError(
         "the session takes no more work; nothing was sent", reason=word.value, remedy=_REMEDIES.get(word, _ANEW)
+    )
+
+
+def of_another_wallet(signer: bytes) -> UsageError:
+    """Return the error of a session that this client's wallet did not authorise, by the address of who did."""
+    return UsageError(
+        f"the session was authorised by {address_to_text(signer)}; its host takes no other key's countersignatures",
+        remedy="authenticate with that wallet or session key, or open a new session",
     )
 
 

@@ -49,6 +49,11 @@ class ClientRecord:
         """The host."""
         return peer_id_from_bytes(self.terms.host_peer_id)
 
+    @property
+    def signer(self) -> bytes:
+        """Who authorised it and countersigns its receipts, 20 bytes: the client's wallet or its session key."""
+        return self.terms.client if self.delegation is None else self.delegation.delegate
+
     def state_at(self, now: float) -> ClientState:
         """Return where it stands now."""
         if self.state is not ClientState.CLOSED and self.expires_at_unix_s <= now:

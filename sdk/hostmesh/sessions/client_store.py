@@ -114,12 +114,12 @@ class ClientStore(FeatureStore):
         with self._store.reading() as db:
             rows = db.execute(
                 "SELECT digest, authorization, delegation, state, end_reason, session_id, grant_envelope, "
-                "spent_micros, expires_at_unix_s FROM sessions "
+                "expires_at_unix_s, spent_micros FROM sessions "
                 "WHERE network = ? AND client_peer_id = ? AND expires_at_unix_s > ? ORDER BY id",
                 (self._network, peer_id_to_bytes(peer_id), now - _KEPT_S),
             ).fetchall()
         try:
-            return [_record_of(*row) for row in rows]
+            return [_record_of(*row, spent_micros=self._store.money(spent)) for *row, spent in rows]
         except (ValueError, DecodeError, HostmeshError) as error:
             raise self._damaged() from error
 
@@ -329,9 +329,9 @@ class ClientStore(FeatureStore):
         try:
             return Budget(
                 currency=currency,
-                limit_micros=None if limit is None else int(limit),
-                spent_micros=int(spent),
-                open_micros=sum(int(most) - int(used) for most, used in rows),
+                limit_micros=None if limit is None else self._store.money(limit),
+                spent_micros=self._store.money(spent),
+                open_micros=sum(self._store.money(most) - self._store.money(used) for most, used in rows),
             )
         except (ValueError, UsageError) as error:
             raise self._damaged() from error
@@ -360,8 +360,9 @@ def _record_of(
     end_reason: str,
     session_id: bytes,
     grant: bytes,
-    spent_micros: str,
     expires_at_unix_s: int,
+    *,
+    spent_micros: int,
 ) -> ClientRecord:
     message = pb.SessionAuthorization.FromString(authorization)
     return ClientRecord(
@@ -373,6 +374,6 @@ def _record_of(
         end_reason=end_reason,
         session_id=session_id,
         grant=grant,
-        spent_micros=int(spent_micros),
+        spent_micros=spent_micros,
         expires_at_unix_s=expires_at_unix_s,
     )

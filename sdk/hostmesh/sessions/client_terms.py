@@ -7,10 +7,13 @@ from typing import Protocol
 
 from hostmesh.errors import MalformedMessageError, UsageError
 from hostmesh.identity.delegation import delegation_of_message
-from hostmesh.identity.structs import NO_DIGEST, SessionAuthorization
+from hostmesh.identity.structs import NO_DIGEST, Delegation, SessionAuthorization
 from hostmesh.identity.typed_data import NONCE_BYTES, SIGNATURE_BYTES, typed_digest
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.sessions.authorization import MAX_LIFETIME_S, message_from_terms
+from hostmesh.sessions.client_errors import not_sent
+from hostmesh.sessions.delegation import check_covers
+from hostmesh.sessions.reasons import RefusedError
 from hostmesh.v1 import session_pb2 as pb
 from hostmesh.wire.bounds import check_bounds
 
@@ -89,6 +92,9 @@ class SessionDraft:
     """Without a nonce, and with its life as times since 0."""
     slice_price: int | None
     """What a slice is worth so many tokens at, which nobody named; None = it is named."""
+    delegation: Delegation | None
+    """Under which a session key signs."""
+    network: str
 
     def answer(self, challenge: pb.Challenge, *, now: int) -> SessionAuthorization:
         """Return the terms that answer a challenge.
@@ -96,6 +102,9 @@ class SessionDraft:
         Args:
             challenge: of the host.
             now: unix seconds.
+
+        Raises:
+            SessionError: a word that begins with DELEGATION: by this clock the delegation does not hold.
         """
         terms = replace(
             self.terms,
@@ -103,6 +112,12 @@ class SessionDraft:
             issued_at_unix_s=now,
             expires_at_unix_s=now + self.terms.expires_at_unix_s,
         )
+        if self.delegation is not None:
+            # Receipts of a session that its delegation does not cover are worth nothing to its host.
+            try:
+                check_covers(terms, self.delegation, network=self.network)
+            except RefusedError as refused:
+                raise not_sent(refused) from refused
         if self.slice_price is None:
             return terms
         most = challenge.max_slice_tokens or DEFAULT_SLICE_TOKENS
@@ -148,6 +163,7 @@ def draft_terms(
     if slice_micros is None:
         slice_price = _slice_price(price, currency, ceiling)
         slice_micros = slice_of(DEFAULT_SLICE_TOKENS, slice_price, wish.spending_limit_micros)
+    struct = None if delegation is None else delegation_of_message(delegation)
     terms = SessionAuthorization(
         client=client,
         operator=choice.operator,
@@ -161,16 +177,16 @@ def draft_terms(
         issued_at_unix_s=0,
         expires_at_unix_s=wish.lifetime_s,
         slice_micros=slice_micros,
-        delegation_digest=NO_DIGEST if delegation is None else typed_digest(delegation_of_message(delegation), network),
+        delegation_digest=NO_DIGEST if struct is None else typed_digest(struct, network),
     )
     _check_slice(terms)
-    if delegation is not None:
-        _check_delegated(terms, delegation)
+    if struct is not None:
+        _check_delegated(terms, struct)
     try:
         check_bounds(message_from_terms(terms, bytes(SIGNATURE_BYTES)))
     except (MalformedMessageError, ValueError) as error:
         raise UsageError("the model's id or the currency is no text that a host could take") from error
-    return SessionDraft(terms=terms, slice_price=slice_price)
+    return SessionDraft(terms=terms, slice_price=slice_price, delegation=struct, network=network)
 
 
 def slice_of(tokens: int, micros_per_mtok: int, spending_limit_micros: int) -> int:
@@ -200,7 +216,7 @@ def _check_slice(terms: SessionAuthorization) -> None:
         )
 
 
-def _check_delegated(terms: SessionAuthorization, delegation: pb.Delegation) -> None:
+def _check_delegated(terms: SessionAuthorization, delegation: Delegation) -> None:
     caps = {cap.host_peer_id: cap.cap_micros for cap in delegation.host_caps}
     for what, is_allowed in (
         ("this model", terms.model_id in delegation.model_ids),

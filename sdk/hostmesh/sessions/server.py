@@ -299,9 +299,7 @@ class SessionServer(SessionServiceBase):
         check_price(terms, price)
         assert price is not None  # check_price saw to it
         check_slice(terms, price, self._limits.slice_micros(price))
-        held = check_delegation(
-            terms, delegation, host_peer_id=self._peer_id_bytes, network=self._network, now=self._system.unix_s()
-        )
+        held = check_delegation(terms, delegation, network=self._network, now=self._system.unix_s())
         asked_bits = self._check_open(terms, held, peer_id)
         passage = self._gate.pass_unsigned(terms, request.work, peer_id, asked_bits=asked_bits)
         is_known = held is not None and self._book.delegations.is_verified(held)
@@ -350,6 +348,7 @@ class SessionServer(SessionServiceBase):
         passage: Passage,
     ) -> bytes:
         """Open a session whose authorisation holds. No await: one step for the tables."""
+        self._signatures.check_papers(terms, signature, held)
         now = self._system.unix_s()
         session_id = self._system.random_bytes(SESSION_ID_BYTES)
         grant = seal_grant(

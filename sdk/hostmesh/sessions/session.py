@@ -87,7 +87,7 @@ class Session:
     @property
     def signer(self) -> bytes:
         """Who signed that and countersigns receipts, 20 bytes: the client's wallet or its session key."""
-        return self._wallet.address_bytes
+        return self._record.signer
 
     @property
     def operator(self) -> bytes:

@@ -20,8 +20,10 @@ from hostmesh.errors import BadSignatureError
 from hostmesh.identity.structs import SessionAuthorization
 from hostmesh.identity.typed_data import SIGNATURE_BYTES, TypedStruct, recover_signer, typed_digest
 from hostmesh.net.peer_id import PeerId
+from hostmesh.sessions.authorization import message_from_terms
 from hostmesh.sessions.contract_limits import ContractLimits
 from hostmesh.sessions.delegation import HeldDelegation
+from hostmesh.sessions.papers import verify_papers
 from hostmesh.sessions.reasons import Reason, RefusedError
 
 
@@ -136,6 +138,21 @@ class SignatureChecker:
         if held is not None and not is_delegation_known:
             wrong = RefusedError(Reason.DELEGATION_BAD_SIGNATURE, "the delegation is not signed by its owner")
             await self.check(held.struct, held.signature, held.struct.owner, wrong=wrong, peer_id=peer_id)
+
+    def check_papers(self, terms: SessionAuthorization, signature: bytes, held: HeldDelegation | None) -> None:
+        """Check the papers of a session as they are kept, like anybody to whom its receipts will be shown.
+
+        Only that a contract signed the delegation is nothing that others could verify.
+
+        Raises:
+            RefusedError: they would not be believed.
+        """
+        verify_papers(
+            message_from_terms(terms, signature).SerializeToString(),
+            b"" if held is None else held.serialized,
+            network=self._network,
+            is_owner_known=self._contracts is not None,
+        )
 
     async def _ask(self, contracts: ContractVerifier, address: bytes, digest: bytes, signature: bytes) -> bool:
         answer: bool | None = None

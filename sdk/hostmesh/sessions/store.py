@@ -153,7 +153,9 @@ class SessionStore(FeatureStore):
             ).fetchall()
         try:
             return SavedState(
-                sessions=tuple(_record_of(*row, now=now) for row in sessions),
+                sessions=tuple(
+                    _record_of(*row, spent_micros=self._store.money(spent), now=now) for *row, spent in sessions
+                ),
                 burnt=dict(burnt),
                 accounts=tuple(
                     DelegationAccount(
@@ -162,7 +164,7 @@ class SessionStore(FeatureStore):
                         expires_at_unix_s=end,
                         opened_by=PeerId(peer),
                         network_key=key,
-                        spent_micros=int(spent),
+                        spent_micros=self._store.money(spent),
                         is_revoked=bool(is_revoked),
                     )
                     for digest, owner, end, peer, key, spent, is_revoked in accounts
@@ -322,8 +324,8 @@ def _record_of(
     network_key: str | None,
     expires_at_unix_s: int,
     end_reason: str | None,
-    spent_micros: str,
     *,
+    spent_micros: int,
     now: float,
 ) -> SessionRecord:
     message = pb.SessionAuthorization.FromString(authorization)
@@ -340,5 +342,5 @@ def _record_of(
         last_used_unix_s=now,
         expires_at_unix_s=expires_at_unix_s,
         end_reason=None if end_reason is None else Reason(end_reason),
-        spent_micros=int(spent_micros),
+        spent_micros=spent_micros,
     )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from tests.support.receipts import (
 from hostmesh.cli.main import main
 from hostmesh.net.peer_id import peer_id_to_bytes
 from hostmesh.receipts.export import bundle_lines
-from hostmesh.receipts.receipt import countersign
+from hostmesh.receipts.receipt import countersign, open_sealed
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.testing import make_peer_key
 
@@ -58,7 +59,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bare, _ = papers(session_id=U, nonce=b"u" * 32)
     alone = write_receipts(job_terms(J, bare))[0]
     store.put_issued(alone, seal(alone), network=NETWORK, signer=signer)
-    store.papers.set_shared(peer_id_to_bytes(HOST.peer_id), T, True)
+    store.papers.set_shared(peer_id_to_bytes(HOST.peer_id), T, True, network=NETWORK)
     store.close()
     return tmp_path
 
@@ -148,9 +149,34 @@ def test_consent_is_given_and_withdrawn(home: Path, capsys: pytest.CaptureFixtur
         printed(capsys, "unshare", *which)
         assert [each["is_shared"] for each in listed(capsys)] == [False, False, False]
     elsewhere = make_peer_key("elsewhere").peer_id
-    for wrong in ([S.hex()], [(b"x" * 16).hex()], ["--host", elsewhere], [], ["--all", "--host", HOST.peer_id]):
+    for wrong in (
+        [S.hex()], [(b"x" * 16).hex()], ["--host", elsewhere], [], ["--all", "--host", HOST.peer_id],
+        [T.hex(), "--all"], [T.hex(), "--host", elsewhere], [T.hex(), "--network", "elsewhere"],
+    ):  # fmt: skip
         for command in ("share", "unshare"):
             assert main(["receipts", command, *wrong]) == 2, wrong
+
+
+def test_an_id_that_two_networks_have_is_not_shared_in_both(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ReceiptStore(home / "receipts.sqlite3")
+    session, session_papers = papers(session_id=T, nonce=T * 2)
+    store.papers.put_session(replace(session, network="company"), session_papers, is_host=False)
+    envelope = seal(write_receipts(job_terms(J, session))[0], network="company")
+    receipt = open_sealed(envelope, network="company")
+    store.put_countersigned(receipt, b"s" * 65, signer=WALLET.address_bytes)
+    store.close()
+
+    def shared() -> dict[str, bool]:
+        return {each["network"]: each["is_shared"] for each in listed(capsys) if each["side"] == "client"}
+
+    assert shared() == {NETWORK: True, "company": False}
+    assert main(["receipts", "share", T.hex()]) == 2
+    assert "--network" in capsys.readouterr().err
+    assert shared() == {NETWORK: True, "company": False}
+    # To show nothing is never too much.
+    assert len(json.loads(printed(capsys, "unshare", T.hex(), "--json"))["session_ids"]) == 2
+    printed(capsys, "share", T.hex(), "--host", HOST.peer_id, "--network", "company")
+    assert shared() == {NETWORK: False, "company": True}
 
 
 def imported(capsys: pytest.CaptureFixture[str], file: Path) -> dict[str, int]:

@@ -357,13 +357,13 @@ def test_nothing_is_shared_without_consent() -> None:
     shared = KeptFilter(shared_only=True)
     assert list(store.papers.sessions(shared)) == []
     # A host has no say in it.
-    assert not store.papers.set_shared(host, S, True)
-    assert store.papers.set_shared(host, b"t" * 16, True)
+    assert not store.papers.set_shared(host, S, True, network=NETWORK)
+    assert store.papers.set_shared(host, b"t" * 16, True, network=NETWORK)
     assert [kept.session_id for kept in store.papers.sessions(shared)] == [b"t" * 16]
     # Papers that come again change nothing of it.
     fill(store, is_host=False, session_id=b"t" * 16)
     assert [kept.is_shared for kept in store.papers.sessions(shared)] == [True]
-    assert store.papers.set_shared(host, b"t" * 16, False)
+    assert store.papers.set_shared(host, b"t" * 16, False, network=NETWORK)
     assert list(store.papers.sessions(shared)) == []
 
 

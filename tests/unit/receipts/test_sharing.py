@@ -12,7 +12,7 @@ from tests.support.shared_receipts import keep, session_id_of, session_with
 
 from hostmesh.errors import MalformedMessageError, RpcError, StatusCode
 from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
-from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, verify_bundle
+from hostmesh.receipts.bundle import JobPapers, ReceiptPapers, verify_bundle, verify_session
 from hostmesh.receipts.receipt import JobState, open_sealed
 from hostmesh.receipts.service import ReceiptServer
 from hostmesh.receipts.sharing import (
@@ -68,8 +68,31 @@ def test_only_sessions_that_the_client_agreed_to_share_are_told(store: ReceiptSt
     for number in range(1, 5):
         keep(store, session_with(number, DONE), is_shared=number in (2, 3))
     assert numbers(told(store)) == [2, 3]
-    store.papers.set_shared(peer_id_to_bytes(HOST.peer_id), session_id_of(2), False)
+    store.papers.set_shared(peer_id_to_bytes(HOST.peer_id), session_id_of(2), False, network=NETWORK)
     assert numbers(told(store)) == [3]
+
+
+def test_consent_is_to_a_session_of_one_network_and_host(store: ReceiptStore) -> None:
+    """Hosts choose the ids: one that is in two networks may give the sessions of a client in both the same."""
+    session = session_with(1, DONE)
+    keep(store, session, is_shared=False)
+    terms, _ = verify_session(session.session)
+    host, session_id = peer_id_to_bytes(HOST.peer_id), session_id_of(1)
+    other_host = replace(terms.authorization, host_peer_id=peer_id_to_bytes(OTHER.peer_id))
+    for network, authorization in (("company", terms.authorization), (NETWORK, other_host)):
+        elsewhere = replace(terms, network=network, authorization=authorization)
+        store.papers.put_session(elsewhere, session.session, is_host=False)
+
+    def shared() -> set[tuple[str, bytes]]:
+        with store._store.reading() as db:
+            return set(db.execute("SELECT network, host FROM sessions WHERE is_shared").fetchall())
+
+    assert store.papers.set_shared(host, session_id, True, network=NETWORK)
+    assert shared() == {(NETWORK, host)}
+    assert not store.papers.set_shared(host, session_id, True, network="another")
+    assert store.papers.set_shared(host, session_id, True, network="company")
+    assert store.papers.set_shared(host, session_id, False, network=NETWORK)
+    assert shared() == {("company", host)}
 
 
 def test_whoever_shares_nothing_says_what_one_with_no_receipts_says(store: ReceiptStore) -> None:

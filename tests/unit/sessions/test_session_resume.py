@@ -11,10 +11,13 @@ from tests.unit.sessions.client_kit import NETWORK, on_disk, start
 from hostmesh.errors import (
     ConnectionLostError,
     DialError,
+    HostmeshError,
     RpcError,
     SessionError,
     StatusCode,
+    UsageError,
 )
+from hostmesh.identity.wallet import Wallet
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.sessions.client_record import ClientState
 from hostmesh.v1 import session_pb2 as pb
@@ -87,6 +90,42 @@ async def test_a_lost_answer_leaves_a_session_that_can_be_resumed(world: World, 
     session = await manager.resume(pending.authorization_digest)
     assert session.state is pending.state is ClientState.ACTIVE
     assert world.server.granted == 1
+
+
+@pytest.mark.parametrize("error", [
+    DialError("unreachable", stage="dial"),
+    RpcError("busy", status=StatusCode.RESOURCE_EXHAUSTED, reason="RATE_LIMITED"),
+    RpcError("no", status=StatusCode.UNAVAILABLE, reason="DRAINING"),
+], ids=["unreachable", "busy", "draining"])  # fmt: skip
+async def test_a_pending_session_that_cannot_be_resumed_now_can_be_later(
+    error: HostmeshError, world: World, path: Path
+) -> None:
+    """The host opened it, its answer was lost; the next attempt does not reach it, and says nothing of the first."""
+
+    def after(method: Any, response: Any) -> Any:
+        if method.name == "Authorize":
+            raise ConnectionLostError("the connection ended")
+        return response
+
+    def before(method: Any, request: Any) -> None:
+        raise error
+
+    world.after = after
+    with pytest.raises(ConnectionLostError):
+        await start(world.manager(path=path), world)
+    world.after = lambda method, response: response
+    manager = world.manager(path=path)
+    (pending,) = manager.resumable()
+    world.before = before
+    with pytest.raises(HostmeshError):
+        await manager.resume(pending.authorization_digest)
+    assert on_disk(path, "SELECT state, digest FROM sessions") == [("pending", pending.authorization_digest)]
+    assert manager.budget("USD").open_micros == 10_000
+    world.before = lambda method, request: None
+    for again in (manager, world.manager(path=path)):
+        session = await again.resume(pending.authorization_digest)
+        assert session.state is ClientState.ACTIVE
+    assert (world.server.granted, world.server.active_sessions) == (1, 1)
 
 
 async def test_an_authorisation_that_never_arrived_opens_its_session_when_it_is_resumed(
@@ -189,6 +228,51 @@ async def test_another_peer_key_resumes_nothing_of_this_one(world: World, path: 
     assert other.resumable() == []
     with pytest.raises(SessionError):
         await other.resume(session.session_id)
+
+
+@pytest.mark.parametrize("is_pending", [False, True], ids=["active", "pending"])
+@pytest.mark.parametrize("is_delegated", [False, True], ids=["wallet", "session key"])
+async def test_another_wallet_resumes_nothing_of_this_one(
+    is_delegated: bool, is_pending: bool, world: World, path: Path
+) -> None:
+    """Its countersignatures would be worth nothing: jobs would run, and none be paid."""
+    key, stranger = Wallet.from_private_key("7a" * 32), Wallet.from_private_key("7b" * 32)
+    own: dict[str, Any] = {"wallet": key, "delegation": world.delegation(key)} if is_delegated else {}
+
+    def after(method: Any, response: Any) -> Any:
+        if method.name == "Authorize":
+            raise ConnectionLostError("the connection ended")
+        return response
+
+    if is_pending:
+        world.after = after
+        with pytest.raises(ConnectionLostError):
+            await start(world.manager(path=path, **own), world)
+    else:
+        await start(world.manager(path=path, **own), world)
+    world.after = lambda method, response: response
+    (session,) = world.manager(path=path, **own).resumable()
+    assert session.signer == (key if is_delegated else world.wallet).address_bytes
+    others: list[dict[str, Any]] = [
+        {"wallet": stranger},
+        {"wallet": stranger, "delegation": world.delegation(stranger)},
+        # Who pays is the same, who signs is not.
+        {} if is_delegated else {"wallet": key, "delegation": world.delegation(key)},
+    ]
+    kept = on_disk(path, "SELECT * FROM sessions")
+    world.calls.clear()
+    for options in others:
+        other = world.manager(path=path, **options)
+        assert other.resumable() == []
+        with pytest.raises(UsageError) as caught:
+            await other.resume(session.authorization_digest)
+        assert caught.value.remedy
+    assert (world.calls, on_disk(path, "SELECT * FROM sessions")) == ([], kept)
+    # The one that signed it resumes it, also under no delegation of this run.
+    again = await world.manager(path=path, **({"wallet": key} if is_delegated else {})).resume(
+        session.authorization_digest
+    )
+    assert (again.state, again.signer) == (ClientState.ACTIVE, session.signer)
 
 
 async def test_a_close_that_the_host_did_not_hear_is_closing(world: World, path: Path) -> None:
