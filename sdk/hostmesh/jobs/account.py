@@ -88,6 +88,11 @@ class PayingSession(Protocol):
         """Of the ceiling and of the spending limit."""
         ...
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes new jobs: neither closed nor expired."""
+        ...
+
     def reserve(self, amount_micros: int) -> JobReservation:
         """Set aside the most that a job can cost.
 

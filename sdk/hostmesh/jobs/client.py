@@ -204,9 +204,10 @@ class JobManager:
             RemoteProtocolError: the host broke the protocol.
 
         Cost: two round trips on a warm connection before the job is accepted, one with ``quote``; one more for
-        the first job of a session that an earlier run used. Its prompt leaves only while all prompts of the session
-        that have no answer yet cannot cost more than a slice together: beyond, it waits until another job's first
-        piece was read, or that job ended. Read jobs in tasks of their own, or open the session with a larger slice.
+        the first job of a session that an earlier run used, and up to three, in 2 s, where an outage left jobs open.
+        Its prompt leaves only while all prompts of the session that have no answer yet cannot cost more than a slice
+        together: beyond, it waits until another job's first piece was read, or that job ended. Read jobs in tasks of
+        their own, or open the session with a larger slice.
         """
         deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         wire = build_input(prompt=prompt, messages=messages, texts=texts, system_prompt=system_prompt)
@@ -264,6 +265,7 @@ class JobManager:
         if tracked.unsure:
             await send_again(self._caller, session, tracked.unsure)
             tracked.unsure.clear()
+        await self._sessions.unsettled.settle(tracked.key)
         async with tracked.turns.hold(
             offer,
             most_micros=lambda offer: most_prompt_micros(wire, offer, self._counter(offer)),
@@ -323,6 +325,8 @@ class JobManager:
             if job is not None:
                 await job.settle()
             conduct.end(offer.quote_id, now=trio.current_time(), is_settled=job is not None and job.is_settled)
+            if job is not None and job.may_settle:
+                self._sessions.unsettled.keep(tracked.key, signs)
 
     def _counter(self, offer: QuoteOffer) -> TokenCounter | None:
         return None if self._counter_of is None else self._counter_of(offer.tokenizer_sha256 or NO_DIGEST)

@@ -11,6 +11,7 @@ from hostmesh.jobs.conduct import SessionConduct
 from hostmesh.jobs.countersigning import SigningSession
 from hostmesh.jobs.offer import QuoteOffer
 from hostmesh.jobs.prompt_turns import PromptTurns
+from hostmesh.jobs.unsettled import SessionKey, UnsettledJobs
 from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.spending import SessionSpending
 from hostmesh.receipts.store import PaidJob, ReceiptStore
@@ -66,6 +67,11 @@ class TrackedSession:
     unsure: list[PaidJob]
     """Jobs of an earlier run, the latest last: whether the host has what was countersigned of them is not known."""
 
+    @property
+    def key(self) -> SessionKey:
+        """Hosts choose the ids: each speaks for its own."""
+        return self.terms.authorization.host_peer_id, self.terms.session_id
+
     def job_terms(self, offer: QuoteOffer) -> JobTerms:
         """Return the terms of a job under a quote."""
         return JobTerms(
@@ -91,8 +97,9 @@ class ClientSessions:
     def __init__(self, *, network: str, receipts: ReceiptStore) -> None:
         self._network = network
         self._receipts = receipts
-        # Hosts choose the ids: each speaks for its own.
-        self._tracked: OrderedDict[tuple[bytes, bytes], TrackedSession] = OrderedDict()
+        self._tracked: OrderedDict[SessionKey, TrackedSession] = OrderedDict()
+        self.unsettled = UnsettledJobs()
+        """Of this run."""
 
     def track(self, session: OpenSession) -> TrackedSession:
         """Return what is known of a session. Its papers are kept when this returns.
@@ -131,6 +138,7 @@ class ClientSessions:
             idle = next((each for each, known in self._tracked.items() if not known.spending.is_busy), key)
             if idle != key:
                 del self._tracked[idle]
+                self.unsettled.forget(idle)
         return tracked
 
     def is_used(self, tracked: TrackedSession, job_id: bytes) -> bool:

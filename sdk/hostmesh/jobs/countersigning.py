@@ -15,6 +15,7 @@ from hostmesh.jobs.usage import Usage
 from hostmesh.net.peer_id import PeerId
 from hostmesh.receipts.client_ledger import JobAudit, Refuse
 from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
+from hostmesh.receipts.reasons import ReceiptFault
 from hostmesh.receipts.receipt import JobState, open_sealed
 from hostmesh.receipts.store import PaidJob, ReceiptStore
 from hostmesh.rpc.shapes import RpcCaller
@@ -28,6 +29,8 @@ UnixTime: TypeAlias = Callable[[], float]
 SETTLE_TIMEOUT_S = 2.0
 """Most time that leaving a job takes for its last receipt."""
 SEND_AGAIN_TIMEOUT_S = 10.0
+HAS_NONE = frozenset({ReceiptFault.UNKNOWN_RECEIPT.value, ReceiptFault.PIECES_WENT_BACK.value})
+"""A host that says so has no last receipt over what came, and will have none."""
 MOST_PIECES = 2**64 - 1
 """However many were sent."""
 
@@ -110,6 +113,7 @@ class Countersigner:
         self._is_refused = False
         self._has_proof = False
         self._is_settled = False
+        self._is_hopeless = False
         self._until_s: float | None = None
 
     @property
@@ -121,6 +125,21 @@ class Countersigner:
     def is_settled(self) -> bool:
         """Whether the last receipt of the job was countersigned, and the host has it."""
         return self._is_settled and self._undelivered is None
+
+    @property
+    def may_settle(self) -> bool:
+        """Whether the job is open, and its host may still have a last receipt that can be countersigned."""
+        return not (self.is_settled or self._is_refused or self._is_hopeless)
+
+    @property
+    def job_id(self) -> bytes:
+        """16 bytes."""
+        return self._audit.job_id
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the prompt, and of what of the answer came."""
+        return self._audit.kept_bytes
 
     @property
     def last(self) -> Receipt | None:
@@ -239,6 +258,16 @@ class Countersigner:
             if envelope is not None:
                 await self._take_last(envelope)
 
+    async def settle_again(self) -> None:
+        """Do what :meth:`settle` could not do, once the job is over for its session. Never raises.
+
+        Cancellation: safe; call it again.
+        """
+        with self._audit.reopened():
+            await self._deliver()
+            if not self._is_settled and (envelope := await self._ask(self._pieces)) is not None:
+                await self._take_last(envelope)
+
     def _settles_until(self) -> float:
         """Return until when this job may be settled: leaving it and what follows share one limit."""
         if self._until_s is None:
@@ -253,6 +282,7 @@ class Countersigner:
             )
         except HostmeshError as error:
             logger.info("job not settled: %s", error.message, extra={"peer_id": self._session.peer_id})
+            self._is_hopeless = isinstance(error, RpcError) and error.reason in HAS_NONE
             return None
         return response.receipt
 
@@ -263,9 +293,11 @@ class Countersigner:
         if last is not None and last.envelope == envelope:
             # Also a host that started again, which bills nothing more; a receipt that we did not sign stays open.
             self._is_settled = self._countersigned == envelope
+            self._is_hopeless = not self._is_settled
             return
         if self._is_over_lost(envelope):
             # Not all that was under way came: no fault of the host.
+            self._is_hopeless = True
             logger.info("job not settled: not all of it was read", extra={"peer_id": self._session.peer_id})
             return
         try:

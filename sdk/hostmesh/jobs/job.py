@@ -101,6 +101,12 @@ class Job:
         return is_refused or self._countersigner.is_settled
 
     @property
+    def may_settle(self) -> bool:
+        """Whether its last receipt may be asked for again. Only the manager asks."""
+        is_broken = isinstance(self._error, RemoteProtocolError)
+        return not (self.is_settled or is_broken) and self._countersigner.may_settle
+
+    @property
     def usage(self) -> Usage:
         """Tokens and cost, checked against the quote.
 

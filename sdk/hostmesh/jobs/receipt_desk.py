@@ -8,7 +8,7 @@ from typing import Protocol
 import trio
 
 from hostmesh.errors import RpcError, StatusCode
-from hostmesh.identity.structs import NO_DIGEST
+from hostmesh.identity.structs import NO_DIGEST, Receipt
 from hostmesh.jobs.account import JobReservation, PayingSession
 from hostmesh.jobs.bill import JobBill
 from hostmesh.jobs.quotes import QuotedTerms
@@ -34,6 +34,8 @@ MAX_CUT_MARKS = 65_536
 """Pieces that these jobs may go back to, of all together: about 12 MB."""
 MAX_ACCOUNTS = 8192
 """As many as a host has sessions. Beyond, the one that is idle longest is read from the store when it is next used."""
+LOOK_S = 60.0
+"""How often sessions are looked at that may be over, and how long a client then still has to countersign."""
 END_WAIT_S = 2.0
 """How long a call for a last receipt waits for the job to end: an engine has a second to stop."""
 
@@ -42,11 +44,11 @@ class ClientStandings(Protocol):
     """Remembers how clients pay: ``hostmesh.sessions.admission.client_standing_book.ClientStandingBook``."""
 
     def paid(self, wallet: bytes, *, cost_micros: int) -> None:
-        """Note a job whose last receipt the client countersigned."""
+        """Note a job whose last receipt the client countersigned, over what was sent of it."""
         ...
 
     def overdue(self, wallet: bytes) -> None:
-        """Note a job that ended because the client did not countersign in time."""
+        """Note a job that ended, or a session, because of what the client did not countersign in time."""
         ...
 
 
@@ -78,6 +80,7 @@ class ReceiptDesk:
         self._accounts: OrderedDict[bytes, SessionAccount] = OrderedDict()
         self._running: dict[bytes, JobBill] = {}
         self._cut: OrderedDict[bytes, JobBill] = OrderedDict()
+        self._looked_s = system.monotonic_s()
 
     def open_bill(
         self,
@@ -106,6 +109,7 @@ class ReceiptDesk:
             ReceiptError: TOO_MANY_JOBS of the session are unpaid.
             StoreError: what is unpaid of before cannot be read.
         """
+        self._look_for_debts()
         account = self._account_of(session)
         if account.is_overdue:
             raise job_refused("RECEIPT_OVERDUE", "the session ended, since no receipt was countersigned in time")
@@ -145,6 +149,7 @@ class ReceiptDesk:
         bill.account.end(bill.job_id)
         if bill.is_overdue and self._clients is not None:
             self._clients.overdue(bill.account.terms.authorization.client)
+            bill.account.is_noted = True
         if bill.was_cut:
             self._cut[bill.job_id] = bill
             while len(self._cut) > MAX_CUT_JOBS or sum(each.marks for each in self._cut.values()) > MAX_CUT_MARKS:
@@ -163,12 +168,12 @@ class ReceiptDesk:
         receipt = issued.receipt
         verify_countersignature(receipt, request.signature, network=self._network, signer=issued.signer)
         self._store.put_countersignature(context.session_id, request.job_id, request.sequence, request.signature)
-        # Once a job: the last receipt of one that owes something, when its first countersignature comes.
-        if self._clients is not None and JobState(receipt.state).is_final and not issued.countersignature:
-            self._clients.paid(receipt.client, cost_micros=receipt.cost_micros)
         account = self._accounts.get(context.session_id)
         if account is not None:
             account.wake(account.ledger.acknowledged(request.job_id, receipt.cost_micros, self._system.monotonic_s()))
+        # Once a job: the last receipt of one that owes something, when its first countersignature comes.
+        if self._clients is not None and not issued.countersignature and self._is_paid(receipt):
+            self._clients.paid(receipt.client, cost_micros=receipt.cost_micros)
 
     async def last_receipt(self, request: job_pb2.GetReceiptRequest, context: CallContext) -> bytes:
         """Return the last receipt of a job of the caller's session that ended.
@@ -209,6 +214,36 @@ class ReceiptDesk:
         papers.put_session(terms, signed, is_host=True)
         papers.put_quote(terms, quote.quote_id, quote.envelope, is_host=True)
 
+    def _is_paid(self, receipt: Receipt) -> bool:
+        """Return whether a receipt that is countersigned pays for its job, as far as honest clients can.
+
+        What was on its way when a connection broke is not theirs to pay. Of a cut job that is forgotten nobody knows
+        what was sent.
+        """
+        state = JobState(receipt.state)
+        if state in (JobState.SUCCEEDED, JobState.FAILED) or not state.is_final:
+            return state.is_final
+        bill = self._cut.get(receipt.job_id)
+        if bill is None:
+            return False
+        ledger = bill.account.ledger
+        rest_micros = ledger.owed_micros(receipt.job_id)
+        return 4 * rest_micros <= min(ledger.slice_micros, receipt.cost_micros + rest_micros)
+
+    def _look_for_debts(self) -> None:
+        """Note whose sessions ended with much unpaid."""
+        now = self._system.monotonic_s()
+        if self._clients is not None and now - self._looked_s >= LOOK_S:
+            self._looked_s = now
+            for account in self._accounts.values():
+                if account.is_over(for_s=LOOK_S):
+                    self._note_debt(account)
+
+    def _note_debt(self, account: SessionAccount) -> None:
+        if self._clients is not None and account.owes_much and not account.is_noted:
+            self._clients.overdue(account.terms.authorization.client)
+            account.is_noted = True
+
     def _account_of(self, session: PayingSession) -> SessionAccount:
         account = self._accounts.get(session.session_id)
         if account is None:
@@ -218,7 +253,7 @@ class ReceiptDesk:
                 authorization=session.authorization,
                 signer=session.signer,
             )
-            account = SessionAccount(terms, session.peer_id, key=self._key, store=self._store, system=self._system)
+            account = SessionAccount(terms, session, key=self._key, store=self._store, system=self._system)
             for unpaid in self._store.unpaid(session.session_id):
                 account.ledger.restore(
                     unpaid.job_id, issued_micros=unpaid.issued_micros, acknowledged_micros=unpaid.acknowledged_micros
@@ -226,11 +261,13 @@ class ReceiptDesk:
             # What jobs came to that were cut without a receipt over it: the session remembers the sum.
             owed_micros = session.spent_micros - self._store.settled_micros(session.session_id)
             account.ledger.carry(max(0, owed_micros - account.ledger.unacknowledged_micros))
+            account.brought_micros = account.ledger.unacknowledged_micros
         self._accounts[session.session_id] = account
         self._accounts.move_to_end(session.session_id)
         if len(self._accounts) > MAX_ACCOUNTS:
             idle = next((account for account in self._accounts.values() if account.is_idle), None)
             if idle is not None:
+                self._note_debt(idle)
                 del self._accounts[idle.terms.session_id]
                 # They know a ledger that is no more; what they issued is on disk.
                 for bill in [bill for bill in self._cut.values() if bill.account is idle]:

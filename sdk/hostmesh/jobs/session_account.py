@@ -8,7 +8,7 @@ from typing import Protocol
 
 from hostmesh.errors import StoreError
 from hostmesh.identity.structs import Receipt
-from hostmesh.net.peer_id import PeerId
+from hostmesh.jobs.account import PayingSession
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.host_ledger import HostLedger
 from hostmesh.receipts.pricing import TOKENS_PER_PRICE
@@ -33,18 +33,24 @@ class SessionAccount:
 
     Args:
         terms: of the session.
-        peer_id: of its client.
+        session: who pays.
         key: signs receipts.
         store: keeps them.
         system: clocks.
     """
 
     def __init__(
-        self, terms: SessionTerms, peer_id: PeerId, *, key: PeerKey, store: ReceiptStore, system: System
+        self, terms: SessionTerms, session: PayingSession, *, key: PeerKey, store: ReceiptStore, system: System
     ) -> None:
         self.terms = terms
-        self.peer_id = peer_id
+        self.peer_id = session.peer_id
         self.ledger = HostLedger(slice_micros=terms.authorization.slice_micros)
+        self.brought_micros = 0
+        """What was unacknowledged when it was read from disk: perhaps by this host's own end."""
+        self.is_noted = False
+        """The client's wallet was told of as one that owes."""
+        self._session = session
+        self._over_since_s: float | None = None
         self._key = key
         self._store = store
         self._system = system
@@ -59,6 +65,22 @@ class SessionAccount:
     def is_overdue(self) -> bool:
         """Whether the client used up the host's patience, and countersigned nothing since."""
         return self.ledger.patience.left_s(self.monotonic_s()) == 0
+
+    @property
+    def owes_much(self) -> bool:
+        """Whether more than half a slice stays unpaid of jobs that ended, if none is counted that was there before."""
+        owed_micros = self.ledger.unacknowledged_micros - self.brought_micros
+        return self.is_idle and 2 * owed_micros > self.ledger.slice_micros
+
+    def is_over(self, *, for_s: float) -> bool:
+        """Look whether the session is over, and was at a look so long ago."""
+        if self._session.is_open or not self.is_idle:
+            self._over_since_s = None
+            return False
+        now = self.monotonic_s()
+        if self._over_since_s is None:
+            self._over_since_s = now
+        return now - self._over_since_s >= for_s
 
     def unix_s(self) -> float:
         """Return the wall clock's time."""

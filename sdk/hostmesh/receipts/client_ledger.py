@@ -10,7 +10,8 @@ Spec: docs/protocols/receipt.md.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -111,6 +112,21 @@ class JobAudit:
     def completion_tokens(self) -> int:
         """Of what came, as the host counted with the last piece."""
         return self._chain.completion_tokens
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the input, and of what of the answer came."""
+        return self._input.ByteSize() + len(self._answer)
+
+    @contextmanager
+    def reopened(self) -> Iterator[None]:
+        """Take the last receipt of a job that its session's spending had ended; it ends again with the block."""
+        cost_micros = 0 if self._last is None else self._last.receipt.cost_micros
+        self._spending.reopen(self.job_id, cost_micros, is_answered=self._chain.pieces > 0)
+        try:
+            yield
+        finally:
+            self._spending.end(self.job_id)
 
     def may_fill_context(self) -> bool:
         """Return whether the input can have left no room in the context that was quoted."""

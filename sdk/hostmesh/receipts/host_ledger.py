@@ -323,6 +323,11 @@ class HostLedger:
         job.served = job.issued = job.acknowledged
         return self._leave(job_id, job, now)
 
+    def owed_micros(self, job_id: bytes) -> int:
+        """Return what was served of a job, also of one that ended, and not countersigned."""
+        job = self._jobs.get(job_id)
+        return 0 if job is None else job.unacknowledged
+
     def awaits_client(self, job_id: bytes) -> bool:
         """Whether a running job waits for room that only the client can make, which uses up its patience.
 

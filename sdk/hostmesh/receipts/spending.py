@@ -90,6 +90,19 @@ class SessionSpending:
         if not is_answered:
             self._unanswered_total += cost_micros
 
+    def reopen(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
+        """Note that a receipt of a job that ended may come after all: undo :meth:`end`, but for its prompt's turn.
+
+        Args:
+            job_id: which.
+            cost_micros: what its receipts came to.
+            is_answered: a piece of its answer had come.
+        """
+        self._owed[job_id] = cost_micros
+        if not is_answered:
+            self._unanswered[job_id] = cost_micros
+            self._unanswered_total -= cost_micros
+
     def owe(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
         """Take on what a receipt claims, before it is countersigned.
 

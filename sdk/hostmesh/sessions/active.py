@@ -126,6 +126,11 @@ class ActiveSession:
         """Where it stands."""
         return self._record.state
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes new work: neither closed nor expired."""
+        return self.state is SessionState.ACTIVE
+
     def reserve(self, amount_micros: int) -> Reservation:
         """Set aside the most that a piece of work can cost, before it begins.
 

@@ -203,6 +203,7 @@ class Purse:
     settled: list[int] = field(default_factory=list)
     closed: int = 0
     """Reservations that were settled or released."""
+    is_open: bool = True
     _next: int = 0
 
     @property

@@ -244,6 +244,7 @@ async def test_a_session_says_who_pays_and_how_much(world: World) -> None:
     assert (session.spent_micros, session.remaining_micros) == (0, 10_000)
     assert session.expires_at_unix_s == 1_700_003_600
     assert session.state is SessionState.ACTIVE
+    assert session.is_open
     assert session.session_id.hex() not in repr(session)
 
 
@@ -300,10 +301,12 @@ async def test_a_stranger_cannot_tell_a_session_from_none(world: World) -> None:
 async def test_a_session_ends_when_its_time_is_over(world: World) -> None:
     call = await opened(world)
     world.clock.advance(3599.0)
-    world.server.require_session(call, MODEL)
+    session = world.server.require_session(call, MODEL)
     assert world.server.active_sessions == 1
+    assert session.is_open
     world.clock.advance(1.0)
     assert world.server.active_sessions == 0
+    assert not session.is_open
     with pytest.raises(RpcError) as caught:
         world.server.require_session(call, MODEL)
     assert caught.value.reason == "UNAUTHORIZED"
@@ -315,8 +318,9 @@ async def test_closing_is_for_its_peer_and_repeatable(world: World) -> None:
     with pytest.raises(RpcError) as caught:
         await world.server.close_session(request, Call(STRANGER))
     assert caught.value.details == {"cause": "UNKNOWN_SESSION"}
-    world.server.require_session(call, MODEL)
+    session = world.server.require_session(call, MODEL)
     await world.server.close_session(request, Call(world.client.peer_id))
+    assert not session.is_open
     await world.server.close_session(request, Call(world.client.peer_id))
     with pytest.raises(RpcError) as caught:
         world.server.require_session(call, MODEL)

@@ -1,7 +1,7 @@
 """What a host saw of each client's wallet: jobs that were paid, and that were not. Pure; ``now`` is unix seconds.
 
 A client's reputation is of the same scale and formula as a host's: 1000 * (1 + s) / (10 + s + f), rounded down, of s
-jobs whose last receipt it countersigned and f jobs that ended because a countersignature was overdue: 100 for a wallet
+jobs that it paid for and f jobs or sessions that ended because of what it did not countersign: 100 for a wallet
 that was never seen, 50 after ten defaults, 550 after ten jobs paid. Both fade by half in 30 days. Jobs that cost
 nothing say nothing: nobody gets a good name by work that nobody pays for.
 
@@ -36,7 +36,7 @@ class ClientStanding:
     paid: float = 0.0
     """Jobs paid for."""
     overdue: float = 0.0
-    """Jobs ended because a countersignature was overdue."""
+    """Jobs and sessions ended with a countersignature overdue."""
     at_unix_s: float = 0.0
 
     def at(self, now: float) -> ClientStanding:
@@ -91,7 +91,7 @@ class ClientStandings:
         return ClientStanding(wallet=wallet, at_unix_s=now) if known is None else known.at(now)
 
     def paid(self, wallet: bytes, now: float, *, cost_micros: int) -> ClientStanding:
-        """Note a job whose last receipt the client countersigned.
+        """Note a job whose last receipt the client countersigned, over what was sent of it.
 
         Args:
             wallet: who pays, 20 bytes: a delegation's owner, not its session key.
@@ -101,7 +101,7 @@ class ClientStandings:
         return self._note(wallet, now, paid=1.0 if cost_micros > 0 else 0.0)
 
     def overdue(self, wallet: bytes, now: float) -> ClientStanding:
-        """Note a job that ended because the client did not countersign in time."""
+        """Note a job that ended, or a session, because of what the client did not countersign in time."""
         return self._note(wallet, now, overdue=1.0)
 
     def make_room(self, now: float) -> list[bytes]:

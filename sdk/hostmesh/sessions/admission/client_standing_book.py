@@ -42,12 +42,12 @@ class ClientStandingBook:
         return self.get(wallet).reputation
 
     def paid(self, wallet: bytes, *, cost_micros: int) -> None:
-        """Note a job whose last receipt the client countersigned; one that cost nothing says nothing."""
+        """Note a job whose last receipt the client countersigned, over what was sent; if it cost nothing, nothing."""
         if cost_micros > 0:
             self._keep(self._standings.paid(wallet, self._system.unix_s(), cost_micros=cost_micros))
 
     def overdue(self, wallet: bytes) -> None:
-        """Note a job that ended because the client did not countersign in time."""
+        """Note a job that ended, or a session, because of what the client did not countersign in time."""
         self._keep(self._standings.overdue(wallet, self._system.unix_s()))
 
     def _keep(self, standing: ClientStanding) -> None:
