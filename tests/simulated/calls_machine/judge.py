@@ -246,6 +246,8 @@ class _JudgedCall:
         status, over_s = status_of(call, run), run.ends[0].at_s
         if status is None or self._was_cut_off() or Side.CALLER in call.was_paused:
             return
+        if call.taps[-1].began_s > over_s:
+            return  # it was heard: the call was made anew, with what was left of its time
         if self.begin.shape is Shape.UP:
             # It looks for its response once it has sent its requests.
             over_s = max(over_s, call.sent_all_s or math.inf)

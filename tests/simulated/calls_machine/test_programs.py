@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.simulated.calls_machine.account import HandlerEnd
 from tests.simulated.calls_machine.judge import judge
-from tests.simulated.calls_machine.program import Begin, Drop, Harm, Repair, Setting, Shape, Side, Step, Wait
+from tests.simulated.calls_machine.program import Begin, Drop, Ending, Harm, Repair, Setting, Shape, Side, Step, Wait
 from tests.simulated.calls_machine.world import play
 
 HELD_BACK: list[Step] = [
@@ -25,6 +25,16 @@ def test_a_request_that_a_stall_held_back_gives_its_handler_the_calls_time() -> 
     [end] = account.calls[0].ends
     assert end.at_s + 1.0 < run.began_s
     assert judge(account) == []
+
+
+def test_an_attempt_that_begins_just_before_the_deadline_misses_no_status_of_the_last_one() -> None:
+    program = [Begin(0, Shape.ONE, 1.1, Ending(), request_bytes=60_000, attempts=3, unavailable=3)]
+    account = play(Setting(seed=21, bytes_per_s=1e6), program)
+    call = account.calls[0]
+    assert len(call.taps) == len(call.runs) + 1
+    assert judge(account) == []
+    call.taps.pop()
+    assert "its handler ended with UNAVAILABLE" in "\n".join(judge(account))
 
 
 @pytest.mark.parametrize("stall_after_s", [0.6, 5.0])
