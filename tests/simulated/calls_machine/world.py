@@ -291,9 +291,20 @@ class World:
             call.half_closes = True
             call.ending = call.ending or Ending()
             call.changed()
+        if not await self._all_ended():
+            # Who only sends is not waiting (docs/protocols/rpc.md, "Silence"): to a server that forgot his call he
+            # sends until he leaves it, or its time is over.
+            for number in self.account.forgotten:
+                call = self.account.calls[number]
+                if call.begin.shape is Shape.UP and call.begin.timeout_s is None:
+                    self._tell(call, Leave(number, by_cancelling=True))
+            await self._all_ended()
+
+    async def _all_ended(self) -> bool:
         with trio.move_on_after(OVER_S):
             while not all(call.ends for call in self.account.calls.values()):  # noqa: ASYNC110 - as above
                 await trio.sleep(1.0)
+        return all(call.ends for call in self.account.calls.values())
 
     def _look_for_rest(self, tasks: int) -> None:
         left, server = self.account.left, self._server
