@@ -51,9 +51,10 @@ class ModelCheckDoor(ApplicationDoor, ABC):
         """Check for the life of the block which models hosts run: with canaries among this SDK's own jobs.
 
         Every job of a model that is checked carries a random ``seed``, where the caller sets none. A host gets canaries
-        after its first 32 jobs, in the session of its latest one. What is found goes into its reputation. Where jobs
-        at a host come one after the other, one that comes while a canary runs there waits for its end, at most for 120
-        s and half of its ``timeout_s``.
+        after its first 32 jobs, in the session of its latest one. What is found goes into its reputation. Jobs
+        make way for canaries: where they come one after the other, or as many at once as a program has workers, the one
+        whose place a canary takes waits for its end, at most for 120 s; bursts are later by 2 s at most; none waits for
+        longer than half of its ``timeout_s``.
 
         Args:
             budget_micros: most that canaries of this block may cost; sessions and their limits pay for them.

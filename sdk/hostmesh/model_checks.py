@@ -153,30 +153,29 @@ class ModelChecks:
 
     # --- hostmesh.jobs.watch.JobWatch ---
 
-    async def may_leave(self, job: WatchedJob) -> float:
-        """Wait for the end of a canary that the job would tell. Cancellation: safe."""
-        return await self._checker.may_leave(job.session.peer_id, timeout_s=job.timeout_s)
-
-    def job_leaves(self, job: WatchedJob, *, waited_s: float) -> Parameters | None:
-        """Note a real job; return its parameters with a seed."""
+    async def leaves(self, job: WatchedJob) -> Parameters | None:
+        """Wait until a real job tells no canary, and note it; return its parameters with a seed. Cancellation: safe."""
         host = (job.session.peer_id, job.session.model_id)
         turns = [(message.role, message.content) for message in job.chat.messages]
-        system_prompt = turns[0][1] if turns[0][0] == Role.SYSTEM.value else None
+        conversation = self._conversations.of(host[0], turns)
+        asked = await self._checker.may_leave(host[0], conversation, timeout_s=job.timeout_s)
         is_paid_alike = job.session.currency == self.budget.currency
         if host[1] not in self._calibrations or host in self._without_seed or not is_paid_alike:
+            self._checker.job_withdrawn(host[0], asked)
             return None
+        system_prompt = turns[0][1] if turns[0][0] == Role.SYSTEM.value else None
         if self._quorum and system_prompt is not None and not self._has_warned:
             self._has_warned = True
             logger.warning("jobs with a system prompt are not copied: a quorum hears nothing of it; use a reference")
         _note(self._sessions, host, job.session)
-        conversation = self._running[job] = self._conversations.of(host[0], turns)
+        self._running[job] = conversation
         shape = JobShape(
             length_bytes=len(turns[-1][1].encode()),
             max_output_tokens=job.max_output_tokens,
             parameters=tuple((name, value) for name, value in job.parameters.items()),
             timeout_s=job.timeout_s,
         )
-        self._checker.job_started(*host, conversation, shape, system_prompt=system_prompt, waited_s=waited_s)
+        self._checker.job_started(*host, conversation, shape, asked=asked, system_prompt=system_prompt)
         if SEED in job.parameters:
             return job.parameters
         # Last, where a canary has it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import trio
@@ -44,16 +45,22 @@ async def test_no_two_jobs_run_at_once_and_no_gap_tells(net: SimNetwork) -> None
 
 
 async def hold_a_canary(made: Market) -> None:
-    """Use the host until a canary runs there that takes very long."""
+    """Use the host until a canary runs there that takes very long; the job that waits for it is given up."""
     host = made.engines["host"]
     await made.use("host", 40, pause_s=(0.05,), timeout_s=60.0)
     for _ in range(50):
-        await made.use("host", 1, pause_s=(0.0,), timeout_s=60.0)
         host.first_token_s = SLOW_S
-        await trio.sleep(0.2)
-        host.first_token_s = 1.0
-        if host.counts.running:
+        async with trio.open_nursery() as user:
+            user.start_soon(partial(made.use, "host", 1, timeout_s=60.0))
+            await eventually(lambda: host.counts.running > 0, within_s=5.0)
+            host.first_token_s = 1.0
+            is_canary = made.asked("host")[-1] in made.canaries("host")
+            user.cancel_scope.cancel()
+        await trio.sleep(0.05)
+        if is_canary:
+            assert host.counts.running == 1
             return
+        await made.use("host", 1, pause_s=(0.05,), timeout_s=60.0)
     raise AssertionError("no canary came")
 
 

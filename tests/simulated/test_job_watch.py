@@ -24,10 +24,7 @@ class Diary:
         self.adds = adds
         client._checks = self  # type: ignore[assignment]
 
-    async def may_leave(self, job: WatchedJob) -> float:
-        return 0.0
-
-    def job_leaves(self, job: WatchedJob, *, waited_s: float) -> Parameters | None:
+    async def leaves(self, job: WatchedJob) -> Parameters | None:
         self.seen.append(("leaves", trio.current_time()))
         self.jobs.append(job)
         return None if self.adds is None else {**job.parameters, **self.adds}

@@ -17,7 +17,8 @@ from pathlib import Path
 from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.evidence import WINDOW, Observation, Warmth
 from hostmesh.canaries.plan import MAX_HOSTS, MAX_SENT
-from hostmesh.canaries.traffic import MAX_JOBS, JobShape, PastJob, Setting
+from hostmesh.canaries.rhythm import MAX_JOBS
+from hostmesh.canaries.traffic import JobShape, PastJob, Setting
 from hostmesh.store import FeatureStore
 
 _MIGRATIONS = (

@@ -23,16 +23,15 @@ from hostmesh.canaries.canary_store import CanaryStore
 from hostmesh.canaries.comparison import Agreement, agreement
 from hostmesh.canaries.evidence import MIN_QUORUM, Calibration, Observation, warmth_of, weigh
 from hostmesh.canaries.plan import MAX_HOSTS, CanaryPlan, text_digest
+from hostmesh.canaries.rhythm import Asked
 from hostmesh.canaries.traffic import JobShape, longest_wait_s
 from hostmesh.errors import BudgetExceededError, DeadlineExceededError, HostmeshError, StoreError, UsageError
 from hostmesh.system import System
 
 logger = logging.getLogger("hostmesh.canaries")
 
-MAX_AT_ONCE = 64
+MAX_AT_ONCE = 128
 """Canaries under way. One that falls due meanwhile is dropped: later it would come at a time that tells."""
-MAX_AT_ONCE_OF_HOST = 2
-"""Of these for one host, so that one that holds them open keeps nobody else from being checked."""
 LONGEST_S = 600.0
 """Longest that an answer to a canary is awaited: the copied job may have no deadline. Of this clock only, and of no
 call's deadline, which a host would see."""
@@ -88,42 +87,59 @@ class CanaryChecker:
         self._is_stopped = False
         self._unaffordable: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._changed = trio.Event()
-        self._over = trio.Event()
-        """Set, and made anew, when a canary is over at its host."""
+        self._waiting: dict[str, dict[Asked, trio.Event]] = {}
+        """Real jobs that may not leave yet, by host, in the order in which they were asked for."""
         self._is_running = False
         self._under_way: Counter[str] = Counter()
         """By host, those that it has not answered."""
         self._open = 0
         """Of all hosts, with those that are held against others' answers."""
 
-    async def may_leave(self, peer_id: str, *, timeout_s: float | None) -> float:
-        """Return when a user's job may leave for a host: none of its canaries would be told by it.
+    async def may_leave(self, peer_id: str, conversation: bytes, *, timeout_s: float | None) -> Asked:
+        """Return when a user's job may leave for a host, so that it tells no canary.
 
-        It waits for the end of a canary there, then for a pause, where the user never has two jobs at once; see
-        :meth:`~hostmesh.canaries.plan.CanaryPlan.holds`.
+        See :mod:`hostmesh.canaries.rhythm`. :meth:`job_started` or :meth:`job_withdrawn` follows.
 
         Args:
             peer_id: the host's.
+            conversation: the same for all turns of one, and for no other.
             timeout_s: the job's limit, of which it waits half at most; None = it has none.
 
-        Returns:
-            Seconds that it waited, at most :data:`~hostmesh.canaries.traffic.MAX_WAIT_S`.
-
-        Cancellation: safe.
+        Cancellation: safe; the job is withdrawn.
         """
-        asked_s = self._system.monotonic_s()
-        if not self._plan.holds(peer_id, now_s=asked_s):
-            return 0.0
-        self._plan.job_waits(peer_id)
+        self._restore(peer_id)
+        now_s = self._system.monotonic_s()
+        asked = self._plan.job_asked(peer_id, conversation, now_s=now_s, entropy=self._entropy())
+        self._wake(peer_id)
         try:
-            with trio.move_on_after(longest_wait_s(timeout_s)):
-                while self._may_come(peer_id) and self._plan.holds(peer_id, now_s=self._system.monotonic_s()):
-                    await self._over.wait()
-                if self._is_running:
-                    await trio.sleep(self._plan.pause_after_canary_s(peer_id, entropy=self._entropy()))
+            with trio.move_on_after(longest_wait_s(timeout_s)) as scope:
+                await self._wait(peer_id, asked)
+            if scope.cancelled_caught:
+                self._plan.has_waited(peer_id, asked, now_s=self._system.monotonic_s())
+        except BaseException:
+            self.job_withdrawn(peer_id, asked)
+            raise
+        return asked
+
+    async def _wait(self, peer_id: str, asked: Asked) -> None:
+        waiting = self._waiting.setdefault(peer_id, {})
+        try:
+            while self._may_come(peer_id):
+                left_s = self._plan.leaves_s(peer_id, asked) - self._system.monotonic_s()
+                if left_s <= 0.0:
+                    return
+                changed = waiting[asked] = trio.Event()
+                with trio.move_on_after(left_s):
+                    await changed.wait()
         finally:
-            self._plan.job_waited(peer_id)
-        return self._system.monotonic_s() - asked_s
+            waiting.pop(asked, None)
+            if not waiting:
+                self._waiting.pop(peer_id, None)
+
+    def job_withdrawn(self, peer_id: str, asked: Asked) -> None:
+        """Note that a job that was asked for does not leave, or is no job to be copied."""
+        self._plan.job_withdrawn(peer_id, asked)
+        self._wake(peer_id)
 
     def _may_come(self, peer_id: str) -> bool:
         """Return whether a host has canaries under way, or can get further ones."""
@@ -136,28 +152,28 @@ class CanaryChecker:
         conversation: bytes,
         shape: JobShape,
         *,
+        asked: Asked,
         system_prompt: str | None = None,
-        waited_s: float = 0.0,
     ) -> None:
         """Note that a user's job leaves for a host. Each of a host's models has a window of its own.
 
         Args:
             peer_id: the host's.
             model_id: which it is to run.
-            conversation: the same for all turns of one, such as a digest of the first message.
+            conversation: as in :meth:`may_leave`.
             shape: the job's.
+            asked: as :meth:`may_leave` returned it.
             system_prompt: the job's, if it has one; see :class:`~hostmesh.canaries.plan.CanaryPlan`.
-            waited_s: as :meth:`may_leave` returned it.
         """
         if model_id not in self._calibrations:
+            self.job_withdrawn(peer_id, asked)
             return
         shape = replace(shape, model_id=model_id)
-        now_s, unix_s = self._system.monotonic_s(), self._system.unix_s()
+        digest = None if system_prompt is None else text_digest(system_prompt)
+        now_s = self._system.monotonic_s()
+        asked_unix_s = self._system.unix_s() - (now_s - asked.asked_s)
         try:
-            if not self._plan.knows(peer_id):
-                self._plan.restore(peer_id, self._store.jobs(peer_id, unix_s=unix_s, now_s=now_s))
-            digest = None if system_prompt is None else text_digest(system_prompt)
-            self._store.job_started(peer_id, conversation, shape, digest, unix_s=unix_s - waited_s)
+            self._store.job_started(peer_id, conversation, shape, digest, unix_s=asked_unix_s)
         except StoreError as error:
             # The user's job is not to fail by it.
             logger.warning("traffic is not on disk: %s", error.message)
@@ -165,12 +181,22 @@ class CanaryChecker:
             peer_id,
             conversation,
             shape,
+            asked=asked,
             now_s=now_s,
             entropy=self._entropy(),
             system_prompt=system_prompt,
-            waited_s=waited_s,
         )
-        self._wake()
+        self._wake(peer_id)
+
+    def _restore(self, peer_id: str) -> None:
+        """Take in what an earlier run knew of a host."""
+        if self._plan.knows(peer_id):
+            return
+        now_s, unix_s = self._system.monotonic_s(), self._system.unix_s()
+        try:
+            self._plan.restore(peer_id, self._store.jobs(peer_id, unix_s=unix_s, now_s=now_s))
+        except StoreError as error:
+            logger.warning("earlier traffic cannot be read: %s", error.message)
 
     def job_ended(self, peer_id: str, model_id: str, conversation: bytes) -> None:
         """Note that a user's job is over, however it ended."""
@@ -181,7 +207,7 @@ class CanaryChecker:
             self._store.job_ended(peer_id, conversation, unix_s=self._system.unix_s())
         except StoreError as error:
             logger.warning("traffic is not on disk: %s", error.message)
-        self._wake()
+        self._wake(peer_id)
 
     @property
     def unaffordable(self) -> tuple[tuple[str, str], ...]:
@@ -196,7 +222,7 @@ class CanaryChecker:
     def stop(self) -> None:
         """Send no more; :meth:`run` returns when those under way are answered."""
         self._is_stopped = True
-        self._wake()
+        self._wake(*self._waiting)
 
     async def run(self) -> None:
         """Send canaries when they are due, until :meth:`stop` or until all prompts that may be are sent.
@@ -208,7 +234,7 @@ class CanaryChecker:
             await self._run()
         finally:
             self._is_running = False
-            self._tell_waiting()
+            self._wake(*self._waiting)
 
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -223,18 +249,19 @@ class CanaryChecker:
                     with trio.move_on_after(left_s):
                         await changed.wait()
                     continue  # a job that left in the same moment may have put it off
-                canary = self._plan.make(due[1], entropy=self._entropy())
-                self._tell_waiting()
+                now_s = self._system.monotonic_s()
+                canary = self._plan.make(due[1], now_s=now_s, entropy=self._entropy())
                 if canary is not None and self._is_full(canary.peer_id):
-                    self._plan.failed(canary)
+                    self._plan.failed(canary, now_s=now_s, entropy=self._entropy())
                 elif canary is not None:
                     self._under_way[canary.peer_id] += 1
                     self._open += 1
                     nursery.start_soon(self._check, canary)
+                self._wake(due[1])
                 await trio.lowlevel.checkpoint()
 
     def _is_full(self, peer_id: str) -> bool:
-        return self._under_way[peer_id] >= MAX_AT_ONCE_OF_HOST or self._open >= MAX_AT_ONCE
+        return self._open >= MAX_AT_ONCE
 
     async def _check(self, canary: Canary) -> None:
         try:
@@ -262,11 +289,12 @@ class CanaryChecker:
             self._plan.answered(canary, answer.text, now_s=self._system.monotonic_s(), entropy=self._entropy())
             return answer
         finally:
-            self._plan.failed(canary)  # nothing, where it was answered
+            # Nothing, where it was answered.
+            self._plan.failed(canary, now_s=self._system.monotonic_s(), entropy=self._entropy())
             self._under_way[canary.peer_id] -= 1
             if not self._under_way[canary.peer_id]:
                 del self._under_way[canary.peer_id]
-            self._wake()
+            self._wake(canary.peer_id)
 
     def _may_leave(self, canary: Canary) -> bool:
         """Note a first prompt on disk before it leaves: another run, or program of the user's, may have sent it."""
@@ -341,13 +369,15 @@ class CanaryChecker:
     def _entropy(self) -> bytes:
         return self._system.random_bytes(_ENTROPY_BYTES)
 
-    def _tell_waiting(self) -> None:
-        over, self._over = self._over, trio.Event()
-        over.set()
-
-    def _wake(self) -> None:
+    def _wake(self, *peer_ids: str) -> None:
+        """Look again when the next canary is due, and which jobs for these hosts may leave."""
         self._changed.set()
-        self._tell_waiting()
+        for peer_id in peer_ids:
+            may_come = self._may_come(peer_id)
+            for asked, changed in self._waiting.get(peer_id, {}).items():
+                if may_come and self._plan.leaves_s(peer_id, asked) == math.inf:
+                    break  # so do those behind it
+                changed.set()
 
 
 def _request(canary: Canary, messages: Messages, max_output_tokens: int | None = None) -> CanaryRequest:

@@ -10,6 +10,7 @@ The corpus is public. Who knows it can hold it against each prompt; ``docs/canar
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ _NEAR_ENOUGH = 0.15
 """A line that is shorter by more than this part gets a closing."""
 _SLOT = re.compile(r"\{(\w+)\}")
 _PASSAGE = "{passage}"
+_WORD = re.compile(r"\S+")
 
 Age = Callable[[str], int]
 """When a line or passage was last used, as a growing number; 0 = never."""
@@ -148,8 +150,10 @@ class Corpus:
 
 
 def _cut(text: str, size: int) -> str:
-    """Return the text's beginning, of at most ``size`` bytes, at the end of a word where there is one."""
+    """Return the text's beginning, of about ``size`` bytes, to the end of the word that is nearest to it."""
     head = text.encode()[:size].decode(errors="ignore")
-    if len(head) == len(text):
-        return text
-    return head.rsplit(None, 1)[0] if len(head.split()) > 1 else head
+    ends = [word.end() for word in _WORD.finditer(text)]
+    after = bisect_left(ends, len(head))
+    if after == 0:
+        return head  # all of it is one word
+    return min((text[:end] for end in ends[after - 1 : after + 1]), key=lambda part: abs(len(part.encode()) - size))

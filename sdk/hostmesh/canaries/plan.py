@@ -15,9 +15,9 @@ Bounds: :data:`MAX_HOSTS` hosts, the least recently used goes first; :data:`MAX_
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from hostmesh.canaries.canary import (
     Canary,
@@ -29,12 +29,17 @@ from hostmesh.canaries.canary import (
 )
 from hostmesh.canaries.corpus import Corpus
 from hostmesh.canaries.draws import Draws
-from hostmesh.canaries.traffic import LENGTH_JITTER, MAX_PAUSE_S, JobShape, PastJob, Traffic, blurred
+from hostmesh.canaries.host_plan import BegunConversation, HostPlan
+from hostmesh.canaries.rhythm import MAX_PAUSE_S, Asked
+from hostmesh.canaries.traffic import JobShape, PastJob, Traffic, blurred, is_like, jittered
 from hostmesh.errors import UsageError
 
 DEFAULT_RATE = 0.1
 """Canary conversations for each real one."""
 MAX_HOSTS = 256
+MAX_AT_ONCE_OF_HOST = 4
+"""Canary conversations under way with one host, so that one that holds them open keeps nobody else from being checked.
+One that falls due meanwhile is dropped: later it would come at a time that tells."""
 MAX_SENT = 65_536
 """Prompts that are remembered as sent; when they are as many no canary is made any more."""
 MAX_OPTED_IN = 4096
@@ -58,44 +63,6 @@ def job_seed(entropy: bytes) -> int:
     True
     """
     return Draws(entropy).below(2**31)
-
-
-@dataclass(slots=True)
-class _Begun:
-    """A canary conversation that is to go on."""
-
-    shapes: list[JobShape]
-    """Of the turns to come."""
-    turns: Sequence[Turn]
-    canary_id: int
-    """Of the turn that was made last."""
-    due_s: float | None = None
-    """None = its answer is awaited."""
-
-
-@dataclass(slots=True)
-class _Host:
-    traffic: Traffic
-    system_prompts: OrderedDict[bytes, str] = field(default_factory=OrderedDict)
-    """By digest."""
-    parts: set[str] = field(default_factory=set)
-    """Lines and passages that it has had."""
-    begun: _Begun | None = None
-    running: set[int] = field(default_factory=set)
-    """Canaries that were made and are not over."""
-    waiting: int = 0
-    """Real jobs that wait for canaries: meanwhile no other conversation begins."""
-
-    @property
-    def due_s(self) -> float | None:
-        goes_on_s = None if self.begun is None else self.begun.due_s
-        begins_s = None if self.waiting else self.traffic.due_s
-        return min((at for at in (begins_s, goes_on_s) if at is not None), default=None)
-
-    @property
-    def goes_on(self) -> bool:
-        """What is due is a further turn."""
-        return self.begun is not None and self.begun.due_s is not None and self.begun.due_s == self.due_s
 
 
 class CanaryPlan:
@@ -130,9 +97,53 @@ class CanaryPlan:
         self.open_words_only = open_words_only
         self._sent = set(sent)
         self._opted_in = [prompt.text for prompt in opted_in if text_digest(prompt.text) not in self._sent]
-        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._hosts: OrderedDict[str, HostPlan] = OrderedDict()
         self._ages: dict[str, int] = {}
         self._made = 0
+
+    def job_asked(self, peer_id: str, conversation: bytes, *, now_s: float, entropy: bytes) -> Asked:
+        """Note that the user asks for a job at a host; :meth:`job_started` or :meth:`job_withdrawn` follows.
+
+        Args:
+            peer_id: the host's.
+            conversation: the same for all turns of one conversation, and for no other; at most 32 bytes are kept.
+            now_s: monotonic seconds.
+            entropy: 32 random bytes.
+        """
+        host = self._hosts.get(peer_id) or self._add(peer_id)
+        self._hosts.move_to_end(peer_id)
+        return host.traffic.job_asked(conversation[:32], now_s=now_s, draws=Draws(entropy))
+
+    def leaves_s(self, peer_id: str, asked: Asked) -> float:
+        """Return when a real job may leave, so that it tells no canary, as is known now.
+
+        It is to be asked again after whatever happens at the host; infinity = there is nothing else to wait for.
+        """
+        host = self._hosts.get(peer_id)
+        return asked.asked_s if host is None else host.traffic.rhythm.leaves_s(asked)
+
+    def has_waited(self, peer_id: str, asked: Asked, *, now_s: float) -> None:
+        """Note that a real job leaves though it should wait: the host takes too long over a canary.
+
+        Nobody waits any more for the canary that the host has had for longest.
+        """
+        host = self._hosts.get(peer_id)
+        if host is None or not host.traffic.rhythm.has_waited(asked, now_s):
+            return
+        oldest = next((canary_id for canary_id, keeps_place in host.running.items() if keeps_place), None)
+        if oldest is not None:
+            host.running[oldest] = False
+            return
+        for begun in host.begun.values():
+            if begun.keeps_place:
+                begun.keeps_place = False
+                return
+
+    def job_withdrawn(self, peer_id: str, asked: Asked) -> None:
+        """Note that a job that was asked for does not leave, or is no job to be copied."""
+        host = self._hosts.get(peer_id)
+        if host is not None:
+            host.traffic.rhythm.job_withdrawn(asked)
 
     def job_started(
         self,
@@ -140,71 +151,43 @@ class CanaryPlan:
         conversation: bytes,
         shape: JobShape,
         *,
+        asked: Asked,
         now_s: float,
         entropy: bytes,
         system_prompt: str | None = None,
-        waited_s: float = 0.0,
     ) -> None:
         """Note that a real job leaves for a host.
 
         Args:
             peer_id: the host's.
-            conversation: the same for all turns of one conversation, and for no other; at most 32 bytes are kept.
+            conversation: as in :meth:`job_asked`.
             shape: the job's.
+            asked: as :meth:`job_asked` returned it.
             now_s: monotonic seconds.
             entropy: 32 random bytes.
             system_prompt: the job's, which its copies take back to this host alone; None = it has none.
-            waited_s: for canaries, since it was asked for.
         """
-        host = self._hosts.get(peer_id) or self._add(peer_id)
-        self._hosts.move_to_end(peer_id)
+        host = self._hosts.get(peer_id)
+        if host is None:
+            return  # so many others were used since that this one is forgotten
         digest = None if system_prompt is None else text_digest(system_prompt)
         if digest is not None and system_prompt is not None and len(system_prompt.encode()) <= MAX_SYSTEM_PROMPT_BYTES:
             host.system_prompts[digest] = system_prompt
             host.system_prompts.move_to_end(digest)
             if len(host.system_prompts) > MAX_SYSTEM_PROMPTS:
                 host.system_prompts.popitem(last=False)
-        if host.traffic.is_sequential:
-            host.begun = None  # its next turn would come while this one runs
         host.traffic.job_started(
-            conversation[:32], shape, now_s=now_s, draws=Draws(entropy), system_prompt=digest, waited_s=waited_s
+            conversation[:32], shape, asked=asked, now_s=now_s, draws=Draws(entropy), system_prompt=digest
         )
+        for begun in tuple(host.begun.values()):
+            if not host.traffic.rhythm.has_room(0 if begun.keeps_place else 1):
+                self._give_up(host, begun, now_s, Draws(entropy))  # its next turn would be one job too many
 
     def job_ended(self, peer_id: str, conversation: bytes, *, now_s: float, entropy: bytes) -> None:
         """Note that a real job of a host is over, however it ended."""
         host = self._hosts.get(peer_id)
         if host is not None:
             host.traffic.job_ended(conversation[:32], now_s=now_s, draws=Draws(entropy))
-
-    def holds(self, peer_id: str, *, now_s: float) -> bool:
-        """Return whether a real job for a host is to wait for the end of a canary there.
-
-        It is where the user never has two jobs at once: the earlier of two would be the canary. A conversation goes on
-        meanwhile if its next turn is due within :data:`~hostmesh.canaries.traffic.MAX_PAUSE_S`, and is given up else.
-        """
-        host = self._hosts.get(peer_id)
-        if host is None or not host.traffic.is_sequential:
-            return False
-        goes_on_s = None if host.begun is None else host.begun.due_s
-        return bool(host.running) or (goes_on_s is not None and goes_on_s - now_s <= MAX_PAUSE_S)
-
-    def job_waits(self, peer_id: str) -> None:
-        """Note that a real job waits, as :meth:`holds` says; :meth:`job_waited` follows, whatever became of it."""
-        host = self._hosts.get(peer_id)
-        if host is not None:
-            host.waiting += 1
-
-    def pause_after_canary_s(self, peer_id: str, *, entropy: bytes) -> float:
-        """Return how long a job that waited stays away after the canary's end, as the user's own next jobs do."""
-        host = self._hosts.get(peer_id)
-        return 0.0 if host is None else host.traffic.pause_after_canary_s(Draws(entropy))
-
-    def job_waited(self, peer_id: str) -> None:
-        """Note that a real job waits no more."""
-        host = self._hosts.get(peer_id)
-        if host is not None:
-            host.waiting = max(host.waiting - 1, 0)
-            host.traffic.skip_gap()
 
     def knows(self, peer_id: str) -> bool:
         """Whether traffic of a host is remembered."""
@@ -231,14 +214,15 @@ class CanaryPlan:
 
         Cost: O(hosts).
         """
-        due = [(host.due_s, peer_id) for peer_id, host in self._hosts.items() if host.due_s is not None]
+        due = [(host.due_s, peer_id) for peer_id, host in self._hosts.items() if host.due_s < math.inf]
         return min(due, default=None)
 
-    def make(self, peer_id: str, *, entropy: bytes) -> Canary | None:
+    def make(self, peer_id: str, *, now_s: float, entropy: bytes) -> Canary | None:
         """Return the canary that is due, and plan the host's next one.
 
         Args:
             peer_id: the host's.
+            now_s: monotonic seconds.
             entropy: 32 random bytes.
 
         Returns:
@@ -249,18 +233,78 @@ class CanaryPlan:
             UsageError: nothing is due for the host.
         """
         host = self._hosts.get(peer_id)
-        if host is None or host.due_s is None:
+        if host is None or host.due_s == math.inf:
             raise UsageError("no canary is due for this host", remedy="ask next_due() first")
         draws = Draws(entropy)
-        if host.goes_on:
-            assert host.begun is not None
-            begun, host.begun = host.begun, None
-            return self._next_turn(peer_id, host, begun, draws)
-        host.traffic.canary_began(draws)
-        if host.begun is not None or (host.running and host.traffic.is_sequential):
+        rhythm = host.traffic.rhythm
+        begun = host.goes_on
+        if begun is not None and begun.due_s == host.due_s:
+            del host.begun[begun.canary_id]
+            if not begun.keeps_place:
+                rhythm.canary_goes_on()
+            canary = self._next_turn(peer_id, host, begun, draws)
+            if canary is None:
+                rhythm.canary_over(now_s, draws)
+            return canary
+        copy = self._conversation(peer_id, host, now_s, draws)
+        waited_s = rhythm.waited_s(now_s)
+        canary = None if copy is None else self._next_turn(peer_id, host, copy, draws, waited_s=waited_s)
+        if canary is None:
+            rhythm.canary_dropped(now_s, draws)
+        else:
+            rhythm.canary_began(now_s, draws)
+        return canary
+
+    def answered(self, canary: Canary, answer: str, *, now_s: float, entropy: bytes) -> None:
+        """Note the host's answer, after which its conversation may go on."""
+        host = self._hosts.get(canary.peer_id)
+        if host is None or canary.canary_id not in host.running:
+            return
+        draws = Draws(entropy)
+        keeps_place = host.running.pop(canary.canary_id)
+        begun = host.begun.get(canary.canary_id)
+        if begun is not None:
+            begun.turns = conversation_after(canary, answer)
+            pause_s = jittered(begun.pauses_s.pop(0), draws)
+            begun.due_s = now_s + pause_s
+            begun.keeps_place = keeps_place and pause_s <= MAX_PAUSE_S
+        if keeps_place and (begun is None or not begun.keeps_place):
+            host.traffic.rhythm.canary_over(now_s, draws)
+        if begun is None:
+            return
+        if sum(len(turn.words.text.encode()) for turn in begun.turns) > MAX_CONVERSATION_BYTES:
+            self._give_up(host, begun, now_s, draws)
+
+    def failed(self, canary: Canary, *, now_s: float, entropy: bytes) -> None:
+        """Note that the host gave no answer: the conversation is over. Nothing where it answered before."""
+        host = self._hosts.get(canary.peer_id)
+        if host is None or canary.canary_id not in host.running:
+            return
+        host.begun.pop(canary.canary_id, None)
+        if host.running.pop(canary.canary_id):
+            host.traffic.rhythm.canary_over(now_s, Draws(entropy))
+
+    def sent(self) -> list[bytes]:
+        """Return what a plan after a restart must know so as to send nothing again: digests, 16 bytes each."""
+        return sorted(self._sent)
+
+    def _add(self, peer_id: str) -> HostPlan:
+        host = self._hosts[peer_id] = HostPlan(Traffic(rate=self._rate))
+        if len(self._hosts) > MAX_HOSTS:
+            self._hosts.popitem(last=False)
+        return host
+
+    def _give_up(self, host: HostPlan, begun: BegunConversation, now_s: float, draws: Draws) -> None:
+        del host.begun[begun.canary_id]
+        if begun.due_s < math.inf and begun.keeps_place:
+            host.traffic.rhythm.canary_over(now_s, draws)
+
+    def _conversation(self, peer_id: str, host: HostPlan, now_s: float, draws: Draws) -> BegunConversation | None:
+        """Return a copy of a real conversation, if there may be one now."""
+        if len(host.running.keys() | host.begun.keys()) >= MAX_AT_ONCE_OF_HOST:
             return None
         held = {} if self.open_words_only else host.system_prompts
-        copied = host.traffic.conversation(draws, system_prompts=held)
+        copied = host.traffic.conversation(draws, now_s=now_s, system_prompts=held)
         if copied is None or (self.open_words_only and any(shape.has_words for shape in copied.shapes)):
             return None
         before: tuple[Turn, ...] = ()
@@ -268,44 +312,13 @@ class CanaryPlan:
         if system_prompt is not None:
             words = HostWords(text=system_prompt, peer_id=peer_id)
             before = (Turn(role="system", words=words),)
-        return self._next_turn(peer_id, host, _Begun(list(copied.shapes), before, 0), draws)
+        return BegunConversation(list(copied.shapes), list(copied.pauses_s), before)
 
-    def answered(self, canary: Canary, answer: str, *, now_s: float, entropy: bytes) -> None:
-        """Note the host's answer, after which its conversation may go on."""
-        host = self._hosts.get(canary.peer_id)
-        if host is not None:
-            host.running.discard(canary.canary_id)
-        if host is None or host.begun is None or host.begun.canary_id != canary.canary_id:
-            return
-        host.begun.turns = conversation_after(canary, answer)
-        if sum(len(turn.words.text.encode()) for turn in host.begun.turns) > MAX_CONVERSATION_BYTES:
-            host.begun = None
-        else:
-            host.begun.due_s = now_s + host.traffic.pause_s(Draws(entropy))
-
-    def failed(self, canary: Canary) -> None:
-        """Note that the host gave no answer: the conversation is over. Nothing where it answered before."""
-        host = self._hosts.get(canary.peer_id)
-        if host is not None and canary.canary_id not in host.running:
-            return
-        if host is not None:
-            host.running.discard(canary.canary_id)
-        if host is not None and host.begun is not None and host.begun.canary_id == canary.canary_id:
-            host.begun = None
-
-    def sent(self) -> list[bytes]:
-        """Return what a plan after a restart must know so as to send nothing again: digests, 16 bytes each."""
-        return sorted(self._sent)
-
-    def _add(self, peer_id: str) -> _Host:
-        host = self._hosts[peer_id] = _Host(Traffic(rate=self._rate))
-        if len(self._hosts) > MAX_HOSTS:
-            self._hosts.popitem(last=False)
-        return host
-
-    def _next_turn(self, peer_id: str, host: _Host, begun: _Begun, draws: Draws) -> Canary | None:
+    def _next_turn(
+        self, peer_id: str, host: HostPlan, begun: BegunConversation, draws: Draws, *, waited_s: float = 0.0
+    ) -> Canary | None:
         copied = begun.shapes.pop(0)
-        length = max(1, round(copied.length_bytes * (1 + LENGTH_JITTER * (2 * draws.unit() - 1))))
+        length = max(1, round(jittered(copied.length_bytes, draws)))
         text = self._new_text(host, draws, length, follows=any(turn.role == "user" for turn in begun.turns))
         if text is None:
             return None
@@ -319,18 +332,18 @@ class CanaryPlan:
                 max_output_tokens=_tokens_like(copied, host.traffic.shapes, draws),
                 parameters=copied.parameters,
                 model_id=copied.model_id,
-                timeout_s=None if copied.timeout_s is None else host.traffic.timeout_like(copied.timeout_s, draws),
+                timeout_s=None if copied.timeout_s is None else max(copied.timeout_s - waited_s, copied.timeout_s / 2),
             ),
             seed=_seed(copied, draws),
         )
-        host.running.add(canary.canary_id)
+        host.running[canary.canary_id] = True
         if begun.shapes and not self.open_words_only:
             begun.canary_id = canary.canary_id
-            begun.due_s = None
-            host.begun = begun
+            begun.due_s, begun.keeps_place = math.inf, True
+            host.begun[begun.canary_id] = begun
         return canary
 
-    def _new_text(self, host: _Host, draws: Draws, length: int, *, follows: bool) -> str | None:
+    def _new_text(self, host: HostPlan, draws: Draws, length: int, *, follows: bool) -> str | None:
         if self.is_exhausted:
             return None
         opted_in = None if follows else self._fitting_prompt(length)
@@ -354,7 +367,7 @@ class CanaryPlan:
 
     def _fitting_prompt(self, length: int) -> str | None:
         """Take the opted-in prompt of the nearest length, if that is near enough to tell nothing."""
-        fitting = [text for text in self._opted_in if abs(len(text.encode()) - length) <= LENGTH_JITTER * length]
+        fitting = [text for text in self._opted_in if is_like(len(text.encode()), length)]
         if not fitting:
             return None
         chosen = min(fitting, key=lambda text: abs(len(text.encode()) - length))

@@ -1,59 +1,30 @@
-"""What is remembered of the real jobs that a host got: their shapes, conversations and times. Pure.
+"""What is remembered of the real jobs that a host got: their shapes and conversations. Pure.
 
-A canary copies them. Shapes are numbers and settings, no words.
-
-The unit is the conversation, as a user has it: one job, or several of which each goes on with the one before. A canary
-conversation copies the turns of a real one, and the pauses between its turns are those of real ones.
-
-When it begins is copied by rate: whatever the host knows, the rate at which canary conversations begin is at each
-moment the same small multiple of the rate at which real ones do. The chance that a conversation is a canary is then the
-same number at each beginning, so that times tell nothing. The rate of real beginnings is estimated from the recent gaps
-between jobs, given how long the last job is ago (Nelson and Aalen's cumulative hazard, where a gap that ended with a
-further turn of a conversation counts as one that did not end); canaries are a Poisson process in its time.
-
-A user who asks one thing after the other never has two jobs at once. His next job would come while a canary runs, and
-tell it. So it waits for the canary's end, and a pause like his (:meth:`Traffic.pause_after_canary_s`); what is
-remembered as the gap is when he asked. Where he would wait too long no canary is due.
-
-Source: D. Cox, D. Oakes, "Analysis of Survival Data", 1984, chapters 2, 4 and 9.
+A canary copies them. Shapes are numbers and settings, no words. The unit is the conversation, as a user has it: one
+job, or several of which each goes on with the one before. A canary conversation copies the turns of a real one, and the
+pauses between its turns are those of real ones. When it begins is :mod:`hostmesh.canaries.rhythm`'s to say.
 """
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from hostmesh.canaries.draws import Draws
+from hostmesh.canaries.gaps import most
+from hostmesh.canaries.rhythm import MAX_JOBS, MAX_WAIT_S, Asked, Rhythm, Stay
 
-MAX_JOBS = 128
-"""Real jobs that are remembered of a host; what came before them no longer counts."""
-MIN_JOBS = 32
-"""A host that has had fewer gets no canary: there is no traffic to be like."""
 MAX_TURNS = 16
 """Of a conversation that is copied; later ones are not."""
-LENGTH_JITTER = 0.1
-"""A canary's length is that of a real job, by up to this part more or less."""
-MAX_WAIT_S = 120.0
-"""A real job waits no longer for canaries. Also: not longer than half of its own deadline."""
-MAX_PAUSE_S = 2.0
-"""Nor longer than that for the pause after one."""
-_OVERLAPPING_PART = 0.1
-_LONG_PART = 0.9
-"""Answers, pauses and conversations are taken to be as long as so many of them are at most."""
-_RARE_PART = 0.05
+_JITTER = 0.1
+"""A canary's lengths and pauses are those of a real conversation, by up to this part more or less."""
 _BLUR_NEIGHBOURS = 8
-_MAX_EXPONENT = 12.0
-_TAIL_POWER = 0.4
-"""Beyond the longest gap that is known, gaps longer than t are as many as t to the minus this. Chosen here: users who
-pause have far longer gaps than they had so far, others have hardly any."""
 
 Setting = tuple[str, float | int | str | tuple[str, ...]]
 """A parameter of a job and its value."""
-Gap = tuple[float, bool]
-"""Seconds between two jobs, and whether the second one began a conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,67 +81,66 @@ class Conversation:
 
     shapes: list[JobShape]
     """Of its turns."""
+    pauses_s: list[float]
+    """Between them, from an answer to what was said to it."""
     system_prompt: bytes | None
     """Its digest; None = there is none."""
     ended_s: float | None = None
     """Of the last turn that ended."""
     started_s: float = 0.0
     """Of the last turn."""
+    began_s: float = 0.0
+
+    def is_over(self, now_s: float, pause_s: float) -> bool:
+        """Return whether its last answer has ended, and longer ago than a pause."""
+        return self.ended_s is not None and self.ended_s >= self.started_s and now_s - self.ended_s > pause_s
 
 
 class Traffic:
-    """The recent real jobs of one host, and when canary conversations begin among them.
+    """The recent real jobs of one host.
 
     Args:
         rate: canary conversations for each real one, > 0 and <= 1.
     """
 
     def __init__(self, *, rate: float) -> None:
-        if not 0.0 < rate <= 1.0:
-            raise ValueError("a rate is more than 0 and at most 1")
-        self._rate = rate
+        self.rhythm = Rhythm(rate=rate)
+        """When they came, and when canaries are due among them."""
         self.shapes: deque[JobShape] = deque(maxlen=MAX_JOBS)
         self._conversations: OrderedDict[bytes, Conversation] = OrderedDict()
-        self._pauses_s: deque[float] = deque(maxlen=MAX_JOBS)
-        self._from_start: deque[Gap] = deque(maxlen=MAX_JOBS)
-        self._from_end: deque[Gap] = deque(maxlen=MAX_JOBS)
-        self._overlaps: deque[bool] = deque(maxlen=MAX_JOBS)
         self._durations_s: deque[float] = deque(maxlen=MAX_JOBS)
-        self._waits_s: deque[float] = deque(maxlen=MAX_JOBS)
-        self._running = 0
-        self._last_start_s: float | None = None
-        self._last_end_s: float | None = None
-        self._hazard = 0.0
-        self._due_s: float | None = None
+
+    def job_asked(self, conversation: bytes, *, now_s: float, draws: Draws) -> Asked:
+        """Note that the user asks for a job of a conversation; see :meth:`job_started`."""
+        return self.rhythm.job_asked(conversation not in self._conversations, now_s, draws)
 
     def job_started(
         self,
         conversation: bytes,
         shape: JobShape,
         *,
+        asked: Asked,
         now_s: float,
         draws: Draws,
         system_prompt: bytes | None = None,
-        waited_s: float = 0.0,
     ) -> None:
         """Note that a real job leaves for the host.
 
         Args:
             conversation: the same for all turns of one conversation, and for no other.
             shape: the job's.
-            system_prompt: the digest of its system prompt.
+            asked: when the user asked for it.
             now_s: monotonic seconds.
             draws: for when the next canary is due.
-            waited_s: for canaries, since it was asked for.
+            system_prompt: the digest of its system prompt.
         """
-        self._note_start(conversation, shape, now_s, system_prompt, asked_s=now_s - waited_s)
-        self._begin_gap(draws)
+        self._note_start(conversation, shape, now_s, system_prompt, asked_s=asked.asked_s)
+        self.rhythm.job_started(asked, now_s, draws)
 
     def job_ended(self, conversation: bytes, *, now_s: float, draws: Draws) -> None:
         """Note that a real job is over, however it ended."""
         self._note_end(conversation, now_s)
-        if self.is_sequential:
-            self._begin_gap(draws)
+        self.rhythm.job_ended(now_s, draws)
 
     def restore(self, jobs: Iterable[PastJob]) -> None:
         """Take in the jobs of an earlier run, before any of this one. None is due before the first of this run.
@@ -185,126 +155,70 @@ class Traffic:
             events.append((ended_s, 0 if ended_s > job.started_s else 2, place, job))
         for at_s, kind, _, job in sorted(events, key=lambda event: event[:3]):
             if kind == 1:
+                asked = self.rhythm.note_asked(job.conversation not in self._conversations, at_s)
                 self._note_start(job.conversation, job.shape, at_s, job.system_prompt, asked_s=at_s)
+                self.rhythm.note_start(asked, at_s)
             else:
                 self._note_end(job.conversation, at_s)
+                self.rhythm.note_end(at_s)
 
     def _note_start(
         self, conversation: bytes, shape: JobShape, now_s: float, system_prompt: bytes | None, *, asked_s: float
     ) -> None:
         known = self._conversations.get(conversation)
-        if self._last_start_s is not None:
-            self._from_start.append((max(asked_s - self._last_start_s, 0.0), known is None))
-            self._overlaps.append(self._running > 0)
-            if self._running == 0 and self._last_end_s is not None:
-                self._from_end.append((max(asked_s - self._last_end_s, 0.0), known is None))
         if known is None:
-            known = self._conversations[conversation] = Conversation(shapes=[shape], system_prompt=system_prompt)
+            known = self._conversations[conversation] = Conversation(
+                shapes=[shape], pauses_s=[], system_prompt=system_prompt, began_s=now_s
+            )
             if len(self._conversations) > MAX_JOBS:
                 self._conversations.popitem(last=False)
         else:
-            if known.ended_s is not None:
-                self._pauses_s.append(max(asked_s - known.ended_s, 0.0))
             if len(known.shapes) < MAX_TURNS:
                 known.shapes.append(shape)
+                known.pauses_s.append(max(asked_s - (asked_s if known.ended_s is None else known.ended_s), 0.0))
             self._conversations.move_to_end(conversation)
         known.started_s = now_s
-        self._waits_s.append(now_s - asked_s)
         self.shapes.append(shape)
-        self._running += 1
-        self._last_start_s = now_s
+        self._note_stay()
 
     def _note_end(self, conversation: bytes, now_s: float) -> None:
         known = self._conversations.get(conversation)
         if known is not None:
             known.ended_s = now_s
             self._durations_s.append(max(now_s - known.started_s, 0.0))
-        self._running = max(self._running - 1, 0)
-        self._last_end_s = now_s
+            self._note_stay()
 
-    def canary_began(self, draws: Draws) -> None:
-        """Note that the canary that was due has left: the next one is due later in the same gap, or not at all."""
-        self._hazard += draws.exponential() / self._rate
-        self._set_due()
+    def _note_stay(self) -> None:
+        turns = most([len(known.shapes) for known in self._conversations.values()])
+        pause_s = most([pause_s for known in self._conversations.values() for pause_s in known.pauses_s])
+        self.rhythm.stay = Stay(
+            canary_s=turns * most(self._durations_s) + (turns - 1) * pause_s,
+            pause_s=pause_s,
+            bound_s=min((longest_wait_s(shape.timeout_s) for shape in self.shapes), default=MAX_WAIT_S),
+        )
 
-    def skip_gap(self) -> None:
-        """Have none due before the next real job: what was due has been held back, and its time is over."""
-        self._due_s = None
-
-    @property
-    def due_s(self) -> float | None:
-        """When the next canary conversation begins, in the time of ``now_s``; None = not before the next real job."""
-        return self._due_s
-
-    def conversation(self, draws: Draws, *, system_prompts: Collection[bytes] | None = None) -> Conversation | None:
+    def conversation(
+        self, draws: Draws, *, now_s: float, system_prompts: Collection[bytes] | None = None
+    ) -> Conversation | None:
         """Return a real conversation to be copied; there has been one.
 
         Args:
             draws: for the choice.
+            now_s: monotonic seconds.
             system_prompts: the digests of those that a copy can be given; None = copies go without one.
 
         Returns:
             None: each has a system prompt that a copy cannot be given, and would be known by that.
         """
-        known = list(self._conversations.values())
-        # The latest one may go on yet.
+        known = sorted(self._conversations.values(), key=lambda each: each.began_s)
+        # Of those that began later than one that goes on yet the long ones would be missing.
+        over = list(takewhile(lambda each: each.is_over(now_s, self.rhythm.stay.pause_s), known))
         fit = [
             each
-            for each in known[:-1] or known
+            for each in over or known[:-1] or known
             if system_prompts is None or each.system_prompt is None or each.system_prompt in system_prompts
         ]
         return draws.choice(fit) if fit else None
-
-    def pause_s(self, draws: Draws) -> float:
-        """Return a pause like those between an answer and the next turn; 0.0 where there were none."""
-        pauses = sorted(self._pauses_s)
-        return _between(pauses, draws) if pauses else 0.0
-
-    def pause_after_canary_s(self, draws: Draws) -> float:
-        """Return how long a real job that waited for a canary stays away after its end.
-
-        A gap like those that are known between conversations, of those up to :data:`MAX_PAUSE_S`; longer ones are not
-        for a job that waits.
-        """
-        short = sorted(gap for gap, begins in self._from_end if begins and gap <= MAX_PAUSE_S)
-        return _between(short, draws) if short else MAX_PAUSE_S
-
-    def timeout_like(self, timeout_s: float, draws: Draws) -> float:
-        """Return the deadline of a copy: less than that of the copied job as often as real ones have waited."""
-        waited_s = draws.choice(self._waits_s) if self._waits_s else 0.0
-        return max(timeout_s - 2 * draws.unit() * waited_s, timeout_s / 2)
-
-    @property
-    def is_sequential(self) -> bool:
-        """The user waits for an answer before he asks again, so that gaps are counted from the answer's end."""
-        return sum(self._overlaps) < _OVERLAPPING_PART * max(len(self._overlaps), 1)
-
-    @property
-    def _may_be_waited_for(self) -> bool:
-        """Whether a job can wait for a canary conversation to its end, or hardly any would come before that."""
-        turns = _mostly([len(known.shapes) for known in self._conversations.values()])
-        pause_s = _mostly(self._pauses_s)
-        canary_s = turns * _mostly(self._durations_s) + (turns - 1) * pause_s
-        bound_s = min((longest_wait_s(shape.timeout_s) for shape in self.shapes), default=MAX_WAIT_S)
-        begun = [gap for gap, begins in self._from_end if begins]
-        is_rare = sum(gap <= canary_s for gap in begun) <= _RARE_PART * len(begun)
-        return is_rare or (canary_s <= bound_s and pause_s <= MAX_PAUSE_S)
-
-    def _begin_gap(self, draws: Draws) -> None:
-        self._hazard = draws.exponential() / self._rate
-        self._set_due()
-
-    def _set_due(self) -> None:
-        self._due_s = None
-        if self.is_sequential:
-            if not self._may_be_waited_for:
-                return
-            began, gaps = (self._last_end_s if self._running == 0 else None), self._from_end
-        else:
-            began, gaps = self._last_start_s, self._from_start
-        if began is not None and len(gaps) >= MIN_JOBS - 1 and any(begins for _, begins in gaps):
-            after_s = time_of_hazard(gaps, self._hazard)
-            self._due_s = None if after_s is None else began + after_s
 
 
 def longest_wait_s(timeout_s: float | None) -> float:
@@ -316,46 +230,18 @@ def longest_wait_s(timeout_s: float | None) -> float:
     return MAX_WAIT_S if timeout_s is None else min(MAX_WAIT_S, timeout_s / 2)
 
 
-def _mostly(values: Collection[float]) -> float:
-    """Return what most of the values do not exceed; 0 = there are none."""
-    return sorted(values)[int(_LONG_PART * (len(values) - 1))] if values else 0.0
+def jittered(value: float, draws: Draws) -> float:
+    """Return a length or a pause for a copy, like the copied one.
 
-
-def _between(ordered: Sequence[float], draws: Draws) -> float:
-    """Return a number like those given, one or more in order: somewhere between two that are neighbours."""
-    place = draws.unit() * (len(ordered) - 1)
-    low = ordered[int(place)]
-    return low + (place - int(place)) * (ordered[math.ceil(place)] - low)
-
-
-def time_of_hazard(gaps: Iterable[Gap], hazard: float) -> float | None:
-    """Return the time at which the cumulative hazard of a beginning reaches a value.
-
-    It grows by 1/(gaps at least as long, and one) at each gap that ended with a beginning, linearly in between, and
-    beyond the longest of them with the logarithm of time.
-
-    Args:
-        gaps: seconds, and whether a conversation began at the end.
-        hazard: 0 or more.
-
-    Returns:
-        None = at no time: no gap is known that ended with a beginning after a while.
-
-    >>> gaps = [(1.0, True), (2.0, False), (3.0, True)]
-    >>> time_of_hazard(gaps, 0.25), time_of_hazard(gaps, 0.5), round(time_of_hazard(gaps, 1.0), 1)
-    (1.0, 2.0, 5.6)
+    >>> 90.0 <= jittered(100.0, Draws(bytes(32))) <= 110.0
+    True
     """
-    ordered = sorted(gaps)
-    passed, at = 0.0, 0.0
-    for place, (gap, begins) in enumerate(ordered):
-        if not begins:
-            continue
-        step = 1 / (len(ordered) - place + 1)
-        if passed + step >= hazard:
-            return at + (hazard - passed) / step * (gap - at)
-        passed, at = passed + step, gap
-    exponent = (hazard - passed) / _TAIL_POWER
-    return at * math.exp(exponent) if at > 0.0 and exponent < _MAX_EXPONENT else None
+    return value * (1 + _JITTER * (2 * draws.unit() - 1))
+
+
+def is_like(value: float, wanted: float) -> bool:
+    """Return whether :func:`jittered` could return a value."""
+    return abs(value - wanted) <= _JITTER * wanted
 
 
 def blurred(values: Sequence[int], draws: Draws, chosen: int) -> int:

@@ -37,15 +37,14 @@ class WatchedJob:
 class JobWatch(Protocol):
     """Sees jobs. Nothing here may raise: a user's job is not to fail by who watches it."""
 
-    async def may_leave(self, job: WatchedJob) -> float:
-        """Return when a job may leave: how many seconds it waited, at most half of its own limit.
+    async def leaves(self, job: WatchedJob) -> Parameters | None:
+        """Wait until a job may leave, half of its own limit at most, and note it.
+
+        Returns:
+            The parameters that it is sent with; None = it is not watched.
 
         Cancellation: safe; the job does not leave.
         """
-        ...
-
-    def job_leaves(self, job: WatchedJob, *, waited_s: float) -> Parameters | None:
-        """Note a job; return the parameters that it is sent with; None = it is not watched."""
         ...
 
     def job_ended(self, job: WatchedJob) -> None:
@@ -97,8 +96,7 @@ class Watching:
         """Wait until the job may leave, and have it seen; then :attr:`parameters` are what it is sent with."""
         if self._sees is None:
             return
-        waited_s = await self._sees.may_leave(self._job)
-        sent_with = self._sees.job_leaves(self._job, waited_s=waited_s)
+        sent_with = await self._sees.leaves(self._job)
         if sent_with is not None:
             self._watch, self.parameters = self._sees, sent_with
 

@@ -51,10 +51,22 @@ def guessing_table(found: Figures) -> str:
     return "\n".join(lines)
 
 
+def gain_table(found: Figures) -> str:
+    """Return which part of the canaries is in the quarter of jobs that look most like canaries."""
+    kinds = found["guessing"]
+    lines = [f"| what looks most like canaries | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
+    for when in next(iter(kinds.values()))["gain"]:
+        rows = [seen["gain"][when] for seen in kinds.values()]
+        cells = " | ".join(f"{row['part']:.1%} ± {1.96 * row['error']:.1%}" for row in rows)
+        lines.append(f"| {when} | {cells} |")
+    return "\n".join(lines)
+
+
 TABLES: Mapping[str, Callable[[Figures], str]] = {
     "figures": comparison_table,
     "parts": parts_table,
     "guessing": guessing_table,
+    "gain": gain_table,
 }
 
 

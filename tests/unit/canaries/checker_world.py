@@ -112,16 +112,20 @@ async def use(
     system_prompt: str | None = None,
     model_id: str = MODEL,
     duration_s: float = 1.0,
-) -> None:
-    """Send real jobs, one after the other, with pauses."""
+) -> list[float]:
+    """Send real jobs, one after the other, with pauses, and return how long each waited before it left."""
     source = random.Random(seed)
+    waits_s = []
     for number in range(jobs):
         key = f"{seed}-{number}".encode()
         shape = JobShape(length_bytes=40, max_output_tokens=64, parameters=(("temperature", 0.0),))
-        checking.job_started(peer_id, model_id, key, shape, system_prompt=system_prompt)
+        asked = await checking.may_leave(peer_id, key, timeout_s=None)
+        waits_s.append(trio.current_time() - asked.asked_s)
+        checking.job_started(peer_id, model_id, key, shape, asked=asked, system_prompt=system_prompt)
         await trio.sleep(duration_s)
         checking.job_ended(peer_id, model_id, key)
         await trio.sleep(source.uniform(5.0, 60.0))
+    return waits_s
 
 
 async def run(checking: CanaryChecker, *users: tuple[str, int], system_prompt: str | None = None) -> None:

@@ -15,7 +15,8 @@ from hostmesh.canaries.canary_store import CanaryStore
 from hostmesh.canaries.comparison import Agreement
 from hostmesh.canaries.draws import Draws
 from hostmesh.canaries.evidence import WINDOW, Observation, Warmth
-from hostmesh.canaries.traffic import MAX_JOBS, JobShape, PastJob, Traffic
+from hostmesh.canaries.rhythm import MAX_JOBS
+from hostmesh.canaries.traffic import JobShape, PastJob, Traffic
 
 shapes = st.builds(
     JobShape,
@@ -115,31 +116,39 @@ def test_each_observation_is_in_one_window_of_one_wallet_whoever_writes_it(
             store.close()
 
 
+def begin(traffic: Traffic, conversation: bytes, now_s: float, entropy: bytes) -> None:
+    asked = traffic.job_asked(conversation, now_s=now_s, draws=Draws(entropy))
+    traffic.job_started(conversation, SHAPE, asked=asked, now_s=now_s, draws=Draws(entropy))
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), is_overlapping=st.booleans())
 def test_restored_traffic_is_what_it_was(seed: int, is_overlapping: bool) -> None:
     """What a plan draws from it, that is: the same draws choose the same conversation, pause and time."""
     source = random.Random(seed)
+    longest_s = 1.0 if is_overlapping else 20.0  # what is to be waited for has to be over soon
     lived, past, now_s, running = Traffic(rate=0.5), [], 0.0, []
     for place in range(60):
         key = b"%d" % (place // 3)
-        lived.job_started(key, SHAPE, now_s=now_s, draws=Draws(bytes(32)), system_prompt=None)
+        begin(lived, key, now_s, bytes([33]) * 32)
+        assert lived.rhythm.due_s is None or lived.rhythm.due_s > now_s, "the draws let no canary go before it"
         running.append((key, now_s))
-        now_s += source.uniform(0.1, 20.0)
+        now_s += source.uniform(0.1, longest_s)
         while running and not (is_overlapping and len(running) < 3):
             key, started_s = running.pop(0)
             lived.job_ended(key, now_s=now_s, draws=Draws(bytes(32)))
             past.append(PastJob(conversation=key, shape=SHAPE, system_prompt=None, started_s=started_s, ended_s=now_s))
-            now_s += source.uniform(0.1, 20.0) + (0.0 if place % 3 < 2 else 1000.0)
+            now_s += source.uniform(0.1, longest_s) + (0.0 if is_overlapping or place % 3 < 2 else 1000.0)
     for key, started_s in running:
         lived.job_ended(key, now_s=now_s, draws=Draws(bytes(32)))
         past.append(PastJob(conversation=key, shape=SHAPE, system_prompt=None, started_s=started_s, ended_s=now_s))
     restored = Traffic(rate=0.5)
     restored.restore(sorted(past, key=lambda job: job.started_s))
-    assert restored.due_s is None, "nothing before the first job of this run"
+    assert restored.rhythm.due_s is None, "nothing before the first job of this run"
     for traffic in (lived, restored):
-        traffic.job_started(b"next", SHAPE, now_s=now_s + 5.0, draws=Draws(bytes(31) + b"x"))
+        begin(traffic, b"next", now_s + 5.0, bytes(31) + b"x")
         traffic.job_ended(b"next", now_s=now_s + 6.0, draws=Draws(bytes(31) + b"y"))
-    assert restored.due_s == lived.due_s is not None
-    assert restored.pause_s(Draws(b"z" * 32)) == lived.pause_s(Draws(b"z" * 32))
-    assert restored.conversation(Draws(b"z" * 32)) == lived.conversation(Draws(b"z" * 32))
+    assert restored.rhythm.due_s == lived.rhythm.due_s is not None
+    assert restored.rhythm.stay == lived.rhythm.stay
+    copies = [traffic.conversation(Draws(b"z" * 32), now_s=now_s + 7.0) for traffic in (lived, restored)]
+    assert copies[0] == copies[1] is not None

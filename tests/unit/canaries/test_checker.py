@@ -123,7 +123,8 @@ async def test_a_canary_asks_for_the_model_of_the_jobs_that_it_copies(autojump_c
             key, which = f"{turn}".encode(), turn % 2
             shape = JobShape(length_bytes=40, max_output_tokens=(64, 256)[which], parameters=(("top_k", which),))
             for _ in range(2):
-                checking.job_started("host", f"model {which}", key, shape)
+                asked = await checking.may_leave("host", key, timeout_s=None)
+                checking.job_started("host", f"model {which}", key, shape, asked=asked)
                 await trio.sleep(1.0)
                 checking.job_ended("host", f"model {which}", key)
                 await trio.sleep(1.5)
@@ -161,8 +162,9 @@ async def test_jobs_of_other_models_are_not_in_the_traffic(autojump_clock: objec
         await use(checking, "host", 40)
         before = len(world.asked)
         shape = JobShape(length_bytes=40, max_output_tokens=64, parameters=(("temperature", 0.0),))
-        checking.job_started("host", MODEL, b"long", shape)
-        checking.job_started("host", "unknown", b"short", shape)
+        for model_id, key in ((MODEL, b"long"), ("unknown", b"short")):
+            asked = await checking.may_leave("host", key, timeout_s=None)
+            checking.job_started("host", model_id, key, shape, asked=asked)
         checking.job_ended("host", "unknown", b"short")
         await trio.sleep(10_000.0)
         assert len(world.asked) == before, "a user who waits for an answer gets no canary meanwhile"
@@ -228,12 +230,13 @@ async def test_it_stops_when_it_is_told_to_and_those_under_way_end(autojump_cloc
 async def test_a_window_goes_on_after_a_restart_and_is_evidence_once(autojump_clock: object) -> None:
     store = CanaryStore()
     world = World({"cheat": "smaller"})
+    waits_s: list[float] = []
     for seed in range(6):
         again = CanaryPlan(shipped_corpus(), rate=1.0, sent=store.sent())
         checking = checker(world, seed=seed, plan=again, store=store)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(checking.run)
-            await use(checking, "cheat", 50, seed=seed)
+            waits_s += await use(checking, "cheat", 50, seed=seed)
             nursery.cancel_scope.cancel()
         if world.evidence:
             break
@@ -242,7 +245,9 @@ async def test_a_window_goes_on_after_a_restart_and_is_evidence_once(autojump_cl
     assert seed > 0, "no run alone had a window"
     assert len(store.window("cheat", MODEL, operator=WALLET)) < WINDOW
     jobs = store.jobs("cheat", unix_s=0.0, now_s=0.0)
-    assert all(job.ended_s == pytest.approx(job.started_s + 1.0) for job in jobs)
+    noted_s = [(job.ended_s or 0.0) - job.started_s for job in jobs]
+    assert noted_s == pytest.approx([1.0 + wait_s for wait_s in waits_s[-len(jobs) :]]), "from when they were asked for"
+    assert 0 < sum(wait_s > 0.0 for wait_s in waits_s) < len(jobs) / 4
     assert len({str(request.messages) for _, request, _ in world.asked}) == len(world.asked), "none is sent again"
 
 
@@ -267,13 +272,14 @@ async def test_the_reference_is_asked_the_same_and_stops_where_the_host_said_tha
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checking.run)
         for number in range(60):
-            checking.job_started("host", MODEL, b"%d" % number, shape)
+            asked = await checking.may_leave("host", b"%d" % number, timeout_s=shape.timeout_s)
+            checking.job_started("host", MODEL, b"%d" % number, shape, asked=asked)
             await trio.sleep(1.0)
             checking.job_ended("host", MODEL, b"%d" % number)
             await trio.sleep(5.0 + number % 7)
         nursery.cancel_scope.cancel()
-    asked = [request for _, request, _ in world.asked]
-    assert {(request.max_output_tokens, request.timeout_s) for request in asked} == {(None, 9.0)}
+    requests = [request for _, request, _ in world.asked]
+    assert {(request.max_output_tokens, request.timeout_s) for request in requests} == {(None, 9.0)}
     assert len(world.reference_asked) > 5
-    quoted = [replace(request, max_output_tokens=64) for request in asked]
+    quoted = [replace(request, max_output_tokens=64) for request in requests]
     assert all(request in quoted for request in world.reference_asked)

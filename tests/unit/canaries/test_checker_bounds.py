@@ -10,8 +10,9 @@ from tests.unit.canaries.checker_world import MODEL, WALLET, World, checker, run
 
 from hostmesh.canaries import checker as checker_module
 from hostmesh.canaries.canary_store import CanaryStore
-from hostmesh.canaries.checker import LONGEST_S, MAX_AT_ONCE_OF_HOST
+from hostmesh.canaries.checker import LONGEST_S
 from hostmesh.canaries.evidence import WINDOW
+from hostmesh.canaries.plan import MAX_AT_ONCE_OF_HOST
 
 
 async def test_slow_hosts_do_not_pile_up_canaries(autojump_clock: object) -> None:

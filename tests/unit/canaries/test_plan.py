@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.canaries.plan_client import Client
 
-from hostmesh.canaries.canary import Canary, HostWords, OpenWords, OptedInPrompt
+from hostmesh.canaries.canary import HostWords, OpenWords, OptedInPrompt
 from hostmesh.canaries.corpus import Corpus
 from hostmesh.canaries.plan import (
     MAX_HOSTS,
@@ -31,49 +31,6 @@ shapes = st.builds(
     max_output_tokens=st.none() | st.sampled_from([16, 256, 512]),
     parameters=st.sampled_from([(), (("temperature", 0.0),), (("temperature", 0.7), ("top_p", 0.9)), (("seed", 5),)]),
 )
-
-
-class Client:
-    """Feeds a plan with real jobs and takes its canaries, on a clock of its own."""
-
-    def __init__(self, seed: int = 1, **options: object) -> None:
-        self.random = random.Random(seed)
-        self.plan = CanaryPlan(shipped_corpus(), **{"rate": 1.0, **options})  # type: ignore[arg-type]
-        self.now_s = 0.0
-        self.real: list[tuple[str, JobShape]] = []
-        self.canaries: list[Canary] = []
-
-    def entropy(self) -> bytes:
-        return self.random.randbytes(32)
-
-    def job(self, peer_id: str, shape: JobShape, *, turns: int = 1, system_prompt: str | None = None) -> None:
-        """Run a real conversation, then whatever canaries are due before the next."""
-        key = self.random.randbytes(8)
-        for _ in range(turns):
-            while self.plan.holds(peer_id, now_s=self.now_s):
-                self.canary()
-            self.real.append((peer_id, shape))
-            self.plan.job_started(
-                peer_id, key, shape, now_s=self.now_s, entropy=self.entropy(), system_prompt=system_prompt
-            )
-            self.now_s += 1.0
-            self.plan.job_ended(peer_id, key, now_s=self.now_s, entropy=self.entropy())
-            self.now_s += 1.5
-        until = self.now_s + self.random.uniform(5.0, 50.0)
-        while (due := self.plan.next_due()) is not None and due[0] <= until:
-            self.canary()
-        self.now_s = max(self.now_s, until)
-
-    def canary(self) -> None:
-        """Take the canary that is due next, if it is one, and answer it."""
-        due = self.plan.next_due()
-        assert due is not None
-        canary = self.plan.make(due[1], entropy=self.entropy())
-        self.now_s = max(self.now_s, due[0])
-        if canary is not None:
-            self.canaries.append(canary)
-            self.now_s += 1.0
-            self.plan.answered(canary, f"An answer of {canary.peer_id}.", now_s=self.now_s, entropy=self.entropy())
 
 
 def busy(jobs: int = 80, *, turns: int = 1, system_prompt: str | None = None, **options: object) -> Client:
@@ -226,23 +183,23 @@ def test_a_host_gets_lines_that_it_has_not_had_before_its_own() -> None:
         closings=("z",),
         slots={"n": tuple(f"{number:03}" for number in range(500))},
     )
-    plan, source = CanaryPlan(corpus, rate=1.0), random.Random(2)
+    client = Client(seed=2)
+    client.plan = CanaryPlan(corpus, rate=1.0)
     shape = JobShape(length_bytes=7, max_output_tokens=None)
     had: dict[str, list[str]] = {"a": [], "b": []}
-    now_s = 0.0
     for number in range(400):
-        now_s += source.uniform(1.0, 9.0)
         for peer_id in had:
-            plan.job_started(peer_id, number.to_bytes(2, "big"), shape, now_s=now_s, entropy=source.randbytes(32))
-            plan.job_ended(peer_id, number.to_bytes(2, "big"), now_s=now_s, entropy=source.randbytes(32))
+            key = number.to_bytes(2, "big")
+            client.start(peer_id, key, shape, client.ask(peer_id, key))
+            client.end(peer_id, key)
         first = "b" if len(had["b"]) < 2 or len(had["a"]) == 2 else "a"
-        due = plan.next_due()
-        if due is None or due[1] != first or due[0] > now_s + 9.0:
-            continue
-        canary = plan.make(first, entropy=source.randbytes(32))
-        assert canary is not None
-        plan.failed(canary)
-        had[first].append(canary.turns[0].words.text.split()[0])
+        due, until_s = client.plan.next_due(), client.now_s + client.random.uniform(3.0, 9.0)  # where no job waits
+        if due is not None and due[1] == first and due[0] < until_s:
+            canary = client.make()
+            assert canary is not None
+            client.fail(canary)
+            had[first].append(canary.turns[0].words.text.split()[0])
+        client.now_s = until_s
         if len(had["b"]) == 4:
             break
     assert set(had["a"]).isdisjoint(had["b"][:2]), "those that nobody had come first"
@@ -284,94 +241,6 @@ def test_conversations_go_on_with_the_hosts_answers() -> None:
     assert longest.messages_for_reference() == longest.messages_for("host")
 
 
-def test_a_canary_that_failed_is_not_gone_on_with() -> None:
-    client = Client()
-    for _ in range(40):
-        client.job("host", JobShape(length_bytes=40, max_output_tokens=8), turns=3)
-    due = client.plan.next_due()
-    assert due is not None
-    while (canary := client.plan.make("host", entropy=client.entropy())) is None:
-        pass
-    client.plan.failed(canary)
-    client.plan.answered(canary, "too late", now_s=1e9, entropy=client.entropy())
-    due = client.plan.next_due()
-    assert due is None or due[0] < 1e9
-
-
-def with_a_canary(*, turns: int = 1, pause_s: float = 0.05, overlapping: bool = False) -> tuple[Client, Canary]:
-    """Return a client with a canary that runs."""
-    client = Client()
-    shape = JobShape(length_bytes=40, max_output_tokens=8)
-    for number in range(400):
-        key = number.to_bytes(2, "big")
-        for _ in range(turns):
-            client.plan.job_started("host", key, shape, now_s=client.now_s, entropy=client.entropy())
-            client.now_s += 0.5 if overlapping else 1.0
-            if not overlapping:
-                client.plan.job_ended("host", key, now_s=client.now_s, entropy=client.entropy())
-            client.now_s += pause_s
-        client.now_s += 0.0 if pause_s < 1.0 else 2000.0
-        due = client.plan.next_due()
-        if due is not None and due[0] < client.now_s:
-            canary = client.plan.make("host", entropy=client.entropy())
-            if canary is not None:
-                return client, canary
-    raise AssertionError("no canary was due")
-
-
-def test_a_job_waits_for_the_end_of_a_canary_at_its_host_and_no_longer() -> None:
-    for end in ("answered", "failed"):
-        client, canary = with_a_canary()
-        assert client.plan.holds("host", now_s=client.now_s)
-        assert not client.plan.holds("another", now_s=client.now_s)
-        if end == "answered":
-            client.plan.answered(canary, "Yes.", now_s=client.now_s + 1.0, entropy=client.entropy())
-        else:
-            client.plan.failed(canary)
-        assert not client.plan.holds("host", now_s=client.now_s + 1.0)
-        assert client.plan.pause_after_canary_s("host", entropy=client.entropy()) == pytest.approx(0.05)
-
-
-def test_a_job_of_a_user_whose_jobs_overlap_does_not_wait() -> None:
-    client, _ = with_a_canary(overlapping=True)
-    assert not client.plan.holds("host", now_s=client.now_s)
-
-
-def test_no_canary_begins_while_a_job_waits_nor_at_a_time_that_has_passed_meanwhile() -> None:
-    client, canary = with_a_canary()
-    client.plan.job_waits("host")
-    client.plan.failed(canary)
-    assert client.plan.next_due() is None
-    client.plan.job_waited("host")
-    assert client.plan.next_due() is None
-
-
-def test_a_second_canary_never_runs_beside_one_where_jobs_never_do() -> None:
-    client, _ = with_a_canary()
-    for _ in range(50):
-        due = client.plan.next_due()
-        if due is None:
-            break
-        assert client.plan.make("host", entropy=client.entropy()) is None
-
-
-@pytest.mark.parametrize(("pause_s", "goes_on"), [(0.05, True), (60.0, False)])
-def test_a_conversation_goes_on_while_a_job_waits_if_its_pauses_are_short(pause_s: float, goes_on: bool) -> None:
-    client, canary = with_a_canary(turns=3, pause_s=pause_s)
-    client.plan.answered(canary, "Yes.", now_s=client.now_s, entropy=client.entropy())
-    assert client.plan.holds("host", now_s=client.now_s) is goes_on
-    if not goes_on:
-        client.plan.job_started("host", b"next", canary.shape, now_s=client.now_s, entropy=client.entropy())
-        assert client.plan.next_due() is None, "its next turn would come while the job runs"
-        return
-    due = client.plan.next_due()
-    assert due is not None
-    while (second := client.plan.make("host", entropy=client.entropy())) is None:
-        pass
-    assert len(second.turns) == 3
-    assert client.plan.holds("host", now_s=due[0])
-
-
 def test_the_plan_is_bounded_and_stops_when_it_cannot_remember() -> None:
     client = Client()
     shape = JobShape(length_bytes=20, max_output_tokens=None)
@@ -392,7 +261,7 @@ def test_a_canary_that_is_not_due_is_refused() -> None:
     client = Client()
     assert client.plan.next_due() is None
     with pytest.raises(UsageError, match="no canary is due"):
-        client.plan.make("host", entropy=bytes(32))
+        client.plan.make("host", now_s=0.0, entropy=bytes(32))
 
 
 def test_the_same_random_bytes_make_the_same_plan() -> None:

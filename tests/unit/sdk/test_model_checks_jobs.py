@@ -112,7 +112,7 @@ async def use(
         chat: Any = SimpleNamespace(messages=[SimpleNamespace(role=role, content=text) for role, text in words])
         given: dict[str, Any] = {"parameters": {"temperature": 0.0}, "max_output_tokens": 64, "timeout_s": None, **more}
         job = WatchedJob(session=in_session, chat=chat, **given)
-        checks.job_leaves(job, waited_s=await checks.may_leave(job))
+        assert await checks.leaves(job) is not None
         await trio.sleep(1.0)
         checks.job_ended(job)
         await trio.sleep(2.0 if same_conversation and number % 2 == 0 else source.expovariate(1 / 30))
