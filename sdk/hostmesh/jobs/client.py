@@ -298,6 +298,7 @@ class JobManager:
             terms,
             now=trio.current_time(),
             deadline=deadline,
+            most_prompt_micros=most_prompt_micros(wire, offer, None),
             may_fill_context=audit.may_fill_context,
             says_draining=partial(self._says_draining, session.peer_id),
         )
