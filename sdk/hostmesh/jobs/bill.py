@@ -192,8 +192,7 @@ class JobBill:
             now = self.account.monotonic_s()
             self.account.wake(ledger.hold(self.job_id, cost, now, held_micros=self._held_micros))
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._final = self._write(JobState.SUCCEEDED)
-        await send(job_pb2.RunResponse(receipt=self._final))
+        await send(job_pb2.RunResponse(receipt=self._write(JobState.SUCCEEDED)))
         return self.usage()
 
     def usage(self) -> Usage:
@@ -249,12 +248,12 @@ class JobBill:
         Raises:
             ReceiptError: PIECES_WENT_BACK: an earlier receipt covers more.
         """
-        if self._final is None:
-            assert self._cut_state is not None  # the job has ended
-            if self._cut_state is not JobState.FAILED:
-                self._go_back(delivered_pieces)
-            self._final = self._write(self._cut_state)
-        return self._final
+        if self._final is not None:
+            return self._final
+        assert self._cut_state is not None  # the job has ended
+        if self._cut_state is not JobState.FAILED:
+            self._go_back(delivered_pieces)
+        return self._write(self._cut_state)
 
     def wake(self) -> None:
         """Go on: the ledger gave the room that was asked for."""
@@ -329,7 +328,11 @@ class JobBill:
         await send(job_pb2.RunResponse(receipt=self._write(JobState.RUNNING)))
 
     def _write(self, state: JobState) -> bytes:
-        """Write the next receipt, on disk before it leaves."""
+        """Write the next receipt, on disk before it leaves.
+
+        The receipt goes first, what the session spent second: a host that is killed between them, or cannot write,
+        leaves nothing that its client owes and no receipt claims.
+        """
         before = self._writer.last
         receipt = self._writer.write(
             state,
@@ -338,8 +341,6 @@ class JobBill:
             now=self.account.unix_s(),
         )
         try:
-            if not self.ended.is_set():
-                self._reservation.advance(receipt.cost_micros)
             envelope = self.account.issue(receipt)
         except HostmeshError:
             # Nobody will see it: what follows must not build on it.
@@ -349,4 +350,8 @@ class JobBill:
             now, is_last = self.account.monotonic_s(), state.is_final
             self.account.ledger.issued(self.job_id, receipt.cost_micros, now, is_last=is_last)
         self._marks.clear()
+        if state.is_final:
+            self._final = envelope
+        if not self.ended.is_set():
+            self._reservation.advance(receipt.cost_micros)
         return envelope

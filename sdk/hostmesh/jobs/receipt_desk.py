@@ -104,6 +104,7 @@ class ReceiptDesk:
         Raises:
             JobError: RECEIPT_OVERDUE of an earlier job, and the client countersigned nothing since.
             ReceiptError: TOO_MANY_JOBS of the session are unpaid.
+            RpcError: SPENDING_LIMIT: the session does not cover what was claimed before a kill beside the job.
             StoreError: what is unpaid of before cannot be read.
         """
         account = self._account_of(session)
@@ -214,8 +215,12 @@ class ReceiptDesk:
                     unpaid.job_id, issued_micros=unpaid.issued_micros, acknowledged_micros=unpaid.acknowledged_micros
                 )
             # What jobs came to that were cut without a receipt over it: the session remembers the sum.
-            owed_micros = session.spent_micros - self._store.settled_micros(session.session_id)
-            account.ledger.carry(max(0, owed_micros - account.ledger.unacknowledged_micros))
+            claimed_micros = self._store.settled_micros(session.session_id) + account.ledger.unacknowledged_micros
+            account.ledger.carry(max(0, session.spent_micros - claimed_micros))
+            if claimed_micros > session.spent_micros:
+                # A host that was killed had written a receipt, and not yet that it was spent.
+                behind_micros = claimed_micros - session.spent_micros
+                session.reserve(behind_micros).settle(behind_micros)
         self._accounts[session.session_id] = account
         self._accounts.move_to_end(session.session_id)
         if len(self._accounts) > MAX_ACCOUNTS:
