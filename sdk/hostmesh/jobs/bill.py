@@ -17,6 +17,7 @@ from hostmesh.jobs.session_account import SessionAccount
 from hostmesh.jobs.usage import Usage
 from hostmesh.receipts.chain import OutputChain
 from hostmesh.receipts.pricing import cost_micros
+from hostmesh.receipts.prompt_room import PromptRoom
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import JobState
 from hostmesh.receipts.terms import JobTerms
@@ -41,9 +42,7 @@ class JobBill:
         chain: begun, without a piece.
         reservation: what the session set aside for it.
         most_micros: how much that is.
-        prompt_tokens: counted beforehand; None = not known, so that they are billed at the end.
-        most_prompt_tokens: what they can be at most.
-        is_answered_in_text: its answer has tokens, which need room beside a prompt that is not counted yet.
+        prompt: what it takes of the slice.
     """
 
     def __init__(
@@ -54,9 +53,7 @@ class JobBill:
         reservation: JobReservation,
         *,
         most_micros: int,
-        prompt_tokens: int | None,
-        most_prompt_tokens: int,
-        is_answered_in_text: bool,
+        prompt: PromptRoom,
     ) -> None:
         self.account = account
         """Of its session."""
@@ -65,13 +62,11 @@ class JobBill:
         self._chain = chain
         self._writer = ReceiptWriter(terms, chain)
         self._most_micros = most_micros
-        self._prompt_tokens = prompt_tokens or 0
-        self._held_micros = 0
-        if prompt_tokens is None:
-            # Half a slice is left to the answer, or it could never come; a dearer prompt is the host's risk.
-            most = account.ledger.slice_micros // (2 if is_answered_in_text else 1)
-            self._held_micros = min(self._cost(most_prompt_tokens, 0), most)
-        self._is_counted = prompt_tokens is not None
+        self._prompt = prompt
+        self._is_counted = prompt.is_counted
+        self._prompt_tokens = prompt.tokens if prompt.is_counted else 0
+        # As long as it is not counted, and of what is never counted what no receipt claims.
+        self._held_micros = 0 if prompt.is_counted else self._cost(prompt.tokens, 0)
         self._began_s: float | None = None
         self._first_piece_ms = 0
         self._room = trio.Event()
@@ -111,9 +106,14 @@ class JobBill:
 
     def may_start(self) -> bool:
         """Take room for the prompt, now or not at all: a job without it takes no place in the engine."""
-        cost = self._held_micros + self._cost(self._prompt_tokens, 0)
-        now = self.account.monotonic_s()
-        return self.account.ledger.may_start(self.job_id, cost, now, is_counted=self._is_counted)
+        tokens = self._prompt.tokens
+        return self.account.ledger.may_start(
+            self.job_id,
+            self._cost(self._prompt_tokens, 0),
+            self.account.monotonic_s(),
+            held_micros=self._held_micros,
+            beside_micros=self._cost(tokens, self._prompt.answer_tokens) - self._cost(tokens, 0),
+        )
 
     async def wait_for(self, turn: trio.Event) -> None:
         """Wait for the job's turn.
@@ -179,27 +179,20 @@ class JobBill:
         if len(self._marks) >= MAX_PIECES_WITHOUT_RECEIPT or self.account.ledger.wants_receipt(self.job_id):
             await self._send_receipt(send)
 
-    async def finish(self, prompt_tokens: int, send: SendResponse) -> Usage:
+    async def finish(self, prompt_tokens: int | None, send: SendResponse) -> Usage:
         """Send the last receipt of a job that succeeded, and return what it says.
 
         Args:
-            prompt_tokens: the engine's own count; believed where it was not known at the start.
+            prompt_tokens: the engine's own count; believed where it was not known at the start. None: there is none.
             send: to the client.
-
-        Raises:
-            JobError: RECEIPT_OVERDUE.
         """
         if not self._is_counted:
-            # Too late to refuse a prompt that is dearer than the slice; the host bears the rest.
-            billed = min(prompt_tokens, self.account.tokens_of_a_slice(self._terms.price_micros_per_mtok))
-            self._held_micros, self._is_counted = 0, True
-            cost = self._cost(billed, self._chain.completion_tokens)
-            self.account.wake(self.account.ledger.count(self.job_id, cost, self.account.monotonic_s()))
-            await self._take_room(billed, self._chain.completion_tokens, send)
-            self._prompt_tokens = billed
+            self._count(prompt_tokens)
+            ledger, cost = self.account.ledger, self._cost(self._prompt_tokens, self._chain.completion_tokens)
+            now = self.account.monotonic_s()
+            self.account.wake(ledger.hold(self.job_id, cost, now, held_micros=self._held_micros))
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._final = self._write(JobState.SUCCEEDED)
-        await send(job_pb2.RunResponse(receipt=self._final))
+        await send(job_pb2.RunResponse(receipt=self._write(JobState.SUCCEEDED)))
         return self.usage()
 
     def usage(self) -> Usage:
@@ -231,12 +224,16 @@ class JobBill:
             self._reservation.release()
             self._cut_state = state
         else:
-            # Of what never began there is nothing to pay; of a prompt that was not counted, what it can come to.
-            cost_micros = 0
+            # Of what never began there is nothing to pay.
+            cost_micros = held_micros = 0
             if self._began_s is not None:
-                cost_micros = self._held_micros + self._cost(self._prompt_tokens, self._chain.completion_tokens)
+                if not self._is_counted:
+                    self._count(None)
+                cost_micros = self._cost(self._prompt_tokens, self._chain.completion_tokens)
+                held_micros = self._held_micros
+            # What is held beyond what a receipt can claim is not written down: after a restart nothing could free it.
             self._reservation.settle(min(cost_micros, self._most_micros))
-            self.account.wake(ledger.cut(self.job_id, cost_micros, now))
+            self.account.wake(ledger.cut(self.job_id, cost_micros, now, held_micros=held_micros))
             self._cut_state = state
         self.ended.set()
 
@@ -251,12 +248,12 @@ class JobBill:
         Raises:
             ReceiptError: PIECES_WENT_BACK: an earlier receipt covers more.
         """
-        if self._final is None:
-            assert self._cut_state is not None  # the job has ended
-            if self._cut_state is not JobState.FAILED:
-                self._go_back(delivered_pieces)
-            self._final = self._write(self._cut_state)
-        return self._final
+        if self._final is not None:
+            return self._final
+        assert self._cut_state is not None  # the job has ended
+        if self._cut_state is not JobState.FAILED:
+            self._go_back(delivered_pieces)
+        return self._write(self._cut_state)
 
     def wake(self) -> None:
         """Go on: the ledger gave the room that was asked for."""
@@ -264,12 +261,23 @@ class JobBill:
 
     # --- inside ---
 
+    def _count(self, prompt_tokens: int | None) -> None:
+        """Note the tokens of a prompt that was held; None: they will never be known."""
+        tokens = self._chain.completion_tokens
+        most_micros = self._held_micros + self._cost(0, tokens)
+        self._is_counted = True
+        if prompt_tokens is not None:
+            self._prompt_tokens, self._held_micros = min(prompt_tokens, self._prompt.tokens), 0
+        else:
+            self._prompt_tokens = self._prompt.claimed_tokens(tokens)
+            self._held_micros = most_micros - self._cost(self._prompt_tokens, tokens)
+
     async def _take_room(self, prompt_tokens: int, completion_tokens: int, send: SendResponse) -> None:
         ledger = self.account.ledger
         try:
             has_room = ledger.may_serve(
                 self.job_id,
-                self._held_micros + self._cost(prompt_tokens, completion_tokens),
+                self._cost(prompt_tokens, completion_tokens),
                 self.account.monotonic_s(),
             )
         except ReceiptError as error:
@@ -320,7 +328,11 @@ class JobBill:
         await send(job_pb2.RunResponse(receipt=self._write(JobState.RUNNING)))
 
     def _write(self, state: JobState) -> bytes:
-        """Write the next receipt, on disk before it leaves."""
+        """Write the next receipt, on disk before it leaves.
+
+        The receipt goes first, what the session spent second: a host that is killed between them, or cannot write,
+        leaves nothing that its client owes and no receipt claims.
+        """
         before = self._writer.last
         receipt = self._writer.write(
             state,
@@ -329,14 +341,17 @@ class JobBill:
             now=self.account.unix_s(),
         )
         try:
-            if not self.ended.is_set():
-                self._reservation.advance(receipt.cost_micros)
             envelope = self.account.issue(receipt)
         except HostmeshError:
             # Nobody will see it: what follows must not build on it.
             self._writer.last = before
             raise
         if state is not JobState.FAILED:
-            self.account.ledger.issued(self.job_id, receipt.cost_micros, self.account.monotonic_s())
+            now, is_last = self.account.monotonic_s(), state.is_final
+            self.account.ledger.issued(self.job_id, receipt.cost_micros, now, is_last=is_last)
         self._marks.clear()
+        if state.is_final:
+            self._final = envelope
+        if not self.ended.is_set():
+            self._reservation.advance(receipt.cost_micros)
         return envelope

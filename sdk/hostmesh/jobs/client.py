@@ -30,7 +30,7 @@ from hostmesh.jobs.countersigning import Countersigner, send_again
 from hostmesh.jobs.job import Job
 from hostmesh.jobs.offer import QuoteOffer, open_quote
 from hostmesh.jobs.parameters import check_parameters, encode_parameters
-from hostmesh.jobs.prompt_turns import most_prompt_micros
+from hostmesh.jobs.prompt_turns import least_prompt_micros, most_prompt_micros
 from hostmesh.jobs.reasons import HOST_CAUSED, from_status, job_refused
 from hostmesh.jobs.transcript import Transcript
 from hostmesh.jobs.verdict import JobVerdict, OutcomeBook
@@ -268,7 +268,10 @@ class JobManager:
         await self._sessions.unsettled.settle(tracked.key)
         async with tracked.turns.hold(
             offer,
-            most_micros=lambda offer: most_prompt_micros(wire, offer, self._counter(offer)),
+            micros=lambda offer: (
+                least_prompt_micros(wire, offer),
+                most_prompt_micros(wire, offer, self._counter(offer)),
+            ),
             check=check,
             ask_again=ask_again,
             deadline=deadline,
@@ -300,6 +303,7 @@ class JobManager:
             terms,
             now=trio.current_time(),
             deadline=deadline,
+            most_prompt_micros=most_prompt_micros(wire, offer, None),
             may_fill_context=audit.may_fill_context,
             says_draining=partial(self._says_draining, session.peer_id),
         )

@@ -42,6 +42,7 @@ class SessionConduct:
         *,
         now: float,
         deadline: float,
+        most_prompt_micros: int,
         may_fill_context: Callable[[], bool],
         says_draining: Callable[[], bool],
     ) -> JobConduct:
@@ -51,6 +52,7 @@ class SessionConduct:
             terms: as quoted.
             now: when.
             deadline: when its caller wants it to end; infinity: never.
+            most_prompt_micros: what a host that cannot count its prompt beforehand holds for it.
             may_fill_context: whether its input can leave no room in the model's context, by this client's count.
             says_draining: whether the host tells everybody that it drains, or is gone.
         """
@@ -61,6 +63,7 @@ class SessionConduct:
             terms,
             sent_at=now,
             deadline=deadline,
+            most_prompt_micros=most_prompt_micros,
             may_fill_context=may_fill_context,
             says_draining=says_draining,
         )
@@ -101,6 +104,7 @@ class JobConduct:
         *,
         sent_at: float,
         deadline: float,
+        most_prompt_micros: int,
         may_fill_context: Callable[[], bool],
         says_draining: Callable[[], bool],
     ) -> None:
@@ -111,6 +115,7 @@ class JobConduct:
         self._deadline = deadline
         self._paid_micros = 0
         self._left_at: float | None = None
+        self._most_prompt_micros = most_prompt_micros
         self._may_fill_context = may_fill_context
         self._says_draining = says_draining
 
@@ -140,7 +145,7 @@ class JobConduct:
         - ``RECEIPT_OVERDUE`` before the host can have waited its time, or although it cannot have waited for us;
         - a connection that is lost, unless the host may have broken off what nobody read;
         - ``JOB_TIME_LIMIT`` before ``MIN_JOB_S``;
-        - ``SLICE_TOO_SMALL`` of a slice that holds the whole answer;
+        - ``SLICE_TOO_SMALL`` of a slice that holds the whole answer beside all that the prompt can cost;
         - ``DRAINING`` of a host that tells nobody so, ``CONTEXT_EXCEEDED`` of an input that fits;
         - a deadline that is not over.
 
@@ -163,8 +168,8 @@ class JobConduct:
                 return since_s < MIN_JOB_S
             case "SLICE_TOO_SMALL":
                 terms = self._terms
-                most_micros = cost_micros(terms.max_output_tokens, terms.price_micros_per_mtok)
-                return most_micros <= terms.session.authorization.slice_micros
+                answer_micros = cost_micros(terms.max_output_tokens, terms.price_micros_per_mtok)
+                return self._most_prompt_micros + answer_micros <= terms.session.authorization.slice_micros
             case "DRAINING":
                 return not self._says_draining()
             case "CONTEXT_EXCEEDED":

@@ -10,10 +10,11 @@ import trio
 
 from hostmesh.errors import HostmeshError, MalformedMessageError, ReceiptError, RpcError, TransportError
 from hostmesh.identity.structs import Receipt, SessionAuthorization
+from hostmesh.jobs.reasons import slice_used_up
 from hostmesh.jobs.transcript import EmbeddingResult, TextDelta
 from hostmesh.jobs.usage import Usage
 from hostmesh.net.peer_id import PeerId
-from hostmesh.receipts.client_ledger import JobAudit, Refuse
+from hostmesh.receipts.client_ledger import JobAudit, Refuse, Withhold
 from hostmesh.receipts.host_ledger import COUNTERSIGN_TIMEOUT_S
 from hostmesh.receipts.reasons import ReceiptFault
 from hostmesh.receipts.receipt import JobState, open_sealed
@@ -167,6 +168,7 @@ class Countersigner:
 
         Raises:
             ReceiptError: the receipt is wrong, by its reason. It was kept, not countersigned; the job is over.
+            JobError: SLICE_TOO_SMALL: this client pays for no more prompts without an answer. Nothing was signed.
             HostmeshError: it could not be kept, or the budget does not cover it. Nothing was signed.
         """
         verdict = self._audit.receipt(envelope, now=self._unix_s(), is_asked_for=is_asked_for)
@@ -175,6 +177,8 @@ class Countersigner:
             self._has_proof = verdict.proof is not None
             self._book.put_refused(envelope, verdict, network=self._audit.network)
             raise ReceiptError(verdict.message, reason=verdict.reason.value)
+        if isinstance(verdict, Withhold):
+            raise slice_used_up(may_have_executed=True)
         receipt = verdict.signed.receipt
         self._session.charge(receipt.cost_micros - self._charged_micros)
         self._charged_micros = receipt.cost_micros

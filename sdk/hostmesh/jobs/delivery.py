@@ -52,7 +52,7 @@ class Delivery:
         self._next_index = 0
         self._dimensions: int | None = None
         self._finish: FinishReason | None = None
-        self._prompt_tokens = 0
+        self._prompt_tokens: int | None = None
 
     async def run(self, engine: Engine, *, silence_s: float) -> None:
         """Do the work and deliver it, the usage last.
@@ -105,7 +105,7 @@ class Delivery:
                 if not self._meter.piece(event):
                     # The engine goes over the limit that it was given; leaving its block stops it.
                     self._finish = FinishReason.LENGTH
-                    self._prompt_tokens = self._meter.prompt_tokens or 0
+                    self._prompt_tokens = self._meter.prompt_tokens
                     return True
                 came_s = trio.current_time()
                 self._pace.piece(came_s, self._meter.completion_tokens)

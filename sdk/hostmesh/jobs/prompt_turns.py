@@ -14,11 +14,13 @@ from hostmesh.errors import DeadlineExceededError
 from hostmesh.identity.structs import NO_DIGEST
 from hostmesh.jobs.content import WireInput
 from hostmesh.jobs.offer import QuoteOffer
-from hostmesh.receipts.counting import TokenCounter, fitting, most_claimed_tokens
+from hostmesh.jobs.reasons import slice_used_up
+from hostmesh.receipts.counting import TokenCounter, estimated_prompt_tokens, fitting, most_claimed_tokens
 from hostmesh.receipts.pricing import cost_micros
 from hostmesh.receipts.spending import SessionSpending
 from hostmesh.v1 import job_pb2
 
+_Micros = tuple[int, int]
 FRESH_S = 1.0
 """A quote that waited no longer is used, however short its host says that it lives."""
 
@@ -38,6 +40,16 @@ def most_prompt_micros(wire: WireInput, offer: QuoteOffer, counter: TokenCounter
     return cost_micros(min(most, offer.context_tokens * contexts), offer.price_micros_per_mtok)
 
 
+def least_prompt_micros(wire: WireInput, offer: QuoteOffer) -> int:
+    """Return about the least that an honest host claims for a prompt alone: the estimate of one that it cannot count.
+
+    Args:
+        wire: the prompt, or the texts to embed.
+        offer: the quote that it runs under.
+    """
+    return cost_micros(estimated_prompt_tokens(wire), offer.price_micros_per_mtok)
+
+
 class PromptTurns:
     """Jobs of one session that wait to send their prompts, in the order in which they came.
 
@@ -47,7 +59,7 @@ class PromptTurns:
 
     def __init__(self, spending: SessionSpending) -> None:
         self._spending = spending
-        self._waiting: dict[bytes, tuple[int, trio.Event]] = {}
+        self._waiting: dict[bytes, tuple[_Micros, trio.Event]] = {}
         spending.on_room = self._go_on
 
     def is_known(self, job_id: bytes) -> bool:
@@ -59,7 +71,7 @@ class PromptTurns:
         self,
         offer: QuoteOffer,
         *,
-        most_micros: Callable[[QuoteOffer], int],
+        micros: Callable[[QuoteOffer], tuple[int, int]],
         check: Callable[[QuoteOffer], None],
         ask_again: Callable[[], Awaitable[QuoteOffer]] | None,
         deadline: float,
@@ -68,7 +80,7 @@ class PromptTurns:
 
         Args:
             offer: its quote, a new one.
-            most_micros: returns the most that can be claimed for its prompt under a quote.
+            micros: returns about the least, and the most, that can be claimed for its prompt under a quote.
             check: raises where a quote cannot be used; called before a quote's id is known here.
             ask_again: returns another quote, for one that grew old while the job waited; None = the caller chose it.
             deadline: when the job's time is over, by trio's clock; infinity: never.
@@ -78,6 +90,7 @@ class PromptTurns:
 
         Raises:
             DeadlineExceededError: its time was over before its turn; nothing was sent.
+            JobError: SLICE_TOO_SMALL: prompts without an answer used the slice up; nothing was sent.
 
         Cancellation: safe; others go on.
         """
@@ -88,7 +101,7 @@ class PromptTurns:
                 began = trio.current_time()
                 # Held from here on: its turn may come in the moment in which it is cancelled.
                 before, held = held, offer.quote_id
-                await self._wait(held, most_micros(offer), instead_of=before, deadline=deadline)
+                await self._wait(held, micros(offer), instead_of=before, deadline=deadline)
                 lifetime_s = offer.expires_at_unix_s - offer.issued_at_unix_s
                 if ask_again is None or trio.current_time() - began <= max(lifetime_s / 2, FRESH_S):
                     break
@@ -98,16 +111,17 @@ class PromptTurns:
             if held:
                 self._spending.end(held)
 
-    async def _wait(self, job_id: bytes, most_micros: int, *, instead_of: bytes, deadline: float) -> None:
+    async def _wait(self, job_id: bytes, micros: _Micros, *, instead_of: bytes, deadline: float) -> None:
         """Wait until a prompt may leave; one that goes instead of another one is the next."""
         if instead_of:
             self._spending.withdraw(instead_of)
-        if (instead_of or not self._waiting) and self._spending.may_send(most_micros):
-            self._spending.send(job_id, most_micros)
-            return
         turn = trio.Event()
-        waits = {job_id: (most_micros, turn)}
+        waits = {job_id: (micros, turn)}
         self._waiting = waits | self._waiting if instead_of else self._waiting | waits
+        if next(iter(self._waiting)) == job_id:
+            self._go_on()
+        if self._spending.is_sent(job_id):
+            return
         try:
             with trio.move_on_at(deadline):
                 await turn.wait()
@@ -122,12 +136,16 @@ class PromptTurns:
             )
             error.may_have_executed, error.retry_safe = False, True
             raise error
+        if not self._spending.is_sent(job_id):
+            raise slice_used_up(may_have_executed=False)
 
     def _go_on(self) -> None:
         while self._waiting:
-            job_id, (most_micros, turn) = next(iter(self._waiting.items()))
-            if not self._spending.may_send(most_micros):
+            job_id, ((least_micros, most_micros), turn) = next(iter(self._waiting.items()))
+            can_fit = self._spending.can_ever_fit(least_micros)
+            if can_fit and not self._spending.may_send(most_micros):
                 return
             del self._waiting[job_id]
-            self._spending.send(job_id, most_micros)
+            if can_fit:
+                self._spending.send(job_id, most_micros)
             turn.set()

@@ -132,6 +132,16 @@ def job_refused(
     )
 
 
+def slice_used_up(*, may_have_executed: bool) -> JobError:
+    """Return a client's own error: prompts that were paid for and not answered leave no room in the session."""
+    return job_refused(
+        "SLICE_TOO_SMALL",
+        "what this session's prompts without an answer were paid comes to its slice",
+        may_have_executed=may_have_executed,
+        remedy="Open a new session, perhaps with a larger slice_micros or another host.",
+    )
+
+
 def engine_refused(error: EngineError, *, may_have_executed: bool) -> JobError:
     """Return what a client is told of an engine's error: not its text, which may hold anything."""
     match error:

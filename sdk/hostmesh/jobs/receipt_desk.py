@@ -18,7 +18,7 @@ from hostmesh.net.peer_id import PeerId, peer_id_to_bytes
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.bundle import SessionPapers
 from hostmesh.receipts.chain import JobInput, OutputChain, input_sha256
-from hostmesh.receipts.counting import most_prompt_tokens
+from hostmesh.receipts.prompt_room import PromptRoom
 from hostmesh.receipts.reasons import ReceiptFault, fault
 from hostmesh.receipts.receipt import JobState, verify_countersignature
 from hostmesh.receipts.store import ReceiptStore
@@ -91,7 +91,7 @@ class ReceiptDesk:
         salt: bytes,
         reservation: JobReservation,
         most_micros: int,
-        prompt_tokens: int | None,
+        prompt: PromptRoom,
     ) -> JobBill:
         """Return the bill of a job that begins. Its quote names it: a quote is good for one job.
 
@@ -102,11 +102,12 @@ class ReceiptDesk:
             salt: of the output chain.
             reservation: what the session set aside.
             most_micros: how much that is.
-            prompt_tokens: counted beforehand; None = not known.
+            prompt: what it takes of the slice.
 
         Raises:
             JobError: RECEIPT_OVERDUE of an earlier job, and the client countersigned nothing since.
             ReceiptError: TOO_MANY_JOBS of the session are unpaid.
+            RpcError: SPENDING_LIMIT: the session does not cover what was claimed before a kill beside the job.
             StoreError: what is unpaid of before cannot be read.
         """
         self._look_for_debts()
@@ -126,17 +127,7 @@ class ReceiptDesk:
         chain = OutputChain(
             salt=salt, session_id=session.session_id, job_id=terms.job_id, input_sha256=input_sha256(job_input)
         )
-        texts = 1 if isinstance(job_input, job_pb2.ChatInput) else len(job_input.texts)
-        bill = JobBill(
-            account,
-            terms,
-            chain,
-            reservation,
-            most_micros=most_micros,
-            prompt_tokens=prompt_tokens,
-            most_prompt_tokens=min(most_prompt_tokens(job_input), texts * quote.context_tokens),
-            is_answered_in_text=isinstance(job_input, job_pb2.ChatInput),
-        )
+        bill = JobBill(account, terms, chain, reservation, most_micros=most_micros, prompt=prompt)
         # What may fail comes first: a job that has begun is ended by whoever sees it through, and nobody would.
         self._put_papers(session, account.terms, quote)
         account.begin(terms.job_id, bill)
@@ -259,8 +250,12 @@ class ReceiptDesk:
                     unpaid.job_id, issued_micros=unpaid.issued_micros, acknowledged_micros=unpaid.acknowledged_micros
                 )
             # What jobs came to that were cut without a receipt over it: the session remembers the sum.
-            owed_micros = session.spent_micros - self._store.settled_micros(session.session_id)
-            account.ledger.carry(max(0, owed_micros - account.ledger.unacknowledged_micros))
+            claimed_micros = self._store.settled_micros(session.session_id) + account.ledger.unacknowledged_micros
+            account.ledger.carry(max(0, session.spent_micros - claimed_micros))
+            if claimed_micros > session.spent_micros:
+                # A host that was killed had written a receipt, and not yet that it was spent.
+                behind_micros = claimed_micros - session.spent_micros
+                session.reserve(behind_micros).settle(behind_micros)
             account.brought_micros = account.ledger.unacknowledged_micros
         self._accounts[session.session_id] = account
         self._accounts.move_to_end(session.session_id)

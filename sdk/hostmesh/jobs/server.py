@@ -35,6 +35,7 @@ from hostmesh.jobs.usage import TokenMeter, most_tokens
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.pricing import cost_micros
+from hostmesh.receipts.prompt_room import prompt_room
 from hostmesh.receipts.receipt import JobState
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.context import CallContext
@@ -249,12 +250,12 @@ class JobServer(JobServiceBase):
         work = work_of(request, model, max_output_tokens=terms.max_output_tokens, parameters=parameters)
         prompt_tokens = await self._count(work)
         work = within_context(work, prompt_tokens=prompt_tokens, context_tokens=terms.context_tokens)
-        least_cost_micros = cost_micros(prompt_tokens or 0, terms.price_micros_per_mtok)
-        if least_cost_micros > session.slice_micros:
-            raise job_refused(
-                "SLICE_TOO_SMALL",
-                f"the prompt alone costs {least_cost_micros} micro-units, the slice is {session.slice_micros}",
-            )
+        job_input = request.chat if isinstance(work, ChatWork) else request.embedding
+        max_output_tokens = work.max_output_tokens if isinstance(work, ChatWork) else 0
+        prompt = prompt_room(
+            job_input, prompt_tokens, context_tokens=terms.context_tokens, max_output_tokens=max_output_tokens
+        )
+        prompt.check_slice(session.slice_micros, terms.price_micros_per_mtok)
         most = most_tokens(work, prompt_tokens=prompt_tokens, context_tokens=terms.context_tokens)
         # No await from here on: what is checked holds when it is taken.
         now = self._system.monotonic_s()
@@ -267,11 +268,11 @@ class JobServer(JobServiceBase):
             bill = self._desk.open_bill(
                 session,
                 terms,
-                job_input=request.chat if isinstance(work, ChatWork) else request.embedding,
+                job_input=job_input,
                 salt=request.salt,
                 reservation=reservation,
                 most_micros=cost_micros(most, terms.price_micros_per_mtok),
-                prompt_tokens=prompt_tokens,
+                prompt=prompt,
             )
         except BaseException:
             reservation.release()
@@ -281,11 +282,7 @@ class JobServer(JobServiceBase):
             job_id=bill.job_id,
             peer_id=context.peer_id,
             work=work,
-            meter=TokenMeter(
-                reserved_tokens=most,
-                max_output_tokens=work.max_output_tokens if isinstance(work, ChatWork) else 0,
-                prompt_tokens=prompt_tokens,
-            ),
+            meter=TokenMeter(reserved_tokens=most, max_output_tokens=max_output_tokens, prompt_tokens=prompt_tokens),
             bill=bill,
             queue_position=self._admission.submit(bill.job_id, context.peer_id, lambda _: bill.may_start()),
         )

@@ -11,7 +11,6 @@ from hostmesh.identity.structs import Receipt
 from hostmesh.jobs.account import PayingSession
 from hostmesh.net.peer_key import PeerKey
 from hostmesh.receipts.host_ledger import HostLedger
-from hostmesh.receipts.pricing import TOKENS_PER_PRICE
 from hostmesh.receipts.receipt import seal_receipt
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.receipts.terms import SessionTerms
@@ -89,12 +88,6 @@ class SessionAccount:
     def monotonic_s(self) -> float:
         """Return the ledger's time."""
         return self._system.monotonic_s()
-
-    def tokens_of_a_slice(self, price_micros_per_mtok: int) -> int:
-        """Return how many tokens one slice pays for; of a free model, more than any context has."""
-        if price_micros_per_mtok == 0:
-            return 2**63
-        return self.ledger.slice_micros * TOKENS_PER_PRICE // price_micros_per_mtok
 
     def begin(self, job_id: bytes, job: WaitingJob) -> None:
         """Note a job that starts.

@@ -52,7 +52,15 @@ class Refuse:
     be shown it."""
 
 
-Verdict: TypeAlias = Countersign | Refuse
+@dataclass(frozen=True, slots=True)
+class Withhold:
+    """The receipt may be right, and is not countersigned: this client pays for no more prompts without an answer.
+
+    Stop the job; nothing of it is held against the host.
+    """
+
+
+Verdict: TypeAlias = Countersign | Refuse | Withhold
 
 
 class JobAudit:
@@ -172,7 +180,9 @@ class JobAudit:
             self._check_new(signed.receipt)
             self._check_delivered(signed.receipt)
             self._check_tokens(signed.receipt)
-            self._spending.owe(self._terms.job_id, signed.receipt.cost_micros, is_answered=self._chain.pieces > 0)
+            is_answered = self._chain.pieces > 0
+            if not self._spending.owe(self._terms.job_id, signed.receipt.cost_micros, is_answered=is_answered):
+                return Withhold()
         except ReceiptError as error:
             self._refused = Refuse(
                 reason=ReceiptFault(error.reason), message=error.message, proof=self._proof(envelope, error.reason)

@@ -26,6 +26,9 @@ TEMPLATE_TOKENS = 1024
 TEMPLATE_TOKENS_PER_ITEM = 64
 """Tokens that a chat template or an embedding model may add to each message or text; chosen here."""
 
+BYTES_PER_ESTIMATED_TOKEN = 6
+"""Of a prompt that was never counted; chosen here, above the four bytes or so that a token of most texts has."""
+
 
 class TokenCounter(Protocol):
     """A tokenizer as the client runs it."""
@@ -67,12 +70,21 @@ def most_prompt_tokens(job_input: JobInput, counter: TokenCounter | None = None)
         job_input: as it was sent.
         counter: of the quoted tokenizer; None = its bytes bound the tokens of a text.
     """
-    if isinstance(job_input, job_pb2.ChatInput):
-        texts = [message.content for message in job_input.messages]
-    else:
-        texts = list(job_input.texts)
+    texts = _texts(job_input)
     within = sum(len(text.encode()) if counter is None else counter.count_text(text) for text in texts)
     return within + len(texts) * TEMPLATE_TOKENS_PER_ITEM + TEMPLATE_TOKENS
+
+
+def estimated_prompt_tokens(job_input: JobInput) -> int:
+    """Return what a host may claim for a prompt that its engine never counted, since the job ended before.
+
+    It is low, so that it is hardly ever above a count: texts of language have some four bytes a token. But every client
+    takes it, since host and client compute the same: two that are honest cannot fall out over it.
+
+    >>> estimated_prompt_tokens(job_pb2.EmbeddingInput(texts=["two words", "three"]))
+    2
+    """
+    return sum(len(text.encode()) for text in _texts(job_input)) // BYTES_PER_ESTIMATED_TOKEN
 
 
 def most_claimed_tokens(job_input: JobInput, counter: TokenCounter | None) -> int:
@@ -86,7 +98,8 @@ def most_claimed_tokens(job_input: JobInput, counter: TokenCounter | None) -> in
     if counter is None:
         return most
     counted = counter.count_prompt(job_input)
-    return min(most, most_prompt_tokens(job_input, counter) if counted is None else counted + SILENT_TOKENS)
+    recounted = most_prompt_tokens(job_input, counter) if counted is None else counted + SILENT_TOKENS
+    return min(most, max(recounted, estimated_prompt_tokens(job_input)))
 
 
 def may_fill(context_tokens: int, job_input: JobInput, counter: TokenCounter | None) -> bool:
@@ -154,7 +167,12 @@ def check_prompt(tokens: int, job_input: JobInput, counter: TokenCounter | None)
         raise fault(ReceiptFault.PROMPT_OVER_BYTES, f"{tokens} tokens claimed, the input can have {most}")
     if counter is None:
         return
-    counted = counter.count_prompt(job_input)
-    most = most_prompt_tokens(job_input, counter) if counted is None else counted + SILENT_TOKENS
+    most = most_claimed_tokens(job_input, counter)
     if tokens > most:
         raise fault(ReceiptFault.PROMPT_OVER_COUNT, f"{tokens} tokens claimed, the input can have {most}")
+
+
+def _texts(job_input: JobInput) -> list[str]:
+    if isinstance(job_input, job_pb2.ChatInput):
+        return [message.content for message in job_input.messages]
+    return list(job_input.texts)

@@ -12,7 +12,9 @@ next step or its end; one that has not started takes nothing before there is roo
 A session has :class:`~hostmesh.receipts.patience.Patience`: so long its client may keep jobs waiting, in all.
 
 A prompt that nobody can count beforehand is *held*: it takes room for the most that it can come to, and no receipt is
-over it until the engine has counted. Held prompts leave half a slice to the answers.
+over it until the engine has counted. Several held prompts together take half a slice at most, and receipts are due when
+half of the room beside them is used. What is held of a job that ended uncounted is free once its last receipt, which
+claims an estimate (:mod:`hostmesh.receipts.prompt_room`), is countersigned.
 
 ``now`` is monotonic seconds. Spec: docs/protocols/receipt.md.
 """
@@ -41,11 +43,13 @@ class _Job:
     """The cost that it wants to come to."""
     is_open: bool = True
     held: int = 0
-    """Part of what was served that no receipt can be over yet."""
+    """Beside what was served: what no receipt can be over."""
+    last: int | None = None
+    """The cost that its last receipt claims, once that was issued."""
 
     @property
     def unacknowledged(self) -> int:
-        return self.served - self.acknowledged
+        return self.served + self.held - self.acknowledged
 
 
 def check_slice(slice_micros: int, step_micros: int) -> None:
@@ -94,6 +98,7 @@ class HostLedger:
         # Kept as sums: they are asked for with every piece.
         self._unacknowledged = 0
         self._unissued = 0
+        self._held = 0
 
     @property
     def unacknowledged_micros(self) -> int:
@@ -122,7 +127,7 @@ class HostLedger:
 
         Raises:
             ReceiptError: TOO_MANY_JOBS.
-            UsageError: the id is known, or more acknowledged than issued.
+            UsageError: known, or more acknowledged than issued.
         """
         self._check_new(job_id)
         if not 0 <= acknowledged_micros <= issued_micros:
@@ -141,14 +146,17 @@ class HostLedger:
             raise UsageError("nobody owes less than nothing")
         self._unacknowledged += micros
 
-    def may_start(self, job_id: bytes, cost_micros: int, now: float, *, is_counted: bool = True) -> bool:
+    def may_start(
+        self, job_id: bytes, cost_micros: int, now: float, *, held_micros: int = 0, beside_micros: int = 0
+    ) -> bool:
         """Ask for room for the prompt of a job, before it takes anything of the engine.
 
         Args:
             job_id: a job that has begun and was served nothing.
-            cost_micros: of the prompt.
+            cost_micros: of the prompt; 0 while it is not counted.
             now: monotonic seconds.
-            is_counted: False: the cost is the most that the prompt can come to, held until :meth:`count`.
+            held_micros: the most that a prompt can come to that is not counted; held until :meth:`hold` says less.
+            beside_micros: room that must be free beside it, for the answer to begin.
 
         Returns:
             True: it is noted as served. False: ask again when something of the session changed.
@@ -157,37 +165,38 @@ class HostLedger:
             ReceiptError: SLICE_TOO_SMALL.
         """
         job = self._open(job_id)
-        check_slice(self.slice_micros, cost_micros)
-        others = 0 if is_counted else sum(each.held for each in self._jobs.values() if each.is_open)
-        is_apart = others == 0 or others + cost_micros <= self.slice_micros // 2
-        has_room = not self._waiting and is_apart and self._unacknowledged + cost_micros <= self.slice_micros
-        if cost_micros == 0 or has_room:
+        needed = cost_micros + held_micros + beside_micros
+        check_slice(self.slice_micros, needed)
+        others = sum(each.held for each in self._jobs.values() if each.is_open) if held_micros else 0
+        is_apart = others == 0 or others + held_micros <= self.slice_micros // 2
+        has_room = not self._waiting and is_apart and self._unacknowledged + needed <= self.slice_micros
+        if needed == 0 or has_room:
             self._without_room.discard(job_id)
-            self._serve(job, cost_micros)
-            if not is_counted:
-                job.held = cost_micros
-                self._unissued -= cost_micros
+            self._book(job, cost_micros, held_micros)
         else:
             self._without_room.add(job_id)
         self._look(now)
         return job_id not in self._without_room
 
-    def count(self, job_id: bytes, cost_micros: int, now: float) -> tuple[bytes, ...]:
-        """Note that a held prompt was counted. What was held beyond it goes back; for more ask :meth:`may_serve` next.
+    def hold(self, job_id: bytes, cost_micros: int, now: float, *, held_micros: int = 0) -> tuple[bytes, ...]:
+        """Note what a held prompt came to: it was counted, or will not be.
 
         Args:
-            job_id: a job that runs.
+            job_id: a job that runs and does not wait.
             cost_micros: what the whole job comes to.
             now: monotonic seconds.
+            held_micros: what stays held beside it; the rest goes back.
 
         Returns:
             The jobs that go on now.
+
+        Raises:
+            UsageError: less than was served, or more than was served and held.
         """
         job = self._open(job_id)
-        self._unissued += job.held
-        job.held = 0
-        if cost_micros < job.served:
-            self._take_back(job, max(cost_micros, job.issued))
+        if not job.served <= cost_micros <= job.served + job.held - held_micros:
+            raise UsageError("a held prompt comes to no more than is held for it")
+        self._book(job, cost_micros, held_micros)
         return self._wake(now)
 
     def may_serve(self, job_id: bytes, cost_micros: int, now: float) -> bool:
@@ -210,10 +219,11 @@ class HostLedger:
         if cost_micros < job.served or job.waits_for is not None:
             raise UsageError("a job's cost never goes back, and it asks for one step at a time")
         step = cost_micros - job.served
-        check_slice(self.slice_micros, step)
+        # What the job holds itself makes no room while it runs.
+        check_slice(self.slice_micros, job.held + step)
         # Nobody overtakes those who wait; but what costs nothing takes nothing of theirs.
         if step == 0 or (not self._waiting and self._unacknowledged + step <= self.slice_micros):
-            self._serve(job, cost_micros)
+            self._book(job, cost_micros, job.held)
             self._look(now)
             return True
         job.waits_for = cost_micros
@@ -224,16 +234,17 @@ class HostLedger:
     def wants_receipt(self, job_id: bytes) -> bool:
         """Whether the job's next receipt is due; ask after every step, and when the job is told to wait."""
         job = self._open(job_id)
-        is_due = 2 * self._unissued >= self.slice_micros or bool(self._waiting) or bool(self._without_room)
-        return is_due and job.served - job.held > job.issued
+        is_half = 2 * self._unissued >= self.slice_micros - self._held
+        return (is_half or bool(self._waiting or self._without_room)) and job.served > job.issued
 
-    def issued(self, job_id: bytes, cost_micros: int, now: float) -> None:
+    def issued(self, job_id: bytes, cost_micros: int, now: float, *, is_last: bool = False) -> None:
         """Note a receipt, before it leaves; it must be on disk by then.
 
         Args:
             job_id: a job that has begun, or was cut; one without anything unpaid is no matter.
             cost_micros: of the receipt.
             now: monotonic seconds.
+            is_last: no other one follows; what is held of the job is free once it is countersigned.
 
         Raises:
             UsageError: a cost below the last receipt's, or above what was served.
@@ -241,11 +252,12 @@ class HostLedger:
         job = self._jobs.get(job_id)
         if job is None:
             return  # it was cut, and all that it was served is countersigned
-        if not job.issued <= cost_micros <= job.served - job.held:
+        if not job.issued <= cost_micros <= job.served:
             raise UsageError("a receipt is over what was served, and never below the one before")
         if job.is_open:
             self._unissued -= cost_micros - job.issued
         job.issued = cost_micros
+        job.last = cost_micros if is_last else None
         self._look(now)
 
     def acknowledged(self, job_id: bytes, cost_micros: int, now: float) -> tuple[bytes, ...]:
@@ -271,55 +283,46 @@ class HostLedger:
             self._unacknowledged -= cost_micros - job.acknowledged
             self.patience.paid(cost_micros - job.acknowledged, now)
             job.acknowledged = cost_micros
+        if job.last is not None and cost_micros >= job.last:
+            self._book(job, job.served, 0)
         self._drop_if_paid(job_id, job)
         return self._wake(now)
 
     def end(self, job_id: bytes, now: float) -> tuple[bytes, ...]:
-        """Note that a job ended, after its last receipt was issued. What no receipt covers is not owed.
-
-        Returns:
-            The jobs that go on now.
-        """
+        """Note that a job ended after its last receipt, which is over all that it owes. Returns who goes on now."""
         job = self._open(job_id)
-        self._take_back(job, job.issued)
+        self._book(job, job.issued, job.held)
         return self._leave(job_id, job, now)
 
-    def cut(self, job_id: bytes, cost_micros: int, now: float) -> tuple[bytes, ...]:
+    def cut(self, job_id: bytes, cost_micros: int, now: float, *, held_micros: int = 0) -> tuple[bytes, ...]:
         """Note that a job ended without its last receipt: its client left, or its time was over.
 
         What was sent stays unacknowledged, since nobody knows what of it arrived. A receipt over what did may still be
-        issued; the rest takes its part of the slice until the session ends, so that leaving again and again costs a
-        host no more than one slice.
+        issued; the rest takes its part of the slice until the session ends: leaving often costs a host one slice.
 
         Args:
             job_id: a job that has begun.
             cost_micros: of what was sent; room that was given for more goes back.
             now: monotonic seconds.
+            held_micros: what stays held beside it, of a prompt that was not counted.
 
         Returns:
             The jobs that go on now.
 
         Raises:
-            UsageError: a cost below the last receipt's, or above what was served.
+            UsageError: a cost below the last receipt's, or more than was served and held.
         """
         job = self._open(job_id)
-        if not job.issued <= cost_micros <= job.served:
+        if not job.issued <= cost_micros <= job.served + job.held - held_micros:
             raise UsageError("what was sent is no more than was served, and no less than was claimed")
-        self._take_back(job, cost_micros)
-        # It writes no receipt by itself any more.
-        self._unissued -= job.served - job.held - job.issued
+        self._book(job, cost_micros, held_micros)
         return self._leave(job_id, job, now)
 
     def write_off(self, job_id: bytes, now: float) -> tuple[bytes, ...]:
-        """Note that a job failed by the host's fault: nothing is owed for it but what was countersigned.
-
-        Returns:
-            The jobs that go on now.
-        """
+        """Note that a job failed by the host's fault: it owes what was countersigned. Returns who goes on now."""
         job = self._open(job_id)
-        self._unissued -= job.served - job.held - job.issued
+        self._book(job, job.issued, 0)
         self._unacknowledged -= job.unacknowledged
-        job.held = 0
         job.served = job.issued = job.acknowledged
         return self._leave(job_id, job, now)
 
@@ -337,9 +340,8 @@ class HostLedger:
         return (job_id in self._waiting or job_id in self._without_room) and self._can_client_make_room()
 
     def _can_client_make_room(self) -> bool:
-        return self._is_owed() or not any(
-            each.is_open and each.waits_for is None and each.served > each.issued for each in self._jobs.values()
-        )
+        at_work = (each for each in self._jobs.values() if each.is_open and each.waits_for is None)
+        return self._is_owed() or not any(each.served + each.held > each.issued for each in at_work)
 
     def _look(self, now: float) -> None:
         """Look whether the client keeps a job waiting."""
@@ -365,19 +367,17 @@ class HostLedger:
             raise UsageError("no such job runs")
         return job
 
-    def _serve(self, job: _Job, cost_micros: int) -> None:
-        step = cost_micros - job.served
-        job.served = cost_micros
-        self._unacknowledged += step
-        self._unissued += step
-
-    def _take_back(self, job: _Job, cost_micros: int) -> None:
-        step = job.served - cost_micros
-        job.served = cost_micros
-        self._unacknowledged -= step
-        self._unissued -= step
+    def _book(self, job: _Job, cost_micros: int, held_micros: int) -> None:
+        """Set what a job was served and what is held of it."""
+        step, held_step = cost_micros - job.served, held_micros - job.held
+        job.served, job.held = cost_micros, held_micros
+        self._unacknowledged += step + held_step
+        self._held += held_step
+        if job.is_open:
+            self._unissued += step
 
     def _leave(self, job_id: bytes, job: _Job, now: float) -> tuple[bytes, ...]:
+        self._unissued -= job.served - job.issued  # it writes no receipt by itself any more
         job.is_open, job.waits_for = False, None
         self._waiting.pop(job_id, None)
         self._without_room.discard(job_id)
@@ -395,7 +395,7 @@ class HostLedger:
             assert job.waits_for is not None  # it is among those that wait
             if self._unacknowledged + job.waits_for - job.served > self.slice_micros:
                 break
-            self._serve(job, job.waits_for)
+            self._book(job, job.waits_for, job.held)
             job.waits_for = None
             del self._waiting[job_id]
             woken.append(job_id)

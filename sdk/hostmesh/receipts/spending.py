@@ -23,10 +23,12 @@ class SessionSpending:
     >>> spending.may_send(1)
     False
     >>> spending.owe(b"job", 10, is_answered=False)
+    True
     >>> spending.answered(b"job")
     >>> spending.may_send(1)
     True
     >>> spending.owe(b"job", 20, is_answered=True)
+    True
     >>> spending.spent_micros
     20
     """
@@ -75,6 +77,16 @@ class SessionSpending:
         answered = self._total - self._unanswered_total - sum(self._unanswered.values())
         return self._limit - answered <= self._slice
 
+    def can_ever_fit(self, least_micros: int) -> bool:
+        """Return whether a prompt can be paid for before its answer comes, beside those of ended jobs that were.
+
+        What alone is too dear for the slice is for the host to refuse.
+
+        Args:
+            least_micros: about the least that can be claimed for it.
+        """
+        return self._unanswered_total == 0 or self._unanswered_total + least_micros <= self._slice
+
     def send(self, job_id: bytes, most_micros: int) -> None:
         """Note that a prompt leaves, for which so much can be claimed at most."""
         self._sent[job_id] = most_micros
@@ -103,7 +115,7 @@ class SessionSpending:
             self._unanswered[job_id] = cost_micros
             self._unanswered_total -= cost_micros
 
-    def owe(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> None:
+    def owe(self, job_id: bytes, cost_micros: int, *, is_answered: bool) -> bool:
         """Take on what a receipt claims, before it is countersigned.
 
         Nobody can tell whether a host read a prompt that it did not answer. So all jobs without a piece of an answer,
@@ -114,28 +126,28 @@ class SessionSpending:
             cost_micros: of the whole job.
             is_answered: a piece of the answer came.
 
+        Returns:
+            False: that is more for prompts without an answer than this client pays. Nothing was taken on. The claim may
+            be true: its host knows nothing of this bound.
+
         Raises:
-            ReceiptError: OVER_SLICE (more than may be owed unacknowledged: since the last receipt, or for prompts
-                without an answer) or OVER_LIMIT; nothing was taken on.
+            ReceiptError: OVER_SLICE (more since the last receipt than may be owed unacknowledged) or OVER_LIMIT;
+                nothing was taken on.
         """
         step = cost_micros - self._owed.get(job_id, 0)
         if step > self._slice:
             raise fault(ReceiptFault.OVER_SLICE, f"{step} micro-units at once, the slice is {self._slice}")
-        unanswered = 0 if is_answered else cost_micros
-        others = sum(self._unanswered.values()) - self._unanswered.get(job_id, 0)
-        unanswered_total = self._unanswered_total + others + unanswered
-        if unanswered and unanswered_total > self._slice:
-            raise fault(
-                ReceiptFault.OVER_SLICE,
-                f"{unanswered_total} micro-units for prompts without an answer, the slice is {self._slice}",
-                remedy="Open a new session, perhaps with another host.",
-            )
         total = self._total + step
         if total > self._limit:
             raise fault(ReceiptFault.OVER_LIMIT, f"{total} micro-units in all, the session's limit is {self._limit}")
+        unanswered = 0 if is_answered else cost_micros
+        others = sum(self._unanswered.values()) - self._unanswered.get(job_id, 0)
+        if unanswered and self._unanswered_total + others + unanswered > self._slice:
+            return False
         self._owed[job_id] = cost_micros
         self._total = total
         self._unanswered[job_id] = unanswered
+        return True
 
     def answered(self, job_id: bytes) -> None:
         """Note that the first piece of a job's answer came."""

@@ -6,29 +6,33 @@ the truth and checks it with every step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.property.jobs.two_parties.cheats import Answer, Cheat, CheatingClient, greedy
+from tests.property.jobs.two_parties.cheats import Answer, Cheat, CheatingClient, faithful, greedy
+from tests.property.jobs.two_parties.honest import Ask, HonestClient
 from tests.property.jobs.two_parties.liars import BETWEEN_THE_TWO, PROVED, Lie, LyingHost, is_proved
-from tests.property.jobs.two_parties.truth import Words
+from tests.property.jobs.two_parties.truth import UNCOUNTED_CONTEXT_TOKENS, Words
+from tests.property.jobs.two_parties.truth import price as price_of
 from tests.property.jobs.two_parties.world import World
 from tests.unit.jobs.kit import HOST_KEY
 
-from hostmesh.errors import HostmeshError
 from hostmesh.jobs.server import JobServer
 from hostmesh.receipts.proof import proof_from_json, verify_proof
 
 SLICES = st.integers(4, 40)
+"""Micro-units; to an engine that counts no prompt before it is answered, so much above a context, or several."""
 PRICES = st.sampled_from([300_000, 1_000_000, 2_500_000])
 """A token costs a third of a micro-unit, one, or two and a half."""
+CONTEXTS = st.sampled_from([0, 0, 1, 1, 2, 5])
+"""0: an engine that counts prompts before they are answered. Else one that does not, and so many contexts a slice."""
 PIECES = st.lists(st.integers(1, 3), max_size=20).map(tuple)
 
 
@@ -83,9 +87,22 @@ def run_world(play: Callable[..., Awaitable[None]], *args: object) -> None:
     trio.run(play, *args, clock=trio.testing.MockClock(autojump_threshold=0.0))
 
 
-async def cheat_host(steps: list[Cheat | Wait | Restart | Replay | Close], slice_micros: int, price: int) -> None:
+def world_of(nursery: trio.Nursery, slice_micros: int, price: int, contexts: int, **options: Any) -> World:
+    """Make a world whose engine counts prompts beforehand, if no contexts are given."""
+    return World(
+        nursery,
+        slice_micros=slice_micros + price_of(contexts * UNCOUNTED_CONTEXT_TOKENS, price),
+        micros_per_mtok=price,
+        counts_prompts=contexts == 0,
+        **options,
+    )
+
+
+async def cheat_host(
+    steps: list[Cheat | Wait | Restart | Replay | Close], slice_micros: int, price: int, contexts: int
+) -> None:
     async with trio.open_nursery() as nursery:
-        world = World(nursery, slice_micros=slice_micros, micros_per_mtok=price)
+        world = world_of(nursery, slice_micros, price, contexts)
         world.check = world.check_host
         client = CheatingClient(world)
         async with trio.open_nursery() as jobs:
@@ -115,25 +132,11 @@ async def cheat_host(steps: list[Cheat | Wait | Restart | Replay | Close], slice
         nursery.cancel_scope.cancel()
 
 
-@given(steps=CLIENT_STEPS, slice_micros=SLICES, price=PRICES)
+@given(steps=CLIENT_STEPS, slice_micros=SLICES, price=PRICES, contexts=CONTEXTS)
 def test_whatever_a_client_does_it_gets_one_slice_that_it_did_not_sign_for(
-    steps: list[Cheat | Wait | Restart | Replay | Close], slice_micros: int, price: int
+    steps: list[Cheat | Wait | Restart | Replay | Close], slice_micros: int, price: int, contexts: int
 ) -> None:
-    run_world(cheat_host, steps, slice_micros, price)
-
-
-@dataclass(frozen=True)
-class Ask:
-    """An honest client runs a job."""
-
-    prompt_words: int
-    pieces: tuple[int, ...]
-    leave_after: int | None
-    """Leaves after so many pieces; None = reads to the end."""
-    timeout_s: float | None
-    """Its caller is cancelled after so long."""
-    delay_s: float
-    fail_after: int | None = None
+    run_world(cheat_host, steps, slice_micros, price, contexts)
 
 
 @dataclass(frozen=True)
@@ -156,40 +159,6 @@ ASKS = st.builds(
 )
 
 
-class HonestClient:
-    """The shipped client in a world."""
-
-    def __init__(self, world: World, *, has_tokenizer: bool) -> None:
-        self._world = world
-        self._has_tokenizer = has_tokenizer
-        self.ends: list[object] = []
-        """Of each job: None, or what was raised."""
-        self._process = world.start_client(has_tokenizer=has_tokenizer)
-
-    def restart(self) -> None:
-        """Its process is killed, and starts again."""
-        self._process.kill()
-        self._process = self._world.start_client(has_tokenizer=self._has_tokenizer)
-
-    async def run(self, ask: Ask) -> None:
-        """Run one job."""
-        facts = self._world.plan(ask.prompt_words, ask.pieces, fail_after=ask.fail_after, delay_s=ask.delay_s)
-        process = self._process
-        try:
-            with trio.move_on_after(math.inf if ask.timeout_s is None else ask.timeout_s) as scope:
-                process.scopes.add(scope)
-                async with process.jobs.run(process.session, prompt=facts.prompt, max_output_tokens=64) as job:
-                    came = 0
-                    async for _ in job:
-                        came += 1
-                        if came == ask.leave_after:
-                            break
-        except HostmeshError as error:
-            self.ends.append(error)
-        else:
-            self.ends.append(None)
-
-
 LIED_TO = st.builds(
     Ask,
     prompt_words=st.integers(0, 5),
@@ -206,15 +175,20 @@ HOST_STEPS = st.lists(
 
 
 async def cheat_client(
-    steps: list[Ask | Wait | RestartClient], lie: Lie, at: int, amount: int, slice_micros: int, has_tokenizer: bool
+    steps: list[Ask | Wait | RestartClient],
+    lie: Lie,
+    at: int,
+    amount: int,
+    slice_micros: int,
+    has_tokenizer: bool,
+    contexts: int = 0,
 ) -> None:
     def make(world: World, server: JobServer) -> LyingHost:
         return LyingHost(world, server, lie=lie, at=at, amount=amount)
 
     async with trio.open_nursery() as nursery:
-        world = World(
-            nursery, slice_micros=slice_micros, micros_per_mtok=1_000_000, limit_micros=250, make_boundary=make
-        )
+        limit_micros = 250 + 200 * contexts
+        world = world_of(nursery, slice_micros, 1_000_000, contexts, limit_micros=limit_micros, make_boundary=make)
         world.check = partial(world.check_client, has_tokenizer=has_tokenizer)
         client = HonestClient(world, has_tokenizer=has_tokenizer)
         async with trio.open_nursery() as jobs:
@@ -259,11 +233,18 @@ def check_proofs(world: World, lie: Lie, *, has_tokenizer: bool) -> None:
     amount=st.integers(1, 30),
     slice_micros=st.integers(8, 40),
     has_tokenizer=st.booleans(),
+    contexts=CONTEXTS,
 )
 def test_whatever_a_host_claims_its_client_signs_for_what_came(
-    lie: Lie, steps: list[Ask | Wait | RestartClient], at: int, amount: int, slice_micros: int, has_tokenizer: bool
+    lie: Lie,
+    steps: list[Ask | Wait | RestartClient],
+    at: int,
+    amount: int,
+    slice_micros: int,
+    has_tokenizer: bool,
+    contexts: int,
 ) -> None:
-    run_world(cheat_client, steps, lie, at, amount, slice_micros, has_tokenizer)
+    run_world(cheat_client, steps, lie, at, amount, slice_micros, has_tokenizer, contexts)
 
 
 @pytest.mark.parametrize("seconds", [0.01, 5.0], ids=["at once", "one after the other"])
@@ -281,17 +262,22 @@ def test_a_host_that_claims_two_slices_at_once_is_signed_for_none_of_them() -> N
 
 
 async def be_honest(
-    steps: list[Ask | Wait | Restart | RestartClient | Break], slice_micros: int, price: int, is_disturbed: bool
+    steps: list[Ask | Wait | Restart | RestartClient | Break],
+    slice_micros: int,
+    price: int,
+    contexts: int,
+    has_tokenizer: bool,
+    is_disturbed: bool,
 ) -> None:
     async with trio.open_nursery() as nursery:
-        world = World(nursery, slice_micros=slice_micros, micros_per_mtok=price)
+        world = world_of(nursery, slice_micros, price, contexts)
 
         def check() -> None:
             world.check_host()
-            world.check_client(has_tokenizer=True)
+            world.check_client(has_tokenizer=has_tokenizer)
 
         world.check = check
-        client = HonestClient(world, has_tokenizer=True)
+        client = HonestClient(world, has_tokenizer=has_tokenizer)
         async with trio.open_nursery() as jobs:
             for step in steps:
                 match step:
@@ -315,7 +301,7 @@ async def be_honest(
             # Nobody knows what of the last pieces came; a slice is the most that this costs.
             nursery.cancel_scope.cancel()
             return
-        if sum(world.cost_of(facts) for facts in world.facts.values() if not facts.arrived) > slice_micros:
+        if sum(world.cost_of(facts) for facts in world.facts.values() if not facts.arrived) > world.slice_micros:
             # More prompts were left unanswered than a client pays for in one session: it opens a new one.
             nursery.cancel_scope.cancel()
             return
@@ -326,17 +312,18 @@ async def be_honest(
         for facts in world.facts.values():
             owed = world.cost_of(facts) - facts.given_up_micros
             assert facts.paid_micros == facts.signed_micros == owed, "all that was done is countersigned"
-        # The slice is free: a prompt that takes all of it is served.
-        last = world.plan(most_words(slice_micros, price), (1,))
-        async with world.client().run(world.session, prompt=last.prompt) as job:
-            await job.read_text()
+        # The slice is free: a prompt that takes all of it is served; where it is not counted, whatever it is. A client
+        # whose earlier prompts got no answer has no part of it left for that: this one has no such bound.
+        words = most_words(slice_micros, price) if world.counts_prompts else 1
+        await CheatingClient(world).run(faithful(words, (1,)))
+        *_, last = world.facts.values()
         assert last.paid_micros == world.cost_of(last) > 0
         nursery.cancel_scope.cancel()
 
 
 def test_an_honest_host_is_paid_for_prompts_that_come_at_once() -> None:
     ask = Ask(prompt_words=4, pieces=(1,), leave_after=None, timeout_s=None, delay_s=1.0)
-    run_world(be_honest, [ask] * 5, 20, 1_000_000, False)
+    run_world(be_honest, [ask] * 5, 20, 1_000_000, 0, True, False)
 
 
 def most_words(slice_micros: int, price: int) -> int:
@@ -348,11 +335,13 @@ def most_words(slice_micros: int, price: int) -> int:
     steps=st.lists(ASKS | ASKS | st.builds(Wait, seconds=st.sampled_from([0.5, 35.0])), min_size=1, max_size=6),
     slice_micros=st.integers(12, 40),
     price=PRICES,
+    contexts=CONTEXTS,
+    has_tokenizer=st.booleans(),
 )
 def test_two_that_are_honest_lose_nothing_and_the_slice_is_free_again(
-    steps: list[Ask | Wait], slice_micros: int, price: int
+    steps: list[Ask | Wait], slice_micros: int, price: int, contexts: int, has_tokenizer: bool
 ) -> None:
-    run_world(be_honest, steps, slice_micros, price, False)
+    run_world(be_honest, steps, slice_micros, price, contexts, has_tokenizer, False)
 
 
 @given(
@@ -368,8 +357,14 @@ def test_two_that_are_honest_lose_nothing_and_the_slice_is_free_again(
     ),
     slice_micros=SLICES,
     price=PRICES,
+    contexts=CONTEXTS,
+    has_tokenizer=st.booleans(),
 )
 def test_two_that_are_honest_and_stop_at_any_step_lose_a_slice_at_most(
-    steps: list[Ask | Wait | Restart | RestartClient | Break], slice_micros: int, price: int
+    steps: list[Ask | Wait | Restart | RestartClient | Break],
+    slice_micros: int,
+    price: int,
+    contexts: int,
+    has_tokenizer: bool,
 ) -> None:
-    run_world(be_honest, steps, slice_micros, price, True)
+    run_world(be_honest, steps, slice_micros, price, contexts, has_tokenizer, True)

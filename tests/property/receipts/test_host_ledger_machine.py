@@ -26,6 +26,8 @@ class Row:
     """Where a step that waits would bring it."""
     has_started: bool = False
     runs: bool = True
+    last: int | None = None
+    """What its last receipt claims."""
 
     @property
     def goes_on(self) -> bool:
@@ -33,7 +35,7 @@ class Row:
 
     @property
     def unissued(self) -> int:
-        return self.served - self.held - self.issued
+        return self.served - self.issued
 
 
 class Accounts(RuleBasedStateMachine):
@@ -68,46 +70,51 @@ class Accounts(RuleBasedStateMachine):
             row.served, row.wanted = row.wanted, None
 
     @precondition(lambda self: len(self.rows) < 8)
-    @rule(micros=MICROS, is_counted=st.booleans())
-    def begin(self, micros: int, is_counted: bool) -> None:
+    @rule(micros=MICROS, is_counted=st.booleans(), beside=MICROS)
+    def begin(self, micros: int, is_counted: bool, beside: int) -> None:
         self.ledger.begin(job_id := self.add(Row()))
-        self.start(job_id, micros, is_counted)
+        self.start(job_id, micros, is_counted, beside)
 
-    @rule(data=st.data(), micros=MICROS, is_counted=st.booleans())
-    def ask_again(self, data: st.DataObject, micros: int, is_counted: bool) -> None:
+    @rule(data=st.data(), micros=MICROS, is_counted=st.booleans(), beside=MICROS)
+    def ask_again(self, data: st.DataObject, micros: int, is_counted: bool, beside: int) -> None:
         if found := self.pick(data, runs=True, has_started=False):
-            self.start(found[0], micros, is_counted)
+            self.start(found[0], micros, is_counted, beside)
 
-    def start(self, job_id: bytes, micros: int, is_counted: bool) -> None:
-        if self.ledger.may_start(job_id, micros, 0.0, is_counted=is_counted):
+    def start(self, job_id: bytes, micros: int, is_counted: bool, beside: int) -> None:
+        served, held = (micros, 0) if is_counted else (0, micros)
+        beside = min(beside, SLICE - micros)
+        if self.ledger.may_start(job_id, served, 0.0, held_micros=held, beside_micros=beside):
             row = self.rows[job_id]
-            row.has_started, row.served, row.held = True, micros, 0 if is_counted else micros
+            row.has_started, row.served, row.held = True, served, held
 
     @rule(data=st.data(), micros=MICROS)
     def step(self, data: st.DataObject, micros: int) -> None:
         if found := self.pick(data, goes_on=True):
             job_id, row = found
+            micros = min(micros, SLICE - row.held)
             if self.ledger.may_serve(job_id, row.served + micros, 0.0):
                 row.served += micros
             else:
                 row.wanted = row.served + micros
                 self.asked.append(job_id)
 
-    @rule(data=st.data(), micros=MICROS)
-    def count(self, data: st.DataObject, micros: int) -> None:
+    @rule(data=st.data())
+    def count(self, data: st.DataObject) -> None:
         if found := self.pick(data, goes_on=True):
             job_id, row = found
-            if row.held:
-                row.served, row.held = min(row.served, max(micros, row.issued)), 0
-                self.go_on(self.ledger.count(job_id, micros, 0.0))
+            most = row.served + row.held
+            row.served = data.draw(st.integers(row.served, most))
+            row.held = data.draw(st.integers(0, most - row.served))
+            self.go_on(self.ledger.hold(job_id, row.served, 0.0, held_micros=row.held))
 
-    @rule(data=st.data())
-    def write_receipt(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), is_last=st.booleans())
+    def write_receipt(self, data: st.DataObject, is_last: bool) -> None:
         if found := self.pick(data):
             job_id, row = found
-            if row.served - row.held >= row.issued and row.served > row.paid:
-                row.issued = data.draw(st.integers(row.issued, row.served - row.held))
-                self.ledger.issued(job_id, row.issued, 0.0)
+            if row.served >= row.issued and (row.served > row.paid or row.held) and row.last is None:
+                row.issued = data.draw(st.integers(row.issued, row.served))
+                row.last = row.issued if is_last else None
+                self.ledger.issued(job_id, row.issued, 0.0, is_last=is_last)
 
     @rule(data=st.data())
     def pay(self, data: st.DataObject) -> None:
@@ -115,18 +122,22 @@ class Accounts(RuleBasedStateMachine):
             job_id, row = found
             micros = data.draw(st.integers(0, row.issued))
             row.paid = max(row.paid, micros)
+            if row.last is not None and micros >= row.last:
+                row.held = 0
             self.go_on(self.ledger.acknowledged(job_id, micros, 0.0))
 
     @rule(data=st.data(), how=st.sampled_from(["end", "cut", "write_off"]))
     def leave(self, data: st.DataObject, how: str) -> None:
         found = self.pick(data, runs=True)
-        if found is None or (how == "end" and found[1].held):
+        if found is None:
             return
         job_id, row = found
         if how == "end":
             row.served = row.issued
         elif how == "cut":
-            row.served = data.draw(st.integers(row.issued + row.held, row.served))
+            most = row.served + row.held
+            row.served = data.draw(st.integers(row.issued, most))
+            row.held = data.draw(st.integers(0, most - row.served))
         else:
             row.served, row.issued, row.held = row.paid, row.paid, 0
         row.runs = False
@@ -135,7 +146,7 @@ class Accounts(RuleBasedStateMachine):
         if how == "end":
             woken = self.ledger.end(job_id, 0.0)
         elif how == "cut":
-            woken = self.ledger.cut(job_id, row.served, 0.0)
+            woken = self.ledger.cut(job_id, row.served, 0.0, held_micros=row.held)
         else:
             woken = self.ledger.write_off(job_id, 0.0)
         row.wanted = None
@@ -158,14 +169,15 @@ class Accounts(RuleBasedStateMachine):
 
     @invariant()
     def adds_up(self) -> None:
-        owed = self.carried + sum(row.served - row.paid for row in self.rows.values())
+        owed = self.carried + sum(row.served + row.held - row.paid for row in self.rows.values())
         assert owed == self.ledger.unacknowledged_micros <= SLICE + self.before
-        assert self.ledger.jobs == sum(row.runs or row.served > row.paid for row in self.rows.values())
+        assert self.ledger.jobs == sum(row.runs or row.served + row.held > row.paid for row in self.rows.values())
 
     @invariant()
-    def receipts_are_due_at_half_a_slice_or_when_somebody_waits(self) -> None:
+    def receipts_are_due_at_half_of_what_is_not_held_or_when_somebody_waits(self) -> None:
+        held = sum(row.held for row in self.rows.values())
         running = {job_id: row for job_id, row in self.rows.items() if row.runs}
-        is_due = 2 * sum(row.unissued for row in running.values()) >= SLICE or not all(
+        is_due = 2 * sum(row.unissued for row in running.values()) >= SLICE - held or not all(
             row.goes_on for row in running.values()
         )
         for job_id, row in running.items():

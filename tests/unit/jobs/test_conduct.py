@@ -28,6 +28,7 @@ def job_of(
     deadline: float = float("inf"),
     is_long: bool = False,
     is_draining: bool = False,
+    most_prompt_micros: int = 0,
     **terms: Any,
 ) -> JobConduct:
     """A job that was asked for at 100 s."""
@@ -35,6 +36,7 @@ def job_of(
         job_terms(job_id, **terms),
         now=100.0,
         deadline=deadline,
+        most_prompt_micros=most_prompt_micros,
         may_fill_context=lambda: is_long,
         says_draining=lambda: is_draining,
     )
@@ -73,10 +75,15 @@ def test_a_deadline_is_believed_when_it_is_over() -> None:
         assert job_of(deadline=deadline).is_hosts_failure(late, now) is is_failure
 
 
-@pytest.mark.parametrize(("max_output_tokens", "is_failure"), [(400, True), (401, False)])
-def test_a_slice_that_holds_the_whole_answer_is_not_too_small(max_output_tokens: int, is_failure: bool) -> None:
-    # 100 micro-units are 400 tokens at a quarter.
-    job = job_of(max_output_tokens=max_output_tokens)
+@pytest.mark.parametrize(
+    ("max_output_tokens", "most_prompt_micros", "is_failure"),
+    [(400, 0, True), (401, 0, False), (200, 50, True), (200, 51, False)],
+)
+def test_a_slice_that_holds_the_whole_answer_is_not_too_small(
+    max_output_tokens: int, most_prompt_micros: int, is_failure: bool
+) -> None:
+    # 100 micro-units are 400 tokens at a quarter; what a host may hold for a prompt that it cannot count is beside.
+    job = job_of(max_output_tokens=max_output_tokens, most_prompt_micros=most_prompt_micros)
     assert job.is_hosts_failure(ended("SLICE_TOO_SMALL"), 110.0) is is_failure
 
 

@@ -201,7 +201,7 @@ async def test_one_with_a_new_quote_is_the_next_and_no_dearer_than_there_is_room
 
         async with turns.hold(
             offer(number),
-            most_micros=lambda quote: micros[quote.quote_id[0]],
+            micros=lambda quote: (0, micros[quote.quote_id[0]]),
             check=lambda quote: None,
             ask_again=again,
             deadline=float("inf"),
@@ -235,7 +235,7 @@ async def test_a_quote_that_lives_for_no_time_is_not_asked_for_again_and_again(
     spending = SessionSpending(limit_micros=1_000, slice_micros=10)
     short = replace(offer(1), expires_at_unix_s=0)
     async with PromptTurns(spending).hold(
-        short, most_micros=lambda quote: 1, check=lambda quote: None, ask_again=again, deadline=float("inf")
+        short, micros=lambda quote: (0, 1), check=lambda quote: None, ask_again=again, deadline=float("inf")
     ) as used:
         assert used is short
 
@@ -250,7 +250,7 @@ async def test_a_large_prompt_that_gives_up_lets_a_small_one_behind_it_go(
 
     async def run(number: int, micros: int, deadline: float) -> None:
         async with turns.hold(
-            offer(number), most_micros=lambda quote: micros, check=lambda quote: None, ask_again=None, deadline=deadline
+            offer(number), micros=lambda quote: (0, micros), check=lambda quote: None, ask_again=None, deadline=deadline
         ):
             went.append(trio.current_time())
 
@@ -283,7 +283,7 @@ async def test_a_turn_that_comes_in_the_moment_of_a_cancellation_is_given_back(a
     async def job(turns: PromptTurns, job_id: bytes, most_micros: int) -> None:
         offer = cast("QuoteOffer", SimpleNamespace(quote_id=job_id, issued_at_unix_s=0, expires_at_unix_s=60))
         async with turns.hold(
-            offer, most_micros=lambda _: most_micros, check=lambda _: None, ask_again=None, deadline=math.inf
+            offer, micros=lambda _: (0, most_micros), check=lambda _: None, ask_again=None, deadline=math.inf
         ):
             await trio.sleep_forever()
 

@@ -11,7 +11,6 @@ from tests.unit.jobs.kit import (
     EMBED,
     Liar,
     Script,
-    ScriptedEngine,
     make_client,
 )
 from tests.unit.jobs.receipt_kit import (
@@ -156,35 +155,6 @@ async def test_a_prompt_above_the_slice_is_refused_and_a_piece_above_it_ends_the
     assert "10 or more" in caught.value.remedy or "larger" in caught.value.remedy
     host.engine.default = Script(pieces=("x",))
     await assert_free(manager, host, 9)
-
-
-@pytest.mark.parametrize(("slice_micros", "billed"), [(100, 4), (6, 4), (3, 3)])
-async def test_a_prompt_that_was_not_counted_is_billed_at_the_end_and_up_to_a_slice(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, slice_micros: int, billed: int
-) -> None:
-    host, manager, session, _ = setting(nursery, slice_micros, engine=ScriptedEngine(counts_prompts=False))
-    async with manager.run(session, prompt=PROMPT) as job:
-        await job.read_text()
-    receipts = receipts_of(host, job.job_id)
-    assert all(receipt.prompt_tokens == 0 for receipt in receipts[:-1])
-    assert (receipts[-1].prompt_tokens, receipts[-1].completion_tokens) == (billed, 3)
-    assert job.usage.cost_micros == billed + 3
-    assert host.receipts.unpaid(SESSION_ID) == ()
-
-
-@pytest.mark.parametrize("counts_prompts", [False, True])
-async def test_prompts_that_nobody_counted_run_one_after_the_other(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, counts_prompts: bool
-) -> None:
-    host, manager, session, _ = setting(nursery, 20, engine=ScriptedEngine(counts_prompts=counts_prompts))
-    host.engine.default = Script(delay_s=1.0)
-    async with trio.open_nursery() as jobs:
-        for _ in range(2):
-            jobs.start_soon(run_to_end, manager, session, PROMPT)
-    # Each may be half a slice, and then nothing would be left to the answers.
-    assert host.engine.most_running == (2 if counts_prompts else 1)
-    assert host.engine.finished == 2
-    assert host.receipts.unpaid(SESSION_ID) == ()
 
 
 async def test_texts_are_paid_for_with_their_vectors(

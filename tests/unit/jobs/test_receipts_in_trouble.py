@@ -62,7 +62,6 @@ async def test_a_reader_that_is_cancelled_while_it_countersigns_has_countersigne
         assert receipts_of(host, job.job_id)[-1].state == JobState.SUCCEEDED
         front.opened.set()
     assert session.charged == [7]
-    await assert_free(manager, host, 100)
     with trio.move_on_after(1):
         front.opened = trio.Event()
         async with manager.run(session, prompt=PROMPT) as job:
@@ -71,6 +70,7 @@ async def test_a_reader_that_is_cancelled_while_it_countersigns_has_countersigne
             front.opened.set()
             assert await job.read_text() == ""
             assert job.is_done, "a cancelled iteration loses nothing"
+    await assert_free(manager, host, 100)
 
 
 def disk_full(*_: Any, **__: Any) -> None:

@@ -10,13 +10,10 @@ import trio
 import trio.testing
 from tests.unit.jobs.kit import (
     CHAT,
-    EMBED,
-    HOST_KEY,
     NETWORK,
     OTHER_KEY,
     Purse,
     Script,
-    ScriptedEngine,
     make_client,
     make_host,
 )
@@ -36,57 +33,14 @@ from tests.unit.jobs.receipt_kit import (
 from hostmesh.errors import JobError, RpcError
 from hostmesh.jobs import receipt_desk
 from hostmesh.jobs.admission import JobLimits
-from hostmesh.jobs.client import JobManager
 from hostmesh.jobs.stats import JobOutcome
 from hostmesh.receipts.receipt import JobState, open_sealed
 from hostmesh.sessions.authorization import ModelPrice
-from hostmesh.v1 import envelope_pb2, job_pb2
+from hostmesh.v1 import job_pb2
 from hostmesh.v1.job_hostmesh import JobServiceClient
 
 RATE = ModelPrice(micros_per_mtok=1_000_000, currency="USD")
 OTHER_SESSION = b"o" * 16
-
-
-async def leave_texts(manager: JobManager, texts: list[str]) -> None:
-    """Have texts embedded, and hang up when the last vector has come."""
-    stub = JobServiceClient(manager._caller, HOST_KEY.peer_id)
-    answer = await stub.quote(job_pb2.QuoteRequest(model_id=EMBED), timeout_s=5)
-    quote = job_pb2.Quote.FromString(envelope_pb2.SignedEnvelope.FromString(answer.quote).payload)
-    request = job_pb2.RunRequest(quote_id=quote.quote_id, salt=bytes(16))
-    request.embedding.texts.extend(texts)
-    async with stub.run(request, timeout_s=None, session_id=SESSION_ID) as responses:
-        async for response in responses:
-            if response.WhichOneof("event") == "vector" and response.vector.index == len(texts) - 1:
-                break
-
-
-async def test_vectors_of_texts_that_nobody_counted_are_not_free(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
-    host, manager, _, _ = setting(nursery, 200, engine=ScriptedEngine(counts_prompts=False))
-    host.engine.default = Script(hang_after=2)
-    # Two texts of at most 32 tokens each.
-    for _ in range(3):
-        await leave_texts(manager, ["a b", "c"])
-        await host.until_idle()
-    with pytest.raises(RpcError) as caught:
-        await leave_texts(manager, ["a b", "c"])
-    assert caught.value.reason == "RECEIPT_OVERDUE"
-    assert len(host.engine.works) == 3
-    assert host.purses[SESSION_ID].spent == 3 * 64
-
-
-async def test_a_prompt_that_nobody_counted_leaves_room_for_its_answer_and_is_billed_as_it_was(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
-    host, manager, session, _ = setting(nursery, 20, engine=ScriptedEngine(counts_prompts=False))
-    host.engine.default = Script(pieces=("x",) * 30, delay_s=0.1)
-    async with trio.open_nursery() as jobs:
-        for _ in range(3):
-            jobs.start_soon(run_to_end, manager, session, PROMPT)
-    assert host.server.stats().outcomes == {JobOutcome.SUCCEEDED: 3}
-    assert host.purses[SESSION_ID].settled == [34, 34, 34]
-    assert host.receipts.unpaid(SESSION_ID) == ()
 
 
 async def test_a_job_without_room_takes_no_slot_and_starts_when_there_is_room(

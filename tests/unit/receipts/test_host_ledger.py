@@ -280,63 +280,12 @@ def test_a_job_that_cannot_start_takes_nothing_and_is_overtaken() -> None:
     assert ledger.unacknowledged_micros == 8
 
 
-def test_a_held_prompt_is_on_no_receipt_until_it_is_counted() -> None:
-    ledger = HostLedger(slice_micros=20)
-    ledger.begin(b"a")
-    ledger.begin(b"b")
-    assert ledger.may_start(b"a", 10, 0.0, is_counted=False)
-    assert not ledger.wants_receipt(b"a")
-    # Answers would have no room beside two of them.
-    assert not ledger.may_start(b"b", 1, 0.0, is_counted=False)
-    assert ledger.may_serve(b"a", 20, 1.0)
-    with pytest.raises(UsageError):
-        ledger.issued(b"a", 11, 1.0)
-    ledger.issued(b"a", 10, 1.0)
-    assert ledger.acknowledged(b"a", 10, 1.0) == ()
-    ledger.count(b"a", 14, 0.0)
-    assert (ledger.unacknowledged_micros, ledger.wants_receipt(b"a")) == (4, True)
-    ledger.issued(b"a", 14, 2.0)
-    ledger.acknowledged(b"a", 14, 2.0)
-    ledger.end(b"a", 0.0)
-    assert (ledger.unacknowledged_micros, ledger.jobs) == (0, 1)
-    assert ledger.may_start(b"b", 1, 3.0, is_counted=False)
-    ledger.cut(b"b", 1, 0.0)
-    assert ledger.unacknowledged_micros == 1
-
-
-def test_held_prompts_leave_half_a_slice_to_answers_and_are_apart_from_counted_ones() -> None:
-    ledger = HostLedger(slice_micros=20)
-    for job_id, micros, is_counted, starts in (
-        (b"a", 6, False, True),
-        (b"b", 5, False, False),
-        (b"c", 4, False, True),
-        (b"d", 5, True, True),
-    ):
-        ledger.begin(job_id)
-        assert ledger.may_start(job_id, micros, 0.0, is_counted=is_counted) is starts
-
-
 def test_a_job_that_was_written_off_after_a_receipt_counts_for_no_other_receipt() -> None:
     ledger = ledger_of(A, B)
     assert ledger.may_serve(A, 60, 0.0)
     ledger.issued(A, 30, 0.0)
     ledger.write_off(A, 0.0)
     assert [ledger.may_serve(B, micros, 0.0) and ledger.wants_receipt(B) for micros in (49, 50)] == [False, True]
-
-
-def test_a_held_prompt_that_its_host_failed_is_written_off() -> None:
-    ledger = HostLedger(slice_micros=20)
-    ledger.begin(b"a")
-    assert ledger.may_start(b"a", 10, 0.0, is_counted=False)
-    assert ledger.may_serve(b"a", 15, 0.0)
-    ledger.write_off(b"a", 0.0)
-    assert (ledger.unacknowledged_micros, ledger.jobs) == (0, 0)
-    # Half a slice is due as ever.
-    ledger.begin(b"b")
-    assert ledger.may_serve(b"b", 9, 1.0)
-    assert not ledger.wants_receipt(b"b")
-    assert ledger.may_serve(b"b", 10, 1.0)
-    assert ledger.wants_receipt(b"b")
 
 
 def test_what_no_receipt_claims_is_carried_over() -> None:

@@ -152,3 +152,15 @@ def greedy(prompt_words: int) -> Cheat:
         asks=(),
         signs_last=False,
     )
+
+
+def faithful(prompt_words: int, pieces: tuple[int, ...]) -> Cheat:
+    """Sign everything."""
+    return Cheat(
+        prompt_words=prompt_words,
+        pieces=pieces,
+        answers=(Answer.SIGN,),
+        leave_after=None,
+        asks=(),
+        signs_last=True,
+    )

@@ -81,6 +81,7 @@ BETWEEN_THE_TWO = frozenset(
     {
         "OUT_OF_ORDER",
         "OVER_LIMIT",
+        "OVER_QUOTE",
         "OVER_SLICE",
         "REPLAYED",
         "WRONG_JOB",
@@ -89,7 +90,8 @@ BETWEEN_THE_TWO = frozenset(
         "WRONG_SESSION",
     }
 )
-"""A receipt that is refused so may be true elsewhere, or nobody else can tell what came. It is not countersigned."""
+"""A receipt that is refused so may be true elsewhere, nobody else can tell what came, or the context is exceeded. It is
+not countersigned."""
 
 
 def is_proved(reason: str, lie: Lie) -> bool:

@@ -67,19 +67,30 @@ class Facts:
         return len(self.prompt.split()) + 2
 
 
-class TrueEngine:
-    """Makes what each job's facts say."""
+UNCOUNTED_CONTEXT_TOKENS = 64
+"""Of a model whose engine counts no prompt before it is answered: so much is held for any of them and its answer."""
 
-    def __init__(self, facts: Mapping[str, Facts], on_begin: Callable[[Facts], None]) -> None:
+
+class TrueEngine:
+    """Makes what each job's facts say.
+
+    Args:
+        facts: by prompt.
+        on_begin: told when it reads a prompt.
+        counts_prompts: before they are answered.
+    """
+
+    def __init__(self, facts: Mapping[str, Facts], on_begin: Callable[[Facts], None], *, counts_prompts: bool) -> None:
         self._all = facts
         self._on_begin = on_begin
+        self._counts_prompts = counts_prompts
 
     def models(self) -> tuple[ModelInfo, ...]:
         return (
             ModelInfo(
                 model_id=CHAT,
                 kind=ModelKind.CHAT,
-                context_tokens=4096,
+                context_tokens=4096 if self._counts_prompts else UNCOUNTED_CONTEXT_TOKENS,
                 max_output_tokens=MAX_OUTPUT_TOKENS,
                 engine="scripted 1",
                 tokenizer_sha256=Words.tokenizer_sha256,
@@ -91,7 +102,7 @@ class TrueEngine:
 
     async def count_prompt_tokens(self, work: Work) -> int | None:
         await trio.lowlevel.checkpoint()
-        return self._facts(work).prompt_tokens
+        return self._facts(work).prompt_tokens if self._counts_prompts else None
 
     @asynccontextmanager
     async def generate(self, work: Work) -> AsyncIterator[AsyncIterator[EngineEvent]]:

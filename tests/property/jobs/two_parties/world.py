@@ -33,7 +33,7 @@ from hostmesh.jobs.client import JobManager
 from hostmesh.jobs.server import JobServer
 from hostmesh.net.peer_id import PeerId
 from hostmesh.net.stream import Stream
-from hostmesh.receipts.receipt import open_sealed
+from hostmesh.receipts.receipt import JobState, open_sealed
 from hostmesh.receipts.store import ReceiptStore
 from hostmesh.rpc.client import RpcClient
 from hostmesh.rpc.context import CallContext
@@ -84,6 +84,10 @@ class Boundary:
         response = await self.server.countersign(request, context)
         facts = self.world.by_id[request.job_id]
         receipt = facts.issued[request.sequence]
+        if JobState(receipt.state).is_final and not self.world.counts_prompts:
+            # Of a prompt that its engine never counted a host takes an estimate, and gives the rest up.
+            claimed = price(receipt.prompt_tokens + facts.sent_tokens, self.world.micros_per_mtok)
+            facts.given_up_micros = max(facts.given_up_micros, self.world.cost_of(facts) - claimed)
         signer = recover_signer(receipt, request.signature, NETWORK)
         self.world.demand(signer == CLIENT_WALLET.address_bytes, "somebody else's signature was taken")
         facts.paid_micros = max(facts.paid_micros, receipt.cost_micros)
@@ -179,6 +183,7 @@ class World:
         micros_per_mtok: the price.
         limit_micros: of the session.
         make_boundary: the host's handler in front of its job server.
+        counts_prompts: its engine counts prompts before they are answered.
     """
 
     def __init__(
@@ -189,11 +194,13 @@ class World:
         micros_per_mtok: int,
         limit_micros: int = 1_000_000,
         make_boundary: Callable[[World, JobServer], Boundary] = Boundary,
+        counts_prompts: bool = True,
     ) -> None:
         self.nursery = nursery
         self.slice_micros = slice_micros
         self.micros_per_mtok = micros_per_mtok
         self.limit_micros = limit_micros
+        self.counts_prompts = counts_prompts
         self.facts: dict[str, Facts] = {}
         self.by_id: dict[bytes, Facts] = {}
         self.host_files, self.client_files = ReceiptStore(None), ReceiptStore(None)
@@ -220,7 +227,7 @@ class World:
     def boot_host(self) -> None:
         """Start the host's process; its files are there."""
         self.server = JobServer(
-            engine=TrueEngine(self.facts, self._note_begun),
+            engine=TrueEngine(self.facts, self._note_begun, counts_prompts=self.counts_prompts),
             key=HOST_KEY,
             network=NETWORK,
             prices={CHAT: ModelPrice(micros_per_mtok=self.micros_per_mtok, currency="USD")},
