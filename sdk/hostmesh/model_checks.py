@@ -98,8 +98,8 @@ class ModelChecks:
         self._sessions: OrderedDict[_Host, OpenSession] = OrderedDict()
         """The latest that a real job ran in; the least recently used goes first."""
         self._without_seed: OrderedDict[_Host, None] = OrderedDict()
-        self._running: dict[WatchedJob, bytes] = {}
-        """By job, its conversation."""
+        self._running: dict[WatchedJob, bytes | None] = {}
+        """By job, its conversation; None = it is not checked, and seen to come and go only."""
         self._evidence: deque[CanaryEvidence] = deque(maxlen=MAX_EVIDENCE)
         self._sent = 0
         self._has_warned = False
@@ -133,10 +133,11 @@ class ModelChecks:
         """Hosts with a model of theirs that is to be checked and is not.
 
         It takes no ``seed``, so that nothing can be compared; or its latest canary could have cost more than may be
-        spent on it, such as by a long limit of the host's own: set ``max_output_tokens``, or a larger budget.
+        spent on it, such as by a long limit of the host's own: set ``max_output_tokens``, or a larger budget; or its
+        latest eight canaries were refused, failed or not answered, and a host may do that to canaries alone.
         """
-        too_dear = ((PeerId(peer_id), model_id) for peer_id, model_id in self._checker.unaffordable)
-        return tuple(dict.fromkeys((*self._without_seed, *too_dear)))
+        others = (*self._checker.unaffordable, *self._checker.unanswered)
+        return tuple(dict.fromkeys((*self._without_seed, *((PeerId(peer_id), model) for peer_id, model in others))))
 
     @property
     def stopped(self) -> str:
@@ -153,22 +154,23 @@ class ModelChecks:
 
     # --- hostmesh.jobs.watch.JobWatch ---
 
-    async def leaves(self, job: WatchedJob) -> Parameters | None:
+    async def leaves(self, job: WatchedJob) -> Parameters:
         """Wait until a real job tells no canary, and note it; return its parameters with a seed. Cancellation: safe."""
         host = (job.session.peer_id, job.session.model_id)
         turns = [(message.role, message.content) for message in job.chat.messages]
-        conversation = self._conversations.of(host[0], turns)
-        asked = await self._checker.may_leave(host[0], conversation, timeout_s=job.timeout_s)
         is_paid_alike = job.session.currency == self.budget.currency
-        if host[1] not in self._calibrations or host in self._without_seed or not is_paid_alike:
-            self._checker.job_withdrawn(host[0], asked)
-            return None
+        is_checked = host[1] in self._calibrations and host not in self._without_seed and is_paid_alike
+        conversation = self._conversations.of(host[0], turns) if is_checked else None
+        asked = await self._checker.may_leave(host[0], conversation, timeout_s=job.timeout_s)
+        self._running[job] = conversation
+        if conversation is None:
+            self._checker.other_job_started(host[0], asked=asked)
+            return job.parameters
         system_prompt = turns[0][1] if turns[0][0] == Role.SYSTEM.value else None
         if self._quorum and system_prompt is not None and not self._has_warned:
             self._has_warned = True
             logger.warning("jobs with a system prompt are not copied: a quorum hears nothing of it; use a reference")
         _note(self._sessions, host, job.session)
-        self._running[job] = conversation
         shape = JobShape(
             length_bytes=len(turns[-1][1].encode()),
             max_output_tokens=job.max_output_tokens,
@@ -184,6 +186,9 @@ class ModelChecks:
     def job_ended(self, job: WatchedJob) -> None:
         """Note that a real job is over."""
         conversation = self._running.pop(job)
+        if conversation is None:
+            self._checker.other_job_ended(job.session.peer_id)
+            return
         self._checker.job_ended(job.session.peer_id, job.session.model_id, conversation)
 
     def seed_refused(self, job: WatchedJob) -> None:

@@ -18,16 +18,16 @@ from hostmesh.testing import FailsAfter, FakeEngine, SimNetwork, chat_model
 class Diary:
     """A watch that writes down what it sees, and adds settings."""
 
-    def __init__(self, client: SDK, *, adds: Parameters | None) -> None:
+    def __init__(self, client: SDK, *, adds: Parameters) -> None:
         self.seen: list[tuple[str, float]] = []
         self.jobs: list[WatchedJob] = []
         self.adds = adds
         client._checks = self  # type: ignore[assignment]
 
-    async def leaves(self, job: WatchedJob) -> Parameters | None:
+    async def leaves(self, job: WatchedJob) -> Parameters:
         self.seen.append(("leaves", trio.current_time()))
         self.jobs.append(job)
-        return None if self.adds is None else {**job.parameters, **self.adds}
+        return {**job.parameters, **self.adds}
 
     def job_ended(self, job: WatchedJob) -> None:
         assert job is self.jobs[-1]
@@ -91,11 +91,12 @@ async def test_texts_and_jobs_under_a_quote_of_the_users_own_are_not_watched(pai
 
 
 @simulated(pair_of)
-async def test_where_the_watch_does_not_want_a_job_it_hears_no_more_of_it(pair: Pair) -> None:
-    diary = Diary(pair.client, adds=None)
+async def test_a_job_that_the_watch_leaves_as_it_is_is_seen_to_end_as_well(pair: Pair) -> None:
+    diary = Diary(pair.client, adds={})
     async with pair.session(pair.chat, 1000) as session, pair.jobs.run(session, prompt="Hi") as job:
         await job.read_text()
-    assert diary.words == ["leaves"]
+    assert diary.words == ["leaves", "ended"]
+    assert pair.engine.jobs[-1].work.parameters == {}  # type: ignore[union-attr]
 
 
 @simulated()

@@ -141,8 +141,9 @@ class CanaryStore(FeatureStore):
                 conversation=row[0],
                 shape=_shape_of(row[1]),
                 system_prompt=row[2],
-                started_s=row[3] + since,
-                ended_s=None if row[4] is None else row[4] + since,
+                # A wall clock that was set back would have them yet to come.
+                started_s=min(row[3] + since, now_s),
+                ended_s=None if row[4] is None else min(row[4] + since, now_s),
             )
             for row in rows
         ]

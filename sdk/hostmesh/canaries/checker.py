@@ -2,7 +2,7 @@
 
 One task, :meth:`CanaryChecker.run`. The host that is checked is asked first and alone: a quorum is asked when the
 host's answer is there, so that nobody has seen the prompt before. Failed canaries are no observations: that a host
-fails is told by the outcomes of its jobs.
+fails is told by the outcomes of its jobs, and that it fails canaries only by :attr:`CanaryChecker.unanswered`.
 
 What is needed of others stands in :mod:`hostmesh.canaries.asking`; who composes the SDK gives it.
 """
@@ -32,6 +32,8 @@ logger = logging.getLogger("hostmesh.canaries")
 
 MAX_AT_ONCE = 128
 """Canaries under way. One that falls due meanwhile is dropped: later it would come at a time that tells."""
+MANY_IN_VAIN = 8
+"""Canaries in a row without an answer to compare: the host is not checked by them."""
 LONGEST_S = 600.0
 """Longest that an answer to a canary is awaited: the copied job may have no deadline. Of this clock only, and of no
 call's deadline, which a host would see."""
@@ -86,6 +88,8 @@ class CanaryChecker:
         self._store = store or CanaryStore()
         self._is_stopped = False
         self._unaffordable: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._in_vain: OrderedDict[tuple[str, str], int] = OrderedDict()
+        """By host and model, canaries in a row that gave nothing."""
         self._changed = trio.Event()
         self._waiting: dict[str, dict[Asked, trio.Event]] = {}
         """Real jobs that may not leave yet, by host, in the order in which they were asked for."""
@@ -95,14 +99,14 @@ class CanaryChecker:
         self._open = 0
         """Of all hosts, with those that are held against others' answers."""
 
-    async def may_leave(self, peer_id: str, conversation: bytes, *, timeout_s: float | None) -> Asked:
+    async def may_leave(self, peer_id: str, conversation: bytes | None, *, timeout_s: float | None) -> Asked:
         """Return when a user's job may leave for a host, so that it tells no canary.
 
-        See :mod:`hostmesh.canaries.rhythm`. :meth:`job_started` or :meth:`job_withdrawn` follows.
+        See :mod:`hostmesh.canaries.rhythm`. :meth:`job_started` or :meth:`other_job_started` follows, at once.
 
         Args:
             peer_id: the host's.
-            conversation: the same for all turns of one, and for no other.
+            conversation: the same for all turns of one, and for no other; None = the job is not to be copied.
             timeout_s: the job's limit, of which it waits half at most; None = it has none.
 
         Cancellation: safe; the job is withdrawn.
@@ -117,14 +121,15 @@ class CanaryChecker:
             if scope.cancelled_caught:
                 self._plan.has_waited(peer_id, asked, now_s=self._system.monotonic_s())
         except BaseException:
-            self.job_withdrawn(peer_id, asked)
+            self._plan.job_withdrawn(peer_id, asked)
+            self._wake(peer_id)
             raise
         return asked
 
     async def _wait(self, peer_id: str, asked: Asked) -> None:
         waiting = self._waiting.setdefault(peer_id, {})
         try:
-            while self._may_come(peer_id):
+            while self._is_running:
                 left_s = self._plan.leaves_s(peer_id, asked) - self._system.monotonic_s()
                 if left_s <= 0.0:
                     return
@@ -135,15 +140,6 @@ class CanaryChecker:
             waiting.pop(asked, None)
             if not waiting:
                 self._waiting.pop(peer_id, None)
-
-    def job_withdrawn(self, peer_id: str, asked: Asked) -> None:
-        """Note that a job that was asked for does not leave, or is no job to be copied."""
-        self._plan.job_withdrawn(peer_id, asked)
-        self._wake(peer_id)
-
-    def _may_come(self, peer_id: str) -> bool:
-        """Return whether a host has canaries under way, or can get further ones."""
-        return self._is_running and not (self._is_stopped and not self._under_way[peer_id])
 
     def job_started(
         self,
@@ -166,7 +162,7 @@ class CanaryChecker:
             system_prompt: the job's, if it has one; see :class:`~hostmesh.canaries.plan.CanaryPlan`.
         """
         if model_id not in self._calibrations:
-            self.job_withdrawn(peer_id, asked)
+            self.other_job_started(peer_id, asked=asked)
             return
         shape = replace(shape, model_id=model_id)
         digest = None if system_prompt is None else text_digest(system_prompt)
@@ -188,6 +184,17 @@ class CanaryChecker:
         )
         self._wake(peer_id)
 
+    def other_job_started(self, peer_id: str, *, asked: Asked) -> None:
+        """Note that a user's job leaves for a host that is not copied: its host sees it among canaries all the same."""
+        now_s = self._system.monotonic_s()
+        self._plan.other_job_started(peer_id, asked=asked, now_s=now_s, entropy=self._entropy())
+        self._wake(peer_id)
+
+    def other_job_ended(self, peer_id: str) -> None:
+        """Note that such a job is over."""
+        self._plan.other_job_ended(peer_id, now_s=self._system.monotonic_s(), entropy=self._entropy())
+        self._wake(peer_id)
+
     def _restore(self, peer_id: str) -> None:
         """Take in what an earlier run knew of a host."""
         if self._plan.knows(peer_id):
@@ -201,6 +208,7 @@ class CanaryChecker:
     def job_ended(self, peer_id: str, model_id: str, conversation: bytes) -> None:
         """Note that a user's job is over, however it ended."""
         if model_id not in self._calibrations:
+            self.other_job_ended(peer_id)
             return
         self._plan.job_ended(peer_id, conversation, now_s=self._system.monotonic_s(), entropy=self._entropy())
         try:
@@ -215,6 +223,14 @@ class CanaryChecker:
         return tuple(self._unaffordable)
 
     @property
+    def unanswered(self) -> tuple[tuple[str, str], ...]:
+        """Hosts and models whose latest :data:`MANY_IN_VAIN` canaries or more gave nothing, each for some reason.
+
+        A host may refuse each job once: a user asks again, and a canary is not sent twice.
+        """
+        return tuple(key for key, count in self._in_vain.items() if count >= MANY_IN_VAIN)
+
+    @property
     def is_exhausted(self) -> bool:
         """Every prompt that is remembered as sent has its place taken: no canary leaves any more."""
         return self._plan.is_exhausted
@@ -222,6 +238,7 @@ class CanaryChecker:
     def stop(self) -> None:
         """Send no more; :meth:`run` returns when those under way are answered."""
         self._is_stopped = True
+        self._plan.stop(now_s=self._system.monotonic_s(), entropy=self._entropy())
         self._wake(*self._waiting)
 
     async def run(self) -> None:
@@ -241,6 +258,7 @@ class CanaryChecker:
             while not self._is_stopped:
                 if self.is_exhausted:
                     logger.warning("no canary is sent any more: as many prompts were as are remembered")
+                    self.stop()
                     break
                 due = self._plan.next_due()
                 changed = self._changed = trio.Event()
@@ -251,7 +269,7 @@ class CanaryChecker:
                     continue  # a job that left in the same moment may have put it off
                 now_s = self._system.monotonic_s()
                 canary = self._plan.make(due[1], now_s=now_s, entropy=self._entropy())
-                if canary is not None and self._is_full(canary.peer_id):
+                if canary is not None and self._open >= MAX_AT_ONCE:
                     self._plan.failed(canary, now_s=now_s, entropy=self._entropy())
                 elif canary is not None:
                     self._under_way[canary.peer_id] += 1
@@ -259,9 +277,6 @@ class CanaryChecker:
                     nursery.start_soon(self._check, canary)
                 self._wake(due[1])
                 await trio.lowlevel.checkpoint()
-
-    def _is_full(self, peer_id: str) -> bool:
-        return self._open >= MAX_AT_ONCE
 
     async def _check(self, canary: Canary) -> None:
         try:
@@ -273,10 +288,13 @@ class CanaryChecker:
                 observation = Observation(warmth=warmth_of(canary.shape.temperature), agreements=agreements)
                 self._note(canary.peer_id, canary.shape.model_id, answer.operator, observation)
             self._unaffordable.pop((canary.peer_id, canary.shape.model_id), None)
+            self._in_vain.pop((canary.peer_id, canary.shape.model_id), None)
         except HostmeshError as error:
             logger.info("a canary at %s gave nothing: %s", canary.peer_id, error)
             if isinstance(error, BudgetExceededError):
                 self._note_unaffordable(canary.peer_id, canary.shape.model_id)
+            else:
+                self._note_in_vain(canary.peer_id, canary.shape.model_id)
         finally:
             self._open -= 1
 
@@ -309,6 +327,14 @@ class CanaryChecker:
         self._unaffordable[key] = None
         if len(self._unaffordable) > MAX_HOSTS:
             self._unaffordable.popitem(last=False)
+
+    def _note_in_vain(self, peer_id: str, model_id: str) -> None:
+        key = (peer_id, model_id)
+        self._in_vain[key] = self._in_vain.pop(key, 0) + 1
+        if self._in_vain[key] == MANY_IN_VAIN:
+            logger.warning("%d canaries of %s at %s in a row gave nothing", MANY_IN_VAIN, model_id, peer_id)
+        if len(self._in_vain) > MAX_HOSTS:
+            self._in_vain.popitem(last=False)
 
     def _note(self, peer_id: str, model_id: str, operator: str, observation: Observation) -> None:
         """Take in an observation; make evidence of the window that it completes.
@@ -373,9 +399,8 @@ class CanaryChecker:
         """Look again when the next canary is due, and which jobs for these hosts may leave."""
         self._changed.set()
         for peer_id in peer_ids:
-            may_come = self._may_come(peer_id)
             for asked, changed in self._waiting.get(peer_id, {}).items():
-                if may_come and self._plan.leaves_s(peer_id, asked) == math.inf:
+                if self._is_running and self._plan.leaves_s(peer_id, asked) == math.inf:
                     break  # so do those behind it
                 changed.set()
 

@@ -7,13 +7,16 @@ Source: D. Cox, D. Oakes, "Analysis of Survival Data", 1984, chapters 2 and 4. E
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from hostmesh.canaries.draws import Draws
 
 _LONG_PART = 0.9
 _MAX_EXPONENT = 12.0
+_TIE = 1e-9
+"""Gaps that differ by less are the same one: what is over at that time is over for all of them."""
 _TAIL_POWER = 0.4
 """Beyond the longest gap that is known, gaps longer than t are as many as t to the minus this. Chosen here: users who
 pause have far longer gaps than they had so far, others have hardly any."""
@@ -58,10 +61,10 @@ def hazard_at(gaps: Iterable[Gap], time_s: float) -> float:
     """
     passed, at = 0.0, 0.0
     for began, gap, step in _steps(gaps):
-        if gap >= time_s:
+        if gap > time_s * (1 + _TIE):
             return passed + (step * max(time_s - began, 0.0) / (gap - began) if gap > began else 0.0)
         passed, at = passed + step, gap
-    return passed + (_TAIL_POWER * math.log(time_s / at) if at > 0.0 else 0.0)
+    return passed + (_TAIL_POWER * max(math.log(time_s / at), 0.0) if at > 0.0 else 0.0)
 
 
 def part_soon_after(gaps_s: Collection[float], soon_s: float) -> float:
@@ -82,7 +85,13 @@ def part_soon_after(gaps_s: Collection[float], soon_s: float) -> float:
 def _steps(gaps: Iterable[Gap]) -> Iterator[tuple[float, float, float]]:
     """Yield the times between which the hazard grows, and by how much."""
     ordered = sorted(gaps)
-    begun = [(gap, math.log1p(1 / (len(ordered) - place))) for place, (gap, begins) in enumerate(ordered) if begins]
+    alike = Counter(gap for gap, begins in ordered if begins)
+    # Where many are the same to the bit, what comes at that moment comes with them and not before.
+    begun = [
+        (gap, math.log1p(1 / (len(ordered) - place)) if count == 1 else count / (len(ordered) - place + 1))
+        for gap, count in alike.items()
+        for place in [bisect_left(ordered, (gap, False))]
+    ]
     began = max(2 * begun[0][0] - begun[min(2, len(begun) - 1)][0], 0.0) if begun else 0.0
     for gap, step in begun:
         yield began, gap, step
@@ -96,6 +105,15 @@ def most(values: Collection[float]) -> float:
     (2.0, 0.0)
     """
     return sorted(values)[int(_LONG_PART * (len(values) - 1))] if values else 0.0
+
+
+def spread(values: Collection[float]) -> float:
+    """Return how far those apart are between which four in five of the values lie; there is one.
+
+    >>> spread([5.0, 1.0, 2.0, 3.0, 4.0, 99.0])
+    3.0
+    """
+    return most(values) + most([-value for value in values])
 
 
 def between(values: Iterable[float], draws: Draws) -> float:

@@ -100,19 +100,25 @@ class CanaryPlan:
         self._hosts: OrderedDict[str, HostPlan] = OrderedDict()
         self._ages: dict[str, int] = {}
         self._made = 0
+        self._is_stopped = False
 
-    def job_asked(self, peer_id: str, conversation: bytes, *, now_s: float, entropy: bytes) -> Asked:
-        """Note that the user asks for a job at a host; :meth:`job_started` or :meth:`job_withdrawn` follows.
+    def job_asked(self, peer_id: str, conversation: bytes | None, *, now_s: float, entropy: bytes) -> Asked:
+        """Note that the user asks for a job at a host.
+
+        :meth:`job_started`, :meth:`other_job_started` or :meth:`job_withdrawn` follows.
 
         Args:
             peer_id: the host's.
-            conversation: the same for all turns of one conversation, and for no other; at most 32 bytes are kept.
+            conversation: the same for all turns of one conversation, and for no other; at most 32 bytes are kept. None
+                = the job is not to be copied.
             now_s: monotonic seconds.
             entropy: 32 random bytes.
         """
         host = self._hosts.get(peer_id) or self._add(peer_id)
         self._hosts.move_to_end(peer_id)
-        return host.traffic.job_asked(conversation[:32], now_s=now_s, draws=Draws(entropy))
+        return host.traffic.job_asked(
+            None if conversation is None else conversation[:32], now_s=now_s, draws=Draws(entropy)
+        )
 
     def leaves_s(self, peer_id: str, asked: Asked) -> float:
         """Return when a real job may leave, so that it tells no canary, as is known now.
@@ -140,7 +146,7 @@ class CanaryPlan:
                 return
 
     def job_withdrawn(self, peer_id: str, asked: Asked) -> None:
-        """Note that a job that was asked for does not leave, or is no job to be copied."""
+        """Note that a job that was asked for does not leave."""
         host = self._hosts.get(peer_id)
         if host is not None:
             host.traffic.rhythm.job_withdrawn(asked)
@@ -179,15 +185,34 @@ class CanaryPlan:
         host.traffic.job_started(
             conversation[:32], shape, asked=asked, now_s=now_s, draws=Draws(entropy), system_prompt=digest
         )
-        for begun in tuple(host.begun.values()):
-            if not host.traffic.rhythm.has_room(0 if begun.keeps_place else 1):
-                self._give_up(host, begun, now_s, Draws(entropy))  # its next turn would be one job too many
+        self._give_up_too_many(host, now_s, Draws(entropy))
+
+    def other_job_started(self, peer_id: str, *, asked: Asked, now_s: float, entropy: bytes) -> None:
+        """Note that a job leaves for a host that is not to be copied, such as one of another model of the host's."""
+        host = self._hosts.get(peer_id)
+        if host is not None:
+            host.traffic.rhythm.job_started(asked, now_s, Draws(entropy))
+            self._give_up_too_many(host, now_s, Draws(entropy))
+
+    def other_job_ended(self, peer_id: str, *, now_s: float, entropy: bytes) -> None:
+        """Note that such a job is over."""
+        host = self._hosts.get(peer_id)
+        if host is not None:
+            host.traffic.rhythm.job_ended(now_s, Draws(entropy))
 
     def job_ended(self, peer_id: str, conversation: bytes, *, now_s: float, entropy: bytes) -> None:
         """Note that a real job of a host is over, however it ended."""
         host = self._hosts.get(peer_id)
         if host is not None:
             host.traffic.job_ended(conversation[:32], now_s=now_s, draws=Draws(entropy))
+
+    def stop(self, *, now_s: float, entropy: bytes) -> None:
+        """Have no further canary due, neither first turns nor further ones: nobody waits for one that is not sent."""
+        self._is_stopped = True
+        for host in self._hosts.values():
+            host.traffic.rhythm.stop(now_s)
+            for begun in tuple(host.begun.values()):
+                self._give_up(host, begun, now_s, Draws(entropy))
 
     def knows(self, peer_id: str) -> bool:
         """Whether traffic of a host is remembered."""
@@ -290,9 +315,17 @@ class CanaryPlan:
 
     def _add(self, peer_id: str) -> HostPlan:
         host = self._hosts[peer_id] = HostPlan(Traffic(rate=self._rate))
+        if self._is_stopped:
+            host.traffic.rhythm.stop(-math.inf)
         if len(self._hosts) > MAX_HOSTS:
             self._hosts.popitem(last=False)
         return host
+
+    def _give_up_too_many(self, host: HostPlan, now_s: float, draws: Draws) -> None:
+        """Give up conversations whose next turn would be one job too many."""
+        for begun in tuple(host.begun.values()):
+            if not host.traffic.rhythm.has_room(0 if begun.keeps_place else 1):
+                self._give_up(host, begun, now_s, draws)
 
     def _give_up(self, host: HostPlan, begun: BegunConversation, now_s: float, draws: Draws) -> None:
         del host.begun[begun.canary_id]

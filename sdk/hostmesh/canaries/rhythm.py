@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hostmesh.canaries.draws import Draws
-from hostmesh.canaries.gaps import Gap, between, hazard_at, part_soon_after, time_of_hazard
+from hostmesh.canaries.gaps import Gap, between, hazard_at, part_soon_after, spread, time_of_hazard
 
 MAX_JOBS = 128
 """Real jobs that are remembered of a host; what came before them no longer counts."""
@@ -40,6 +40,8 @@ _OVERLAPPING_PART = 0.1
 _FULL_PART = 0.15
 _FULLER_PART = 0.5
 """Of the jobs that find all places but theirs taken, to those that find one place fewer taken."""
+_AT_ENDS_PART = 0.4
+"""Of these, that come when an answer has ended."""
 _RARE_PART = 0.05
 
 
@@ -56,8 +58,15 @@ class Asked:
     """Since the last answer to one ended; None = none did."""
     under_way: int
     """Other real jobs that were asked for and are not over."""
+    is_in_row: bool
+    """Its user has as many at once as it happens: it leaves in its turn, else when it has a place."""
     apart_s: float
     """How long it stays away from the job, or the canary, before it."""
+
+    @property
+    def follows_end(self) -> bool:
+        """An answer ended between the job before it and this one."""
+        return self.since_end_s is not None and self.gap_s is not None and self.since_end_s <= self.gap_s
 
     @property
     def is_first(self) -> bool:
@@ -89,6 +98,9 @@ class Rhythm:
         self._rate = rate
         self.stay = Stay()
         self._starts: deque[Asked] = deque(maxlen=MAX_JOBS)
+        self._turn_gaps: deque[Gap] = deque(maxlen=MAX_JOBS)
+        """Before real jobs as they came, their row late or not."""
+        self._is_stopped = False
         self._waiting: dict[Asked, float] = {}
         """In the order in which they were asked for, with when they may leave; infinity = after a canary."""
         self._running = 0
@@ -145,6 +157,7 @@ class Rhythm:
             gap_s=gap_s,
             since_end_s=since_end_s,
             under_way=self._running + len(self._waiting),
+            is_in_row=places is None,
             # A row is late by less than a long gap: whoever comes after one has it behind him.
             apart_s=_if_short(gap_s, 0.0) if places is None else _if_short(since_end_s, pause_s),
         )
@@ -154,9 +167,9 @@ class Rhythm:
 
     def leaves_s(self, asked: Asked) -> float:
         """Return when a real job may leave, as is known now; infinity = it is known when something has happened."""
-        if self.places is not None:
+        if not asked.is_in_row:
             return self._waiting.get(asked, asked.asked_s)
-        if self._has_turn or next(iter(self._waiting), asked) is not asked:
+        if self._has_turn or next((one for one in self._waiting if one.is_in_row), asked) is not asked:
             return math.inf
         return max(asked.asked_s, self._turn_s + asked.apart_s)
 
@@ -184,6 +197,7 @@ class Rhythm:
         self._waiting.pop(asked, None)
         self._starts.append(asked)
         self._running += 1
+        self._turn_gaps.append((now_s - self._turn_s, asked.begins))
         self._turn_s = now_s
         self._late_s = now_s - asked.asked_s
 
@@ -228,23 +242,23 @@ class Rhythm:
             self._go_on(now_s, draws)
         else:
             self._none_due()
-            self._let_go(now_s)
+        self._let_go(now_s)
 
     def canary_over(self, now_s: float, draws: Draws) -> None:
         """Note that a canary conversation keeps its place no longer."""
         self._canaries = max(self._canaries - 1, 0)
-        if self.places is None:
-            return
-        held, short = self._held, _short(self._gaps(self.places))
-        if held and held[0].begins and short and not self._has_turn and self._is_canary(1.0, draws):
-            self._due_s, self._has_turn, self._turn_of = now_s + between(short, draws), True, held[0]
+        places = self.places
+        if places is not None and not self._has_turn:
+            held, short = self._held, _short(self._gaps(places))
+            if held and held[0].begins and short and self._is_canary(1.0, draws):
+                self._due_s, self._has_turn, self._turn_of = now_s + between(short, draws), True, held[0]
         self._let_go(now_s)
-        if not self._has_turn:
+        if places is not None and not self._has_turn:
             self._go_on(now_s, draws)
 
     def has_waited(self, asked: Asked, now_s: float) -> bool:
         """Note that a real job waits no longer; return whether a canary has lost its place to it."""
-        is_held = self._waiting.get(asked) == math.inf and self.places is not None
+        is_held = self._waiting.get(asked) == math.inf and not asked.is_in_row
         self._waiting[asked] = now_s
         if not is_held:
             return False
@@ -256,6 +270,12 @@ class Rhythm:
         self._let_go(now_s)
         return has_lost
 
+    def stop(self, now_s: float) -> None:
+        """Have no canary due any more."""
+        self._is_stopped = True
+        self._none_due()
+        self._let_go(now_s)
+
     # --- inside ---
 
     @property
@@ -266,7 +286,9 @@ class Rhythm:
         found = Counter(start.under_way for start in self._starts)
         full = max(found)
         is_often = found[full] >= max(_FULL_PART * len(self._starts), _FULLER_PART * found[full - 1])
-        return full + 1 if is_often else None
+        # Jobs of a group have no answer's end between them.
+        at_ends = sum(start.under_way == full and start.follows_end for start in self._starts)
+        return full + 1 if is_often and at_ends >= _AT_ENDS_PART * found[full] else None
 
     def has_room(self, more: int) -> bool:
         """Return whether the user has had as many jobs at once as there are now, with canaries and so many more."""
@@ -276,12 +298,12 @@ class Rhythm:
     @property
     def _held(self) -> list[Asked]:
         """Jobs that wait for a canary's place, the one first that has waited longest."""
-        return [asked for asked, at_s in self._waiting.items() if at_s == math.inf]
+        return [asked for asked, at_s in self._waiting.items() if at_s == math.inf and not asked.is_in_row]
 
     def _let_go(self, now_s: float) -> None:
         """Have those leave that no canary's place is left for."""
         held = self._held
-        for asked in held[: len(held) - self._taken]:
+        for asked in held[: max(len(held) - self._taken, 0)]:
             self._waiting[asked] = now_s + asked.apart_s
 
     @property
@@ -293,17 +315,27 @@ class Rhythm:
         """Return the gaps that a canary's is like: since the last answer where its end is what a job waits for."""
         if places is None:
             return [(one.gap_s, one.begins) for one in self._starts if one.gap_s is not None]
+        by_clock = self._keeps_to_clock(places)
         return [
-            (one.since_end_s, one.begins)
+            (one.gap_s if by_clock and one.gap_s is not None else one.since_end_s, one.begins)
             for one in self._starts
             if one.since_end_s is not None and one.under_way < places
         ]
+
+    def _keeps_to_clock(self, places: int | None) -> bool:
+        """Who asks one thing after the other does so by a clock, however long answers take: a job each minute."""
+        late = [one for one in self._starts if one.is_first and one.begins and one.under_way == 0]
+        since_start_s = [one.gap_s or 0.0 for one in late]
+        since_end_s = [one.since_end_s or 0.0 for one in late]
+        return places == 1 and len(late) >= MIN_JOBS // 2 and spread(since_start_s) < spread(since_end_s) / 2
 
     def _rows(self) -> tuple[float, list[float]]:
         """Return which part of the canaries after a long gap are the first of a row, and the gaps after such a job.
 
         As many as there are rows; but the row of another job may follow a canary that nobody waits for, too.
         """
+        if self.stay.bound_s < MAX_PAUSE_S:
+            return 0.0, []  # no row can make way
         followed = [two.gap_s or 0.0 for one, two in pairwise(self._starts) if one.is_first]
         short = [gap_s for gap_s in followed if gap_s <= MAX_PAUSE_S]
         by_chance = part_soon_after([gap_s for gap_s, _ in self._gaps(None)], MAX_PAUSE_S)
@@ -330,12 +362,12 @@ class Rhythm:
             may_wait = is_near and self._may_be_waited_for(gaps)
         else:
             part, short = self._rows()
-            may_wait = asked.is_first and len(self._waiting) == 1 and self.stay.bound_s >= MAX_PAUSE_S
+            may_wait = asked.is_first and len(self._waiting) == 1
         return between(short, draws) if may_wait and short and self._is_canary(part, draws) else None
 
     def _is_canary(self, part: float, draws: Draws) -> bool:
         """Choose whether the next turn is a canary's, where so great a part of them may be."""
-        return draws.unit() < self._rate * part / (1 + self._rate * part)
+        return not self._is_stopped and draws.unit() < self._rate * part / (1 + self._rate * part)
 
     def _may_be_waited_for(self, gaps: Sequence[Gap]) -> bool:
         """Whether a job can wait for a canary conversation to its end, or hardly any would come before that."""
@@ -350,12 +382,11 @@ class Rhythm:
     def _begin_gap(self, now_s: float, draws: Draws) -> None:
         """Choose what comes next, after a turn in a row."""
         self._none_due()
-        gaps = self._gaps(None)
-        if len(gaps) < MIN_JOBS - 1:
+        if len(self._turn_gaps) < MIN_JOBS:
             return
         room_s = max(min(MAX_PAUSE_S, self.stay.bound_s) - self._late_s, 0.0)
-        short = _short(gaps, room_s)
-        if short and self._is_canary(len(short) / len(gaps), draws):
+        short = _short(self._turn_gaps, room_s)
+        if short and self._is_canary(len(short) / len(self._turn_gaps), draws):
             self._due_s, self._has_turn = now_s + between(short, draws), True
         else:
             self._due_s = self._due_after(now_s, room_s, draws)
@@ -365,14 +396,18 @@ class Rhythm:
         self._none_due()
         if self.places is None:
             self._due_s = self._due_after(self._turn_s, now_s - self._turn_s, draws)
-        elif self._end_s is not None and not self._canaries and not self._waiting and self.has_room(1):
-            self._due_s = self._due_after(self._end_s, max(now_s - self._end_s, MAX_PAUSE_S), draws)
+        elif not self._canaries and not self._waiting and self.has_room(1):
+            began_s = self._asked_s if self._keeps_to_clock(self.places) else self._end_s
+            if began_s is not None:
+                self._due_s = self._due_after(began_s, max(now_s - began_s, MAX_PAUSE_S), draws)
 
     def _due_after(self, began_s: float, gap_s: float, draws: Draws) -> float | None:
         """Return when the next canary is due that nobody waits for, later than a while after a gap began."""
         places = self.places
         gaps = self._gaps(places)
-        if len(gaps) < MIN_JOBS - 1 or (places is not None and not self._may_be_waited_for(gaps)):
+        if self._is_stopped or len(gaps) < MIN_JOBS - 1:
+            return None
+        if places is not None and not self._may_be_waited_for(gaps):
             return None
         hazard = hazard_at(gaps, gap_s) + draws.exponential() / self._rate
         until = hazard_at(gaps, MAX_PAUSE_S)
@@ -390,6 +425,6 @@ def _if_short(gap_s: float | None, else_s: float) -> float:
     return gap_s if gap_s is not None and gap_s <= MAX_PAUSE_S else else_s
 
 
-def _short(gaps: Sequence[Gap], most_s: float = MAX_PAUSE_S) -> list[float]:
+def _short(gaps: Iterable[Gap], most_s: float = MAX_PAUSE_S) -> list[float]:
     """Return the gaps before conversations that are no longer than that."""
     return [gap for gap, begins in gaps if begins and gap <= most_s]

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 from hostmesh.canaries.draws import Draws
 from hostmesh.canaries.gaps import most
@@ -91,6 +91,11 @@ class Conversation:
     """Of the last turn."""
     began_s: float = 0.0
 
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """Of its first turn: what conversations of one sort share."""
+        return (self.shapes[0].model_id, self.shapes[0].parameters, self.system_prompt)
+
     def is_over(self, now_s: float, pause_s: float) -> bool:
         """Return whether its last answer has ended, and longer ago than a pause."""
         return self.ended_s is not None and self.ended_s >= self.started_s and now_s - self.ended_s > pause_s
@@ -110,9 +115,10 @@ class Traffic:
         self._conversations: OrderedDict[bytes, Conversation] = OrderedDict()
         self._durations_s: deque[float] = deque(maxlen=MAX_JOBS)
 
-    def job_asked(self, conversation: bytes, *, now_s: float, draws: Draws) -> Asked:
-        """Note that the user asks for a job of a conversation; see :meth:`job_started`."""
-        return self.rhythm.job_asked(conversation not in self._conversations, now_s, draws)
+    def job_asked(self, conversation: bytes | None, *, now_s: float, draws: Draws) -> Asked:
+        """Note that the user asks for a job of a conversation; None = one that is not copied."""
+        begins = conversation is not None and conversation not in self._conversations
+        return self.rhythm.job_asked(begins, now_s, draws)
 
     def job_started(
         self,
@@ -194,7 +200,8 @@ class Traffic:
         self.rhythm.stay = Stay(
             canary_s=turns * most(self._durations_s) + (turns - 1) * pause_s,
             pause_s=pause_s,
-            bound_s=min((longest_wait_s(shape.timeout_s) for shape in self.shapes), default=MAX_WAIT_S),
+            # Nine in ten jobs have time for that; another one waits for as long as it can.
+            bound_s=-most([-longest_wait_s(shape.timeout_s) for shape in self.shapes]),
         )
 
     def conversation(
@@ -213,12 +220,14 @@ class Traffic:
         known = sorted(self._conversations.values(), key=lambda each: each.began_s)
         # Of those that began later than one that goes on yet the long ones would be missing.
         over = list(takewhile(lambda each: each.is_over(now_s, self.rhythm.stay.pause_s), known))
+        # What follows a job like the last one: a program may plan and act in turn.
+        next_ones = {id(after) for before, after in pairwise(known) if before.settings == known[-1].settings}
         fit = [
             each
             for each in over or known[:-1] or known
             if system_prompts is None or each.system_prompt is None or each.system_prompt in system_prompts
         ]
-        return draws.choice(fit) if fit else None
+        return draws.choice([each for each in fit if id(each) in next_ones] or fit) if fit else None
 
 
 def longest_wait_s(timeout_s: float | None) -> float:
@@ -227,7 +236,7 @@ def longest_wait_s(timeout_s: float | None) -> float:
     >>> longest_wait_s(None), longest_wait_s(20.0)
     (120.0, 10.0)
     """
-    return MAX_WAIT_S if timeout_s is None else min(MAX_WAIT_S, timeout_s / 2)
+    return MAX_WAIT_S if timeout_s is None else min(MAX_WAIT_S, max(timeout_s, 0.0) / 2)
 
 
 def jittered(value: float, draws: Draws) -> float:

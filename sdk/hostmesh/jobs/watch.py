@@ -37,11 +37,8 @@ class WatchedJob:
 class JobWatch(Protocol):
     """Sees jobs. Nothing here may raise: a user's job is not to fail by who watches it."""
 
-    async def leaves(self, job: WatchedJob) -> Parameters | None:
-        """Wait until a job may leave, half of its own limit at most, and note it.
-
-        Returns:
-            The parameters that it is sent with; None = it is not watched.
+    async def leaves(self, job: WatchedJob) -> Parameters:
+        """Wait until a job may leave, half of its own limit at most, note it, and return what it is sent with.
 
         Cancellation: safe; the job does not leave.
         """
@@ -94,11 +91,9 @@ class Watching:
 
     async def leave(self) -> None:
         """Wait until the job may leave, and have it seen; then :attr:`parameters` are what it is sent with."""
-        if self._sees is None:
-            return
-        sent_with = await self._sees.leaves(self._job)
-        if sent_with is not None:
-            self._watch, self.parameters = self._sees, sent_with
+        if self._sees is not None:
+            self.parameters = await self._sees.leaves(self._job)
+            self._watch = self._sees
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +105,8 @@ class Watching:
 
     def may_go_without_seed(self, error: ParameterError) -> bool:
         """Return whether a host refused a seed that is not the caller's; the job then goes without one."""
-        if self._watch is None or error.parameter != SEED or SEED in self._job.parameters:
+        was_added = SEED in self.parameters and SEED not in self._job.parameters
+        if self._watch is None or error.parameter != SEED or not was_added:
             return False
         self._watch.seed_refused(self._job)
         self.parameters = self._job.parameters

@@ -69,7 +69,8 @@ class User:
             steps.append((min(self.ends)[0], 2, self._end))
         if self.later:
             steps.append((min(self.later), 3, self._ask_later))
-        steps = [(max(at_s, self.now_s), order, happens) for at_s, order, happens in steps if at_s <= until_s]
+        known = [step for step in steps if step[0] <= until_s and step[0] < math.inf]
+        steps = [(max(at_s, self.now_s), order, happens) for at_s, order, happens in known]
         if not steps:
             return None
         at_s, _, happens = min(steps, key=lambda step: step[:2])
@@ -146,7 +147,9 @@ def test_no_canary_is_due_before_there_is_traffic_to_be_like() -> None:
 def test_how_many_jobs_a_user_has_at_once(under_way: list[int], places: int | None) -> None:
     rhythm = Rhythm(rate=0.1)
     for count in random.Random(1).sample(under_way, len(under_way)):
-        rhythm._starts.append(Asked(asked_s=0.0, begins=True, gap_s=1.0, since_end_s=1.0, under_way=count, apart_s=1.0))
+        rhythm._starts.append(
+            Asked(asked_s=0.0, begins=True, gap_s=1.0, since_end_s=1.0, under_way=count, is_in_row=False, apart_s=1.0)
+        )
     assert rhythm.places == places
 
 
@@ -192,6 +195,42 @@ def test_jobs_of_a_row_are_later_by_the_canaries_turns_and_by_no_more_than_a_pau
     assert len(waited) > 0.3 * len(user.waited_s)
     assert max(user.waited_s) <= MAX_PAUSE_S + 1e-6
     assert canaries(user) / len(user.came) == pytest.approx(0.2 / 1.2, abs=0.04)
+
+
+def test_jobs_that_all_waited_for_one_canary_leave_together() -> None:
+    """Also where so many at once make another user of theirs."""
+    user = User(rate=1.0)
+    one_after_the_other(user, 60, lambda: 0.1)
+    while user.rhythm.leaves_s(user.ask()) < math.inf:
+        user.run_until(user.now_s + 3.1)
+    user.run_until(user.now_s + 0.5)
+    assert user.waiting, "a canary runs"
+    for _ in range(500):
+        user.ask()
+    user.waited_s.clear()
+    user.run_until_all_left()
+    assert len(user.waited_s) == 501
+    assert max(user.waited_s) < 3 * (user.answer_s + MAX_PAUSE_S)
+
+
+def test_of_jobs_at_equal_distances_no_more_are_canaries() -> None:
+    user = User(rate=0.1)
+    for _ in range(1500):
+        user.ask()
+        user.run_until(user.now_s + 1.5)
+    assert canaries(user) / len(user.came) == pytest.approx(0.1 / 1.1, abs=0.03)
+
+
+def test_canaries_of_a_user_who_keeps_to_a_clock_keep_to_it() -> None:
+    """A job each minute, however long the answers take."""
+    user = User(seed=4)
+    for minute in range(600):
+        user.answer_s = user.chance.uniform(1.0, 20.0)
+        user.run_until(60.0 * minute + user.chance.uniform(0.0, 0.2))
+        user.ask()
+    off = sorted(min(at_s % 60.0, 60.0 - at_s % 60.0) for at_s, is_canary in user.came[100:] if is_canary)
+    assert len(off) > 30
+    assert off[int(0.8 * len(off))] < 0.3
 
 
 def test_rows_of_jobs_at_one_moment_hardly_wait() -> None:
@@ -287,16 +326,16 @@ def test_nobody_waits_again_for_a_canary_that_takes_too_long() -> None:
 @pytest.mark.parametrize("has_rows", [False, True])
 def test_a_canary_that_is_dropped_holds_nobody(has_rows: bool) -> None:
     user = User(rate=1.0)
-    if has_rows:
-        in_rows(user, 8, gap_s=lambda: 0.3)
-    else:
-        one_after_the_other(user, 60, lambda: 0.1)
-    for _ in range(50):
+    for _ in range(60):
         asked = user.ask()
         if user.rhythm.due_s == user.now_s and not user.ends:
             break
         user.run_until_all_left()
-        user.run_until(user.now_s + 3.1)
+        if has_rows:
+            user.run_until(user.now_s + 0.3)
+            in_rows(user, 1, gap_s=lambda: user.chance.uniform(0.1, 0.5))
+        else:
+            user.run_until(user.now_s + 3.1)
     else:
         raise AssertionError("no job gave way")
     user.rhythm.canary_dropped(user.now_s, user.draws())
