@@ -3,13 +3,13 @@
 A host sees when jobs come, and when their answers end. Canaries tell nothing by it if, whatever the host has seen, the
 chance that the job that comes is a canary is the same, and if what comes after a canary is what comes after a job.
 
-**A user who never has more than k jobs at once** (:attr:`Rhythm.places`; k = 1: one thing after the other) begins one
-when an answer ends. A canary takes one of the k places: it begins a while after an answer's end, and the job that finds
-no place left waits for the canary's end, and then as long as the user took to ask.
+**A user who never has more than k jobs at once** (:attr:`Rhythm.places`; k = 1: one thing after the other) asks for one
+when an answer has ended. A canary may take that place, in the moment in which he asks: the job leaves after the
+canary's end, and a pause such as he makes.
 
-**Any other user**'s jobs come as they come. Where one follows another within :data:`MAX_PAUSE_S`, a canary takes a turn
-in the row: it comes as long after the last job as the user's own do, and the jobs after it are later by that. It may
-take the first turn of a row as well, and the row begins later.
+**Any other user**'s jobs come as they come. Where one follows another within :data:`MAX_PAUSE_S`, a canary may take a
+turn in the row: it comes as long after the last job as the user's own do, and the jobs behind it are later by that. It
+may take the first turn of a row as well, and the row begins later.
 
 **After longer gaps** nobody waits: the rate at which canaries begin is at each moment the same small multiple of the
 rate at which real conversations do (:mod:`hostmesh.canaries.gaps`), given how long ago the last job is. They are a
@@ -37,12 +37,15 @@ MAX_WAIT_S = 120.0
 MAX_PAUSE_S = 2.0
 """Nor longer than that for the pause after one, or for its turn in a row of jobs."""
 _OVERLAPPING_PART = 0.1
+"""Fewer jobs that find another one under way make a user with one place."""
 _FULL_PART = 0.15
+"""So many of the jobs at least find all places but theirs taken, where a user has places."""
 _FULLER_PART = 0.5
-"""Of the jobs that find all places but theirs taken, to those that find one place fewer taken."""
+"""And so many of those that find one place fewer taken."""
 _AT_ENDS_PART = 0.4
-"""Of these, that come when an answer has ended."""
+"""And so many of them come when an answer has ended."""
 _RARE_PART = 0.05
+"""So few conversations may begin before a canary's would be over that nobody has to wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
