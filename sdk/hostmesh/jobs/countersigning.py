@@ -178,6 +178,7 @@ class Countersigner:
             self._book.put_refused(envelope, verdict, network=self._audit.network)
             raise ReceiptError(verdict.message, reason=verdict.reason.value)
         if isinstance(verdict, Withhold):
+            self._is_hopeless = self._is_hopeless or is_asked_for
             raise slice_used_up(may_have_executed=True)
         receipt = verdict.signed.receipt
         self._session.charge(receipt.cost_micros - self._charged_micros)

@@ -162,6 +162,7 @@ class ReceiptDesk:
         account = self._accounts.get(context.session_id)
         if account is not None:
             account.wake(account.ledger.acknowledged(request.job_id, receipt.cost_micros, self._system.monotonic_s()))
+            account.brought_micros = min(account.brought_micros, account.ledger.unacknowledged_micros)
         # Once a job: the last receipt of one that owes something, when its first countersignature comes.
         if self._clients is not None and not issued.countersignature and self._is_paid(receipt):
             self._clients.paid(receipt.client, cost_micros=receipt.cost_micros)

@@ -67,8 +67,11 @@ class SessionAccount:
 
     @property
     def owes_much(self) -> bool:
-        """Whether more than half a slice stays unpaid of jobs that ended, if none is counted that was there before."""
-        owed_micros = self.ledger.unacknowledged_micros - self.brought_micros
+        """Whether more than half a slice stays unpaid of jobs that ended, of what receipts can claim.
+
+        Nothing is counted that was there before, or that is held for a prompt that nobody counted.
+        """
+        owed_micros = self.ledger.unacknowledged_micros - self.ledger.held_micros - self.brought_micros
         return self.is_idle and 2 * owed_micros > self.ledger.slice_micros
 
     def is_over(self, *, for_s: float) -> bool:

@@ -106,6 +106,11 @@ class HostLedger:
         return self._unacknowledged
 
     @property
+    def held_micros(self) -> int:
+        """The part of that which no receipt is over: of prompts that nobody counted."""
+        return self._held
+
+    @property
     def jobs(self) -> int:
         """Jobs that run or are not paid for."""
         return len(self._jobs)
@@ -286,6 +291,9 @@ class HostLedger:
         if job.last is not None and cost_micros >= job.last:
             self._book(job, job.served, 0)
         self._drop_if_paid(job_id, job)
+        if not self._jobs and self._unacknowledged == 0:
+            # Nothing is unpaid, also where what was held came to less: nobody is waited for.
+            self.patience.paid(self.slice_micros, now)
         return self._wake(now)
 
     def end(self, job_id: bytes, now: float) -> tuple[bytes, ...]:

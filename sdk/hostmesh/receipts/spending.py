@@ -111,6 +111,7 @@ class SessionSpending:
             is_answered: a piece of its answer had come.
         """
         self._owed[job_id] = cost_micros
+        self._sent[job_id] = 0 if is_answered else cost_micros
         if not is_answered:
             self._unanswered[job_id] = cost_micros
             self._unanswered_total -= cost_micros

@@ -255,3 +255,25 @@ async def test_what_was_unpaid_when_the_host_started_is_not_held_against_the_cli
     await look_twice(again, manager)
     await look_twice(again, manager)
     assert seen(book) == (1, 0)
+
+
+async def test_what_no_receipt_can_claim_is_no_debt_and_what_was_paid_hides_none(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    host, manager, session, _ = setting(nursery, 100, clients=book_of())
+    host.engine.default = Script(pieces=("x",))
+    await run_to_end(manager, session, PROMPT)
+    account = host.server._desk._accounts[SESSION_ID]
+    account.ledger.begin(b"uncounted")
+    assert account.ledger.may_start(b"uncounted", 0, 0.0, held_micros=60)
+    account.ledger.cut(b"uncounted", 0, 0.0, held_micros=60)
+    assert (account.ledger.unacknowledged_micros, account.owes_much) == (60, False)
+    account.ledger.issued(b"uncounted", 0, 0.0, is_last=True)
+    account.ledger.acknowledged(b"uncounted", 0, 0.0)
+    account.brought_micros = 80
+    await run_to_end(manager, session, PROMPT)
+    assert account.brought_micros == 0, "all is paid"
+    account.ledger.begin(b"served")
+    assert account.ledger.may_serve(b"served", 60, 0.0)
+    account.ledger.cut(b"served", 60, 0.0)
+    assert account.owes_much

@@ -192,6 +192,21 @@ async def test_a_host_that_knows_nothing_of_the_job_is_asked_once(
     assert line.kept == 0
 
 
+async def test_what_this_client_never_pays_for_is_not_asked_for_again(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Prompts without an answer, up to a slice of the session: a second one is above that."""
+    line = Line(nursery, 100)
+    line.host.engine.default = Script(pieces=("x",), delay_s=9.0)
+    for prompt in (" ".join(["a"] * 38), " ".join(["abc"] * 62)):
+        with trio.move_on_after(5.0):
+            async with line.manager.run(line.session, prompt=prompt) as job:
+                await trio.sleep(0.1)
+    assert line.front.asked[-1] == job.job_id
+    assert not job.is_settled
+    assert line.kept == 0
+
+
 async def test_a_host_that_does_not_answer_holds_the_next_job_up_for_two_seconds_and_is_asked_again(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
@@ -312,6 +327,11 @@ def test_what_is_opened_again_and_ends_with_nothing_more_changes_nothing(is_answ
         return most
 
     before = (spending.spent_micros, room())
+    # As long as a receipt of it may come no other prompt leaves in its place.
+    spending.reopen(b"a", 9 if is_answered else 8, is_answered=is_answered)
+    assert spending.is_busy
+    assert [spending.may_send(micros) for micros in (12, 13)] == [True, is_answered]
+    spending.end(b"a")
     assert before == ((9, 19) if is_answered else (8, 11))
     for _ in range(2):
         spending.reopen(b"a", 9 if is_answered else 8, is_answered=is_answered)

@@ -138,6 +138,22 @@ def test_a_client_that_keeps_jobs_waiting_uses_up_the_sessions_patience() -> Non
     assert ledger.patience.left_s(1000.0) == 30.0
 
 
+@pytest.mark.parametrize("claimed_micros", [0, 1])
+def test_patience_is_whole_again_when_nothing_is_unpaid(claimed_micros: int) -> None:
+    """Also where what was held for a prompt came to hardly anything: there is nothing more to pay."""
+    ledger = ledger_of(A, B)
+    assert ledger.may_start(A, 0, 0.0, held_micros=90)
+    ledger.cut(A, claimed_micros, 1.0, held_micros=90 - claimed_micros)
+    assert (ledger.unacknowledged_micros, ledger.held_micros) == (90, 90 - claimed_micros)
+    assert not ledger.may_start(B, 0, 1.0, held_micros=90)
+    assert ledger.patience.left_s(31.0) == 0.0
+    ledger.end(B, 31.0)
+    ledger.issued(A, claimed_micros, 31.0, is_last=True)
+    ledger.acknowledged(A, claimed_micros, 31.0)
+    assert ledger.unacknowledged_micros == 0
+    assert ledger.patience.left_s(31.0) == 30.0
+
+
 def test_little_countersignatures_renew_little_patience() -> None:
     ledger = ledger_of(A)
     assert ledger.may_serve(A, 100, 0.0)
